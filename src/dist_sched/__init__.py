@@ -1,0 +1,40 @@
+"""Schedules of optimizer hyper-parameters that stop, resume and agree across ranks exactly."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dist_sched.errors import ConfigError, RankMismatchError, ReconcileError, StateError
+    from dist_sched.scheduler import OptimizerParamScheduler
+
+__all__ = [
+    "ConfigError",
+    "OptimizerParamScheduler",
+    "RankMismatchError",
+    "ReconcileError",
+    "StateError",
+]
+
+_HOMES = {
+    "ConfigError": "errors",
+    "OptimizerParamScheduler": "scheduler",
+    "RankMismatchError": "errors",
+    "ReconcileError": "errors",
+    "StateError": "errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for, so that `import dist_sched` is cheap."""
+    if name not in _HOMES:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

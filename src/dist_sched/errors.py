@@ -1,0 +1,43 @@
+"""The four errors that callers may want to catch; the package raises no other on purpose.
+
+Two of them are an `AssertionError` as well, because callers that come from the seeds catch that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dist_sched.reconciliation import Reconciliation
+
+__all__ = ["ConfigError", "RankMismatchError", "ReconcileError", "StateError"]
+
+
+class ConfigError(ValueError, AssertionError):
+    """An illegal config or argument; the message names the entry, its value and the rule."""
+
+
+class ReconcileError(ValueError, AssertionError):
+    """Config and checkpoint cannot be brought together, and nothing was loaded."""
+
+    reconciliation: Reconciliation | None
+    """All rows, the equal ones too, with the outcome that was refused."""
+
+    def __init__(self, message: str, reconciliation: Reconciliation | None = None) -> None:
+        super().__init__(message)
+        self.reconciliation = reconciliation
+
+
+class StateError(ValueError):
+    """Checkpoint state that is malformed, missing, misplaced or too new; names the key."""
+
+
+class RankMismatchError(RuntimeError):
+    """Ranks disagree about config, position or written values; raised on every rank alike."""
+
+    ranks: dict[int, Any]
+    """What each rank had."""
+
+    def __init__(self, message: str, ranks: dict[int, Any] | None = None) -> None:
+        super().__init__(message)
+        self.ranks = ranks or {}

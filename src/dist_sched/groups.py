@@ -1,0 +1,464 @@
+"""Param groups: the only code that reads or writes them.
+
+What a group had when the scheduler was built (its own value of each field, its own tensors) is
+remembered here, never in the group: DCP refuses to load a checkpoint that lacks a key which the
+current groups have.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
+from operator import is_
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch.optim import Optimizer
+
+from dist_sched.config import CONFIG, Field, Policy, rate
+from dist_sched.curves import Blend, Curve
+from dist_sched.errors import ConfigError
+
+logger = logging.getLogger("dist_sched")
+
+_INFINITY = float("inf")
+
+Group = dict[str, Any]
+Cohorts = list[tuple[float, list[Group]]]
+Curves = tuple[Curve, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """What is remembered of one group; it outlives the group's dict object."""
+
+    group: Group
+    source: int
+    """Index of the optimizer."""
+    index: int
+    """Index of the group within its optimizer."""
+    own: dict[str, float | None] = dataclass_field(default_factory=dict)
+    """The group's own value of each field when it was first seen; None where it had none."""
+    tensors: dict[str, torch.Tensor] = dataclass_field(default_factory=dict)
+    """The script's own tensor objects, by field key."""
+    overrides: Group = dataclass_field(default_factory=dict)
+    """Bounds and multipliers as they stood just before the optimizer was loaded."""
+
+    def __str__(self) -> str:
+        return (
+            f"optimizer {self.source}, group {self.index}" if self.source else f"group {self.index}"
+        )
+
+
+_MEMBERS: WeakKeyDictionary[Any, list[Member]] = WeakKeyDictionary()
+"""What the first scheduler on an optimizer saw, before it changed the values."""
+
+
+def innermost(optimizer: Any) -> Any:
+    """Unwrap an optimizer that wraps another, as accelerate's and Megatron's do.
+
+    A wrapper's own groups may be those of an optimizer that nobody steps any more.
+    """
+    inner = getattr(optimizer, "optimizer", None)
+    is_wrapper = isinstance(inner, Optimizer) and inner is not optimizer
+    return innermost(inner) if is_wrapper else optimizer
+
+
+def as_sources(optimizer: Any) -> list[Any]:
+    """Give one optimizer, or several, as a list.
+
+    Raises:
+        ConfigError: There is none, one stands twice, or one has no param groups.
+    """
+    sources = list(optimizer) if isinstance(optimizer, list | tuple) else [optimizer]
+    if not sources:
+        message = "optimizer=[]: give at least one optimizer"
+        raise ConfigError(message)
+    for source in sources:
+        if not hasattr(source, "param_groups"):
+            message = f"optimizer={source!r}: must be an optimizer, or a list of them"
+            raise ConfigError(message)
+    if len({id(innermost(source)) for source in sources}) < len(sources):
+        message = "optimizer: the same optimizer stands twice in the list"
+        raise ConfigError(message)
+    return sources
+
+
+class Groups:
+    """The param groups of some optimizers, and the values that curves give them.
+
+    Raises:
+        ConfigError: A group has an illegal value, bound or multiplier, or its ratios are lost.
+            Nothing has been changed then.
+    """
+
+    def __init__(
+        self, optimizer: Any, fields: Sequence[Field], curves: Curves, *, keep_ratios: bool
+    ) -> None:
+        self.sources = as_sources(optimizer)
+        self.fields = tuple(fields)
+        self.keep_ratios = keep_ratios
+        recalled = [
+            replace(member, source=source)
+            for source, optimizer in enumerate(self.optimizers())
+            for member in _recall(optimizer)
+        ]
+        self._sole = self.sources[0] if self.optimizers() == self.sources[:1] else None
+        self.members = self._recognise(recalled)
+        self.references = {field.key: self._reference(field.key) for field in self.fields}
+        self._refuse_lost_ratios(curves, known={member.source for member in recalled})
+        self._plan(curves)
+        self.values(0, curves)
+        self._own_tensors(recalled)
+
+    def optimizers(self) -> list[Any]:
+        """Give the optimizers that are stepped, without what wraps them."""
+        return [innermost(source) for source in self.sources]
+
+    def write(self, position: int, curves: Curves) -> None:
+        """Give every group its values at a position.
+
+        Raises:
+            ConfigError: A group has an illegal bound or multiplier. Groups that have none may
+                have been written by then.
+        """
+        known = self._known
+        groups = self._sole.param_groups if self._sole is not None else self._live()
+        if len(groups) != len(known) or not all(map(is_, groups, known)):
+            self._bind()
+        if curves is not self._curves:
+            self._plan(curves)
+        special = []
+        for field, high, low, multiplier, key, curve, cohorts in self._rows:
+            blend, argument = curve.at(position)
+            value = blend(argument, curve.high, curve.low)
+            overridden = []
+            for ratio, groups in cohorts:
+                scaled = value * ratio
+                for group in groups:
+                    if high in group or low in group or multiplier in group:
+                        overridden.append(group)
+                    elif type(group[key]) is float:
+                        group[key] = scaled
+                    else:
+                        _put(group, key, scaled)
+            if overridden:
+                values = self._special_values(overridden, field, curve, blend, argument)
+                special.append((key, overridden, values))
+        for key, overridden, values in special:
+            for group, own in zip(overridden, values, strict=True):
+                if type(group[key]) is float:
+                    group[key] = own
+                else:
+                    _put(group, key, own)
+
+    def values(self, position: int, curves: Curves) -> list[dict[str, float]]:
+        """Give what `write` would write, by field key, for each group.
+
+        Raises:
+            ConfigError: A group has an illegal bound or multiplier.
+        """
+        self._refresh()
+        blends = [(field, curve, *curve.at(position)) for field, curve in self._pairs(curves)]
+        return [
+            {field.key: self._value(member, field, *rest) for field, *rest in blends}
+            for member in self.members
+        ]
+
+    def bounded(self, group: Group, key: str, position: int, curves: Curves) -> float:
+        """Give one field's curve under a group's bounds, without its ratio and multiplier."""
+        field, curve = next(pair for pair in self._pairs(curves) if pair[0].key == key)
+        plain = {name: group[name] for name in (field.high, field.low) if name in group}
+        return self._special_values([plain], field, curve, *curve.at(position))[0]
+
+    def remember_overrides(self, optimizer: Optimizer) -> None:
+        """Note bounds, multipliers and tensors, just before an optimizer is loaded."""
+        self._refresh()
+        for member in self._members_of(optimizer):
+            member.tensors = _tensors(member.group, self.fields)
+            member.overrides = {
+                name: member.group[name] for name in self._override_names() if name in member.group
+            }
+
+    def settle_overrides(self, optimizer: Optimizer, policy: Policy) -> list[str]:
+        """Settle by policy the bounds and multipliers that an optimizer's load brought.
+
+        Returns:
+            A line for each difference.
+        """
+        self._bind(loaded=optimizer)
+        return [
+            line
+            for member in self._members_of(optimizer)
+            for name in self._override_names()
+            if (line := _settle_override(member, name, policy.word(name)))
+        ]
+
+    def _override_names(self) -> list[str]:
+        return [name for field in self.fields for name in (field.high, field.low, field.multiplier)]
+
+    def _pairs(self, curves: Curves) -> Iterable[tuple[Field, Curve]]:
+        return zip(self.fields, curves, strict=True)
+
+    def _members_of(self, optimizer: Optimizer) -> list[Member]:
+        optimizers = self.optimizers()
+        return [member for member in self.members if optimizers[member.source] is optimizer]
+
+    def _live(self) -> Sequence[Group]:
+        """Give the groups that the optimizers have now."""
+        if self._sole is not None:
+            groups: Sequence[Group] = self._sole.param_groups
+            return groups
+        return [group for optimizer in self.optimizers() for group in optimizer.param_groups]
+
+    def _refresh(self) -> None:
+        """Take up the optimizers' present groups, where they are not those already known."""
+        groups = self._live()
+        known = self._known
+        if len(groups) != len(known) or not all(map(is_, groups, known)):
+            self._bind()
+
+    def _bind(self, loaded: Optimizer | None = None) -> None:
+        previous = self.members
+        self.members = self._recognise(previous)
+        self._own_tensors(previous, loaded)
+        self._plan(self._curves)
+
+    def _plan(self, curves: Curves) -> None:
+        """Sort the groups by ratio, so that those of one ratio share one multiplication."""
+        self._curves = curves
+        self._known = [member.group for member in self.members]
+        self._rows = [
+            (field, field.high, field.low, field.multiplier, field.key, curve, self._cohorts(field))
+            for field, curve in self._pairs(curves)
+        ]
+
+    def _cohorts(self, field: Field) -> Cohorts:
+        cohorts: dict[float, list[Group]] = {}
+        for member in self.members:
+            cohorts.setdefault(self._ratio(member, field.key), []).append(member.group)
+        return list(cohorts.items())
+
+    def _recognise(self, previous: list[Member]) -> list[Member]:
+        """Find each present group among the previous members, or measure it as a new one."""
+        recogniser = _Recogniser(previous)
+        members = []
+        for source, optimizer in enumerate(self.optimizers()):
+            for index, group in enumerate(optimizer.param_groups):
+                known = recogniser.find(source, index, group)
+                member = known or Member(group, source, index, tensors=_tensors(group, self.fields))
+                members.append(replace(member, group=group, source=source, index=index))
+        for member in members:
+            for field in self.fields:
+                if field.key not in member.own:
+                    member.own[field.key] = _own_value(member, field.key)
+        return members
+
+    def _own_tensors(self, previous: list[Member], loaded: Optimizer | None = None) -> None:
+        """Give each group tensors of its own: the script's, where a load has replaced them."""
+        optimizers = self.optimizers()
+        known = {id(member.group) for member in previous}
+        for member in self.members:
+            if id(member.group) not in known or optimizers[member.source] is loaded:
+                _put_back_tensors(member, self.fields)
+        holders = [member.group for member in self.members]
+        holders += [getattr(optimizer, "defaults", {}) for optimizer in optimizers]
+        for field in self.fields:
+            _unshare(holders, field.key)
+        for member in self.members:
+            member.tensors = _tensors(member.group, self.fields)
+        for source, optimizer in enumerate(optimizers):
+            _remember(optimizer, [member for member in self.members if member.source == source])
+
+    def _reference(self, key: str) -> float | None:
+        return next((own for member in self.members if (own := member.own[key])), None)
+
+    def _ratio(self, member: Member, key: str) -> float:
+        own, reference = member.own[key], self.references[key]
+        if not self.keep_ratios or own is None or reference is None:
+            return 1.0
+        return own / reference
+
+    def _value(
+        self, member: Member, field: Field, curve: Curve, blend: Blend, argument: float
+    ) -> float:
+        group = member.group
+        if field.is_overridden(group):
+            return self._special_values([group], field, curve, blend, argument)[0]
+        return blend(argument, curve.high, curve.low) * self._ratio(member, field.key)
+
+    def _special_values(
+        self, groups: list[Group], field: Field, curve: Curve, blend: Blend, argument: float
+    ) -> list[float]:
+        """Give a field's value for groups that have bounds or a multiplier of their own."""
+        high_key, low_key, multiplier_key = field.high, field.low, field.multiplier
+        curve_high, curve_low = curve.high, curve.low
+        values = []
+        for group in groups:
+            high = group[high_key] if high_key in group else curve_high
+            low = group[low_key] if low_key in group else curve_low
+            multiplier = group[multiplier_key] if multiplier_key in group else 1.0
+            try:
+                if not (
+                    type(high) is type(low) is type(multiplier) is float
+                    and 0.0 <= high < _INFINITY
+                    and 0.0 <= low < _INFINITY
+                    and 0.0 <= multiplier < _INFINITY
+                ):
+                    high, low = rate(high_key, high), rate(low_key, low)
+                    multiplier = rate(multiplier_key, multiplier)
+                values.append(blend(argument, high, low) * multiplier)
+            except ConfigError as error:
+                message = f"{self._name(group)}: {error}"
+                raise ConfigError(message) from error
+        return values
+
+    def _name(self, group: Group) -> str:
+        return next(
+            (str(member) for member in self.members if member.group is group), "param group"
+        )
+
+    def _refuse_lost_ratios(self, curves: Curves, known: set[int]) -> None:
+        """Say which ratios were read from an optimizer that was loaded before; refuse zeros."""
+        loaded = [
+            source
+            for source, optimizer in enumerate(self.optimizers())
+            if source not in known and isinstance(optimizer, Optimizer) and optimizer.state
+        ]
+        if not (loaded and self.keep_ratios and len(self.members) > 1):
+            return
+        for field, curve in self._pairs(curves):
+            is_needed = curve.high > 0 and not all(
+                field.is_overridden(member.group) for member in self.members
+            )
+            if is_needed and all(member.own[field.key] == 0 for member in self.members):
+                message = (
+                    f"every group's {field.key} is 0 in an optimizer that was loaded (or stepped) "
+                    "before the scheduler was built, so the ratios between the groups are lost: "
+                    f"build the scheduler first, or give each group {field.multiplier!r}"
+                )
+                raise ConfigError(message)
+            logger.warning(
+                "the optimizer was loaded (or stepped) before the scheduler was built: the ratios "
+                "of its groups are those of the values that it then had: %s %s",
+                field.key,
+                [self._ratio(member, field.key) for member in self.members],
+            )
+
+
+class _Recogniser:
+    """Finds the member that a present group was before: the same dict, or the same parameters.
+
+    A group without parameters is recognised by its place.
+    """
+
+    def __init__(self, previous: list[Member]) -> None:
+        self._by_group = {id(member.group): member for member in previous}
+        self._by_param = {
+            id(param): member for member in previous for param in _params(member.group)
+        }
+        self._by_place = {
+            (member.source, member.index): member
+            for member in previous
+            if not _params(member.group)
+        }
+
+    def find(self, source: int, index: int, group: Group) -> Member | None:
+        if id(group) in self._by_group:
+            return self._by_group[id(group)]
+        params = _params(group)
+        if not params:
+            return self._by_place.get((source, index))
+        return next(filter(None, (self._by_param.get(id(param)) for param in params)), None)
+
+
+def _params(group: Group) -> Sequence[Any]:
+    params: Sequence[Any] = group.get("params", ())
+    return params
+
+
+def _recall(optimizer: Any) -> list[Member]:
+    try:
+        return _MEMBERS.get(optimizer, [])
+    except TypeError:  # neither hashable nor weakly referable, which only stand-ins are
+        return []
+
+
+def _remember(optimizer: Any, members: list[Member]) -> None:
+    try:
+        _MEMBERS[optimizer] = members
+    except TypeError:
+        logger.debug("%s cannot be referred to weakly", type(optimizer).__name__)
+
+
+def _own_value(member: Member, key: str) -> float | None:
+    """Read the value that a group was built with."""
+    found = member.group.get(key)
+    if isinstance(found, torch.Tensor):
+        found = _declared(found)
+    try:
+        return None if found is None else rate(key, found)
+    except ConfigError as error:
+        message = f"{member}: {error}"
+        raise ConfigError(message) from error
+
+
+def _declared(tensor: torch.Tensor) -> float:
+    """Give the shortest decimal that a tensor's dtype rounds to the value that it holds.
+
+    This is what the script wrote: 0.001, not the 0.0010000000474974513 that float32 makes of it.
+    Ratios are then the same as with floats.
+    """
+    held = float(tensor.item())
+    decimals = (float(f"{held:.{digits}g}") for digits in range(1, 17))
+    return next((d for d in decimals if torch.tensor(d, dtype=tensor.dtype).item() == held), held)
+
+
+def _tensors(group: Group, fields: Iterable[Field]) -> dict[str, torch.Tensor]:
+    keys = (field.key for field in fields)
+    return {key: group[key] for key in keys if isinstance(group.get(key), torch.Tensor)}
+
+
+def _put_back_tensors(member: Member, fields: Iterable[Field]) -> None:
+    """Put back what a load has replaced; a number is written there next, so any will do here."""
+    for field in fields:
+        member.group[field.key] = member.tensors.get(field.key, 0.0)
+
+
+def _unshare(holders: Iterable[Group], key: str) -> None:
+    """Leave a tensor that several have to the first, and give the others copies."""
+    seen = set()
+    for holder in holders:
+        found = holder.get(key)
+        if isinstance(found, torch.Tensor):
+            if id(found) in seen:
+                holder[key] = found.detach().clone()
+            seen.add(id(found))
+
+
+def _put(group: Group, key: str, value: float) -> None:
+    """Write one value: a tensor is filled in place, so that who holds it sees the change."""
+    found = group.get(key)
+    if isinstance(found, torch.Tensor):
+        found.detach().fill_(value)
+    else:
+        group[key] = value
+
+
+def _settle_override(member: Member, name: str, word: str) -> str:
+    """Settle one bound or multiplier after a load, and say so where the two sides differ."""
+    group = member.group
+    script, loaded = member.overrides.get(name), group.get(name)
+    if script == loaded:
+        return ""
+    if word == CONFIG:
+        group.pop(name, None)
+        group.update({name: script} if name in member.overrides else {})
+    used = "script's" if word == CONFIG else "optimizer checkpoint's"
+    return (
+        f"{member}: {name} is {script!r} in the script and {loaded!r} in the optimizer checkpoint; "
+        f"using the {used} value (policy {word!r})"
+    )

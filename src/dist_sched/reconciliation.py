@@ -1,0 +1,238 @@
+"""Config x checkpoint x policy: what wins, entry by entry, and the report that says so.
+
+Pure: the outcome is a frozen value that can be printed, sent to other ranks, or thrown away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from dist_sched import curves
+from dist_sched.config import CONFIG, STRICT, Config, Entry, Policy
+from dist_sched.errors import ConfigError, ReconcileError
+from dist_sched.state import UNIT_KEY, Checkpoint
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One entry: what each side had, what is used, and why."""
+
+    name: str
+    config: Entry
+    checkpoint: Entry
+    """None where the checkpoint lacks the entry."""
+    used: Entry
+    why: str
+    changed: bool
+    """Both sides have the entry, it matters, and they differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class NextValue:
+    """A field's value for the next update, before ratios and multipliers of groups."""
+
+    field: str
+    config: float
+    checkpoint: float | None
+    """None where the checkpoint's entries alone make no legal config."""
+    used: float | None
+    """None where the outcome was refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciliation:
+    """The outcome of bringing a config and a checkpoint together.
+
+    `str()` gives the table, `to_dict()` the same as JSON-ready data.
+    """
+
+    rows: tuple[Row, ...]
+    """One for each entry, and one for the unit, whether they differ or not."""
+    position: int
+    """The checkpoint's position, in units."""
+    next_update: tuple[NextValue, ...]
+    """Each field's value at that position."""
+    warnings: tuple[str, ...] = ()
+    """What a person should know of the checkpoint state."""
+
+    @property
+    def changed(self) -> tuple[Row, ...]:
+        """The rows in which config and checkpoint differ."""
+        return tuple(row for row in self.rows if row.changed)
+
+    @property
+    def used(self) -> dict[str, Entry]:
+        """The config entries as used."""
+        return {row.name: row.used for row in self.rows if row.name != UNIT_KEY}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give rows, position, values of the next update and warnings as JSON-ready data."""
+        told = asdict(self)
+        return {
+            name: list(part) if isinstance(part, tuple) else part for name, part in told.items()
+        }
+
+    def __str__(self) -> str:
+        header = ("", "entry", "config", "checkpoint", "used", "why")
+        rows = [
+            ("*" if row.changed else "", row.name, *map(_shown, _sides(row)), row.why)
+            for row in self.rows
+        ]
+        values = [
+            ("", value.field, *map(_short, _sides(value)), "next update")
+            for value in self.next_update
+        ]
+        summary = f"position {self.position}; {_count(len(self.changed))}"
+        return "\n".join([summary, *self.warnings, *_aligned([header, *rows, *values])])
+
+
+def _sides(row: Row | NextValue) -> tuple[Entry, Entry, Entry]:
+    return row.config, row.checkpoint, row.used
+
+
+def _shown(value: Entry) -> str:
+    return "-" if value is None else str(value)
+
+
+def _short(value: Entry) -> str:
+    return f"{value:.8g}" if isinstance(value, float) else _shown(value)
+
+
+def _count(changed: int) -> str:
+    return (
+        f"{changed} entry differs (*)" if changed == 1 else f"{changed or 'no'} entries differ (*)"
+    )
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def settle(config: T, checkpoint: T, word: str) -> tuple[T, str]:
+    """Settle one entry that both sides have: the value to use, and why.
+
+    Under `"strict"` the config's value is given; refusing is the caller's, who sees every entry.
+    """
+    if config == checkpoint:
+        return checkpoint, "equal"
+    if word == STRICT:
+        return config, "strict: must be equal"
+    if word == CONFIG:
+        return config, "overriding with config value"
+    return checkpoint, "using checkpoint value"
+
+
+def reconcile_checkpoint(
+    declared: Config, unit: str, checkpoint: Checkpoint, policy: Policy
+) -> tuple[Config, Reconciliation]:
+    """Bring a declared config and a checkpoint together.
+
+    Returns:
+        The config to use, and the report.
+
+    Raises:
+        ReconcileError: Strict entries or the units differ, or the outcome is an illegal config.
+            Carries the report with all rows.
+    """
+    mine, theirs = declared.entries(), checkpoint.entries
+    settled = {name: _settle_entry(name, mine[name], theirs, policy) for name in mine}
+    config, problem = _built(declared, {name: used for name, (used, _) in settled.items()})
+    unused = (config or declared).unused()
+    report = Reconciliation(
+        rows=(
+            *(
+                Row(
+                    name=name,
+                    config=mine[name],
+                    checkpoint=theirs.get(name),
+                    used=used,
+                    why=why if name not in unused else "not used by lr_decay_style",
+                    changed=name in theirs and name not in unused and theirs[name] != mine[name],
+                )
+                for name, (used, why) in settled.items()
+            ),
+            _unit_row(unit, checkpoint.unit),
+        ),
+        position=checkpoint.position,
+        next_update=_next_update(
+            declared, _built(declared, {**mine, **theirs})[0], config, checkpoint.position
+        ),
+        warnings=checkpoint.warnings,
+    )
+    refusals = [*_strict_refusals(report, policy), *problem]
+    if refusals or config is None:
+        message = "\n".join(["cannot load the scheduler:", *refusals, str(report)])
+        raise ReconcileError(message, report)
+    return config, report
+
+
+def _settle_entry(
+    name: str, config: Entry, checkpoint: Mapping[str, Entry], policy: Policy
+) -> tuple[Entry, str]:
+    if name not in checkpoint:
+        return config, "not in the checkpoint: using config value"
+    return settle(config, checkpoint[name], policy.word(name))
+
+
+def _unit_row(config: str, checkpoint: str | None) -> Row:
+    changed = checkpoint not in (None, config)
+    why = (
+        "units must be equal"
+        if changed
+        else "equal"
+        if checkpoint
+        else "not in the checkpoint: using config value"
+    )
+    return Row(UNIT_KEY, config, checkpoint, config, why, changed)
+
+
+def _built(kind: Config, entries: Mapping[str, Entry]) -> tuple[Config | None, list[str]]:
+    """Build a config, or say why the entries make none."""
+    try:
+        return kind.from_entries(entries), []
+    except ConfigError as error:
+        return None, [
+            f"the outcome is not a legal config: {error}; "
+            "take the entries that belong together from one side"
+        ]
+
+
+def _next_update(
+    declared: Config, saved: Config | None, used: Config | None, position: int
+) -> tuple[NextValue, ...]:
+    sides = [
+        None if config is None else [curves.value(curve, position) for curve in config.curves()]
+        for config in (declared, saved, used)
+    ]
+    return tuple(
+        NextValue(field.key, *(None if side is None else side[index] for side in sides))
+        for index, field in enumerate(declared.FIELDS)
+    )
+
+
+def _strict_refusals(report: Reconciliation, policy: Policy) -> list[str]:
+    """Say for each difference that must not be what to change to what."""
+    refusals = []
+    for row in report.changed:
+        both = (
+            f"{row.name} is {row.config!r} in the config and {row.checkpoint!r} in the checkpoint"
+        )
+        if row.name == UNIT_KEY:
+            refusals.append(
+                f"{both}: positions in one unit mean nothing in another; "
+                f"build the scheduler with unit={row.checkpoint!r}"
+            )
+        elif policy.word(row.name) == STRICT:
+            refusals.append(
+                f"{both}, and its policy is 'strict': set {row.name}={row.checkpoint!r}, or choose "
+                f"a side with policy={{{row.name!r}: 'checkpoint' or 'config', ...}}"
+            )
+    return refusals

@@ -1,0 +1,427 @@
+"""The schedulers: they bind config, state, reconciliation and groups to an optimizer."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, final, overload
+
+from torch.optim import Optimizer
+
+from dist_sched import config as rules
+from dist_sched import state as states
+from dist_sched.config import CHECKPOINT, CONFIG, REST, STRICT, Config, OptimizerParamConfig, Policy
+from dist_sched.errors import ConfigError, ReconcileError, StateError
+from dist_sched.groups import Curves, Group, Groups
+from dist_sched.reconciliation import Reconciliation, reconcile_checkpoint, settle
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+logger = logging.getLogger("dist_sched")
+
+T = TypeVar("T")
+
+
+class Scheduler:
+    """The engine under every scheduler: one config, one position, and the groups that follow them.
+
+    Convention: after construction the groups hold the values at position 0; the k-th optimizer
+    update uses those at position k - 1 when each update advances the position by one.
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        config: Config,
+        *,
+        policy: Policy,
+        unit: str,
+        keep_group_ratios: bool,
+        process_group: ProcessGroup | None,
+    ) -> None:
+        self.optimizer = optimizer
+        self.unit = rules.unit_word("unit", unit)
+        self.keep_group_ratios = rules.flag("keep_group_ratios", keep_group_ratios)
+        self.process_group = process_group
+        self.last_reconciliation: Reconciliation | None = None
+        """The outcome of the latest load; None until one succeeds."""
+        self._policy = policy
+        self._declared = config
+        self._config = config
+        self._curves = config.curves()
+        self._position = 0
+        self._groups = Groups(optimizer, config.FIELDS, self._curves, keep_ratios=keep_group_ratios)
+        self._groups.write(0, self._curves)
+        self._hook_optimizer_loads()
+
+    @property
+    def num_steps(self) -> int:
+        """The position, in units. Assigning to it is `seek`."""
+        return self._position
+
+    @num_steps.setter
+    def num_steps(self, position: int) -> None:
+        self.seek(position)
+
+    def step(self, increment: int = 1) -> None:
+        """Advance the position, and write the values there into every group.
+
+        Args:
+            increment: Units completed since the last call: 1 for one optimizer update, or the
+                samples or tokens that it took over all ranks. A whole number >= 0.
+
+        Raises:
+            ConfigError: The increment is something else, or a group has an illegal bound or
+                multiplier. Position and groups are as before.
+        """
+        if type(increment) is not int or increment < 0:
+            increment = rules.whole("increment", increment)
+        position = self._position + increment
+        if position > rules.MAX_LENGTH:
+            rules.whole("position", position)
+        self._go(position, self._curves)
+
+    def seek(self, position: int) -> None:
+        """Go to an absolute position, and write the values there into every group.
+
+        Args:
+            position: Units completed since the run began.
+
+        Raises:
+            ConfigError: As for `step`.
+        """
+        self._go(rules.whole("position", position), self._curves)
+
+    def get_last_lr(self) -> list[float]:
+        """Give the learning rate of every group, as a float and in the optimizers' order."""
+        return [values["lr"] for values in self._groups.values(self._position, self._curves)]
+
+    def state_dict(self) -> states.State:
+        """Give the state: a fresh dict of int, float and str, the same on every rank.
+
+        The format is described in docs/state.md.
+        """
+        return states.pack(self._config, self._position, self.unit)
+
+    def load_state_dict(
+        self,
+        state: Mapping[str, Any],
+        *,
+        expected_position: int | None = None,
+        local: bool = False,
+    ) -> None:
+        """Take up a checkpoint state, reconciled with the script's config by the policy.
+
+        The position is set, never added to, and loading twice is loading once. What the
+        constructor was given is the config side of every load.
+
+        Args:
+            state: What `state_dict` gave, or what one of the seeds saved.
+            expected_position: The position that the trainer believes in, if it has one.
+            local: Do not communicate.
+
+        Raises:
+            StateError: The state is malformed, or at another position than expected.
+            ReconcileError: Strict entries or units differ, or the outcome is an illegal config.
+            ConfigError: A group has an illegal bound or multiplier.
+                On every error scheduler and groups are as before.
+        """
+        config, outcome = self._reconcile(state, expected_position)
+        self._go(outcome.position, config.curves())
+        self._config = config
+        self.last_reconciliation = outcome
+        _log(outcome)
+
+    def check_position(self, position: int) -> None:
+        """Make sure that the scheduler is where the trainer is.
+
+        Args:
+            position: The trainer's own count, in the scheduler's unit.
+
+        Raises:
+            StateError: The positions differ.
+        """
+        _check_position(self._position, rules.whole("position", position))
+
+    def __repr__(self) -> str:
+        values = self._groups.values(self._position, self._curves)
+        lines = [
+            f"position: {self._position} {self.unit}",
+            *(f"{name}: {value!r}" for name, value in self._config.entries().items()),
+            f"policy: {dict(self._policy.words)!r}",
+            *(
+                f"next {field.key}: {[group[field.key] for group in values]}"
+                for field in self._config.FIELDS
+            ),
+        ]
+        return "\n    ".join([f"{type(self).__name__}(", *lines]) + "\n)"
+
+    def _reconcile(
+        self, state: Mapping[str, Any], expected_position: int | None
+    ) -> tuple[Config, Reconciliation]:
+        checkpoint = states.unpack(state, type(self._declared), own=self.state_dict())
+        if expected_position is not None:
+            expected = rules.whole("expected_position", expected_position)
+            _check_position(checkpoint.position, expected)
+        return reconcile_checkpoint(self._declared, self.unit, checkpoint, self._policy)
+
+    def _go(self, position: int, curves: Curves) -> None:
+        """Write the values at a position, or leave everything as it was."""
+        try:
+            self._groups.write(position, curves)
+        except ConfigError:
+            with suppress(ConfigError):  # the same group is illegal at the old position too
+                self._groups.write(self._position, self._curves)
+            raise
+        self._position, self._curves = position, curves
+
+    def _hook_optimizer_loads(self) -> None:
+        """Follow loads of the optimizers, without keeping this scheduler alive."""
+        reference = weakref.ref(self)
+        for optimizer in self._groups.optimizers():
+            if isinstance(optimizer, Optimizer):
+                before = optimizer.register_load_state_dict_pre_hook(
+                    partial(_before_optimizer_load, reference)
+                )
+                after = optimizer.register_load_state_dict_post_hook(
+                    partial(_after_optimizer_load, reference)
+                )
+                weakref.finalize(self, before.remove)
+                weakref.finalize(self, after.remove)
+
+    def _settle_optimizer_load(self, optimizer: Optimizer) -> None:
+        """Make the load order irrelevant: settle what the load brought, and write again."""
+        differences = self._groups.settle_overrides(optimizer, self._policy)
+        if differences:
+            logger.warning("\n".join(differences))
+        self._groups.write(self._position, self._curves)
+
+    def _remember_overrides(self, optimizer: Optimizer) -> None:
+        self._groups.remember_overrides(optimizer)
+
+
+def _before_optimizer_load(
+    reference: weakref.ref[Scheduler],
+    optimizer: Optimizer,
+    _: dict[str, Any],
+) -> None:
+    scheduler = reference()
+    if scheduler is not None:
+        scheduler._remember_overrides(optimizer)
+
+
+def _after_optimizer_load(reference: weakref.ref[Scheduler], optimizer: Optimizer) -> None:
+    scheduler = reference()
+    if scheduler is not None:
+        scheduler._settle_optimizer_load(optimizer)
+
+
+def _check_position(found: int, expected: int) -> None:
+    if found != expected:
+        message = (
+            f"key {states.POSITION_KEY!r}: the scheduler's position is {found}, the trainer's is "
+            f"{expected}: they are not of the same checkpoint, or count different units"
+        )
+        raise StateError(message)
+
+
+def _log(outcome: Reconciliation) -> None:
+    """Report a load once: one line if nothing differs, else the whole table."""
+    if outcome.changed or outcome.warnings:
+        logger.warning("loaded the scheduler at %s", outcome)
+    else:
+        logger.info(
+            "loaded the scheduler at position %d; config and checkpoint are equal", outcome.position
+        )
+
+
+class _Entry(Generic[T]):
+    """A readable attribute for one config entry, as used: the seeds' callers read them."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> _Entry[T]: ...
+
+    @overload
+    def __get__(self, instance: Scheduler, owner: type) -> T: ...
+
+    def __get__(self, instance: Scheduler | None, owner: type) -> _Entry[T] | T:
+        if instance is None:
+            return self
+        value: T = getattr(instance._config, self._name)
+        return value
+
+    def __set__(self, instance: Scheduler, value: T) -> None:
+        message = (
+            f"{self._name} cannot be assigned, because a schedule changed in mid-run would not be "
+            "the one that was declared: build the scheduler with it"
+        )
+        raise AttributeError(message)
+
+
+@final
+class OptimizerParamScheduler(Scheduler):
+    """Learning rate and weight decay as pure functions of one position, as the seeds have them.
+
+    Constructor, methods, state keys and values are those of `OptimizerParamScheduler` in
+    megatron-core 0.16.1 and nemo-automodel 0.7.0. The curves are described under
+    `dist_sched.curves.LrCurve` and `WdCurve`.
+
+    Args:
+        optimizer: An optimizer, a list of them, or anything with `param_groups`. A group keeps
+            the ratio of its own values to the first group's; it may carry bounds (`max_lr`,
+            `min_lr`, `start_wd`, `end_wd`) or multipliers (`lr_mult`, `wd_mult`) instead, which
+            are read at every step.
+        init_lr: Learning rate at position 0 where there is a warmup, at most `max_lr`.
+        max_lr: Peak learning rate.
+        min_lr: Learning rate at and past the horizon, at most `max_lr`.
+        lr_warmup_steps: Length of the linear warmup in units, less than `lr_decay_steps`.
+        lr_decay_steps: The horizon, in units: where the decay ends, warmup included.
+        lr_decay_style: constant, linear, cosine, inverse-square-root or WSD.
+        start_wd: Weight decay at position 0.
+        end_wd: Weight decay from `wd_incr_steps` on, at least `start_wd`.
+        wd_incr_steps: Length of the rise in weight decay, in units.
+        wd_incr_style: constant, linear or cosine.
+        use_checkpoint_opt_param_scheduler: The checkpoint wins where it differs from the script.
+        override_opt_param_scheduler: The script wins. With both False they must be equal.
+        wsd_decay_steps: Length of the tail in which WSD anneals, in units.
+        lr_wsd_decay_style: linear, cosine, exponential or minus_sqrt.
+        policy: Instead of the two booleans: "checkpoint", "config" or "strict", or a mapping
+            from entry name to such a word, with "*" for the rest.
+        unit: What a position counts: steps, samples or tokens.
+        keep_group_ratios: False gives every group the same values.
+        process_group: The ranks that decide together; the default group if None.
+
+    Raises:
+        ConfigError: An entry, a group or an argument is illegal; names it, its value and the rule.
+
+    >>> import torch
+    >>> optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    >>> scheduler = OptimizerParamScheduler(
+    ...     optimizer, init_lr=0.0, max_lr=1.0, min_lr=0.1, lr_warmup_steps=10,
+    ...     lr_decay_steps=110, lr_decay_style="linear",
+    ...     start_wd=0.0, end_wd=0.1, wd_incr_steps=110, wd_incr_style="constant",
+    ... )
+    Traceback (most recent call last):
+    dist_sched.errors.ConfigError: start_wd=0.0: must, for wd_incr_style='constant', equal end_wd=0.1
+    >>> scheduler = OptimizerParamScheduler(
+    ...     optimizer, init_lr=0.0, max_lr=1.0, min_lr=0.1, lr_warmup_steps=10,
+    ...     lr_decay_steps=110, lr_decay_style="linear",
+    ...     start_wd=0.1, end_wd=0.1, wd_incr_steps=110, wd_incr_style="constant",
+    ... )
+    >>> for position in (0, 10, 60, 110, 111):
+    ...     scheduler.seek(position)
+    ...     print(position, optimizer.param_groups[0]["lr"])
+    0 0.0
+    10 1.0
+    60 0.55
+    110 0.1
+    111 0.1
+    """
+
+    _config: OptimizerParamConfig
+
+    init_lr = _Entry[float]()
+    max_lr = _Entry[float]()
+    min_lr = _Entry[float]()
+    lr_warmup_steps = _Entry[float]()
+    lr_decay_steps = _Entry[float]()
+    lr_decay_style = _Entry[str]()
+    start_wd = _Entry[float]()
+    end_wd = _Entry[float]()
+    wd_incr_steps = _Entry[float]()
+    wd_incr_style = _Entry[str]()
+    wsd_decay_steps = _Entry["float | None"]()
+    lr_wsd_decay_style = _Entry["str | None"]()
+
+    def __init__(
+        self,
+        optimizer: Any,
+        init_lr: float,
+        max_lr: float,
+        min_lr: float,
+        lr_warmup_steps: float,
+        lr_decay_steps: float,
+        lr_decay_style: str,
+        start_wd: float,
+        end_wd: float,
+        wd_incr_steps: float,
+        wd_incr_style: str,
+        use_checkpoint_opt_param_scheduler: bool | None = True,
+        override_opt_param_scheduler: bool | None = False,
+        wsd_decay_steps: float | None = None,
+        lr_wsd_decay_style: str | None = None,
+        *,
+        policy: str | Mapping[str, str] | None = None,
+        unit: str = "steps",
+        keep_group_ratios: bool = True,
+        process_group: ProcessGroup | None = None,
+    ) -> None:
+        config = OptimizerParamConfig(
+            init_lr=init_lr,
+            max_lr=max_lr,
+            min_lr=min_lr,
+            lr_warmup_steps=lr_warmup_steps,
+            lr_decay_steps=lr_decay_steps,
+            lr_decay_style=lr_decay_style,
+            start_wd=start_wd,
+            end_wd=end_wd,
+            wd_incr_steps=wd_incr_steps,
+            wd_incr_style=wd_incr_style,
+            wsd_decay_steps=wsd_decay_steps,
+            lr_wsd_decay_style=lr_wsd_decay_style,
+        )
+        super().__init__(
+            optimizer,
+            config,
+            policy=Policy.parse(
+                policy,
+                config.entry_names(),
+                use_checkpoint=use_checkpoint_opt_param_scheduler,
+                override=override_opt_param_scheduler,
+            ),
+            unit=unit,
+            keep_group_ratios=keep_group_ratios,
+            process_group=process_group,
+        )
+
+    @property
+    def use_checkpoint_opt_param_scheduler(self) -> bool:
+        """Whether the checkpoint wins for every entry."""
+        return self._policy.words == {REST: CHECKPOINT}
+
+    @property
+    def override_opt_param_scheduler(self) -> bool:
+        """Whether the script's config wins for every entry."""
+        return self._policy.words == {REST: CONFIG}
+
+    def get_lr(self, param_group: Group) -> float:
+        """Give the learning rate under a group's bounds, without its ratio and `lr_mult`."""
+        return self._groups.bounded(param_group, "lr", self._position, self._curves)
+
+    def get_wd(self, param_group: Group | None = None) -> float:
+        """Give the weight decay under a group's bounds, without its ratio and `wd_mult`."""
+        return self._groups.bounded(param_group or {}, "weight_decay", self._position, self._curves)
+
+    def _check_and_set(self, cls_value: T, sd_value: T, name: str) -> T:
+        """Settle one entry between config and checkpoint, as the seeds' method of this name does.
+
+        Raises:
+            ReconcileError: The policy is strict and the values differ.
+        """
+        word = self._policy.word(name)
+        used, why = settle(cls_value, sd_value, word)
+        if word == STRICT and cls_value != sd_value:
+            message = (
+                f"{name} is {cls_value!r} in the config and {sd_value!r} in the checkpoint, and its "
+                "policy is 'strict'"
+            )
+            raise ReconcileError(message)
+        logger.info("%s: %s %r", name, why, used)
+        return used

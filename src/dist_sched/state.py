@@ -1,0 +1,234 @@
+"""The checkpoint state: how a config and a position are packed, and what is believed of a state.
+
+Version 1 is a flat dict of primitives: the seeds' keys, for the seeds and for people, and one JSON
+text, which is the authority. It is one value because DCP writes each key from whichever rank it
+balances to: ranks that disagree leave a state mixed key by key, while one value stays whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn, TypeVar
+
+from dist_sched.config import Config, Entry, unit_word, whole
+from dist_sched.errors import ConfigError, StateError
+
+VERSION = 1
+TEXT_KEY = "dist_sched"
+POSITION_KEY = "num_steps"
+UNIT_KEY = "unit"
+
+OLD_NAMES = {
+    "start_lr": "max_lr",
+    "warmup_iter": "lr_warmup_steps",
+    "warmup_steps": "lr_warmup_steps",
+    "end_iter": "lr_decay_steps",
+    "decay_steps": "lr_decay_steps",
+    "decay_style": "lr_decay_style",
+    "num_iters": POSITION_KEY,
+}
+"""Names that older releases of the seeds gave to a key."""
+
+WD_KEYS = ("start_wd", "end_wd", "wd_incr_style", "wd_incr_steps")
+"""Keys that the oldest seeds' states lack, all four together."""
+
+State = dict[str, int | float | str]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What a checkpoint state says, after it was found to be well formed."""
+
+    entries: Mapping[str, Entry]
+    """The config entries that it has."""
+    position: int
+    unit: str | None
+    """None where the state is foreign: the seeds do not save what a position counts."""
+    warnings: tuple[str, ...] = ()
+    """What a person should know of this state before trusting it."""
+
+
+def pack(config: Config, position: int, unit: str) -> State:
+    """Give the state of version 1 as a fresh dict of primitives."""
+    entries = config.entries()
+    keys = {key: entries[key] for key in config.STATE_KEYS}
+    text = {
+        "version": VERSION,
+        UNIT_KEY: unit,
+        "position": position,
+        "config": entries,
+        "lineage": [],
+    }
+    return {**keys, POSITION_KEY: position, TEXT_KEY: json.dumps(text, allow_nan=False)}  # type: ignore[dict-item]
+
+
+def unpack(state: object, config: type[Config], own: State) -> Checkpoint:
+    """Read a checkpoint state.
+
+    Args:
+        state: What `load_state_dict` was given.
+        config: The kind of config whose entries are expected.
+        own: What the scheduler would save now, which tells a state that was read from one that
+            DCP left as it was.
+
+    Raises:
+        StateError: The state is malformed, incomplete or from a newer version; names the key.
+    """
+    if not isinstance(state, Mapping):
+        _refuse("state", f"must be a dict, not {type(state).__name__}")
+    if not state:
+        _refuse("state", "is empty: was the scheduler saved in this checkpoint?")
+    keys = _read_keys(state, config)
+    warnings = _name_ignored(state, config)
+    if TEXT_KEY not in state:
+        return _foreign(keys, config, warnings)
+    text = state[TEXT_KEY]
+    checkpoint = _read_text(text, config)
+    _require(keys, (*config.STATE_KEYS, POSITION_KEY))
+    told = {**checkpoint.entries, POSITION_KEY: checkpoint.position}
+    torn = [key for key, value in keys.items() if told[key] != value]
+    if torn and text == own[TEXT_KEY]:
+        warnings.append("its text is this scheduler's own, so it was never read")
+        return _foreign(keys, config, warnings)
+    if torn:
+        warnings.append(
+            f"the state is torn: {', '.join(torn)} differ from its text, which is trusted "
+            "(ranks that disagreed saved it)"
+        )
+    if dict(state) == own and checkpoint.position == 0:
+        warnings.append(
+            "the state equals this scheduler's own at position 0: "
+            "perhaps nothing was read from the checkpoint"
+        )
+    return replace(checkpoint, warnings=tuple(warnings))
+
+
+def _foreign(keys: dict[str, Any], config: type[Config], warnings: list[str]) -> Checkpoint:
+    """Take the plain keys alone, as of a state that one of the seeds wrote."""
+    old = set(WD_KEYS).isdisjoint(keys)
+    required = [key for key in config.STATE_KEYS if not (old and key in WD_KEYS)]
+    _require(keys, (*required, POSITION_KEY))
+    warnings.append(
+        "the state is foreign (another library's): it does not say what its position counts; "
+        "make sure that it is this scheduler's unit (Megatron-LM counts samples)"
+    )
+    entries = {key: value for key, value in keys.items() if key != POSITION_KEY}
+    return Checkpoint(
+        entries=entries, position=keys[POSITION_KEY], unit=None, warnings=tuple(warnings)
+    )
+
+
+def _read_keys(state: Mapping[Any, Any], config: type[Config]) -> dict[str, Any]:
+    """Check the plain keys, under their present names."""
+    found: dict[str, Any] = {}
+    for key, name in _known_keys(config).items():
+        if key not in state:
+            continue
+        value = _checked(key, name, state[key], config)
+        if found.setdefault(name, value) != value:
+            _refuse(key, f"is {value!r}, but {name}, the same under its new name, {found[name]!r}")
+    return found
+
+
+def _known_keys(config: type[Config]) -> dict[str, str]:
+    names = (*config.STATE_KEYS, POSITION_KEY)
+    old = {key: name for key, name in OLD_NAMES.items() if name in names}
+    return {**{name: name for name in names}, **old}
+
+
+def _checked(key: str, name: str, value: object, config: type[Config]) -> Entry:
+    try:
+        return whole(name, value) if name == POSITION_KEY else config.check_entry(name, value)
+    except ConfigError as error:
+        message = f"key {key!r} of the checkpoint state: {error}"
+        raise StateError(message) from error
+
+
+def _name_ignored(state: Mapping[Any, Any], config: type[Config]) -> list[str]:
+    known = {*_known_keys(config), TEXT_KEY}
+    ignored = [str(key) for key in state if key not in known]
+    return [f"unknown keys are ignored: {', '.join(ignored)}"] if ignored else []
+
+
+def _require(found: Iterable[str], keys: Iterable[str]) -> None:
+    missing = [key for key in keys if key not in found]
+    if missing:
+        _refuse(missing[0], f"is missing (missing in all: {', '.join(missing)})")
+
+
+def _read_text(text: object, config: type[Config]) -> Checkpoint:
+    """Read the JSON text; what it says is believed only whole."""
+    told = _parse(text)
+    version = told.get("version")
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        _refuse(TEXT_KEY, f"has no valid version: {version!r}")
+    if version > VERSION:
+        _refuse(
+            TEXT_KEY,
+            f"is of version {version}, and this release knows versions up to {VERSION}: "
+            "upgrade dist-sched",
+        )
+    _require_exactly("", told, ("version", UNIT_KEY, "position", "config", "lineage"))
+    entries = told["config"]
+    if not isinstance(entries, dict):
+        _refuse(f"{TEXT_KEY}.config", f"must be an object, not {entries!r}")
+    _require_exactly(".config", entries, config.entry_names())
+    if told["lineage"] != []:
+        _refuse(f"{TEXT_KEY}.lineage", "records late changes, which this release cannot apply")
+    return Checkpoint(
+        entries={
+            name: _checked(f"{TEXT_KEY}.config.{name}", name, value, config)
+            for name, value in entries.items()
+        },
+        position=_within_text("position", whole, told["position"]),
+        unit=_within_text(UNIT_KEY, unit_word, told[UNIT_KEY]),
+    )
+
+
+def _within_text(name: str, rule: Callable[[str, object], T], value: object) -> T:
+    try:
+        return rule(name, value)
+    except ConfigError as error:
+        message = f"key '{TEXT_KEY}.{name}' of the checkpoint state: {error}"
+        raise StateError(message) from error
+
+
+def _parse(text: object) -> dict[str, Any]:
+    if not isinstance(text, str):
+        _refuse(TEXT_KEY, f"must be a text, not {type(text).__name__}")
+    try:
+        told = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
+    except (ValueError, RecursionError) as error:
+        message = f"key {TEXT_KEY!r} of the checkpoint state is not valid JSON: {error}"
+        raise StateError(message) from error
+    if not isinstance(told, dict):
+        _refuse(TEXT_KEY, f"must be a JSON object, not {type(told).__name__}")
+    return told
+
+
+def _no_constant(name: str) -> NoReturn:
+    message = f"{name} is not a finite number"
+    raise ValueError(message)
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        message = "a name stands twice in one object"
+        raise ValueError(message)
+    return found
+
+
+def _require_exactly(where: str, told: Mapping[str, Any], names: Iterable[str]) -> None:
+    known = set(names)
+    for name in sorted(told.keys() ^ known):
+        reason = "is missing" if name in known else f"is not known to version {VERSION}"
+        _refuse(f"{TEXT_KEY}{where}.{name}", reason)
+
+
+def _refuse(key: str, reason: str) -> NoReturn:
+    message = f"key {key!r} of the checkpoint state {reason}"
+    raise StateError(message)

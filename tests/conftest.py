@@ -1,0 +1,73 @@
+"""What the tests share: a config, optimizers with float or tensor lr, and schedulers over both."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dist_sched import OptimizerParamScheduler
+
+CONFIG = {
+    "init_lr": 0.0,
+    "max_lr": 1.0,
+    "min_lr": 0.1,
+    "lr_warmup_steps": 10,
+    "lr_decay_steps": 110,
+    "lr_decay_style": "linear",
+    "start_wd": 0.0,
+    "end_wd": 0.1,
+    "wd_incr_steps": 100,
+    "wd_incr_style": "linear",
+}
+
+
+class Workshop:
+    """Makes optimizers and schedulers whose lr is a float, or a float32 tensor a group."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def lr(self, value):
+        return torch.tensor(value) if self.kind == "tensor" else value
+
+    def held(self, value):
+        """Give what a group holds after `value` was written as its lr: rounded once."""
+        return torch.tensor(value).item() if self.kind == "tensor" else value
+
+    def optimizer(self, *groups, lr=1.0, weight_decay=0.1, cls=torch.optim.AdamW):
+        groups = [dict(group) for group in groups or ({},)]
+        for group in groups:
+            group.setdefault("params", [torch.nn.Parameter(torch.ones(2))])
+            if "lr" in group:
+                group["lr"] = self.lr(group["lr"])
+        kind = {"capturable": True, "foreach": False} if self.kind == "tensor" else {}
+        return cls(groups, lr=self.lr(lr), weight_decay=weight_decay, **kind)
+
+    def scheduler(self, optimizer=None, **changes):
+        optimizer = self.optimizer() if optimizer is None else optimizer
+        return OptimizerParamScheduler(optimizer, **{**CONFIG, **changes})
+
+
+@pytest.fixture(params=["float", "tensor"])
+def workshop(request):
+    return Workshop(request.param)
+
+
+def lrs(scheduler_or_optimizer):
+    """Give every group's lr as a float."""
+    optimizer = getattr(scheduler_or_optimizer, "optimizer", scheduler_or_optimizer)
+    return [float(group["lr"]) for group in optimizer.param_groups]
+
+
+def wds(scheduler_or_optimizer):
+    """Give every group's weight decay as a float."""
+    optimizer = getattr(scheduler_or_optimizer, "optimizer", scheduler_or_optimizer)
+    return [float(group["weight_decay"]) for group in optimizer.param_groups]
+
+
+def update(optimizer):
+    """Make one real optimizer update."""
+    for group in optimizer.param_groups:
+        for param in group["params"]:
+            param.grad = torch.ones_like(param)
+    optimizer.step()
