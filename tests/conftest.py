@@ -40,7 +40,7 @@ class Workshop:
             group.setdefault("params", [torch.nn.Parameter(torch.ones(2))])
             if "lr" in group:
                 group["lr"] = self.lr(group["lr"])
-        kind = {"capturable": True, "foreach": False} if self.kind == "tensor" else {}
+        kind = {"foreach": False} if self.kind == "tensor" else {}
         return cls(groups, lr=self.lr(lr), weight_decay=weight_decay, **kind)
 
     def scheduler(self, optimizer=None, **changes):
@@ -53,21 +53,11 @@ def workshop(request):
     return Workshop(request.param)
 
 
-def lrs(scheduler_or_optimizer):
-    """Give every group's lr as a float."""
-    optimizer = getattr(scheduler_or_optimizer, "optimizer", scheduler_or_optimizer)
-    return [float(group["lr"]) for group in optimizer.param_groups]
+@pytest.fixture
+def floats():
+    return Workshop("float")
 
 
-def wds(scheduler_or_optimizer):
-    """Give every group's weight decay as a float."""
-    optimizer = getattr(scheduler_or_optimizer, "optimizer", scheduler_or_optimizer)
-    return [float(group["weight_decay"]) for group in optimizer.param_groups]
-
-
-def update(optimizer):
-    """Make one real optimizer update."""
-    for group in optimizer.param_groups:
-        for param in group["params"]:
-            param.grad = torch.ones_like(param)
-    optimizer.step()
+@pytest.fixture
+def tensors():
+    return Workshop("tensor")

@@ -98,8 +98,7 @@ def at_equal(_: float, high: float, low: float) -> float:
         ConfigError: The bounds differ.
     """
     if high != low:
-        message = f"the constant style needs equal bounds, got {low!r} and {high!r}"
-        raise ConfigError(message)
+        raise ConfigError(f"the constant style needs equal bounds, got {low!r} and {high!r}")
     return high
 
 

@@ -57,14 +57,21 @@ _MEMBERS: WeakKeyDictionary[Any, list[Member]] = WeakKeyDictionary()
 """What the first scheduler on an optimizer saw, before it changed the values."""
 
 
-def innermost(optimizer: Any) -> Any:
-    """Unwrap an optimizer that wraps another, as accelerate's and Megatron's do.
+def innermost(optimizer: Any) -> list[Any]:
+    """Give the optimizers that are stepped inside a wrapper or container, or the one itself.
 
-    A wrapper's own groups may be those of an optimizer that nobody steps any more.
+    accelerate's and Megatron's wrappers have an `optimizer`, torchtitan's container `optimizers`,
+    Megatron's `chained_optimizers`. The groups of the outer one may be those of an optimizer that
+    nobody steps.
     """
     inner = getattr(optimizer, "optimizer", None)
-    is_wrapper = isinstance(inner, Optimizer) and inner is not optimizer
-    return innermost(inner) if is_wrapper else optimizer
+    if isinstance(inner, Optimizer) and inner is not optimizer:
+        return innermost(inner)
+    for name in ("optimizers", "chained_optimizers"):
+        several = getattr(optimizer, name, None)
+        if isinstance(several, list | tuple) and several:
+            return [leaf for one in several for leaf in innermost(one)]
+    return [optimizer]
 
 
 def as_sources(optimizer: Any) -> list[Any]:
@@ -75,15 +82,13 @@ def as_sources(optimizer: Any) -> list[Any]:
     """
     sources = list(optimizer) if isinstance(optimizer, list | tuple) else [optimizer]
     if not sources:
-        message = "optimizer=[]: give at least one optimizer"
-        raise ConfigError(message)
+        raise ConfigError("optimizer=[]: give at least one optimizer")
     for source in sources:
         if not hasattr(source, "param_groups"):
-            message = f"optimizer={source!r}: must be an optimizer, or a list of them"
-            raise ConfigError(message)
-    if len({id(innermost(source)) for source in sources}) < len(sources):
-        message = "optimizer: the same optimizer stands twice in the list"
-        raise ConfigError(message)
+            raise ConfigError(f"optimizer={source!r}: must be an optimizer, or a list of them")
+    leaves = [id(leaf) for source in sources for leaf in innermost(source)]
+    if len(set(leaves)) < len(leaves):
+        raise ConfigError("optimizer: the same optimizer stands twice in the list")
     return sources
 
 
@@ -116,9 +121,9 @@ class Groups:
 
     def optimizers(self) -> list[Any]:
         """Give the optimizers that are stepped, without what wraps them."""
-        return [innermost(source) for source in self.sources]
+        return [leaf for source in self.sources for leaf in innermost(source)]
 
-    def write(self, position: int, curves: Curves) -> None:
+    def write(self, position: int, curves: Curves) -> None:  # noqa: C901, PLR0912 - the hot loop
         """Give every group its values at a position.
 
         Raises:
@@ -312,8 +317,7 @@ class Groups:
                     multiplier = rate(multiplier_key, multiplier)
                 values.append(blend(argument, high, low) * multiplier)
             except ConfigError as error:
-                message = f"{self._name(group)}: {error}"
-                raise ConfigError(message) from error
+                raise ConfigError(f"{self._name(group)}: {error}") from error
         return values
 
     def _name(self, group: Group) -> str:
@@ -335,12 +339,11 @@ class Groups:
                 field.is_overridden(member.group) for member in self.members
             )
             if is_needed and all(member.own[field.key] == 0 for member in self.members):
-                message = (
+                raise ConfigError(
                     f"every group's {field.key} is 0 in an optimizer that was loaded (or stepped) "
                     "before the scheduler was built, so the ratios between the groups are lost: "
                     f"build the scheduler first, or give each group {field.multiplier!r}"
                 )
-                raise ConfigError(message)
             logger.warning(
                 "the optimizer was loaded (or stepped) before the scheduler was built: the ratios "
                 "of its groups are those of the values that it then had: %s %s",
@@ -402,8 +405,7 @@ def _own_value(member: Member, key: str) -> float | None:
     try:
         return None if found is None else rate(key, found)
     except ConfigError as error:
-        message = f"{member}: {error}"
-        raise ConfigError(message) from error
+        raise ConfigError(f"{member}: {error}") from error
 
 
 def _declared(tensor: torch.Tensor) -> float:
@@ -423,9 +425,13 @@ def _tensors(group: Group, fields: Iterable[Field]) -> dict[str, torch.Tensor]:
 
 
 def _put_back_tensors(member: Member, fields: Iterable[Field]) -> None:
-    """Put back what a load has replaced; a number is written there next, so any will do here."""
+    """Put back the script's own objects where a load has replaced them."""
     for field in fields:
-        member.group[field.key] = member.tensors.get(field.key, 0.0)
+        found = member.group.get(field.key)
+        if field.key in member.tensors:
+            member.group[field.key] = member.tensors[field.key]
+        elif not isinstance(found, float):
+            member.group[field.key] = 0.0 if found is None else float(found)
 
 
 def _unshare(holders: Iterable[Group], key: str) -> None:

@@ -222,11 +222,10 @@ def _after_optimizer_load(reference: weakref.ref[Scheduler], optimizer: Optimize
 
 def _check_position(found: int, expected: int) -> None:
     if found != expected:
-        message = (
+        raise StateError(
             f"key {states.POSITION_KEY!r}: the scheduler's position is {found}, the trainer's is "
             f"{expected}: they are not of the same checkpoint, or count different units"
         )
-        raise StateError(message)
 
 
 def _log(outcome: Reconciliation) -> None:
@@ -258,11 +257,10 @@ class _Entry(Generic[T]):
         return value
 
     def __set__(self, instance: Scheduler, value: T) -> None:
-        message = (
+        raise AttributeError(
             f"{self._name} cannot be assigned, because a schedule changed in mid-run would not be "
             "the one that was declared: build the scheduler with it"
         )
-        raise AttributeError(message)
 
 
 @final
@@ -418,10 +416,9 @@ class OptimizerParamScheduler(Scheduler):
         word = self._policy.word(name)
         used, why = settle(cls_value, sd_value, word)
         if word == STRICT and cls_value != sd_value:
-            message = (
+            raise ReconcileError(
                 f"{name} is {cls_value!r} in the config and {sd_value!r} in the checkpoint, and its "
                 "policy is 'strict'"
             )
-            raise ReconcileError(message)
         logger.info("%s: %s %r", name, why, used)
         return used

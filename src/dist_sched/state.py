@@ -143,8 +143,7 @@ def _checked(key: str, name: str, value: object, config: type[Config]) -> Entry:
     try:
         return whole(name, value) if name == POSITION_KEY else config.check_entry(name, value)
     except ConfigError as error:
-        message = f"key {key!r} of the checkpoint state: {error}"
-        raise StateError(message) from error
+        raise StateError(f"key {key!r} of the checkpoint state: {error}") from error
 
 
 def _name_ignored(state: Mapping[Any, Any], config: type[Config]) -> list[str]:
@@ -192,8 +191,7 @@ def _within_text(name: str, rule: Callable[[str, object], T], value: object) -> 
     try:
         return rule(name, value)
     except ConfigError as error:
-        message = f"key '{TEXT_KEY}.{name}' of the checkpoint state: {error}"
-        raise StateError(message) from error
+        raise StateError(f"key '{TEXT_KEY}.{name}' of the checkpoint state: {error}") from error
 
 
 def _parse(text: object) -> dict[str, Any]:
@@ -202,23 +200,22 @@ def _parse(text: object) -> dict[str, Any]:
     try:
         told = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:
-        message = f"key {TEXT_KEY!r} of the checkpoint state is not valid JSON: {error}"
-        raise StateError(message) from error
+        raise StateError(
+            f"key {TEXT_KEY!r} of the checkpoint state is not valid JSON: {error}"
+        ) from error
     if not isinstance(told, dict):
         _refuse(TEXT_KEY, f"must be a JSON object, not {type(told).__name__}")
     return told
 
 
 def _no_constant(name: str) -> NoReturn:
-    message = f"{name} is not a finite number"
-    raise ValueError(message)
+    raise ValueError(f"{name} is not a finite number")
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        message = "a name stands twice in one object"
-        raise ValueError(message)
+        raise ValueError("a name stands twice in one object")
     return found
 
 
@@ -230,5 +227,4 @@ def _require_exactly(where: str, told: Mapping[str, Any], names: Iterable[str]) 
 
 
 def _refuse(key: str, reason: str) -> NoReturn:
-    message = f"key {key!r} of the checkpoint state {reason}"
-    raise StateError(message)
+    raise StateError(f"key {key!r} of the checkpoint state {reason}")

@@ -73,7 +73,9 @@ class Draw:
             "end_wd": end_wd,
             "wd_incr_steps": self.random.choice([1, horizon, horizon // 2, horizon * 3]),
             "wd_incr_style": wd_style,
-            "wsd_decay_steps": self.random.choice([0, 1, horizon // 3, horizon]) if is_wsd else None,
+            "wsd_decay_steps": self.random.choice([0, 1, horizon // 3, horizon])
+            if is_wsd
+            else None,
             "lr_wsd_decay_style": self.random.choice(
                 ["linear", "cosine", "exponential", "minus_sqrt"]
             )
