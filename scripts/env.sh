@@ -1,0 +1,94 @@
+# shellcheck shell=bash
+# To be sourced. Defines
+#   make_environment EXTRA…   .venv in the repository root, with the project and these extras in it
+#   install_seeds             the two released packages that tests and benchmarks compare with
+# PYTHON names the interpreter to build on; python3 where it is not set.
+
+_repository="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+_venv="$_repository/.venv"
+
+_say() { printf '== %s\n' "$*" >&2; }
+
+# PIP_USER: a user's pip settings may say otherwise, and pip then refuses to install here.
+_pip() { PIP_USER=0 "$_venv/bin/python" -m pip --disable-pip-version-check "$@"; }
+
+_check_python() {
+  if ! command -v "$1" >/dev/null; then
+    _say "no $1 here: install Python 3.10 or newer, or set PYTHON to one"
+  elif ! "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
+    _say "$1 is $("$1" -V 2>&1), and Python 3.10 or newer is needed: set PYTHON to one"
+  elif ! "$1" -c 'import ensurepip, venv' 2>/dev/null; then
+    _say "$1 cannot make environments: install its venv package (Debian, Ubuntu: python3-venv)"
+  else
+    return 0
+  fi
+  return 1
+}
+
+# An environment that was moved, or made by another Python, is of no use.
+_base_of() { echo "$_repository" && "$1" -c 'import sys; print(sys.version)'; }
+
+_inputs() { (cd "$_repository" && cat pyproject.toml constraints.txt scripts/env.sh && echo "$@"); }
+
+_stands() { [[ -f "$1" && "$(cat "$1")" == "$2" ]]; }
+
+# The file "base" is away while anything is being installed, so that an environment whose making was
+# interrupted is known by its lack, and made anew.
+_begin_change() { rm -f "$_venv/base"; }
+_end_change() { _base_of "$_venv/bin/python" >"$_venv/base"; }
+
+_make_venv() {
+  local python="${PYTHON:-python3}"
+  _check_python "$python" || return
+  if _stands "$_venv/base" "$(_base_of "$python")" && "$_venv/bin/python" -c ''; then
+    return 0
+  fi
+  _say "making $_venv with $("$python" -V)"
+  rm -rf "$_venv" && "$python" -m venv "$_venv"
+}
+
+# The seeds come without their dependencies, of which the two files in use need none that is not an
+# extra of ours. nemo-automodel asks for Python 3.11; its one file in use runs on 3.10 as well.
+install_seeds() {
+  _begin_change
+  _pip install --quiet --no-deps --ignore-requires-python \
+    --constraint "$_repository/constraints.txt" megatron-core nemo-automodel || return
+  _end_change
+}
+
+_install_builder() {
+  _begin_change
+  rm -f "$_venv/inputs"
+  _pip install --quiet --constraint "$_repository/constraints.txt" hatchling || return
+  _end_change
+}
+
+_build_wheel() {
+  rm -rf "$_venv/wheel"
+  _pip wheel --quiet --no-deps --no-build-isolation --wheel-dir "$_venv/wheel" "$_repository"
+}
+
+_install_dependencies() {
+  local IFS=,
+  _say "installing what the project needs; PyTorch is a large download"
+  _pip install --constraint "$_repository/constraints.txt" "$(echo "$_venv"/wheel/*.whl)[$*]"
+}
+
+_install_wheel() { _pip install --quiet --no-deps --force-reinstall "$_venv"/wheel/*.whl; }
+
+# What is used is what users install, a wheel; it is built at each call, so it is never a stale one.
+make_environment() {
+  local wanted
+  wanted="$(_inputs "$@")"
+  unset PYTHONHOME PYTHONPATH # they would put other files before the installed ones
+  _make_venv || return
+  if _stands "$_venv/inputs" "$wanted"; then
+    _build_wheel && _begin_change && _install_wheel || return
+  else
+    _install_builder && _build_wheel && _begin_change || return
+    _install_dependencies "$@" && _install_wheel || return
+    echo "$wanted" >"$_venv/inputs"
+  fi
+  _end_change
+  export VIRTUAL_ENV="$_venv" PATH="$_venv/bin:$PATH"
+}

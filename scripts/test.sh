@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Makes the environment, then lints, checks the types and runs all tests. Arguments go to pytest:
+#   bash scripts/test.sh                      everything
+#   bash scripts/test.sh -m "not distributed" without the tests that start processes
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/env.sh
+
+make_environment dev
+install_seeds
+python -m ruff check .
+python -m ruff format --check .
+python -m mypy
+exec python -m pytest "$@"

@@ -1,0 +1,127 @@
+"""Legal uses of the public surface, which strict typing must accept. Nothing here is run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dist_sched import (
+    ConfigError,
+    OptimizerParamScheduler,
+    RankMismatchError,
+    ReconcileError,
+    StateError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch.distributed.checkpoint.stateful import Stateful
+
+weights = [torch.nn.Parameter(torch.zeros(1))]
+optimizer = torch.optim.AdamW(weights, lr=1e-3)
+
+
+class Wrapped:
+    """What Megatron-LM hands over: no Optimizer, but it has the groups of one."""
+
+    def __init__(self) -> None:
+        self.param_groups: list[dict[str, Any]] = optimizer.param_groups
+
+
+def construct_by_position() -> OptimizerParamScheduler:
+    return OptimizerParamScheduler(
+        optimizer, 0.0, 1e-3, 1e-5, 10, 100, "cosine", 0.01, 0.1, 100, "linear", False, True
+    )
+
+
+def construct_by_name() -> OptimizerParamScheduler:
+    return OptimizerParamScheduler(
+        optimizer,
+        init_lr=0.0,
+        max_lr=1e-3,
+        min_lr=1e-5,
+        lr_warmup_steps=10,
+        lr_decay_steps=100,
+        lr_decay_style="WSD",
+        start_wd=0.1,
+        end_wd=0.1,
+        wd_incr_steps=0,
+        wd_incr_style="constant",
+        wsd_decay_steps=20,
+        lr_wsd_decay_style="minus_sqrt",
+        policy={"lr_decay_steps": "config", "*": "checkpoint"},
+        unit="tokens",
+        keep_group_ratios=False,
+        process_group=None,
+    )
+
+
+def construct_over_many(config: Mapping[str, Any]) -> None:
+    OptimizerParamScheduler([optimizer, torch.optim.SGD(weights, lr=0.1)], **config)
+    OptimizerParamScheduler(Wrapped(), **config, policy="strict")
+    OptimizerParamScheduler([Wrapped()], **config)
+
+
+def construct_with_fractions(config: Mapping[str, Any]) -> None:
+    OptimizerParamScheduler(optimizer, **config)
+    OptimizerParamScheduler(
+        optimizer, 0, 1, 0, 37.5, 100, "linear", 0, 0, 100, "constant", policy="config"
+    )
+
+
+def move(scheduler: OptimizerParamScheduler) -> None:
+    scheduler.step()
+    scheduler.step(512)
+    scheduler.step(increment=0)
+    scheduler.seek(1000)
+    scheduler.num_steps = 1000
+    scheduler.check_position(1000)
+
+
+def read_values(scheduler: OptimizerParamScheduler) -> list[float]:
+    group = optimizer.param_groups[0]
+    values: list[float] = [scheduler.get_lr(group), scheduler.get_wd(), scheduler.get_wd(group)]
+    return values + scheduler.get_last_lr()
+
+
+def read_config(scheduler: OptimizerParamScheduler) -> tuple[int, str, list[float]]:
+    return (
+        scheduler.num_steps,
+        scheduler.lr_decay_style,
+        [scheduler.init_lr, scheduler.max_lr, scheduler.min_lr, scheduler.lr_warmup_steps],
+    )
+
+
+def save_and_load(scheduler: OptimizerParamScheduler) -> dict[str, Any]:
+    state: dict[str, Any] = scheduler.state_dict()
+    scheduler.load_state_dict(state)
+    scheduler.load_state_dict(state, expected_position=1000, local=True)
+    return state
+
+
+def hand_to_dcp(scheduler: OptimizerParamScheduler) -> dict[str, Stateful]:
+    return {"scheduler": scheduler}
+
+
+def report(scheduler: OptimizerParamScheduler) -> str:
+    reconciliation = scheduler.last_reconciliation
+    return "nothing was loaded" if reconciliation is None else str(reconciliation)
+
+
+def catch(scheduler: OptimizerParamScheduler, state: dict[str, Any]) -> str:
+    try:
+        scheduler.load_state_dict(state)
+    except ReconcileError as error:
+        return str(error.reconciliation)
+    except (ConfigError, StateError, RankMismatchError) as error:
+        return str(error)
+    return ""
+
+
+def catch_as_from_the_seeds(scheduler: OptimizerParamScheduler, state: dict[str, Any]) -> None:
+    try:
+        scheduler.load_state_dict(state)
+    except AssertionError as error:
+        raise SystemExit(str(error)) from error
