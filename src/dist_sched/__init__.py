@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dist_sched.errors import ConfigError, RankMismatchError, ReconcileError, StateError
+    from dist_sched.reconciliation import Reconciliation, reconcile
     from dist_sched.scheduler import OptimizerParamScheduler
 
 __all__ = [
@@ -14,7 +15,9 @@ __all__ = [
     "OptimizerParamScheduler",
     "RankMismatchError",
     "ReconcileError",
+    "Reconciliation",
     "StateError",
+    "reconcile",
 ]
 
 _HOMES = {
@@ -22,6 +25,8 @@ _HOMES = {
     "OptimizerParamScheduler": "scheduler",
     "RankMismatchError": "errors",
     "ReconcileError": "errors",
+    "Reconciliation": "reconciliation",
+    "reconcile": "reconciliation",
     "StateError": "errors",
 }
 

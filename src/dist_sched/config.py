@@ -52,19 +52,25 @@ class Config(Protocol):
     FIELDS: ClassVar[tuple[Field, ...]]
 
     @classmethod
-    def entry_names(cls) -> tuple[str, ...]: ...
+    def entry_names(cls) -> tuple[str, ...]:
+        """Name the entries, in order."""
 
     @classmethod
-    def check_entry(cls, name: str, value: object) -> Entry: ...
+    def check_entry(cls, name: str, value: object) -> Entry:
+        """Check one entry by itself and give it as a plain value, or raise a ConfigError."""
 
     @classmethod
-    def from_entries(cls, entries: Mapping[str, object]) -> Config: ...
+    def from_entries(cls, entries: Mapping[str, object]) -> Config:
+        """Build a config from a mapping of entry names, or raise a ConfigError."""
 
-    def entries(self) -> dict[str, Entry]: ...
+    def entries(self) -> dict[str, Entry]:
+        """Give the entries by name."""
 
-    def unused(self) -> frozenset[str]: ...
+    def unused(self) -> frozenset[str]:
+        """Name the entries that have no influence on this config's curves."""
 
-    def curves(self) -> tuple[curves.Curve, ...]: ...
+    def curves(self) -> tuple[curves.Curve, ...]:
+        """Give the curve of each of `FIELDS`, in that order."""
 
 
 def plain(value: object) -> object:
@@ -84,13 +90,13 @@ def number(name: str, value: object) -> int | float:
     if isinstance(found, bool) or not isinstance(found, numbers.Real):
         raise _illegal(name, value, "must be a number")
     try:
-        found = int(found) if isinstance(found, numbers.Integral) else float(found)
-        is_legal = found >= 0 and math.isfinite(found)
+        exact = int(found) if isinstance(found, numbers.Integral) else float(found)
+        is_legal = exact >= 0 and math.isfinite(exact)
     except OverflowError:
         is_legal = False
     if not is_legal:
         raise _illegal(name, value, "must be a finite number >= 0")
-    return found
+    return exact
 
 
 def rate(name: str, value: object) -> float:
@@ -243,6 +249,7 @@ class OptimizerParamConfig:
 
     @classmethod
     def entry_names(cls) -> tuple[str, ...]:
+        """Name the entries, in order."""
         return tuple(field.name for field in fields(cls))
 
     @classmethod
@@ -266,6 +273,7 @@ class OptimizerParamConfig:
         return cls(**entries)
 
     def entries(self) -> dict[str, Entry]:
+        """Give the entries by name."""
         return asdict(self)
 
     def unused(self) -> frozenset[str]:

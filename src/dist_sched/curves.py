@@ -106,10 +106,12 @@ class Curve(Protocol):
     """What the schedulers ask of a curve: its bounds, and its blend at a position."""
 
     @property
-    def high(self) -> float: ...
+    def high(self) -> float:
+        """The upper bound."""
 
     @property
-    def low(self) -> float: ...
+    def low(self) -> float:
+        """The lower bound."""
 
     def at(self, position: int) -> tuple[Blend, float]:
         """Give the blend and its first argument; the value is `blend(argument, high, low)`."""
@@ -154,6 +156,7 @@ class LrCurve:
     """One of LR_WSD_DECAY_STYLES."""
 
     def at(self, position: int) -> tuple[Blend, float]:
+        """Give the blend at a position, and its first argument."""
         warmup = self.warmup
         if position <= warmup and warmup > 0:
             return self._rise, position
@@ -172,7 +175,7 @@ class LrCurve:
         return self.start + (high - self.start) * position / self.warmup
 
     def _inverse_sqrt(self, root: float, high: float, low: float) -> float:
-        return max(low, high * max(self.warmup, 1) ** 0.5 / root)
+        return max(low, high * float(max(self.warmup, 1) ** 0.5) / root)
 
     def _tail_coefficient(self, units: float) -> float:
         return 1.0 if units <= 0 else TAILS[self.tail_style](units / self.tail)
@@ -197,6 +200,7 @@ class WdCurve:
     """One of WD_INCR_STYLES."""
 
     def at(self, position: int) -> tuple[Blend, float]:
+        """Give the blend at a position, and its first argument."""
         length = self.length
         if self.style == "constant":
             return at_equal, 0.0

@@ -8,11 +8,11 @@ current groups have.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+import math
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from operator import is_
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -21,6 +21,9 @@ from torch.optim import Optimizer
 from dist_sched.config import CONFIG, Field, Policy, rate
 from dist_sched.curves import Blend, Curve
 from dist_sched.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 logger = logging.getLogger("dist_sched")
 
@@ -46,6 +49,8 @@ class Member:
     """The script's own tensor objects, by field key."""
     overrides: Group = dataclass_field(default_factory=dict)
     """Bounds and multipliers as they stood just before the optimizer was loaded."""
+    carried: dict[str, Any] = dataclass_field(default_factory=dict)
+    """What the loaded optimizer had in each field, until it was compared with the schedule."""
 
     def __str__(self) -> str:
         return (
@@ -169,7 +174,7 @@ class Groups:
         self._refresh()
         blends = [(field, curve, *curve.at(position)) for field, curve in self._pairs(curves)]
         return [
-            {field.key: self._value(member, field, *rest) for field, *rest in blends}
+            {blend[0].key: self._value(member, *blend) for blend in blends}
             for member in self.members
         ]
 
@@ -202,6 +207,38 @@ class Groups:
             if (line := _settle_override(member, name, policy.word(name)))
         ]
 
+    def carried_differences(self, position: int, curves: Curves) -> list[str]:
+        """Say where a loaded optimizer carried other values than curves have at a position."""
+        return [
+            f"{member}: the optimizer checkpoint carried {key}={_plain(found)!r}, where the "
+            f"scheduler's checkpoint has {values[key]!r} at position {position}"
+            for member, values in zip(self.members, self.values(position, curves), strict=True)
+            for key, found in member.carried.items()
+            if not _holds(found, values[key])
+        ]
+
+    def forget_carried(self) -> None:
+        """Drop what loaded optimizers carried, once it was compared."""
+        for member in self.members:
+            member.carried = {}
+
+    def wrong_values(self, position: int, curves: Curves) -> list[str]:
+        """Read every group back, and say where it holds something else than it should."""
+        expected = self.values(position, curves)
+        return [
+            f"{member}: {key} holds {_plain(member.group.get(key))!r} and should hold {value!r}"
+            for member, values in zip(self.members, expected, strict=True)
+            for key, value in values.items()
+            if not _holds(member.group.get(key), value)
+        ]
+
+    def measure_against(self, references: dict[str, float | None], *, keep_ratios: bool) -> None:
+        """Measure ratios against references of another rank, where that has any."""
+        known = {key: value for key, value in references.items() if value is not None}
+        self.references = {**self.references, **known}
+        self.keep_ratios = keep_ratios
+        self._plan(self._curves)
+
     def _override_names(self) -> list[str]:
         return [name for field in self.fields for name in (field.high, field.low, field.multiplier)]
 
@@ -229,6 +266,12 @@ class Groups:
     def _bind(self, loaded: Optimizer | None = None) -> None:
         previous = self.members
         self.members = self._recognise(previous)
+        optimizers = self.optimizers()
+        for member in self.members:
+            if loaded is not None and optimizers[member.source] is loaded:
+                member.carried = {
+                    field.key: _copied(member.group.get(field.key)) for field in self.fields
+                }
         self._own_tensors(previous, loaded)
         self._plan(self._curves)
 
@@ -302,10 +345,10 @@ class Groups:
         high_key, low_key, multiplier_key = field.high, field.low, field.multiplier
         curve_high, curve_low = curve.high, curve.low
         values = []
-        for group in groups:
-            high = group[high_key] if high_key in group else curve_high
-            low = group[low_key] if low_key in group else curve_low
-            multiplier = group[multiplier_key] if multiplier_key in group else 1.0
+        for group in groups:  # subscripts, because .get takes twice as long
+            high = group[high_key] if high_key in group else curve_high  # noqa: SIM401
+            low = group[low_key] if low_key in group else curve_low  # noqa: SIM401
+            multiplier = group[multiplier_key] if multiplier_key in group else 1.0  # noqa: SIM401
             try:
                 if not (
                     type(high) is type(low) is type(multiplier) is float
@@ -443,6 +486,21 @@ def _unshare(holders: Iterable[Group], key: str) -> None:
             if id(found) in seen:
                 holder[key] = found.detach().clone()
             seen.add(id(found))
+
+
+def _copied(found: Any) -> Any:
+    return found.clone() if isinstance(found, torch.Tensor) else found
+
+
+def _plain(found: Any) -> Any:
+    return found.item() if isinstance(found, torch.Tensor) else found
+
+
+def _holds(found: Any, value: float) -> bool:
+    """Tell whether something read from a group is a value, as nearly as its dtype can hold it."""
+    if isinstance(found, torch.Tensor):
+        return math.isclose(found.item(), value, rel_tol=torch.finfo(found.dtype).eps)
+    return isinstance(found, float) and math.isclose(found, value, rel_tol=1e-12)
 
 
 def _put(group: Group, key: str, value: float) -> None:

@@ -5,14 +5,25 @@ Pure: the outcome is a frozen value that can be printed, sent to other ranks, or
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dist_sched import curves
-from dist_sched.config import CONFIG, STRICT, Config, Entry, Policy
+from dist_sched.config import (
+    CHECKPOINT,
+    CONFIG,
+    STRICT,
+    Config,
+    Entry,
+    OptimizerParamConfig,
+    Policy,
+    unit_word,
+)
 from dist_sched.errors import ConfigError, ReconcileError
-from dist_sched.state import UNIT_KEY, Checkpoint
+from dist_sched.state import UNIT_KEY, Checkpoint, pack, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 T = TypeVar("T")
 
@@ -36,7 +47,7 @@ class NextValue:
     """A field's value for the next update, before ratios and multipliers of groups."""
 
     field: str
-    config: float
+    config: float | None
     checkpoint: float | None
     """None where the checkpoint's entries alone make no legal config."""
     used: float | None
@@ -174,6 +185,34 @@ def reconcile_checkpoint(
     return config, report
 
 
+def reconcile(
+    config: Mapping[str, Any],
+    state: Mapping[str, Any],
+    policy: str | Mapping[str, str] = CHECKPOINT,
+) -> Reconciliation:
+    """Say what a load would do, without a scheduler: a dry run.
+
+    Args:
+        config: The entries of `OptimizerParamScheduler` by name, and `unit` if it is not steps.
+        state: A checkpoint state.
+        policy: As for the scheduler.
+
+    Returns:
+        What `last_reconciliation` would be after the load.
+
+    Raises:
+        ConfigError: The config or the policy is illegal.
+        StateError: The state is malformed.
+        ReconcileError: The load would be refused; carries the outcome with all rows.
+    """
+    entries = dict(config)
+    unit = unit_word(UNIT_KEY, entries.pop(UNIT_KEY, "steps"))
+    declared = OptimizerParamConfig.from_entries(entries)
+    words = Policy.parse(policy, declared.entry_names())
+    checkpoint = unpack(state, OptimizerParamConfig, own=pack(declared, 0, unit))
+    return reconcile_checkpoint(declared, unit, checkpoint, words)[1]
+
+
 def _settle_entry(
     name: str, config: Entry, checkpoint: Mapping[str, Entry], policy: Policy
 ) -> tuple[Entry, str]:
@@ -199,23 +238,21 @@ def _built(kind: Config, entries: Mapping[str, Entry]) -> tuple[Config | None, l
     try:
         return kind.from_entries(entries), []
     except ConfigError as error:
-        return None, [
-            f"the outcome is not a legal config: {error}; "
-            "take the entries that belong together from one side"
-        ]
+        advice = "take the entries that belong together from one side"
+        return None, [f"the outcome is not a legal config: {error}; {advice}"]
 
 
 def _next_update(
     declared: Config, saved: Config | None, used: Config | None, position: int
 ) -> tuple[NextValue, ...]:
-    sides = [
-        None if config is None else [curves.value(curve, position) for curve in config.curves()]
-        for config in (declared, saved, used)
-    ]
-    return tuple(
-        NextValue(field.key, *(None if side is None else side[index] for side in sides))
-        for index, field in enumerate(declared.FIELDS)
-    )
+    def values(config: Config | None) -> list[float | None]:
+        if config is None:
+            return [None] * len(declared.FIELDS)
+        return [curves.value(curve, position) for curve in config.curves()]
+
+    keys = [field.key for field in declared.FIELDS]
+    sides = (values(declared), values(saved), values(used))
+    return tuple(NextValue(*row) for row in zip(keys, *sides, strict=True))
 
 
 def _strict_refusals(report: Reconciliation, policy: Policy) -> list[str]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final, overload
 
 from torch.optim import Optimizer
@@ -14,11 +13,14 @@ from torch.optim import Optimizer
 from dist_sched import config as rules
 from dist_sched import state as states
 from dist_sched.config import CHECKPOINT, CONFIG, REST, STRICT, Config, OptimizerParamConfig, Policy
-from dist_sched.errors import ConfigError, ReconcileError, StateError
+from dist_sched.errors import ConfigError, RankMismatchError, ReconcileError, StateError
 from dist_sched.groups import Curves, Group, Groups
+from dist_sched.ranks import Ranks
 from dist_sched.reconciliation import Reconciliation, reconcile_checkpoint, settle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from torch.distributed import ProcessGroup
 
 logger = logging.getLogger("dist_sched")
@@ -49,11 +51,14 @@ class Scheduler:
         self.process_group = process_group
         self.last_reconciliation: Reconciliation | None = None
         """The outcome of the latest load; None until one succeeds."""
+        self._ranks = Ranks(process_group)
         self._policy = policy
         self._declared = config
         self._config = config
         self._curves = config.curves()
         self._position = 0
+        self._saved: tuple[int, Curves] | None = None
+        """Position and curves that the latest load's checkpoint had, where they are known."""
         self._groups = Groups(optimizer, config.FIELDS, self._curves, keep_ratios=keep_group_ratios)
         self._groups.write(0, self._curves)
         self._hook_optimizer_loads()
@@ -116,25 +121,62 @@ class Scheduler:
     ) -> None:
         """Take up a checkpoint state, reconciled with the script's config by the policy.
 
+        With a process group this is collective: its first rank alone reads its state and decides,
+        and every rank applies the same outcome or raises the same error. A rank whose config is
+        another adopts the first rank's, and says so.
+
         The position is set, never added to, and loading twice is loading once. What the
         constructor was given is the config side of every load.
 
         Args:
-            state: What `state_dict` gave, or what one of the seeds saved.
+            state: What `state_dict` gave, or what one of the seeds saved. Only the first rank's
+                is read; the others may give `{}`.
             expected_position: The position that the trainer believes in, if it has one.
-            local: Do not communicate.
+            local: Decide on this rank alone, without communication. A collective load that only
+                some ranks join is not always a hang: on gloo, the next broadcast may silently
+                receive its bytes.
 
         Raises:
             StateError: The state is malformed, or at another position than expected.
             ReconcileError: Strict entries or units differ, or the outcome is an illegal config.
-            ConfigError: A group has an illegal bound or multiplier.
+            ConfigError: A group of this rank has an illegal bound or multiplier.
                 On every error scheduler and groups are as before.
         """
-        config, outcome = self._reconcile(state, expected_position)
-        self._go(outcome.position, config.curves())
-        self._config = config
-        self.last_reconciliation = outcome
-        _log(outcome)
+        terms = self._ranks.decide(lambda: self._reconcile(state, expected_position), local=local)
+        self._adopt(terms)
+        self.last_reconciliation = terms.outcome
+        self._saved = terms.saved
+        self._groups.forget_carried()
+        if terms.outcome is not None and (local or self._ranks.rank == 0):
+            _log(terms.outcome)
+
+    def synchronize(self) -> None:
+        """Make every rank adopt the first rank's config and position; for a fresh start.
+
+        Collective: one broadcast. Pipeline stages whose first groups differ in lr or weight decay
+        need it, for their ratios to be those of one process.
+
+        Raises:
+            ConfigError: A group of this rank has an illegal bound or multiplier.
+        """
+        self._adopt(self._ranks.decide(self._terms))
+
+    def verify(self) -> None:
+        """Check that all ranks agree and that their groups hold what they should.
+
+        Collective: one gather of a few hundred bytes. Compared are config, unit, policy,
+        position and the reference values of the ratios; read back are lr and weight decay of
+        every group that is stepped.
+
+        Raises:
+            RankMismatchError: On every rank, naming rank, entry and both values.
+        """
+        told = self._ranks.gather(self._testimony())
+        lines = [line for rank in range(len(told)) for line in _disagreements(told, rank)]
+        if lines:
+            raise RankMismatchError(
+                "\n".join(["ranks disagree:", *lines]), ranks=dict(enumerate(told))
+            )
 
     def check_position(self, position: int) -> None:
         """Make sure that the scheduler is where the trainer is.
@@ -160,14 +202,69 @@ class Scheduler:
         ]
         return "\n    ".join([f"{type(self).__name__}(", *lines]) + "\n)"
 
-    def _reconcile(
-        self, state: Mapping[str, Any], expected_position: int | None
-    ) -> tuple[Config, Reconciliation]:
+    def _reconcile(self, state: Mapping[str, Any], expected_position: int | None) -> _Terms:
         checkpoint = states.unpack(state, type(self._declared), own=self.state_dict())
         if expected_position is not None:
             expected = rules.whole("expected_position", expected_position)
             _check_position(checkpoint.position, expected)
-        return reconcile_checkpoint(self._declared, self.unit, checkpoint, self._policy)
+        saved = self._saved_curves(checkpoint)
+        if saved is not None:
+            carried = self._groups.carried_differences(*saved)
+            checkpoint = replace(checkpoint, warnings=(*checkpoint.warnings, *carried))
+        config, outcome = reconcile_checkpoint(self._declared, self.unit, checkpoint, self._policy)
+        return replace(
+            self._terms(), used=config, position=outcome.position, outcome=outcome, saved=saved
+        )
+
+    def _saved_curves(self, checkpoint: states.Checkpoint) -> tuple[int, Curves] | None:
+        entries = {**self._declared.entries(), **checkpoint.entries}
+        try:
+            return checkpoint.position, self._declared.from_entries(entries).curves()
+        except ConfigError:
+            return None
+
+    def _terms(self) -> _Terms:
+        return _Terms(
+            declared=self._declared,
+            used=self._config,
+            position=self._position,
+            unit=self.unit,
+            policy=self._policy,
+            keep_group_ratios=self.keep_group_ratios,
+            references=self._groups.references,
+        )
+
+    def _adopt(self, terms: _Terms) -> None:
+        """Take up terms that may be another rank's, or leave everything as it was."""
+        mine = self._terms()
+        self._groups.measure_against(terms.references, keep_ratios=terms.keep_group_ratios)
+        try:
+            self._go(terms.position, terms.used.curves())
+        except ConfigError:
+            self._groups.measure_against(mine.references, keep_ratios=mine.keep_group_ratios)
+            raise
+        self._declared, self._config = terms.declared, terms.used
+        self._policy, self.unit = terms.policy, terms.unit
+        self.keep_group_ratios = terms.keep_group_ratios
+        differences = _differences(mine.told(), terms.told())
+        if differences:
+            logger.warning(
+                "rank %d adopts what rank 0 has: %s", self._ranks.rank, "; ".join(differences)
+            )
+
+    def _testimony(self) -> dict[str, Any]:
+        """Tell what this rank has, and which of its groups hold something else."""
+        try:
+            wrong = self._groups.wrong_values(self._position, self._curves)
+        except ConfigError as error:
+            wrong = [str(error)]
+        told = replace(self._terms(), declared=self._config).told()
+        references = {
+            f"reference {key}": value
+            for key, value in self._groups.references.items()
+            if self._groups.members
+        }
+        return {**told, "position": self._position, **references, "groups": wrong}
 
     def _go(self, position: int, curves: Curves) -> None:
         """Write the values at a position, or leave everything as it was."""
@@ -181,43 +278,86 @@ class Scheduler:
 
     def _hook_optimizer_loads(self) -> None:
         """Follow loads of the optimizers, without keeping this scheduler alive."""
-        reference = weakref.ref(self)
         for optimizer in self._groups.optimizers():
             if isinstance(optimizer, Optimizer):
                 before = optimizer.register_load_state_dict_pre_hook(
-                    partial(_before_optimizer_load, reference)
+                    _weakly(self._before_optimizer_load)
                 )
                 after = optimizer.register_load_state_dict_post_hook(
-                    partial(_after_optimizer_load, reference)
+                    _weakly(self._after_optimizer_load)
                 )
                 weakref.finalize(self, before.remove)
                 weakref.finalize(self, after.remove)
 
-    def _settle_optimizer_load(self, optimizer: Optimizer) -> None:
+    def _before_optimizer_load(self, optimizer: Optimizer, _: dict[str, Any]) -> None:
+        self._groups.remember_overrides(optimizer)
+
+    def _after_optimizer_load(self, optimizer: Optimizer) -> None:
         """Make the load order irrelevant: settle what the load brought, and write again."""
         differences = self._groups.settle_overrides(optimizer, self._policy)
+        if self._saved is not None and self._saved[0] == self._position:
+            differences += self._groups.carried_differences(*self._saved)
+            self._groups.forget_carried()
         if differences:
             logger.warning("\n".join(differences))
         self._groups.write(self._position, self._curves)
 
-    def _remember_overrides(self, optimizer: Optimizer) -> None:
-        self._groups.remember_overrides(optimizer)
+
+def _weakly(method: Callable[..., None]) -> Callable[..., None]:
+    """Make a function that calls a method for as long as its object lives."""
+    reference = weakref.WeakMethod(method)
+
+    def call(*arguments: Any) -> None:
+        found = reference()
+        if found is not None:
+            found(*arguments)
+
+    return call
 
 
-def _before_optimizer_load(
-    reference: weakref.ref[Scheduler],
-    optimizer: Optimizer,
-    _: dict[str, Any],
-) -> None:
-    scheduler = reference()
-    if scheduler is not None:
-        scheduler._remember_overrides(optimizer)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Terms:
+    """What the ranks have to share; one broadcast carries it."""
+
+    declared: Config
+    used: Config
+    position: int
+    unit: str
+    policy: Policy
+    keep_group_ratios: bool
+    references: dict[str, float | None]
+    outcome: Reconciliation | None = None
+    saved: tuple[int, Curves] | None = None
+
+    def told(self) -> dict[str, Any]:
+        """Give by name what two ranks can differ in, other than by their groups."""
+        return {
+            **self.declared.entries(),
+            "unit": self.unit,
+            "policy": dict(self.policy.words),
+            "keep_group_ratios": self.keep_group_ratios,
+        }
 
 
-def _after_optimizer_load(reference: weakref.ref[Scheduler], optimizer: Optimizer) -> None:
-    scheduler = reference()
-    if scheduler is not None:
-        scheduler._settle_optimizer_load(optimizer)
+def _differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name} {theirs[name]!r} instead of {mine[name]!r}"
+        for name in mine
+        if mine[name] != theirs.get(name)
+    ]
+
+
+def _disagreements(told: list[dict[str, Any]], rank: int) -> list[str]:
+    """Say in what a rank differs from the first, and which of its groups hold other values."""
+    mine, first = told[rank], told[0]
+    return [
+        *(
+            f"rank {rank}: {name} is {mine[name]!r}, rank 0 has {first[name]!r}"
+            for name in first
+            if name != "groups" and name in mine and mine[name] != first[name]
+        ),
+        *(f"rank {rank}: {line}" for line in mine["groups"]),
+    ]
 
 
 def _check_position(found: int, expected: int) -> None:
@@ -253,7 +393,7 @@ class _Entry(Generic[T]):
     def __get__(self, instance: Scheduler | None, owner: type) -> _Entry[T] | T:
         if instance is None:
             return self
-        value: T = getattr(instance._config, self._name)
+        value: T = getattr(instance._config, self._name)  # noqa: SLF001 - a part of the class
         return value
 
     def __set__(self, instance: Scheduler, value: T) -> None:
@@ -301,13 +441,6 @@ class OptimizerParamScheduler(Scheduler):
 
     >>> import torch
     >>> optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    >>> scheduler = OptimizerParamScheduler(
-    ...     optimizer, init_lr=0.0, max_lr=1.0, min_lr=0.1, lr_warmup_steps=10,
-    ...     lr_decay_steps=110, lr_decay_style="linear",
-    ...     start_wd=0.0, end_wd=0.1, wd_incr_steps=110, wd_incr_style="constant",
-    ... )
-    Traceback (most recent call last):
-    dist_sched.errors.ConfigError: start_wd=0.0: must, for wd_incr_style='constant', equal end_wd=0.1
     >>> scheduler = OptimizerParamScheduler(
     ...     optimizer, init_lr=0.0, max_lr=1.0, min_lr=0.1, lr_warmup_steps=10,
     ...     lr_decay_steps=110, lr_decay_style="linear",
@@ -417,8 +550,8 @@ class OptimizerParamScheduler(Scheduler):
         used, why = settle(cls_value, sd_value, word)
         if word == STRICT and cls_value != sd_value:
             raise ReconcileError(
-                f"{name} is {cls_value!r} in the config and {sd_value!r} in the checkpoint, and its "
-                "policy is 'strict'"
+                f"{name} is {cls_value!r} in the config and {sd_value!r} in the checkpoint, "
+                "and its policy is 'strict'"
             )
         logger.info("%s: %s %r", name, why, used)
         return used

@@ -1,0 +1,105 @@
+"""Ranks: the only code that asks whether there is a process group."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch.distributed as dist
+
+from dist_sched.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch.distributed import ProcessGroup
+
+logger = logging.getLogger("dist_sched")
+
+T = TypeVar("T")
+
+
+class Ranks:
+    """The ranks that decide together: a process group's, or this process alone.
+
+    Args:
+        process_group: The group; the default group if None. Whether there is one is asked at
+            each call, so it may be initialised later.
+
+    Raises:
+        ConfigError: This rank is no member of the group.
+    """
+
+    def __init__(self, process_group: ProcessGroup | None = None) -> None:
+        outside: object = dist.GroupMember.NON_GROUP_MEMBER if dist.is_available() else ...
+        if process_group is outside:
+            raise ConfigError(
+                "process_group: this rank is no member of it; build the scheduler on members only"
+            )
+        self._group = process_group
+
+    @property
+    def rank(self) -> int:
+        """This process's rank within the group, 0 where there is none."""
+        return dist.get_rank(self._group) if self._has_group() else 0
+
+    def decide(self, decision: Callable[[], T], *, local: bool = False) -> T:
+        """Run a decision on the group's first rank and give every rank its outcome.
+
+        One broadcast carries what the decision returned or raised, so that no rank is left
+        waiting. Every rank of the group must call this; on gloo, a broadcast that only some ranks
+        join may silently be received by a later one.
+
+        Args:
+            decision: Called on the first rank alone.
+            local: Call it here, without communication.
+
+        Raises:
+            Exception: What the decision raised, on every rank, with type and message.
+        """
+        if local or not self._has_group():
+            return decision()
+        told: list[Any] = [_attempt(decision)] if self.rank == 0 else [None]
+        dist.broadcast_object_list(told, src=self._first(), group=self._group)
+        outcome, error = told[0]
+        if error is not None:
+            raise error
+        result: T = outcome
+        return result
+
+    def gather(self, told: T) -> list[T]:
+        """Give every rank what each rank told, in the order of ranks. Collective."""
+        if not self._has_group():
+            return [told]
+        gathered: list[Any] = [None] * dist.get_world_size(self._group)
+        dist.all_gather_object(gathered, told, group=self._group)
+        return gathered
+
+    def _has_group(self) -> bool:
+        return dist.is_available() and dist.is_initialized()
+
+    def _first(self) -> int:
+        """The global rank of the group's first rank, which is what a broadcast asks for."""
+        return 0 if self._group is None else dist.get_global_rank(self._group, 0)
+
+
+def _attempt(decision: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    """Run a decision and give its outcome or its error, in a form that can be sent."""
+    try:
+        outcome = decision(), None
+        pickle.dumps(outcome)
+    except Exception as error:  # noqa: BLE001 - the other ranks must hear of whatever it is
+        return None, _sendable(error)
+    return outcome
+
+
+def _sendable(error: Exception) -> Exception:
+    """Give an error that other ranks can raise: itself, or one that tells its type and message."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    except Exception:  # noqa: BLE001 - an error may be made of anything
+        told = RuntimeError(f"{type(error).__name__}: {error}")
+        told.__cause__ = error.with_traceback(None)
+        return told
+    return error
