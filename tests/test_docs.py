@@ -1,0 +1,79 @@
+"""What the documentation shows runs, and says what the code does."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+import dist_sched
+from dist_sched import reconcile
+from dist_sched.config import OptimizerParamConfig
+from dist_sched.state import pack
+
+ROOT = Path(__file__).parents[1]
+HOME = Path(dist_sched.__file__).parent
+MODULES = sorted(path.stem for path in HOME.glob("*.py") if path.stem != "__init__")
+
+
+def blocks(path, language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / path).read_text(), re.DOTALL)
+
+
+def test_the_readmes_example_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (example,) = blocks("README.md", "python")
+    exec(compile(example, "README.md", "exec"), {"__name__": "readme"})  # noqa: S102
+    assert "position: 500 steps" in capsys.readouterr().out
+
+
+def test_the_readme_has_fewer_than_120_lines():
+    assert 120 > len((ROOT / "README.md").read_text().splitlines())
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/guide.md", "docs/resume.md", "docs/state.md"])
+def test_every_link_leads_to_a_file(path):
+    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / path).read_text())
+    assert [] == [link for link in links if not ((ROOT / path).parent / link).exists()]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_in_docstrings_run(name):
+    assert 0 == doctest.testmod(importlib.import_module(f"dist_sched.{name}")).failed
+
+
+def test_there_are_examples_in_docstrings():
+    modules = [importlib.import_module(f"dist_sched.{name}") for name in MODULES]
+    assert 5 < sum(doctest.testmod(module).attempted for module in modules)
+
+
+def test_the_report_in_the_documentation_is_the_one_that_is_logged():
+    (shown,) = blocks("docs/resume.md", "text")
+    config = {
+        "init_lr": 0.0,
+        "max_lr": 1.0,
+        "min_lr": 0.1,
+        "lr_warmup_steps": 10,
+        "lr_decay_steps": 110,
+        "lr_decay_style": "linear",
+        "start_wd": 0.0,
+        "end_wd": 0.1,
+        "wd_incr_steps": 100,
+        "wd_incr_style": "linear",
+    }
+    state = pack(OptimizerParamConfig(**{**config, "max_lr": 0.5}), 60, "steps")
+    assert f"loaded the scheduler at {reconcile(config, state)}\n" == shown
+
+
+def test_the_page_about_the_state_names_every_key():
+    page = (ROOT / "docs/state.md").read_text()
+    state = pack(OptimizerParamConfig(**dict.fromkeys(RATES, 0.1), **LENGTHS, **STYLES), 0, "steps")
+    assert [] == [key for key in state if f"`{key}`" not in page]
+
+
+RATES = ["init_lr", "max_lr", "min_lr", "start_wd", "end_wd"]
+LENGTHS = {"lr_warmup_steps": 1, "lr_decay_steps": 2, "wd_incr_steps": 0}
+STYLES = {"lr_decay_style": "linear", "wd_incr_style": "linear"}
