@@ -178,7 +178,7 @@ def test_ratios_read_from_a_loaded_optimizer_are_logged_at_warning(workshop, cap
 
 def test_a_loaded_optimizer_whose_lrs_are_all_zero_is_refused(workshop):
     optimizer = stepped(workshop, {}, {}, lr=0.0)
-    with pytest.raises(ConfigError, match="every group's lr is 0.*build the scheduler first"):
+    with pytest.raises(ConfigError, match=r"every group's lr is 0.*build the scheduler first"):
         workshop.scheduler(optimizer)
 
 
@@ -402,6 +402,27 @@ def test_a_wrapper_whose_optimizer_is_exchanged_has_the_new_one_written(workshop
     wrapper.optimizer = workshop.optimizer()
     scheduler.seek(10)
     assert [1.0] == values(wrapper.optimizer)
+
+
+def test_an_optimizer_assigned_to_the_scheduler_is_followed_with_the_same_ratios(workshop):
+    inner = workshop.optimizer({"lr": 2.0}, {"lr": 4.0})
+    scheduler = workshop.scheduler(inner)
+    scheduler.seek(10)
+    copied = [{**group, "lr": workshop.lr(123.0)} for group in inner.param_groups]
+    scheduler.optimizer = SimpleNamespace(param_groups=copied)
+    assert [1.0, 2.0] == values(scheduler.optimizer)
+    scheduler.seek(110)
+    assert pytest.approx([0.1, 0.2]) == values(scheduler.optimizer)
+
+
+@pytest.mark.parametrize("bad", [None, [], 3])
+def test_what_is_no_optimizer_cannot_be_assigned(workshop, bad):
+    scheduler = workshop.scheduler(optimizer := workshop.optimizer())
+    with pytest.raises(ConfigError, match="optimizer="):
+        scheduler.optimizer = bad
+    scheduler.seek(10)
+    assert optimizer is scheduler.optimizer
+    assert [1.0] == values(optimizer)
 
 
 # Rule 7: load order does not matter

@@ -1,4 +1,4 @@
-"""The house keeps its order: imports run one way, pure rooms never import torch, nothing asserts."""
+"""The house keeps its order: imports run one way, pure rooms know no torch, nothing asserts."""
 
 from __future__ import annotations
 

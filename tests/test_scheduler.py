@@ -159,7 +159,8 @@ def test_repr_shows_the_whole_schedule_and_the_position(workshop):
     shown = repr(scheduler)
     assert "position: 60 steps" in shown
     assert all(f"{name}: {value!r}" in shown for name, value in scheduler._config.entries().items())
-    assert "next lr: [0.55]" in shown
+    assert "next lr: 0.55\n" in shown
+    assert "next weight_decay: 0.06" in shown
 
 
 @pytest.mark.parametrize(
@@ -454,7 +455,7 @@ def test_unknown_keys_of_a_state_are_named(workshop, caplog):
 def test_units_that_differ_are_refused_under_every_policy(workshop):
     state = at(workshop, 60, unit="tokens").state_dict()
     for policy in ("checkpoint", "config", "strict"):
-        with pytest.raises(ReconcileError, match="unit is 'steps' .* 'tokens'"):
+        with pytest.raises(ReconcileError, match=r"unit is 'steps' .* 'tokens'"):
             workshop.scheduler(policy=policy).load_state_dict(state)
 
 

@@ -108,7 +108,7 @@ class Groups:
     def __init__(
         self, optimizer: Any, fields: Sequence[Field], curves: Curves, *, keep_ratios: bool
     ) -> None:
-        self.sources = as_sources(optimizer)
+        self._turn_to(optimizer)
         self.fields = tuple(fields)
         self.keep_ratios = keep_ratios
         recalled = [
@@ -116,13 +116,21 @@ class Groups:
             for source, optimizer in enumerate(self.optimizers())
             for member in _recall(optimizer)
         ]
-        self._sole = self.sources[0] if self.optimizers() == self.sources[:1] else None
         self.members = self._recognise(recalled)
         self.references = {field.key: self._reference(field.key) for field in self.fields}
         self._refuse_lost_ratios(curves, known={member.source for member in recalled})
         self._plan(curves)
         self.values(0, curves)
         self._own_tensors(recalled)
+
+    def follow(self, optimizer: Any) -> None:
+        """Turn to another optimizer; groups with the same parameters keep their ratios."""
+        self._turn_to(optimizer)
+        self._bind()
+
+    def _turn_to(self, optimizer: Any) -> None:
+        self.sources = as_sources(optimizer)
+        self._sole = self.sources[0] if self.optimizers() == self.sources[:1] else None
 
     def optimizers(self) -> list[Any]:
         """Give the optimizers that are stepped, without what wraps them."""

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from dist_sched import config as rules
 from dist_sched import state as states
 from dist_sched.config import CHECKPOINT, CONFIG, REST, STRICT, Config, OptimizerParamConfig, Policy
+from dist_sched.curves import value as curve_value
 from dist_sched.errors import ConfigError, RankMismatchError, ReconcileError, StateError
 from dist_sched.groups import Curves, Group, Groups
 from dist_sched.ranks import Ranks
@@ -45,7 +46,7 @@ class Scheduler:
         keep_group_ratios: bool,
         process_group: ProcessGroup | None,
     ) -> None:
-        self.optimizer = optimizer
+        self._optimizer = optimizer
         self.unit = rules.unit_word("unit", unit)
         self.keep_group_ratios = rules.flag("keep_group_ratios", keep_group_ratios)
         self.process_group = process_group
@@ -61,6 +62,21 @@ class Scheduler:
         """Position and curves that the latest load's checkpoint had, where they are known."""
         self._groups = Groups(optimizer, config.FIELDS, self._curves, keep_ratios=keep_group_ratios)
         self._groups.write(0, self._curves)
+        self._hook_optimizer_loads()
+
+    @property
+    def optimizer(self) -> Any:
+        """What the constructor was given. Another may be assigned, such as one that wraps it.
+
+        Groups with the same parameters keep their ratios; the values are written at once.
+        """
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: Any) -> None:
+        self._groups.follow(optimizer)
+        self._optimizer = optimizer
+        self._groups.write(self._position, self._curves)
         self._hook_optimizer_loads()
 
     @property
@@ -190,14 +206,13 @@ class Scheduler:
         _check_position(self._position, rules.whole("position", position))
 
     def __repr__(self) -> str:
-        values = self._groups.values(self._position, self._curves)
         lines = [
             f"position: {self._position} {self.unit}",
             *(f"{name}: {value!r}" for name, value in self._config.entries().items()),
             f"policy: {dict(self._policy.words)!r}",
             *(
-                f"next {field.key}: {[group[field.key] for group in values]}"
-                for field in self._config.FIELDS
+                f"next {field.key}: {curve_value(curve, self._position)!r}"
+                for field, curve in zip(self._config.FIELDS, self._curves, strict=True)
             ),
         ]
         return "\n    ".join([f"{type(self).__name__}(", *lines]) + "\n)"
