@@ -102,7 +102,7 @@ class Draw:
         low, high = sorted([self.rate(), self.rate()])
         start, end = sorted([self.rate(), self.rate()])
         start = end if config["wd_incr_style"] == "constant" else start
-        kinds = [
+        return [
             {},
             {"max_lr": high},
             {"min_lr": low},
@@ -112,7 +112,6 @@ class Draw:
             {"wd_mult": self.rate()},
             {"wd_mult": 0.0, "max_lr": high},
         ]
-        return kinds
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def test_an_unknown_style_fails_at_construction_not_after_the_warmup(seed):
     theirs.step(10)
     with pytest.raises(Exception, match="not supported"):
         theirs.step(1)
-    with pytest.raises(ConfigError, match="lr_decay_style='cosinus'.*did you mean 'cosine'"):
+    with pytest.raises(ConfigError, match=r"lr_decay_style='cosinus'.*did you mean 'cosine'"):
         OptimizerParamScheduler(optimizer(), **{**CONFIG, "lr_decay_style": "cosinus"})
 
 
