@@ -1,0 +1,218 @@
+"""Compare learning rate and weight decay of two training runs, bit for bit, and draw both.
+
+    python scripts/compare_runs.py unbroken.jsonl resumed.jsonl --picture runs.png
+
+The files are what `scripts/train_fsdp.py --metrics` writes: one JSON line for each update. Each run
+must cover the positions 0, 1, 2, … once each, in order, and both runs the same ones.
+
+Exit status: 0 where the runs agree, 1 where they do not, 2 where a file cannot be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Update = dict[str, Any]
+Run = list[Update]
+
+FIELDS = ("lr", "wd")
+
+
+class DifferenceError(Exception):
+    """The runs do not agree."""
+
+
+def read_run(path: Path, *, was_killed: bool = False) -> Run:
+    """Return the updates in a metrics file; a kill may have torn its last line."""
+    lines = path.read_text().splitlines(keepends=True)
+    if was_killed and lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    updates = [json.loads(line) for line in lines]
+    if not updates:
+        raise ValueError(f"{path} has no updates")
+    for number, update in enumerate(updates, start=1):
+        missing = {"position", "loss", "start", "world_size", *FIELDS} - set(update)
+        if missing:
+            raise ValueError(f"line {number} of {path} lacks {', '.join(sorted(missing))}")
+    return updates
+
+
+def check_positions(run: Run, path: Path, num_updates: int) -> None:
+    """Refuse a run that does not cover 0 to `num_updates` - 1, once each, in order."""
+    for expected, update in enumerate(run):
+        position = update["position"]
+        if position != expected:
+            raise DifferenceError(f"{path}: position {position} where {expected} should be")
+    if len(run) != num_updates:
+        raise DifferenceError(f"{path}: {len(run)} updates where {num_updates} should be")
+
+
+def bits(update: Update) -> dict[str, str]:
+    """Return every scheduled value of an update, exactly."""
+    return {
+        f"{field} of group {group}": float(value).hex()
+        for field in FIELDS
+        for group, value in update[field].items()
+    }
+
+
+def compare_bits(left: Run, right: Run) -> int:
+    """Return how many values are equal; refuse the first that is not."""
+    num_values = 0
+    for one, other in zip(left, right, strict=True):
+        ours, theirs = bits(one), bits(other)
+        for name in ours | theirs:
+            if ours.get(name) != theirs.get(name):
+                raise DifferenceError(
+                    f"position {one['position']} is the first that differs: {name} is "
+                    f"{ours.get(name)} in one run, {theirs.get(name)} in the other"
+                )
+        num_values += len(ours)
+    return num_values
+
+
+def compare_loss(left: Run, right: Run, tolerance: float) -> str:
+    """Return how far the losses are apart; refuse more than `tolerance`."""
+    pairs = [(one["loss"], other["loss"]) for one, other in zip(left, right, strict=True)]
+    apart = [abs(one - other) / max(abs(one), sys.float_info.min) for one, other in pairs]
+    position = max(range(len(apart)), key=apart.__getitem__)
+    greatest = f"greatest relative difference {apart[position]:.1e}, at position {position}"
+    if not all(distance <= tolerance for distance in apart):
+        raise DifferenceError(f"loss: {greatest}; rounding explains no more than {tolerance:g}")
+    num_equal = sum(one == other for one, other in pairs)
+    return f"equal at {num_equal} of {len(pairs)} updates; {greatest}"
+
+
+def describe_kill(killed: Run, resumed: Run) -> str:
+    """Return what the kill cost."""
+    start = resumed[-1]["start"]
+    if start == 0:
+        raise DifferenceError("the second run was not resumed: it has one start, at position 0")
+    return (
+        f"killed after {len(killed)} updates on {killed[-1]['world_size']} processes; resumed at "
+        f"position {start} on {resumed[-1]['world_size']}; made again: {len(killed) - start}"
+    )
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Print how the runs compare; refuse a difference."""
+    unbroken, resumed = read_run(args.unbroken), read_run(args.resumed)
+    num_updates = args.updates or len(unbroken)
+    check_positions(unbroken, args.unbroken, num_updates)
+    check_positions(resumed, args.resumed, num_updates)
+    killed = []
+    if args.killed:
+        killed = read_run(args.killed, was_killed=True)
+        check_positions(killed, args.killed, len(killed))
+        print(describe_kill(killed, resumed))
+    if args.picture:
+        again = [update for update in resumed if update["start"] or not killed]
+        draw({"without a break": unbroken, "killed": killed, "resumed": again}, args.picture)
+        print(f"picture: {args.picture}")
+    num_values = compare_bits(unbroken, resumed)
+    compare_bits(unbroken[: len(killed)], killed)
+    print(f"lr and wd: {num_updates} updates compared, all {num_values} values equal bit for bit")
+    print(f"loss: {compare_loss(unbroken, resumed, args.loss_tolerance)}")
+    print("      (another number of processes adds in another order, which rounds differently)")
+
+
+def values(run: Run, field: str, group: str | None) -> list[float]:
+    """Return one value of each update."""
+    return [update[field][group] if group else update[field] for update in run]
+
+
+def draw_lines(axes: Axes, runs: dict[str, Run], field: str, group: str | None) -> None:
+    """Draw one value of every run: the run without a break wide, the others on top of it."""
+    styles = (("#9ecae1", 7), ("#d62728", 3), ("black", 1.2))
+    for (name, run), (color, width) in zip(runs.items(), styles, strict=True):
+        if run:
+            positions = [update["position"] for update in run]
+            label = f"{name}, {run[-1]['world_size']} processes"
+            axes.plot(positions, values(run, field, group), label=label, color=color, lw=width)
+
+
+def mark_kill(axes: Axes, killed: Run, resumed: Run) -> None:
+    """Mark where the run was killed and where it went on, and shade the updates between."""
+    kill, start = len(killed), resumed[-1]["start"]
+    axes.axvline(kill, color="#d62728", ls="--", label=f"killed after {kill} updates")
+    axes.axvline(start, color="black", ls=":", label=f"resumed at position {start}")
+    axes.axvspan(start, kill, color="#d62728", alpha=0.1, label="updates made again")
+
+
+def draw(runs: dict[str, Run], picture: Path) -> None:
+    """Draw lr and wd of the first group, and the loss."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(3, sharex=True, figsize=(9, 9), layout="constrained")
+    group = next(iter(runs["without a break"][0]["lr"]))
+    drawn = (("lr", group), ("wd", group), ("loss", None))
+    for axes, (field, of_group) in zip(panels, drawn, strict=True):
+        draw_lines(axes, runs, field, of_group)
+        if runs["killed"]:
+            mark_kill(axes, runs["killed"], runs["resumed"])
+        axes.set_ylabel(f"{field} of group {of_group}" if of_group else field)
+        axes.grid(alpha=0.3)
+    panels[0].legend(fontsize="small")
+    panels[0].set_title("One run without a break, and one killed and resumed")
+    panels[-1].set_xlabel("position of the update")
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(picture, dpi=120)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("unbroken", type=Path, help="metrics of the run without a break")
+    parser.add_argument("resumed", type=Path, help="metrics of the run that was resumed")
+    parser.add_argument(
+        "--killed",
+        type=Path,
+        metavar="FILE",
+        help="the second run's metrics as the kill left them: compared too, and drawn",
+    )
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw lr, wd and loss here")
+    parser.add_argument(
+        "--updates",
+        type=int,
+        metavar="N",
+        help="how many updates each run must have (default: as many as the first has)",
+    )
+    parser.add_argument(
+        "--loss-tolerance",
+        type=float,
+        default=0.01,
+        metavar="X",
+        help="greatest relative difference of the loss that may be rounding (default: %(default)s)",
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the program; return its exit status."""
+    args = parse_arguments()
+    try:
+        compare(args)
+    except DifferenceError as error:
+        print(f"DIFFERENT: {error}")
+        return 1
+    except (OSError, ValueError, TypeError) as error:
+        print(f"compare_runs.py: error: {error}", file=sys.stderr)
+        return 2
+    print("SAME")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,837 @@
+"""Train a small byte-level language model with FSDP2, stop it at any moment, resume it exactly.
+
+Start on two processes, then go on from the newest checkpoint, here on three:
+
+    torchrun --standalone --nproc-per-node 2 scripts/train_fsdp.py --checkpoint-dir runs/a
+    torchrun --standalone --nproc-per-node 3 scripts/train_fsdp.py --checkpoint-dir runs/a --resume
+
+The text is Python's own standard library, so nothing is downloaded. Where every process of a
+machine can have a GPU it runs on CUDA with NCCL, otherwise on the CPU with gloo. Without torchrun,
+`python scripts/train_fsdp.py …` is a run on one process.
+
+Position n means that n updates are done; the k-th update uses the learning rate and weight decay of
+position k-1. The metrics file has one line for each update, with the values it used:
+
+    {"position": 0, "lr": {"decay": 0.0, "no_decay": 0.0}, "wd": {"decay": 0.1, "no_decay": 0.0},
+     "loss": 5.6, "start": 0, "world_size": 2}
+
+"start" is the position at which the processes that made the update had begun.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import sys
+import sysconfig
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.nn import functional
+
+from dist_sched import ConfigError, OptimizerParamScheduler, ReconcileError, StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from torch.distributed.device_mesh import DeviceMesh
+
+    Row = tuple[str, Callable[[str], Any], Any, str]
+
+log = logging.getLogger("train_fsdp")
+
+GROUPS = ("decay", "no_decay")
+SCHEDULE = (
+    "init_lr",
+    "max_lr",
+    "min_lr",
+    "lr_warmup_steps",
+    "lr_decay_steps",
+    "lr_decay_style",
+    "start_wd",
+    "end_wd",
+    "wd_incr_steps",
+    "wd_incr_style",
+    "wsd_decay_steps",
+    "lr_wsd_decay_style",
+)
+# What torchrun would tell the only process; port 0 is any free one.
+ALONE = {
+    "RANK": "0",
+    "LOCAL_RANK": "0",
+    "WORLD_SIZE": "1",
+    "LOCAL_WORLD_SIZE": "1",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "0",
+}
+# With another value of one of these a checkpoint has other shapes, or the samples are others.
+FIXED = ("width", "layers", "heads", "sequence_length", "seed")
+
+
+# Arguments
+
+
+def from_torchrun(name: str) -> int:
+    """Return one of the numbers that torchrun tells each process."""
+    return int(os.environ.get(name, ALONE[name]))
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong on rank 0, and leave with status 2 on every rank."""
+    if from_torchrun("RANK") == 0:
+        print(f"train_fsdp.py: error: {message}", file=sys.stderr, flush=True)
+    else:
+        time.sleep(2)  # torchrun ends all ranks once one has left, and rank 0 is to speak
+    raise SystemExit(2)
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong once, not once for each rank."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with `message`."""
+        fail(f"{message} (--help explains the options)")
+
+
+def number(text: str) -> float:
+    """Read an int where the text is one, else a float."""
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def count(text: str) -> int:
+    """Read a whole number above 0."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def bound(text: str) -> float:
+    """Read a number above 0, perhaps inf."""
+    if not float(text) > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
+    return float(text)
+
+
+METAVARS = {count: "N", number: "X", bound: "X", str: "STYLE", Path: "FILE", int: "N"}
+
+
+def add_options(group: argparse._ArgumentGroup, rows: Iterable[Row]) -> None:
+    """Add options, one a row: flag, reader, default, explanation."""
+    for flag, read, default, text in rows:
+        shown = "" if default is None else f" (default: {default})"
+        metavar = METAVARS.get(read)
+        group.add_argument(flag, type=read, default=default, metavar=metavar, help=text + shown)
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says how long and on what."""
+    group = parser.add_argument_group("run")
+    add_options(
+        group,
+        (
+            ("--updates", count, 200, "train until so many optimizer updates are done in all"),
+            ("--global-batch", count, 12, "samples in an update, all processes together"),
+            ("--sequence-length", count, 64, "bytes of text in a sample"),
+            ("--clip-norm", bound, 1.0, "clip the norm of all gradients to this; inf: never"),
+            ("--seed", int, 1, "decides the first weights and the choice of samples"),
+        ),
+    )
+    group.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="auto: cuda where every process of this machine can have a GPU, else cpu",
+    )
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add the model's sizes."""
+    add_options(
+        parser.add_argument_group("model"),
+        (
+            ("--width", count, 64, "features of a byte, a multiple of --heads"),
+            ("--layers", count, 2, "transformer blocks"),
+            ("--heads", count, 4, "attention heads of a block"),
+        ),
+    )
+
+
+def add_schedule_options(parser: argparse.ArgumentParser) -> None:
+    """Add the schedule's entries, under the scheduler's names for them."""
+    group = parser.add_argument_group(
+        "schedule",
+        "Lengths are in updates and begin at the start of the run. The schedule's length and the\n"
+        "run's (--updates) are two things: past the end of the schedule its last values stay.",
+    )
+    add_options(
+        group,
+        (
+            ("--init-lr", number, 0.0, "learning rate at position 0, where there is warmup"),
+            ("--max-lr", number, 3e-3, "learning rate after warmup"),
+            ("--min-lr", number, 3e-4, "learning rate at the end of the schedule"),
+            (
+                "--lr-warmup-steps",
+                number,
+                None,
+                "length of warmup (default: a tenth of the schedule)",
+            ),
+            ("--lr-decay-steps", number, None, "end of the schedule (default: --updates)"),
+            (
+                "--lr-decay-style",
+                str,
+                "cosine",
+                "constant, linear, cosine, inverse-square-root or WSD",
+            ),
+            ("--wsd-decay-steps", number, None, "WSD only: length of the decay before the end"),
+            (
+                "--lr-wsd-decay-style",
+                str,
+                None,
+                "WSD only: linear, cosine, exponential or minus_sqrt",
+            ),
+            ("--start-wd", number, 0.1, "weight decay at position 0"),
+            ("--end-wd", number, 0.1, "weight decay from --wd-incr-steps on"),
+            ("--wd-incr-steps", number, None, "end of its change (default: --lr-decay-steps)"),
+            ("--wd-incr-style", str, "constant", "constant, linear or cosine"),
+        ),
+    )
+
+
+def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
+    """Add what is kept on disk, and how a run goes on from it."""
+    group = parser.add_argument_group(
+        "checkpoints and metrics",
+        "A kill at any moment leaves the last complete checkpoint usable. After SIGTERM the\n"
+        "update under way is finished, a checkpoint is saved, and every process leaves with\n"
+        "status 0 (torchrun itself leaves with 1 where the signal came to it).",
+    )
+    group.add_argument(
+        "--checkpoint-dir",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for the checkpoints of this one run; all its machines must see it",
+    )
+    add_options(
+        group,
+        (
+            ("--checkpoint-every", count, 50, "updates between checkpoints; the end is saved too"),
+            ("--keep", count, 2, "how many of the newest checkpoints stay"),
+            (
+                "--metrics",
+                Path,
+                None,
+                "file with one JSON line for each update (default: DIR/metrics.jsonl)",
+            ),
+        ),
+    )
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the newest complete checkpoint; the lines of updates that are made again "
+        "are removed from the metrics file",
+    )
+    group.add_argument(
+        "--policy",
+        nargs="+",
+        default=["checkpoint"],
+        metavar="WORD",
+        help="on --resume, who wins where the schedule of this command and the checkpoint's "
+        "differ: 'checkpoint', 'config' (this command) or 'strict' (refuse a difference); or "
+        "entry=word pairs, * for the rest: lr_decay_steps=config '*=checkpoint' "
+        "(default: checkpoint)",
+    )
+
+
+def make_parser() -> Parser:
+    """Return the command line's parser."""
+    parser = Parser(
+        prog="train_fsdp.py",
+        usage="torchrun --standalone --nproc-per-node N scripts/train_fsdp.py "
+        "--checkpoint-dir DIR [options]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_run_options(parser)
+    add_checkpoint_options(parser)
+    add_schedule_options(parser)
+    add_model_options(parser)
+    return parser
+
+
+def read_policy(words: list[str]) -> str | dict[str, str]:
+    """Return the one word, or the mapping that entry=word pairs make."""
+    if len(words) == 1 and "=" not in words[0]:
+        return words[0]
+    pairs = dict(word.split("=", 1) for word in words if "=" in word)
+    if len(pairs) < len(words):
+        fail(f"--policy {' '.join(words)}: give one word, or entry=word pairs, each entry once")
+    return pairs
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line, fill in what other options decide, refuse what cannot work."""
+    args = make_parser().parse_args()
+    args.policy = read_policy(args.policy)
+    if args.lr_decay_steps is None:
+        args.lr_decay_steps = args.updates
+    if args.lr_warmup_steps is None:
+        args.lr_warmup_steps = args.lr_decay_steps // 10
+    if args.wd_incr_steps is None:
+        args.wd_incr_steps = args.lr_decay_steps
+    if args.metrics is None:
+        args.metrics = args.checkpoint_dir / "metrics.jsonl"
+    check_sizes(args)
+    check_files(args)
+    return args
+
+
+def check_sizes(args: argparse.Namespace) -> None:
+    """Refuse sizes that do not fit together."""
+    world_size = from_torchrun("WORLD_SIZE")
+    if args.global_batch < world_size:
+        fail(f"--global-batch {args.global_batch} is too small for {world_size} processes")
+    if args.width % args.heads:
+        fail(f"--width {args.width} is not a multiple of --heads {args.heads}")
+
+
+def check_files(args: argparse.Namespace) -> None:
+    """Refuse a resume from nothing, a start on top of another run, and files of something else."""
+    folder = args.checkpoint_dir
+    if folder.exists() and not folder.is_dir():
+        fail(f"--checkpoint-dir {folder} is not a folder")
+    complete = complete_checkpoints(folder)
+    if args.resume and not complete:
+        fail(f"--resume: {folder} holds no complete checkpoint; start without --resume")
+    if complete and not args.resume:
+        fail(
+            f"--checkpoint-dir {folder} holds a run already (newest: {complete[-1].name}); "
+            "add --resume to go on with it, or name another folder"
+        )
+    metrics_lines(args.metrics)
+
+
+# Text
+
+
+class Corpus:
+    """The `.py` files of Python's standard library, as one text of bytes."""
+
+    def __init__(self, sequence_length: int, seed: int) -> None:
+        files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
+        text = b"".join(file.read_bytes() for file in files)
+        if len(text) <= sequence_length:
+            fail(f"--sequence-length {sequence_length} is too long for {len(text)} bytes of text")
+        self.fingerprint = hashlib.sha256(text).hexdigest()
+        self._text = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+        self._length = sequence_length
+        self._seed = seed
+
+    def sample(self, index: int) -> torch.Tensor:
+        """Return the bytes of one sample and the byte after them.
+
+        Where it begins depends on the seed and the sample's index over the whole run alone, so any
+        number of processes reads the same samples.
+        """
+        key = hashlib.sha256(f"{self._seed} {index}".encode()).digest()
+        begin = int.from_bytes(key[:8], "big") % (len(self._text) - self._length)
+        return self._text[begin : begin + self._length + 1]
+
+    def batch(self, indices: range) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return inputs and targets, shaped (samples, sequence length)."""
+        samples = torch.stack([self.sample(index) for index in indices]).long()
+        return samples[:, :-1], samples[:, 1:]
+
+
+# Model
+
+
+class Block(nn.Module):
+    """Causal attention and a two-layer perceptron, each added to its input."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention_in = nn.Linear(width, 3 * width)
+        self.attention_out = nn.Linear(width, width)
+        self.perceptron_norm = nn.LayerNorm(width)
+        self.perceptron = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+
+    def attend(self, x: torch.Tensor) -> torch.Tensor:
+        """Mix each position with those before it."""
+        parts = self.attention_in(x).unflatten(-1, (3, self.heads, -1)).transpose(1, 3)
+        query, key, value = parts.unbind(2)
+        mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        return self.attention_out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (samples, bytes, width) to the same shape."""
+        x = x + self.attend(self.attention_norm(x))
+        return x + self.perceptron(self.perceptron_norm(x))  # type: ignore[no-any-return]
+
+
+class LanguageModel(nn.Module):
+    """Predicts each next byte."""
+
+    def __init__(self, width: int, layers: int, heads: int, sequence_length: int) -> None:
+        super().__init__()
+        self.bytes = nn.Embedding(256, width)
+        self.places = nn.Embedding(sequence_length, width)
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 256, bias=False)
+        for parameter in self.parameters():
+            if parameter.ndim > 1:
+                nn.init.normal_(parameter, std=0.02)
+
+    def forward(self, text: torch.Tensor) -> torch.Tensor:
+        """Map bytes (samples, length) to logits (samples, length, 256)."""
+        x = self.bytes(text) + self.places.weight[: text.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x))  # type: ignore[no-any-return]
+
+
+def make_model(args: argparse.Namespace, mesh: DeviceMesh) -> LanguageModel:
+    """Return the model, its parameters sharded over the mesh."""
+    # Every rank makes the same whole model on the CPU, and keeps its shard.
+    torch.manual_seed(args.seed)
+    model = LanguageModel(args.width, args.layers, args.heads, args.sequence_length)
+    model.to(mesh.device_type)
+    for block in model.blocks:
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model
+
+
+def make_optimizer(model: nn.Module) -> torch.optim.AdamW:
+    """Return AdamW with the groups of `GROUPS`; the scheduler writes their lr and weight decay."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim == 1]
+    # Only the ratio counts, which the scheduler reads from here: all of its weight decay, or none.
+    groups = [{"params": matrices, "weight_decay": 1.0}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.95))
+
+
+# What a checkpoint holds
+
+
+@dataclass
+class Progress:
+    """How far the run is: updates done, and samples read over all ranks."""
+
+    updates: int = 0
+    samples: int = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Return what a checkpoint keeps."""
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Take over what a checkpoint kept."""
+        self.updates, self.samples = state["updates"], state["samples"]
+
+
+@dataclass
+class ModelAndOptimizer:
+    """Both in one: the optimizer's state is saved under the names of the model's parameters."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        model, optimizer = get_state_dict(self.model, self.optimizer)
+        return {"model": model, "optimizer": optimizer}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what a checkpoint kept."""
+        set_state_dict(
+            self.model,
+            self.optimizer,
+            model_state_dict=state["model"],
+            optim_state_dict=state["optimizer"],
+        )
+
+
+# Checkpoints: step-00000050 is complete, step-00000050.tmp never is
+
+
+def complete_checkpoints(folder: Path) -> list[Path]:
+    """Return the complete checkpoints in `folder`, oldest first."""
+    named = [path for path in folder.glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
+    complete = [path for path in named if (path / ".metadata").is_file()]
+    return sorted(complete, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def incomplete_checkpoints(folder: Path) -> list[Path]:
+    """Return what a kill, or a copy that was broken off, left in `folder`."""
+    named = [p for p in folder.glob("step-*") if re.fullmatch(r"step-\d+(\.tmp)?", p.name)]
+    return sorted(set(named) - set(complete_checkpoints(folder)))
+
+
+def discard(checkpoint: Path) -> None:
+    """Delete a checkpoint, which at no moment is half there under its own name."""
+    doomed = checkpoint.with_name(f"{checkpoint.name}.tmp")
+    checkpoint.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the list of names in a folder, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class Checkpoints:
+    """The checkpoints of one run, the newest `keep` of them.
+
+    `identity` goes into each as run.json; a run with another one cannot go on from it.
+    """
+
+    def __init__(self, folder: Path, keep: int, identity: dict[str, Any]) -> None:
+        self._folder = folder
+        self._keep = keep
+        self._identity = identity
+
+    def clean(self) -> None:
+        """Make the folder, and delete incomplete checkpoints in it. Collective."""
+        if dist.get_rank() == 0:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for partial in incomplete_checkpoints(self._folder):
+                log.warning("removing the incomplete checkpoint %s", partial)
+                shutil.rmtree(partial)
+        dist.barrier()
+
+    def save(self, state: dict[str, Any], position: int) -> None:
+        """Save a checkpoint that appears under its name only when it is whole. Collective."""
+        final = self._folder / f"step-{position:08d}"
+        partial = final.with_name(f"{final.name}.tmp")
+        save(state, checkpoint_id=partial)  # each rank syncs its own files to the disk
+        dist.barrier()
+        if dist.get_rank() == 0:
+            self._publish(partial, final)
+            self._prune()
+            log.info("saved %s", final)
+
+    def _publish(self, partial: Path, final: Path) -> None:
+        identity = partial / "run.json"
+        identity.write_text(json.dumps(self._identity, indent=2) + "\n")
+        sync(identity)
+        sync(partial)
+        partial.rename(final)
+        sync(self._folder)
+
+    def _prune(self) -> None:
+        for old in complete_checkpoints(self._folder)[: -self._keep]:
+            discard(old)
+
+    def load_newest(self, state: dict[str, Any]) -> Path:
+        """Load the newest complete checkpoint into `state`. Collective."""
+        chosen: list[Any] = [complete_checkpoints(self._folder)[-1]]
+        dist.broadcast_object_list(chosen, src=0)
+        newest: Path = chosen[0]
+        self._check_identity(newest)
+        try:
+            load(state, checkpoint_id=newest)
+        except CheckpointException as error:
+            causes = {repr(cause) for cause, _ in error.failures.values()}
+            fail(
+                f"{newest} cannot be read; move it away, and --resume takes the one before it "
+                f"({'; '.join(sorted(causes))})"
+            )
+        return newest
+
+    def _check_identity(self, checkpoint: Path) -> None:
+        path = checkpoint / "run.json"
+        if not path.exists():
+            fail(f"{checkpoint} was not made by this program: it has no {path.name}")
+        saved = json.loads(path.read_text())
+        changed = [name for name in self._identity if saved.get(name) != self._identity[name]]
+        if changed:
+            rows = [f"{name} {self._identity[name]}, not {saved.get(name)}" for name in changed]
+            fail(f"cannot go on from {checkpoint}: this run has {'; '.join(rows)}")
+
+
+# Metrics and the progress bar
+
+
+def metrics_lines(path: Path) -> dict[str, int]:
+    """Return the lines of a file that may not be there, each with its position.
+
+    A last line that a kill has torn is not among them.
+    """
+    if not path.exists():
+        return {}
+    try:
+        lines = path.read_text().splitlines(keepends=True)
+        return {line: int(json.loads(line)["position"]) for line in lines if line.endswith("\n")}
+    except (OSError, ValueError, KeyError, TypeError):
+        fail(f"--metrics {path} is there already, and is not a metrics file of this program")
+
+
+def lines_before(position: int, path: Path) -> list[str]:
+    """Return the metrics of the updates before `position`; those after it are made again."""
+    lines = metrics_lines(path)
+    kept = [line for line, of_update in lines.items() if of_update < position]
+    if len(kept) < len(lines):
+        log.info("%s: removed %d updates, to be made again", path, len(lines) - len(kept))
+    if len(kept) < position:
+        log.warning("%s: has %d of the %d updates made before", path, len(kept), position)
+    return kept
+
+
+class Reporter:
+    """Shows the progress bar and writes the metrics file, on rank 0."""
+
+    def __init__(self, path: Path, position: int, updates: int) -> None:
+        from tqdm import tqdm
+
+        lines = lines_before(position, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rewritten = path.with_name(f"{path.name}.tmp")
+        rewritten.write_text("".join(lines))
+        sync(rewritten)
+        rewritten.replace(path)
+        self._file = path.open("a")
+        self._bar = tqdm(
+            total=updates,
+            initial=position,
+            unit="update",
+            mininterval=0.2 if sys.stderr.isatty() else 5.0,
+        )
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Write one update."""
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        lr, wd = record["lr"]["decay"], record["wd"]["decay"]
+        shown = f"loss {record['loss']:.3f}, lr {lr:.3e}, wd {wd:.4f}"
+        self._bar.set_postfix_str(shown, refresh=False)
+        self._bar.update()
+
+    def sync(self) -> None:
+        """Put the lines on the disk: a checkpoint must not be there without those before it."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Finish the bar and the file."""
+        self._bar.close()
+        self._file.close()
+
+
+# The run
+
+
+class StopRequest:
+    """Whether SIGTERM has come to this process."""
+
+    def __init__(self) -> None:
+        self.arrived = False
+        signal.signal(signal.SIGTERM, self._note)
+
+    def _note(self, _number: int, _frame: object) -> None:
+        self.arrived = True
+
+
+@dataclass
+class Run:
+    """All that an update needs, and all that a checkpoint holds."""
+
+    model: LanguageModel
+    optimizer: torch.optim.Optimizer
+    scheduler: OptimizerParamScheduler
+    progress: Progress
+    corpus: Corpus
+    args: argparse.Namespace
+    device: torch.device
+    start: int = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return what goes to a checkpoint."""
+        return {
+            "app": ModelAndOptimizer(self.model, self.optimizer),
+            "progress": self.progress,
+            "scheduler": self.scheduler,
+        }
+
+    def update(self, *, stop: bool) -> tuple[dict[str, Any], bool]:
+        """Make one update; return its line of metrics, and whether any rank was told to stop."""
+        part = self._backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.args.clip_norm)
+        record = self._record()  # the values that this update uses: before the scheduler moves on
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.scheduler.step()
+        self.progress.updates += 1
+        self.progress.samples += self.args.global_batch
+        sums = torch.tensor([part, float(stop)], dtype=torch.float64, device=self.device)
+        dist.all_reduce(sums)
+        record["loss"], stops = sums.tolist()
+        return record, stops > 0
+
+    def _backward(self) -> float:
+        """Give the gradients of the global batch's mean loss; return this rank's part of the mean.
+
+        Parts may be unequal, so each is a share of the whole batch and not a mean of its own.
+        """
+        rank, world_size = dist.get_rank(), dist.get_world_size()
+        begin, size = self.progress.samples, self.args.global_batch
+        inputs, targets = self.corpus.batch(range(begin + rank, begin + size, world_size))
+        logits = self.model(inputs.to(self.device)).flatten(0, 1)
+        total = functional.cross_entropy(logits, targets.flatten().to(self.device), reduction="sum")
+        part = total / (size * self.args.sequence_length)
+        (part * world_size).backward()  # FSDP divides the sum over ranks by their number
+        return float(part.detach())
+
+    def _record(self) -> dict[str, Any]:
+        groups = dict(zip(GROUPS, self.optimizer.param_groups, strict=True))
+        return {
+            "position": self.progress.updates,
+            "lr": {name: float(group["lr"]) for name, group in groups.items()},
+            "wd": {name: float(group["weight_decay"]) for name, group in groups.items()},
+            "loss": None,
+            "start": self.start,
+            "world_size": dist.get_world_size(),
+        }
+
+
+def make_run(args: argparse.Namespace, mesh: DeviceMesh, device: torch.device) -> Run:
+    """Return a run at position 0."""
+    model = make_model(args, mesh)
+    optimizer = make_optimizer(model)
+    scheduler = OptimizerParamScheduler(  # before the optimizer is loaded: it reads its groups
+        optimizer,
+        **{name: getattr(args, name) for name in SCHEDULE},
+        policy=args.policy,
+        unit="steps",
+    )
+    corpus = Corpus(args.sequence_length, args.seed)
+    return Run(model, optimizer, scheduler, Progress(), corpus, args, device)
+
+
+def make_checkpoints(run: Run) -> Checkpoints:
+    """Return the run's checkpoints, nothing incomplete among them."""
+    identity = {name: getattr(run.args, name) for name in FIXED}
+    identity["text"] = run.corpus.fingerprint
+    checkpoints = Checkpoints(run.args.checkpoint_dir, run.args.keep, identity)
+    checkpoints.clean()
+    return checkpoints
+
+
+def resume(run: Run, checkpoints: Checkpoints) -> None:
+    """Bring the run to where its newest checkpoint stands."""
+    newest = checkpoints.load_newest(run.state())
+    run.start = run.progress.updates
+    run.scheduler.check_position(run.start)
+    log.info("resumed from %s on %d processes", newest, dist.get_world_size())
+
+
+def train(run: Run, checkpoints: Checkpoints, stop: StopRequest) -> None:
+    """Make updates and checkpoints until the run is done or any rank is told to stop."""
+    args, progress = run.args, run.progress
+    reporter = None
+    if dist.get_rank() == 0:
+        reporter = Reporter(args.metrics, progress.updates, args.updates)
+    is_stopping = False
+    while progress.updates < args.updates and not is_stopping:
+        record, is_stopping = run.update(stop=stop.arrived)
+        if reporter:
+            reporter.add(record)
+        is_last = is_stopping or progress.updates == args.updates
+        if is_last or progress.updates % args.checkpoint_every == 0:
+            if reporter:
+                reporter.sync()
+            checkpoints.save(run.state(), progress.updates)
+    if reporter:
+        reporter.close()
+    if is_stopping:
+        log.info("stopped by SIGTERM; --resume goes on from position %d", progress.updates)
+    else:
+        log.info("done at position %d; --updates is %d", progress.updates, args.updates)
+
+
+def choose_device(choice: str) -> torch.device:
+    """Return this process's device, and make it the current one."""
+    processes = from_torchrun("LOCAL_WORLD_SIZE")
+    enough = torch.cuda.device_count() >= processes
+    if choice == "cuda" and not enough:
+        fail(f"--device cuda: {torch.cuda.device_count()} GPUs for {processes} processes")
+    if choice == "cpu" or not enough:
+        return torch.device("cpu")
+    device = torch.device("cuda", from_torchrun("LOCAL_RANK"))
+    torch.cuda.set_device(device)
+    return device
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[DeviceMesh]:
+    """Join the other ranks, in a mesh of one dimension; without torchrun, be a world of one."""
+    backend, bound_to = ("nccl", device) if device.type == "cuda" else ("gloo", None)
+    for name, value in ALONE.items():
+        os.environ.setdefault(name, value)
+    dist.init_process_group(backend, device_id=bound_to)
+    yield init_device_mesh(device.type, (dist.get_world_size(),), mesh_dim_names=("shard",))
+    # Not in a finally: after an error the other ranks may never come to a barrier.
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def start_logging() -> None:
+    """Show on stderr what rank 0 says, and warnings of the others."""
+    rank = from_torchrun("RANK")
+    name = "%(name)s" if rank == 0 else f"rank {rank}: %(name)s"
+    logging.basicConfig(format=f"{name}: %(message)s", level=logging.WARNING)
+    for logger in (log, logging.getLogger("dist_sched")):
+        logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
+
+
+def main() -> None:
+    """Run the program."""
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    args = parse_arguments()
+    stop = StopRequest()
+    start_logging()
+    device = choose_device(args.device)
+    with process_group(device) as mesh, logging_redirect_tqdm():
+        try:
+            run = make_run(args, mesh, device)
+            checkpoints = make_checkpoints(run)
+            if args.resume:
+                resume(run, checkpoints)
+        except (ConfigError, ReconcileError, StateError) as error:
+            fail(str(error))
+        train(run, checkpoints, stop)
+
+
+if __name__ == "__main__":
+    main()
