@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from dist_sched import RankMismatchError
+from dist_sched import ConfigError, RankMismatchError
 
 GROUPS = [{}, {"lr": 3.0, "weight_decay": 0.0}]
 
@@ -157,3 +157,28 @@ def test_verify_reads_every_group_back(workshop):
         scheduler.verify()
     scheduler.step(0)
     scheduler.verify()
+
+
+def test_terms_that_cannot_be_written_are_not_adopted_in_part(workshop):
+    optimizer, scheduler = fresh(workshop)
+    scheduler.seek(10)
+    before = scheduler.state_dict(), lrs(optimizer), repr(scheduler._groups.references)
+    optimizer.param_groups[1]["end_wd"] = -1.0
+    other = workshop.scheduler(workshop.optimizer({"lr": 0.5}), max_lr=0.5)
+    other.seek(60)
+    with pytest.raises(ConfigError, match="group 1: end_wd=-1.0"):
+        scheduler._adopt(other._terms())
+    assert before == (
+        scheduler.state_dict(),
+        lrs(optimizer),
+        repr(scheduler._groups.references),
+    )
+
+
+def test_references_that_another_rank_lacks_are_kept(workshop):
+    optimizer, scheduler = fresh(workshop)
+    other = workshop.scheduler(workshop.optimizer({"lr": 0.5, "weight_decay": 0.0}))
+    other.seek(50)
+    scheduler._adopt(other._terms())
+    assert [pytest.approx(1.28), pytest.approx(3.84)] == lrs(optimizer)
+    assert [0.05, 0.0] == wds(optimizer)

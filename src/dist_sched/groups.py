@@ -125,8 +125,13 @@ class Groups:
 
     def follow(self, optimizer: Any) -> None:
         """Turn to another optimizer; groups with the same parameters keep their ratios."""
+        before = self.sources
         self._turn_to(optimizer)
-        self._bind()
+        try:
+            self._bind()
+        except ConfigError:
+            self._turn_to(before)
+            raise
 
     def _turn_to(self, optimizer: Any) -> None:
         self.sources = as_sources(optimizer)
@@ -136,17 +141,14 @@ class Groups:
         """Give the optimizers that are stepped, without what wraps them."""
         return [leaf for source in self.sources for leaf in innermost(source)]
 
-    def write(self, position: int, curves: Curves) -> None:  # noqa: C901, PLR0912 - the hot loop
+    def write(self, position: int, curves: Curves) -> None:  # noqa: C901 - the hot loop
         """Give every group its values at a position.
 
         Raises:
             ConfigError: A group has an illegal bound or multiplier. Groups that have none may
                 have been written by then.
         """
-        known = self._known
-        groups = self._sole.param_groups if self._sole is not None else self._live()
-        if len(groups) != len(known) or not all(map(is_, groups, known)):
-            self._bind()
+        self._refresh()
         if curves is not self._curves:
             self._plan(curves)
         special = []
@@ -189,8 +191,8 @@ class Groups:
     def bounded(self, group: Group, key: str, position: int, curves: Curves) -> float:
         """Give one field's curve under a group's bounds, without its ratio and multiplier."""
         field, curve = next(pair for pair in self._pairs(curves) if pair[0].key == key)
-        plain = {name: group[name] for name in (field.high, field.low) if name in group}
-        return self._special_values([plain], field, curve, *curve.at(position))[0]
+        bounds = {name: group[name] for name in (field.high, field.low) if name in group}
+        return self._special_values([bounds], field, curve, *curve.at(position))[0]
 
     def remember_overrides(self, optimizer: Optimizer) -> None:
         """Note bounds, multipliers and tensors, just before an optimizer is loaded."""
@@ -241,9 +243,8 @@ class Groups:
         ]
 
     def measure_against(self, references: dict[str, float | None], *, keep_ratios: bool) -> None:
-        """Measure ratios against references of another rank, where that has any."""
-        known = {key: value for key, value in references.items() if value is not None}
-        self.references = {**self.references, **known}
+        """Measure the ratios anew, such as against another rank's references."""
+        self.references = references
         self.keep_ratios = keep_ratios
         self._plan(self._curves)
 
@@ -257,16 +258,12 @@ class Groups:
         optimizers = self.optimizers()
         return [member for member in self.members if optimizers[member.source] is optimizer]
 
-    def _live(self) -> Sequence[Group]:
-        """Give the groups that the optimizers have now."""
-        if self._sole is not None:
-            groups: Sequence[Group] = self._sole.param_groups
-            return groups
-        return [group for optimizer in self.optimizers() for group in optimizer.param_groups]
-
     def _refresh(self) -> None:
         """Take up the optimizers' present groups, where they are not those already known."""
-        groups = self._live()
+        if self._sole is not None:
+            groups = self._sole.param_groups
+        else:
+            groups = [group for leaf in self.optimizers() for group in leaf.param_groups]
         known = self._known
         if len(groups) != len(known) or not all(map(is_, groups, known)):
             self._bind()
@@ -274,12 +271,10 @@ class Groups:
     def _bind(self, loaded: Optimizer | None = None) -> None:
         previous = self.members
         self.members = self._recognise(previous)
-        optimizers = self.optimizers()
-        for member in self.members:
-            if loaded is not None and optimizers[member.source] is loaded:
-                member.carried = {
-                    field.key: _copied(member.group.get(field.key)) for field in self.fields
-                }
+        for member in self._members_of(loaded) if loaded is not None else ():
+            member.carried = {
+                field.key: _copied(member.group.get(field.key)) for field in self.fields
+            }
         self._own_tensors(previous, loaded)
         self._plan(self._curves)
 

@@ -252,11 +252,16 @@ class Scheduler:
     def _adopt(self, terms: _Terms) -> None:
         """Take up terms that may be another rank's, or leave everything as it was."""
         mine = self._terms()
-        self._groups.measure_against(terms.references, keep_ratios=terms.keep_group_ratios)
+        theirs = {key: value for key, value in terms.references.items() if value is not None}
+        self._groups.measure_against(
+            {**mine.references, **theirs}, keep_ratios=terms.keep_group_ratios
+        )
         try:
             self._go(terms.position, terms.used.curves())
         except ConfigError:
             self._groups.measure_against(mine.references, keep_ratios=mine.keep_group_ratios)
+            with suppress(ConfigError):
+                self._groups.write(self._position, self._curves)
             raise
         self._declared, self._config = terms.declared, terms.used
         self._policy, self.unit = terms.policy, terms.unit
