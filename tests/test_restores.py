@@ -166,7 +166,7 @@ def test_terms_that_cannot_be_written_are_not_adopted_in_part(workshop):
     optimizer.param_groups[1]["end_wd"] = -1.0
     other = workshop.scheduler(workshop.optimizer({"lr": 0.5}), max_lr=0.5)
     other.seek(60)
-    with pytest.raises(ConfigError, match="group 1: end_wd=-1.0"):
+    with pytest.raises(ConfigError, match=r"group 1: end_wd=-1\.0"):
         scheduler._adopt(other._terms())
     assert before == (
         scheduler.state_dict(),
