@@ -6,6 +6,7 @@ import copy
 import io
 import logging
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -555,3 +556,27 @@ def test_the_load_of_an_optimizer_inside_a_wrapper_is_followed(workshop):
     scheduler.seek(5)
     inner.load_state_dict(optimizer_state)
     assert [0.5] == values(inner)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_tensor_lr_on_a_gpu_is_filled_there_and_used_by_a_capturable_update(tensors):
+    lr = torch.tensor(1.0, device="cuda")
+    param = torch.nn.Parameter(torch.ones(2, device="cuda"))
+    optimizer = torch.optim.AdamW([param], lr=lr, capturable=True)
+    scheduler = tensors.scheduler(optimizer)
+    scheduler.seek(60)
+    param.grad = torch.ones_like(param)
+    optimizer.step()
+    assert optimizer.param_groups[0]["lr"] is lr
+    assert ("cuda", torch.tensor(0.55).item()) == (lr.device.type, lr.item())
+
+
+def test_a_stand_in_with_nothing_but_param_groups_is_scheduled(floats):
+    """Callers of the seeds test with such mocks."""
+    optimizer = MagicMock()
+    optimizer.param_groups = [{"lr": 0.0, "weight_decay": 0.0}]
+    scheduler = floats.scheduler(optimizer)
+    scheduler.step(10)
+    assert [1.0] == values(optimizer)
+    assert optimizer is scheduler.optimizer
