@@ -29,6 +29,7 @@ RATES = ["init_lr", "max_lr", "min_lr", "start_wd", "end_wd"]
 LENGTHS = ["lr_warmup_steps", "lr_decay_steps", "wd_incr_steps", "wsd_decay_steps"]
 STYLES = ["lr_decay_style", "wd_incr_style", "lr_wsd_decay_style"]
 NOT_NUMBERS = [True, False, "1", None, [1], 1j, np.bool_(True), torch.ones(2), torch.tensor(True)]
+NOT_NUMBERS += [torch.empty((), device="meta")]
 
 
 def build(**changes):

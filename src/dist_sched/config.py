@@ -75,9 +75,12 @@ class Config(Protocol):
 
 def plain(value: object) -> object:
     """Turn a numpy or 0-dim tensor scalar into the Python number that it holds."""
-    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+    if getattr(value, "ndim", None) != 0 or not hasattr(value, "item"):
+        return value
+    try:
         return value.item()
-    return value
+    except RuntimeError:  # a tensor without data, on the meta device
+        return value
 
 
 def number(name: str, value: object) -> int | float:
