@@ -10,7 +10,7 @@ import difflib
 import math
 import numbers
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Protocol
 
@@ -248,7 +248,7 @@ class OptimizerParamConfig:
             except ConfigError as problem:
                 problems.append(str(problem))
         _refuse(problems)
-        _refuse(self._broken_rules())
+        _refuse(list(self._broken_rules()))
 
     @classmethod
     def entry_names(cls) -> tuple[str, ...]:
@@ -304,53 +304,40 @@ class OptimizerParamConfig:
         )
         return lr, wd
 
-    def _broken_rules(self) -> list[str]:
-        """List the rules between entries that are broken."""
-        is_wsd = self.lr_decay_style == "WSD"
-        rules = [
-            (self.min_lr <= self.max_lr, "min_lr", "must be at most", "max_lr"),
-            (self.init_lr <= self.max_lr, "init_lr", "must be at most", "max_lr"),
-            (self.lr_decay_steps > 0, "lr_decay_steps", "must be greater than 0", ""),
-            (
-                self.lr_warmup_steps < self.lr_decay_steps,
-                "lr_warmup_steps",
-                "must be less than",
-                "lr_decay_steps",
-            ),
-            (self.start_wd <= self.end_wd, "start_wd", "must be at most", "end_wd"),
-            (
-                self.wd_incr_style != "constant" or self.start_wd == self.end_wd,
-                "start_wd",
-                "must, for wd_incr_style='constant', equal",
-                "end_wd",
-            ),
-            (
-                not is_wsd or self.wsd_decay_steps is not None,
-                "wsd_decay_steps",
-                "is required for lr_decay_style='WSD': give the length of the tail",
-                "",
-            ),
-            (
-                not is_wsd or self.lr_wsd_decay_style is not None,
-                "lr_wsd_decay_style",
-                "is required for lr_decay_style='WSD': give one of "
-                + _listed(curves.LR_WSD_DECAY_STYLES),
-                "",
-            ),
-            (
-                not is_wsd or (self.wsd_decay_steps or 0) <= self.lr_decay_steps,
-                "wsd_decay_steps",
-                "must be at most",
-                "lr_decay_steps",
-            ),
-        ]
-        return [
-            self._broken_rule(name, rule, other) for holds, name, rule, other in rules if not holds
-        ]
+    def _broken_rules(self) -> Iterator[str]:
+        """Say which rules between entries are broken."""
+        yield from self._above("min_lr", "max_lr")
+        yield from self._above("init_lr", "max_lr")
+        yield from self._above("start_wd", "end_wd")
+        if self.lr_decay_steps == 0:
+            yield f"lr_decay_steps={self.lr_decay_steps!r}: must be greater than 0"
+        elif self.lr_warmup_steps >= self.lr_decay_steps:
+            yield (
+                f"lr_warmup_steps={self.lr_warmup_steps!r}: must be less than "
+                f"lr_decay_steps={self.lr_decay_steps!r}"
+            )
+        if self.wd_incr_style == "constant" and self.start_wd != self.end_wd:
+            yield (
+                f"start_wd={self.start_wd!r}: must, for wd_incr_style='constant', equal "
+                f"end_wd={self.end_wd!r}"
+            )
+        if self.lr_decay_style == "WSD":
+            yield from self._broken_wsd_rules()
 
-    def _broken_rule(self, name: str, rule: str, other: str) -> str:
-        compared = f" {other}={getattr(self, other)!r}" if other else ""
-        return f"{name}={getattr(self, name)!r}: {rule}{compared}"
+    def _broken_wsd_rules(self) -> Iterator[str]:
+        required = "is required for lr_decay_style='WSD'"
+        if self.wsd_decay_steps is None:
+            yield f"wsd_decay_steps=None: {required}: give the length of the tail"
+        else:
+            yield from self._above("wsd_decay_steps", "lr_decay_steps")
+        if self.lr_wsd_decay_style is None:
+            styles = _listed(curves.LR_WSD_DECAY_STYLES)
+            yield f"lr_wsd_decay_style=None: {required}: give one of {styles}"
+
+    def _above(self, name: str, limit: str) -> Iterator[str]:
+        found, most = getattr(self, name), getattr(self, limit)
+        if found > most:
+            yield f"{name}={found!r}: must be at most {limit}={most!r}"
 
 
 def _refuse(problems: list[str]) -> None:
