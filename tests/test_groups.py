@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import logging
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 
-from dist_sched import ConfigError
+from dist_sched import ConfigError, OptimizerParamScheduler
 
 
 def values(optimizer, key="lr"):
@@ -580,3 +581,89 @@ def test_a_stand_in_with_nothing_but_param_groups_is_scheduled(floats):
     scheduler.step(10)
     assert [1.0] == values(optimizer)
     assert optimizer is scheduler.optimizer
+
+
+def test_a_group_added_later_with_the_default_lr_has_what_was_declared_not_what_is_scheduled():
+    lr = torch.tensor(1.0)
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))], lr=lr)
+    scheduler = OptimizerParamScheduler(optimizer, **CURVE)
+    scheduler.seek(10)
+    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))]})
+    scheduler.seek(60)
+    assert pytest.approx([0.55, 0.55]) == values(optimizer)
+    assert 2 == len({group["lr"].data_ptr() for group in optimizer.param_groups})
+
+
+CURVE = {
+    "init_lr": 0.0,
+    "max_lr": 1.0,
+    "min_lr": 0.1,
+    "lr_warmup_steps": 10,
+    "lr_decay_steps": 110,
+    "lr_decay_style": "linear",
+    "start_wd": 0.0,
+    "end_wd": 0.1,
+    "wd_incr_steps": 100,
+    "wd_incr_style": "linear",
+}
+
+
+def test_without_keep_group_ratios_a_loaded_optimizer_is_no_cause_for_doubt(workshop, caplog):
+    workshop.scheduler(stepped(workshop, {}, {}, lr=0.0), keep_group_ratios=False)
+    assert not caplog.records
+
+
+def test_a_second_scheduler_on_a_stepped_optimizer_is_no_cause_for_doubt(workshop, caplog):
+    optimizer = workshop.optimizer({}, {"lr": 3.0})
+    workshop.scheduler(optimizer)
+    for group in optimizer.param_groups:
+        group["params"][0].grad = torch.ones(2)
+    optimizer.step()
+    workshop.scheduler(optimizer).seek(10)
+    assert not caplog.records
+    assert [1.0, 3.0] == values(optimizer)
+
+
+def test_a_group_whose_parameters_were_exchanged_keeps_its_ratio(workshop):
+    """As where an optimizer puts master copies in the place of its parameters."""
+    optimizer, scheduler = at_peak(workshop, {"lr": 2.0}, {"lr": 4.0})
+    optimizer.param_groups[1]["params"] = [torch.nn.Parameter(torch.ones(2))]
+    optimizer.add_param_group(new_group(workshop, lr=6.0))
+    scheduler.step()
+    assert [1.0, 2.0, 3.0] == values(optimizer)
+
+
+def test_a_tensor_that_replaced_a_float_in_mid_run_is_put_back_after_a_load(workshop):
+    optimizer, _scheduler = at_peak(workshop, {})
+    state = copy.deepcopy(optimizer.state_dict())
+    mine = torch.tensor(123.0)
+    optimizer.param_groups[0]["lr"] = mine
+    optimizer.load_state_dict(state)
+    assert optimizer.param_groups[0]["lr"] is mine
+    assert [1.0] == values(optimizer)
+
+
+def test_an_optimizer_that_names_itself_as_the_one_inside_is_scheduled(workshop):
+    optimizer = workshop.optimizer()
+    optimizer.optimizer = optimizer
+    workshop.scheduler(optimizer).seek(10)
+    assert [1.0] == values(optimizer)
+
+
+def test_the_load_of_an_optimizer_that_was_assigned_is_followed(workshop):
+    optimizer_state, _, _ = at_60(workshop, {})
+    scheduler = workshop.scheduler()
+    scheduler.seek(5)
+    scheduler.optimizer = workshop.optimizer()
+    scheduler.optimizer.load_state_dict(optimizer_state)
+    assert [0.5] == values(scheduler.optimizer)
+
+
+def test_a_scheduler_that_is_gone_leaves_no_hook_behind(workshop):
+    optimizer = workshop.optimizer()
+    scheduler = workshop.scheduler(optimizer)
+    assert optimizer._optimizer_load_state_dict_post_hooks
+    del scheduler
+    gc.collect()
+    assert not optimizer._optimizer_load_state_dict_pre_hooks
+    assert not optimizer._optimizer_load_state_dict_post_hooks

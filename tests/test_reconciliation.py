@@ -247,3 +247,9 @@ def test_a_dry_run_needs_no_torch():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert "60 False\n" == done.stdout
+
+
+def test_whether_the_wsd_entries_matter_is_for_the_used_style_to_say():
+    config = {**CONFIG, **WSD, "wsd_decay_steps": 40}
+    outcome = reconcile(config, state(wsd_decay_steps=20, lr_wsd_decay_style="linear"))
+    assert ["lr_decay_style"] == [row.name for row in outcome.changed]

@@ -182,3 +182,64 @@ def test_references_that_another_rank_lacks_are_kept(workshop):
     scheduler._adopt(other._terms())
     assert [pytest.approx(1.28), pytest.approx(3.84)] == lrs(optimizer)
     assert [0.05, 0.0] == wds(optimizer)
+
+
+def test_adopted_terms_are_all_taken_up(workshop, caplog):
+    optimizer, scheduler = fresh(workshop)
+    theirs = {"policy": "config", "unit": "tokens", "keep_group_ratios": False, "max_lr": 0.5}
+    other = fresh(workshop, **theirs)[1]
+    other.seek(10)
+    scheduler._adopt(other._terms())
+    assert ("tokens", False, True) == (
+        scheduler.unit,
+        scheduler.keep_group_ratios,
+        scheduler.override_opt_param_scheduler,
+    )
+    assert [0.5, 0.5] == lrs(optimizer)
+    for name in ("max_lr 0.5 instead of 1.0", "unit 'tokens'", "policy", "keep_group_ratios"):
+        assert name in caplog.text
+    scheduler.load_state_dict(fresh(workshop, **theirs)[1].state_dict())
+    assert () == scheduler.last_reconciliation.changed
+
+
+def test_an_optimizer_loaded_when_the_schedule_has_moved_on_is_not_compared(workshop, caplog):
+    optimizer_state, state = checkpoint(workshop)
+    optimizer, scheduler = fresh(workshop)
+    scheduler.load_state_dict(state)
+    scheduler.step()
+    optimizer_state["param_groups"][1]["lr"] = 0.75
+    optimizer.load_state_dict(optimizer_state)
+    assert "carried" not in caplog.text
+
+
+def test_what_was_carried_after_a_load_of_the_scheduler_is_mentioned_once(workshop, caplog):
+    optimizer_state, state = checkpoint(workshop)
+    optimizer_state["param_groups"][1]["lr"] = 0.75
+    optimizer, scheduler = fresh(workshop)
+    scheduler.load_state_dict(state)
+    optimizer.load_state_dict(optimizer_state)
+    caplog.clear()
+    scheduler.load_state_dict(state)
+    assert "carried" not in caplog.text
+
+
+def test_a_rollback_to_ones_own_state_past_position_0_is_no_cause_for_doubt(workshop, caplog):
+    _, scheduler = fresh(workshop)
+    scheduler.seek(60)
+    scheduler.load_state_dict(scheduler.state_dict())
+    assert [] == [record.message for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_verify_finds_a_value_that_is_off_by_a_billionth(floats):
+    optimizer, scheduler = fresh(floats)
+    scheduler.seek(60)
+    optimizer.param_groups[0]["lr"] *= 1 + 1e-9
+    with pytest.raises(RankMismatchError, match="group 0: lr holds"):
+        scheduler.verify()
+
+
+def test_verify_names_a_group_whose_bound_is_illegal(workshop):
+    optimizer, scheduler = fresh(workshop)
+    optimizer.param_groups[1]["max_lr"] = "high"
+    with pytest.raises(RankMismatchError, match="rank 0: group 1: max_lr='high'"):
+        scheduler.verify()

@@ -121,3 +121,22 @@ def test_get_lr_and_get_wd_give_what_the_seeds_give(megatron, draw):
             assert theirs.get_lr(group) == ours.get_lr(group)
             assert theirs.get_wd(group) == ours.get_wd(group)
         assert theirs.get_wd() == ours.get_wd()
+
+
+def test_the_end_of_the_weight_decays_rise_is_rounded_as_in_both_seeds(seed):
+    """At the end the blend is not `end_wd` itself, which it is one unit later."""
+    config = {
+        "init_lr": 0.0,
+        "max_lr": 1.0,
+        "min_lr": 0.1,
+        "lr_warmup_steps": 0,
+        "lr_decay_steps": 10,
+        "lr_decay_style": "linear",
+        "start_wd": 0.061,
+        "end_wd": 0.691,
+        "wd_incr_steps": 10,
+        "wd_incr_style": "linear",
+    }
+    theirs, ours = in_both(seed, config, range(13))
+    assert theirs == ours
+    assert (0.6909999999999998).hex() == ours[10][1][0][1]
