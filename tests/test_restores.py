@@ -241,5 +241,5 @@ def test_verify_finds_a_value_that_is_off_by_a_billionth(floats):
 def test_verify_names_a_group_whose_bound_is_illegal(workshop):
     optimizer, scheduler = fresh(workshop)
     optimizer.param_groups[1]["max_lr"] = "high"
-    with pytest.raises(RankMismatchError, match="rank 0: group 1: max_lr='high'"):
+    with pytest.raises(RankMismatchError, match=r"rank 0: group 1: max_lr='high'"):
         scheduler.verify()

@@ -26,6 +26,9 @@ UNITS = ("steps", "samples", "tokens")
 CHECKPOINT, CONFIG, STRICT = POLICY_WORDS = ("checkpoint", "config", "strict")
 REST = "*"
 
+SHOWN = 200
+"""Characters of an illegal value that a message shows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -159,7 +162,7 @@ def flag(name: str, value: object) -> bool:
 
 def near_miss(value: object, known: Iterable[str]) -> str:
     """Name the known word that was probably meant, or give an empty text."""
-    close = difflib.get_close_matches(str(value), list(known), n=1)
+    close = difflib.get_close_matches(str(value)[:100], list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -168,7 +171,16 @@ def _listed(words: Iterable[str]) -> str:
 
 
 def _illegal(name: str, value: object, rule: str) -> ConfigError:
-    return ConfigError(f"{name}={value!r}: {rule}")
+    return ConfigError(f"{name}={_shown(value)}: {rule}")
+
+
+def _shown(value: object) -> str:
+    """Give a value's repr, cut short, since a checkpoint can hold anything."""
+    try:
+        shown = repr(value)
+    except Exception:  # noqa: BLE001 - a number of over 4,300 digits, for one
+        return f"({type(value).__name__})"
+    return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
 
 
 unit_word = one_of(UNITS)

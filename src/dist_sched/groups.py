@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 import math
+import weakref
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from operator import is_
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch.optim import Optimizer
@@ -49,8 +49,8 @@ class Member:
     """The script's own tensor objects, by field key."""
     overrides: Group = dataclass_field(default_factory=dict)
     """Bounds and multipliers as they stood just before the optimizer was loaded."""
-    carried: dict[str, Any] = dataclass_field(default_factory=dict)
-    """What the loaded optimizer had in each field, until it was compared with the schedule."""
+    carried: Group = dataclass_field(default_factory=dict)
+    """What an optimizer's checkpoint had for this group, until it was compared."""
 
     def __str__(self) -> str:
         return (
@@ -58,8 +58,19 @@ class Member:
         )
 
 
-_MEMBERS: WeakKeyDictionary[Any, list[Member]] = WeakKeyDictionary()
-"""What the first scheduler on an optimizer saw, before it changed the values."""
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """What schedulers on one optimizer saw before they changed it, and what they measure against.
+
+    Parameters are held weakly: one may refer to its optimizer, and would keep it alive from here.
+    """
+
+    members: list[tuple[Member, int, list[weakref.ref[Any]]]]
+    """For each group what is known of it, its identity, and its parameters."""
+    references: dict[str, float | None]
+
+
+_MEMORIES: weakref.WeakKeyDictionary[Any, _Memory] = weakref.WeakKeyDictionary()
 
 
 def innermost(optimizer: Any) -> list[Any]:
@@ -70,7 +81,7 @@ def innermost(optimizer: Any) -> list[Any]:
     nobody steps.
     """
     inner = getattr(optimizer, "optimizer", None)
-    if isinstance(inner, Optimizer) and inner is not optimizer:
+    if isinstance(getattr(inner, "param_groups", None), list) and inner is not optimizer:
         return innermost(inner)
     for name in ("optimizers", "chained_optimizers"):
         several = getattr(optimizer, name, None)
@@ -111,17 +122,34 @@ class Groups:
         self._turn_to(optimizer)
         self.fields = tuple(fields)
         self.keep_ratios = keep_ratios
-        recalled = [
-            replace(member, source=source)
-            for source, optimizer in enumerate(self.optimizers())
-            for member in _recall(optimizer)
-        ]
+        recalled, known = self._recall()
         self.members = self._recognise(recalled)
-        self.references = {field.key: self._reference(field.key) for field in self.fields}
+        measured = {field.key: self._reference(field.key) for field in self.fields}
+        self.references = {**measured, **known}
         self._refuse_lost_ratios(curves, known={member.source for member in recalled})
         self._plan(curves)
         self.values(0, curves)
         self._own_tensors(recalled)
+        self._remember()
+
+    def _recall(self) -> tuple[list[Member], dict[str, float | None]]:
+        """Give the members and references that an earlier scheduler left with the optimizers."""
+        members: list[Member] = []
+        references: dict[str, float | None] = {}
+        for source, optimizer in enumerate(self.optimizers()):
+            memory = _memory_of(optimizer)
+            if memory is not None:
+                members += _recalled(memory, optimizer, source)
+                references = {**memory.references, **references}
+        return members, references
+
+    def _remember(self) -> None:
+        """Leave members and references with the optimizers, for a later scheduler."""
+        by_source: dict[int, list[Member]] = {}
+        for member in self.members:
+            by_source.setdefault(member.source, []).append(member)
+        for source, optimizer in enumerate(self.optimizers()):
+            _remember(optimizer, by_source.get(source, []), self.references)
 
     def follow(self, optimizer: Any) -> None:
         """Turn to another optimizer; groups with the same parameters keep their ratios."""
@@ -184,7 +212,7 @@ class Groups:
         self._refresh()
         blends = [(field, curve, *curve.at(position)) for field, curve in self._pairs(curves)]
         return [
-            {blend[0].key: self._value(member, *blend) for blend in blends}
+            {blend[0].key: self._value(member, member.group, *blend) for blend in blends}
             for member in self.members
         ]
 
@@ -194,14 +222,22 @@ class Groups:
         bounds = {name: group[name] for name in (field.high, field.low) if name in group}
         return self._special_values([bounds], field, curve, *curve.at(position))[0]
 
-    def remember_overrides(self, optimizer: Optimizer) -> None:
-        """Note bounds, multipliers and tensors, just before an optimizer is loaded."""
+    def expect_load(self, optimizer: Optimizer, saved: Sequence[Group]) -> None:
+        """Note what a group has just before its optimizer is loaded, and what the load carries.
+
+        Args:
+            optimizer: The optimizer that is about to be loaded.
+            saved: The param groups of its checkpoint.
+        """
         self._refresh()
+        keys = [*self._override_names(), *(field.key for field in self.fields)]
         for member in self._members_of(optimizer):
             member.tensors = _tensors(member.group, self.fields)
             member.overrides = {
                 name: member.group[name] for name in self._override_names() if name in member.group
             }
+            group = saved[member.index] if member.index < len(saved) else {}
+            member.carried = {key: _copied(group[key]) for key in keys if key in group}
 
     def settle_overrides(self, optimizer: Optimizer, policy: Policy) -> list[str]:
         """Settle by policy the bounds and multipliers that an optimizer's load brought.
@@ -217,14 +253,26 @@ class Groups:
             if (line := _settle_override(member, name, policy.word(name)))
         ]
 
+    def put_back_overrides(self, optimizer: Optimizer) -> None:
+        """Give the groups the bounds and multipliers that they had before the load."""
+        for member in self._members_of(optimizer):
+            for name in self._override_names():
+                _set_or_drop(member.group, name, member.overrides)
+
     def carried_differences(self, position: int, curves: Curves) -> list[str]:
         """Say where a loaded optimizer carried other values than curves have at a position."""
+        self._refresh()
         return [
-            f"{member}: the optimizer checkpoint carried {key}={_plain(found)!r}, where the "
-            f"scheduler's checkpoint has {values[key]!r} at position {position}"
-            for member, values in zip(self.members, self.values(position, curves), strict=True)
-            for key, found in member.carried.items()
-            if not _holds(found, values[key])
+            f"{member}: the optimizer checkpoint carried {field.key}={_plain(found)!r}, where the "
+            f"scheduler's checkpoint has {value!r} at position {position}"
+            for field, curve in self._pairs(curves)
+            for member in self.members
+            if (found := member.carried.get(field.key)) is not None
+            and not _holds(
+                found,
+                value := self._value(member, member.carried, field, curve, *curve.at(position)),
+                rel_tol=1e-6,
+            )
         ]
 
     def forget_carried(self) -> None:
@@ -246,6 +294,7 @@ class Groups:
         """Measure the ratios anew, such as against another rank's references."""
         self.references = references
         self.keep_ratios = keep_ratios
+        self._remember()
         self._plan(self._curves)
 
     def _override_names(self) -> list[str]:
@@ -271,12 +320,19 @@ class Groups:
     def _bind(self, loaded: Optimizer | None = None) -> None:
         previous = self.members
         self.members = self._recognise(previous)
-        for member in self._members_of(loaded) if loaded is not None else ():
-            member.carried = {
-                field.key: _copied(member.group.get(field.key)) for field in self.fields
-            }
         self._own_tensors(previous, loaded)
         self._plan(self._curves)
+        self._remember()
+        self._name_zeros(known={id(member.own) for member in previous})
+
+    def _name_zeros(self, known: set[int]) -> None:
+        """Warn of a late group with a ratio of 0: perhaps it was read in a warmup's first step."""
+        for member in self.members:
+            zeros = [field.key for field in self.fields if self._ratio(member, field.key) == 0]
+            if id(member.own) not in known and zeros:
+                logger.warning(
+                    "%s was added with %s=0, and stays at 0", member, "=0 and ".join(zeros)
+                )
 
     def _plan(self, curves: Curves) -> None:
         """Sort the groups by ratio, so that those of one ratio share one multiplication."""
@@ -316,13 +372,12 @@ class Groups:
             if id(member.group) not in known or optimizers[member.source] is loaded:
                 _put_back_tensors(member, self.fields)
         holders = [member.group for member in self.members]
-        holders += [getattr(optimizer, "defaults", {}) for optimizer in optimizers]
+        defaults = (getattr(optimizer, "defaults", None) for optimizer in optimizers)
+        holders += [holder for holder in defaults if isinstance(holder, dict)]
         for field in self.fields:
             _unshare(holders, field.key)
         for member in self.members:
             member.tensors = _tensors(member.group, self.fields)
-        for source, optimizer in enumerate(optimizers):
-            _remember(optimizer, [member for member in self.members if member.source == source])
 
     def _reference(self, key: str) -> float | None:
         return next((own for member in self.members if (own := member.own[key])), None)
@@ -331,12 +386,20 @@ class Groups:
         own, reference = member.own[key], self.references[key]
         if not self.keep_ratios or own is None or reference is None:
             return 1.0
+        if math.isinf(own / reference):
+            raise ConfigError(f"{member}: {key}={own!r} is too large a multiple of {reference!r}")
         return own / reference
 
     def _value(
-        self, member: Member, field: Field, curve: Curve, blend: Blend, argument: float
+        self,
+        member: Member,
+        group: Group,
+        field: Field,
+        curve: Curve,
+        blend: Blend,
+        argument: float,
     ) -> float:
-        group = member.group
+        """Give a field's value for a member, with the bounds and multipliers that a dict has."""
         if field.is_overridden(group):
             return self._special_values([group], field, curve, blend, argument)[0]
         return blend(argument, curve.high, curve.low) * self._ratio(member, field.key)
@@ -376,7 +439,7 @@ class Groups:
         loaded = [
             source
             for source, optimizer in enumerate(self.optimizers())
-            if source not in known and isinstance(optimizer, Optimizer) and optimizer.state
+            if source not in known and _was_used(optimizer)
         ]
         if not (loaded and self.keep_ratios and len(self.members) > 1):
             return
@@ -429,37 +492,69 @@ def _params(group: Group) -> Sequence[Any]:
     return params
 
 
-def _recall(optimizer: Any) -> list[Member]:
+def _memory_of(optimizer: Any) -> _Memory | None:
     try:
-        return _MEMBERS.get(optimizer, [])
+        return _MEMORIES.get(optimizer)
     except TypeError:  # neither hashable nor weakly referable, which only stand-ins are
-        return []
+        return None
 
 
-def _remember(optimizer: Any, members: list[Member]) -> None:
+def _recalled(memory: _Memory, optimizer: Any, source: int) -> list[Member]:
+    """Make members of a memory: with their groups' own dicts, where those still are the same."""
+    present = {id(group): group for group in optimizer.param_groups}
+    members = []
+    for member, identity, references in memory.members:
+        params = [param for reference in references if (param := reference()) is not None]
+        group = present.get(identity)
+        if group is None or (
+            params and not any(p is q for p in params for q in _params(group)[:1])
+        ):
+            group = {"params": params}
+        members.append(replace(member, group=group, source=source))
+    return members
+
+
+def _remember(optimizer: Any, members: list[Member], references: dict[str, float | None]) -> None:
     try:
-        _MEMBERS[optimizer] = members
+        told = [
+            (
+                replace(member, group={}),
+                id(member.group),
+                [*map(weakref.ref, _params(member.group))],
+            )
+            for member in members
+        ]
+        _MEMORIES[optimizer] = _Memory(told, references)
     except TypeError:
         logger.debug("%s cannot be referred to weakly", type(optimizer).__name__)
+
+
+def _was_used(optimizer: Any) -> bool:
+    """Tell whether an optimizer was loaded or stepped; some have state at step 0 when new."""
+    if not isinstance(optimizer, Optimizer):
+        return False
+    return any(state.get("step", 1) > 0 for state in optimizer.state.values() if state)
 
 
 def _own_value(member: Member, key: str) -> float | None:
     """Read the value that a group was built with."""
     found = member.group.get(key)
-    if isinstance(found, torch.Tensor):
-        found = _declared(found)
     try:
+        if isinstance(found, torch.Tensor):
+            found = _declared(key, found)
         return None if found is None else rate(key, found)
     except ConfigError as error:
         raise ConfigError(f"{member}: {error}") from error
 
 
-def _declared(tensor: torch.Tensor) -> float:
+def _declared(key: str, tensor: torch.Tensor) -> float:
     """Give the shortest decimal that a tensor's dtype rounds to the value that it holds.
 
     This is what the script wrote: 0.001, not the 0.0010000000474974513 that float32 makes of it.
     Ratios are then the same as with floats.
     """
+    if tensor.numel() != 1 or not tensor.is_floating_point() or tensor.is_meta:
+        raise ConfigError(f"{key}={tensor!r}: a tensor must hold one floating-point number")
     held = float(tensor.item())
     decimals = (float(f"{held:.{digits}g}") for digits in range(1, 17))
     return next((d for d in decimals if torch.tensor(d, dtype=tensor.dtype).item() == held), held)
@@ -486,9 +581,9 @@ def _unshare(holders: Iterable[Group], key: str) -> None:
     for holder in holders:
         found = holder.get(key)
         if isinstance(found, torch.Tensor):
-            if id(found) in seen:
+            if found.data_ptr() in seen:
                 holder[key] = found.detach().clone()
-            seen.add(id(found))
+            seen.add(found.data_ptr())
 
 
 def _copied(found: Any) -> Any:
@@ -496,14 +591,18 @@ def _copied(found: Any) -> Any:
 
 
 def _plain(found: Any) -> Any:
-    return found.item() if isinstance(found, torch.Tensor) else found
+    is_scalar = isinstance(found, torch.Tensor) and found.numel() == 1 and not found.is_meta
+    return found.item() if is_scalar else found
 
 
-def _holds(found: Any, value: float) -> bool:
-    """Tell whether something read from a group is a value, as nearly as its dtype can hold it."""
+def _holds(found: Any, value: float, rel_tol: float = 1e-12) -> bool:
+    """Tell whether something read from a group is a value, as its dtype rounds it."""
     if isinstance(found, torch.Tensor):
-        return math.isclose(found.item(), value, rel_tol=torch.finfo(found.dtype).eps)
-    return isinstance(found, float) and math.isclose(found, value, rel_tol=1e-12)
+        if found.numel() != 1 or not found.is_floating_point() or found.is_meta:
+            return False
+        rounded = torch.tensor(value, dtype=found.dtype).item()
+        return math.isclose(found.item(), rounded, rel_tol=torch.finfo(found.dtype).eps)
+    return isinstance(found, int | float) and math.isclose(found, value, rel_tol=rel_tol)
 
 
 def _put(group: Group, key: str, value: float) -> None:
@@ -522,10 +621,17 @@ def _settle_override(member: Member, name: str, word: str) -> str:
     if script == loaded:
         return ""
     if word == CONFIG:
-        group.pop(name, None)
-        group.update({name: script} if name in member.overrides else {})
+        _set_or_drop(group, name, member.overrides)
     used = "script's" if word == CONFIG else "optimizer checkpoint's"
     return (
         f"{member}: {name} is {script!r} in the script and {loaded!r} in the optimizer checkpoint; "
         f"using the {used} value (policy {word!r})"
     )
+
+
+def _set_or_drop(group: Group, name: str, values: Group) -> None:
+    """Give a group a key's value, or take the key away where there is none."""
+    if name in values:
+        group[name] = values[name]
+    else:
+        group.pop(name, None)

@@ -28,7 +28,7 @@ class Ranks:
             each call, so it may be initialised later.
 
     Raises:
-        ConfigError: This rank is no member of the group.
+        ConfigError: It is no process group, or this rank is no member of it.
     """
 
     def __init__(self, process_group: ProcessGroup | None = None) -> None:
@@ -36,6 +36,11 @@ class Ranks:
         if process_group is outside:
             raise ConfigError(
                 "process_group: this rank is no member of it; build the scheduler on members only"
+            )
+        if not (process_group is None or isinstance(process_group, dist.ProcessGroup)):
+            raise ConfigError(
+                f"process_group={process_group!r}: must be a ProcessGroup; of a device mesh, "
+                "mesh.get_group(dimension)"
             )
         self._group = process_group
 
@@ -84,22 +89,29 @@ class Ranks:
         return 0 if self._group is None else dist.get_global_rank(self._group, 0)
 
 
-def _attempt(decision: Callable[[], T]) -> tuple[T | None, Exception | None]:
+def _attempt(decision: Callable[[], T]) -> tuple[T | None, BaseException | None]:
     """Run a decision and give its outcome or its error, in a form that can be sent."""
     try:
         outcome = decision(), None
-        pickle.dumps(outcome)
-    except Exception as error:  # noqa: BLE001 - the other ranks must hear of whatever it is
+        pickle.loads(pickle.dumps(outcome))  # noqa: S301 - our own bytes
+    except BaseException as error:  # noqa: BLE001 - the other ranks must hear of whatever it is
         return None, _sendable(error)
     return outcome
 
 
-def _sendable(error: Exception) -> Exception:
-    """Give an error that other ranks can raise: itself, or one that tells its type and message."""
+def _sendable(error: BaseException) -> BaseException:
+    """Give an error that every rank can raise: itself, or one that tells its type and message."""
     try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+        sent = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+        if (type(sent), str(sent)) == (type(error), str(error)):
+            return error
     except Exception:  # noqa: BLE001 - an error may be made of anything
-        told = RuntimeError(f"{type(error).__name__}: {error}")
-        told.__cause__ = error.with_traceback(None)
-        return told
-    return error
+        logger.debug("an error of type %s cannot be sent", type(error).__name__)
+    return RuntimeError(f"{type(error).__name__}: {_message(error)}")
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - as above
+        return "(its message cannot be read)"

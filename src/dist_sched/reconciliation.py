@@ -5,7 +5,7 @@ Pure: the outcome is a frozen value that can be printed, sent to other ranks, or
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dist_sched import curves
@@ -37,6 +37,7 @@ class Row:
     checkpoint: Entry
     """None where the checkpoint lacks the entry."""
     used: Entry
+    """None where the two had to be equal and are not."""
     why: str
     changed: bool
     """Both sides have the entry, it matters, and they differ."""
@@ -178,11 +179,36 @@ def reconcile_checkpoint(
         ),
         warnings=checkpoint.warnings,
     )
-    refusals = [*_strict_refusals(report, policy), *problem]
+    refusals = [*_strict_refusals(report, policy), *problem, *_sides_of(report, problem)]
     if refusals or config is None:
-        message = "\n".join(["cannot load the scheduler:", *refusals, str(report)])
-        raise ReconcileError(message, report)
+        refused = _refused(report, policy)
+        message = "\n".join(["cannot load the scheduler:", *refusals, str(refused)])
+        raise ReconcileError(message, refused)
     return config, report
+
+
+def _refused(report: Reconciliation, policy: Policy) -> Reconciliation:
+    """Give the report of an outcome that nothing uses."""
+    return replace(
+        report,
+        rows=tuple(
+            replace(row, used=None) if _must_be_equal(row, policy) else row for row in report.rows
+        ),
+        next_update=tuple(replace(value, used=None) for value in report.next_update),
+    )
+
+
+def _must_be_equal(row: Row, policy: Policy) -> bool:
+    return row.changed and (row.name == UNIT_KEY or policy.word(row.name) == STRICT)
+
+
+def _sides_of(report: Reconciliation, problem: list[str]) -> list[str]:
+    """Say of an illegal outcome which side each entry that differs was taken from."""
+    sides = [
+        f"{row.name}={row.used!r} is the {'config' if row.used == row.config else 'checkpoint'}'s"
+        for row in report.changed
+    ]
+    return [f"of the entries that differ, {', '.join(sides)}"] if problem and sides else []
 
 
 def reconcile(
@@ -223,13 +249,9 @@ def _settle_entry(
 
 def _unit_row(config: str, checkpoint: str | None) -> Row:
     changed = checkpoint not in (None, config)
-    why = (
-        "units must be equal"
-        if changed
-        else "equal"
-        if checkpoint
-        else "not in the checkpoint: using config value"
-    )
+    why = "not in the checkpoint: using config value"
+    if checkpoint is not None:
+        why = "units must be equal" if changed else "equal"
     return Row(UNIT_KEY, config, checkpoint, config, why, changed)
 
 
@@ -238,7 +260,7 @@ def _built(kind: Config, entries: Mapping[str, Entry]) -> tuple[Config | None, l
     try:
         return kind.from_entries(entries), []
     except ConfigError as error:
-        advice = "take the entries that belong together from one side"
+        advice = "give the entries that belong together the same policy, or change the config's"
         return None, [f"the outcome is not a legal config: {error}; {advice}"]
 
 
@@ -267,7 +289,7 @@ def _strict_refusals(report: Reconciliation, policy: Policy) -> list[str]:
                 f"{both}: positions in one unit mean nothing in another; "
                 f"build the scheduler with unit={row.checkpoint!r}"
             )
-        elif policy.word(row.name) == STRICT:
+        elif _must_be_equal(row, policy):
             refusals.append(
                 f"{both}, and its policy is 'strict': set {row.name}={row.checkpoint!r}, or choose "
                 f"a side with policy={{{row.name!r}: 'checkpoint' or 'config', ...}}"

@@ -58,6 +58,8 @@ class Scheduler:
         self._config = config
         self._curves = config.curves()
         self._position = 0
+        self._hooks: list[weakref.finalize[..., Any]] = []
+        self._loaded_text: object = None
         self._saved: tuple[int, Curves] | None = None
         """Position and curves that the latest load's checkpoint had, where they are known."""
         self._groups = Groups(optimizer, config.FIELDS, self._curves, keep_ratios=keep_group_ratios)
@@ -147,7 +149,8 @@ class Scheduler:
         Args:
             state: What `state_dict` gave, or what one of the seeds saved. Only the first rank's
                 is read; the others may give `{}`.
-            expected_position: The position that the trainer believes in, if it has one.
+            expected_position: The position that the trainer believes in, if it has one. As with
+                the state, the first rank's counts.
             local: Decide on this rank alone, without communication. A collective load that only
                 some ranks join is not always a hang: on gloo, the next broadcast may silently
                 receive its bytes.
@@ -156,12 +159,14 @@ class Scheduler:
             StateError: The state is malformed, or at another position than expected.
             ReconcileError: Strict entries or units differ, or the outcome is an illegal config.
             ConfigError: A group of this rank has an illegal bound or multiplier.
+                That is this rank's alone, since the decision was already taken.
                 On every error scheduler and groups are as before.
         """
         terms = self._ranks.decide(lambda: self._reconcile(state, expected_position), local=local)
         self._adopt(terms)
         self.last_reconciliation = terms.outcome
         self._saved = terms.saved
+        self._loaded_text = states.text_of(state)
         self._groups.forget_carried()
         if terms.outcome is not None and (local or self._ranks.rank == 0):
             _log(terms.outcome)
@@ -169,20 +174,27 @@ class Scheduler:
     def synchronize(self) -> None:
         """Make every rank adopt the first rank's config and position; for a fresh start.
 
-        Collective: one broadcast. Pipeline stages whose first groups differ in lr or weight decay
-        need it, for their ratios to be those of one process.
+        Collective: one gather. Pipeline stages whose first groups differ in lr or weight decay
+        need it, for their ratios to be those of one process: measured against the first value
+        that is not zero, in the order of ranks.
 
         Raises:
             ConfigError: A group of this rank has an illegal bound or multiplier.
         """
-        self._adopt(self._ranks.decide(self._terms))
+        told = self._ranks.gather(self._terms())
+        references = {
+            key: next((terms.references[key] for terms in told if terms.references[key]), None)
+            for key in told[0].references
+        }
+        self._adopt(replace(told[0], references=references))
 
     def verify(self) -> None:
         """Check that all ranks agree and that their groups hold what they should.
 
-        Collective: one gather of a few hundred bytes. Compared are config, unit, policy,
-        position and the reference values of the ratios; read back are lr and weight decay of
-        every group that is stepped.
+        Collective: one gather, of a few hundred bytes where all is well. Compared are config,
+        unit, policy, position and the reference values of the ratios. Read back are lr and weight
+        decay of every group that is stepped, and compared with what this rank's group should
+        hold; groups are not compared across ranks, as pipeline stages have other ones.
 
         Raises:
             RankMismatchError: On every rank, naming rank, entry and both values.
@@ -218,7 +230,9 @@ class Scheduler:
         return "\n    ".join([f"{type(self).__name__}(", *lines]) + "\n)"
 
     def _reconcile(self, state: Mapping[str, Any], expected_position: int | None) -> _Terms:
-        checkpoint = states.unpack(state, type(self._declared), own=self.state_dict())
+        checkpoint = states.unpack(
+            state, type(self._declared), own=self.state_dict(), loaded=self._loaded_text
+        )
         if expected_position is not None:
             expected = rules.whole("expected_position", expected_position)
             _check_position(checkpoint.position, expected)
@@ -227,6 +241,7 @@ class Scheduler:
             carried = self._groups.carried_differences(*saved)
             checkpoint = replace(checkpoint, warnings=(*checkpoint.warnings, *carried))
         config, outcome = reconcile_checkpoint(self._declared, self.unit, checkpoint, self._policy)
+        self._groups.values(outcome.position, config.curves())  # or raise it on every rank
         return replace(
             self._terms(), used=config, position=outcome.position, outcome=outcome, saved=saved
         )
@@ -266,6 +281,8 @@ class Scheduler:
         self._declared, self._config = terms.declared, terms.used
         self._policy, self.unit = terms.policy, terms.unit
         self.keep_group_ratios = terms.keep_group_ratios
+        if terms.outcome is not None:  # a load changes the position in any case
+            mine = replace(mine, position=terms.position)
         differences = _differences(mine.told(), terms.told())
         if differences:
             logger.warning(
@@ -278,13 +295,15 @@ class Scheduler:
             wrong = self._groups.wrong_values(self._position, self._curves)
         except ConfigError as error:
             wrong = [str(error)]
+        except Exception as error:  # noqa: BLE001 - the other ranks wait for what this one tells
+            wrong = [f"its groups cannot be read: {error!r}"]
         told = replace(self._terms(), declared=self._config).told()
         references = {
             f"reference {key}": value
             for key, value in self._groups.references.items()
             if self._groups.members
         }
-        return {**told, "position": self._position, **references, "groups": wrong}
+        return {**told, **references, "groups": wrong}
 
     def _go(self, position: int, curves: Curves) -> None:
         """Write the values at a position, or leave everything as it was."""
@@ -298,29 +317,37 @@ class Scheduler:
 
     def _hook_optimizer_loads(self) -> None:
         """Follow loads of the optimizers, without keeping this scheduler alive."""
+        for remove in self._hooks:
+            remove()
+        self._hooks = []
         for optimizer in self._groups.optimizers():
             if isinstance(optimizer, Optimizer):
-                before = optimizer.register_load_state_dict_pre_hook(
-                    _weakly(self._before_optimizer_load)
+                before = _weakly(self._before_optimizer_load)
+                after = _weakly(self._after_optimizer_load)
+                handles = (
+                    optimizer.register_load_state_dict_pre_hook(before),
+                    optimizer.register_load_state_dict_post_hook(after),
                 )
-                after = optimizer.register_load_state_dict_post_hook(
-                    _weakly(self._after_optimizer_load)
-                )
-                weakref.finalize(self, before.remove)
-                weakref.finalize(self, after.remove)
+                self._hooks += [weakref.finalize(self, handle.remove) for handle in handles]
 
-    def _before_optimizer_load(self, optimizer: Optimizer, _: dict[str, Any]) -> None:
-        self._groups.remember_overrides(optimizer)
+    def _before_optimizer_load(self, optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+        self._groups.expect_load(optimizer, state.get("param_groups", ()))
 
     def _after_optimizer_load(self, optimizer: Optimizer) -> None:
         """Make the load order irrelevant: settle what the load brought, and write again."""
         differences = self._groups.settle_overrides(optimizer, self._policy)
-        if self._saved is not None and self._saved[0] == self._position:
-            differences += self._groups.carried_differences(*self._saved)
-            self._groups.forget_carried()
+        try:
+            if self._saved is not None and self._saved[0] == self._position:
+                differences += self._groups.carried_differences(*self._saved)
+                self._groups.forget_carried()
+            self._groups.write(self._position, self._curves)
+        except ConfigError:
+            self._groups.put_back_overrides(optimizer)
+            self._groups.write(self._position, self._curves)
+            raise
         if differences:
-            logger.warning("\n".join(differences))
-        self._groups.write(self._position, self._curves)
+            is_first = self._ranks.rank == 0
+            logger.log(logging.WARNING if is_first else logging.INFO, "\n".join(differences))
 
 
 def _weakly(method: Callable[..., None]) -> Callable[..., None]:
@@ -353,6 +380,7 @@ class _Terms:
         """Give by name what two ranks can differ in, other than by their groups."""
         return {
             **self.declared.entries(),
+            "position": self.position,
             "unit": self.unit,
             "policy": dict(self.policy.words),
             "keep_group_ratios": self.keep_group_ratios,
@@ -369,13 +397,11 @@ def _differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str
 
 def _disagreements(told: list[dict[str, Any]], rank: int) -> list[str]:
     """Say in what a rank differs from the first, and which of its groups hold other values."""
-    mine, first = told[rank], told[0]
+    mine = told[rank]
+    first = {name: value for testimony in reversed(told) for name, value in testimony.items()}
+    differ = [name for name in mine if name != "groups" and mine[name] != first[name]]
     return [
-        *(
-            f"rank {rank}: {name} is {mine[name]!r}, rank 0 has {first[name]!r}"
-            for name in first
-            if name != "groups" and name in mine and mine[name] != first[name]
-        ),
+        *(f"rank {rank}: {name} is {mine[name]!r}, rank 0 has {first[name]!r}" for name in differ),
         *(f"rank {rank}: {line}" for line in mine["groups"]),
     ]
 
@@ -396,6 +422,20 @@ def _log(outcome: Reconciliation) -> None:
         logger.info(
             "loaded the scheduler at position %d; config and checkpoint are equal", outcome.position
         )
+
+
+_SEEDS_LABELS = {
+    "learning rate": "max_lr",
+    "minimum learning rate": "min_lr",
+    "warmup iterations": "lr_warmup_steps",
+    "total number of iterations": "lr_decay_steps",
+    "learning rate decay style": "lr_decay_style",
+    "start weight decay": "start_wd",
+    "end weight decay": "end_wd",
+    "total number of weight decay iterations": "wd_incr_steps",
+    "weight decay incr style": "wd_incr_style",
+}
+"""What the seeds call an entry where they settle it."""
 
 
 class _Entry(Generic[T]):
@@ -566,7 +606,7 @@ class OptimizerParamScheduler(Scheduler):
         Raises:
             ReconcileError: The policy is strict and the values differ.
         """
-        word = self._policy.word(name)
+        word = self._policy.word(_SEEDS_LABELS.get(name, name))
         used, why = settle(cls_value, sd_value, word)
         if word == STRICT and cls_value != sd_value:
             raise ReconcileError(

@@ -65,7 +65,7 @@ def pack(config: Config, position: int, unit: str) -> State:
     return {**keys, POSITION_KEY: position, TEXT_KEY: json.dumps(text, allow_nan=False)}  # type: ignore[dict-item]
 
 
-def unpack(state: object, config: type[Config], own: State) -> Checkpoint:
+def unpack(state: object, config: type[Config], own: State, loaded: object = None) -> Checkpoint:
     """Read a checkpoint state.
 
     Args:
@@ -73,6 +73,7 @@ def unpack(state: object, config: type[Config], own: State) -> Checkpoint:
         config: The kind of config whose entries are expected.
         own: What the scheduler would save now, which tells a state that was read from one that
             DCP left as it was.
+        loaded: The text that the scheduler has loaded before, if any: that one was read.
 
     Raises:
         StateError: The state is malformed, incomplete or from a newer version; names the key.
@@ -90,7 +91,7 @@ def unpack(state: object, config: type[Config], own: State) -> Checkpoint:
     _require(keys, (*config.STATE_KEYS, POSITION_KEY))
     told = {**checkpoint.entries, POSITION_KEY: checkpoint.position}
     torn = [key for key, value in keys.items() if told[key] != value]
-    if torn and text == own[TEXT_KEY]:
+    if torn and text == own[TEXT_KEY] and text != loaded:
         warnings.append("its text is this scheduler's own, so it was never read")
         return _foreign(keys, config, warnings)
     if torn:
@@ -104,6 +105,11 @@ def unpack(state: object, config: type[Config], own: State) -> Checkpoint:
             "perhaps nothing was read from the checkpoint"
         )
     return replace(checkpoint, warnings=tuple(warnings))
+
+
+def text_of(state: object) -> object:
+    """Give a state's text as it stands, or None where there is none."""
+    return state.get(TEXT_KEY) if isinstance(state, Mapping) else None
 
 
 def _foreign(keys: dict[str, Any], config: type[Config], warnings: list[str]) -> Checkpoint:
