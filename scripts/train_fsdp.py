@@ -574,7 +574,12 @@ class Checkpoints:
         path = checkpoint / "run.json"
         if not path.exists():
             fail(f"{checkpoint} was not made by this program: it has no {path.name}")
-        saved = json.loads(path.read_text())
+        try:
+            saved = dict(json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            fail(
+                f"{path} cannot be read ({error}); move {checkpoint.name} away to resume before it"
+            )
         changed = [name for name in self._identity if saved.get(name) != self._identity[name]]
         if changed:
             rows = [f"{name} {self._identity[name]}, not {saved.get(name)}" for name in changed]
@@ -828,7 +833,9 @@ def main() -> None:
             checkpoints = make_checkpoints(run)
             if args.resume:
                 resume(run, checkpoints)
-        except (ConfigError, ReconcileError, StateError) as error:
+        except ReconcileError as error:
+            fail(f"{error}\n(a policy here: --policy 'max_lr=config' '*=strict', for one)")
+        except (ConfigError, StateError) as error:
             fail(str(error))
         train(run, checkpoints, stop)
 

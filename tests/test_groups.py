@@ -6,6 +6,7 @@ import copy
 import gc
 import io
 import logging
+import weakref
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
@@ -667,3 +668,115 @@ def test_a_scheduler_that_is_gone_leaves_no_hook_behind(workshop):
     gc.collect()
     assert not optimizer._optimizer_load_state_dict_pre_hooks
     assert not optimizer._optimizer_load_state_dict_post_hooks
+
+
+def test_a_new_optimizer_that_has_state_from_the_start_was_not_loaded(floats, caplog):
+    optimizer = floats.optimizer({}, {}, weight_decay=0.0, cls=torch.optim.Adagrad)
+    assert optimizer.state
+    floats.scheduler(optimizer).seek(50)
+    assert [0.05, 0.05] == values(optimizer, "weight_decay")
+    assert not caplog.records
+
+
+def test_an_optimizer_that_its_own_parameter_refers_to_is_freed(workshop):
+    """As where a parameter's hook steps its optimizer in the backward pass."""
+    optimizer = workshop.optimizer()
+    optimizer.param_groups[0]["params"][0].owner = optimizer
+    scheduler = workshop.scheduler(optimizer)
+    reference = weakref.ref(optimizer)
+    del optimizer, scheduler
+    gc.collect()
+    assert reference() is None
+
+
+def test_a_second_scheduler_measures_against_what_the_first_remembered(workshop):
+    optimizer, first = at_peak(workshop, {"lr": 2.0}, {"lr": 4.0})
+    del optimizer.param_groups[0]
+    first.step(0)
+    workshop.scheduler(optimizer).seek(10)
+    assert [2.0] == values(optimizer)
+
+
+def test_two_schedulers_on_one_optimizer_both_see_what_a_load_carried(workshop, caplog):
+    optimizer_state, state, _ = at_60(workshop, {}, {"lr": 3.0})
+    caplog.clear()
+    optimizer = workshop.optimizer({}, {"lr": 3.0})
+    kept = [workshop.scheduler(optimizer) for _ in range(2)]
+    optimizer.load_state_dict(optimizer_state)
+    kept[1].load_state_dict(state)
+    assert "carried" not in caplog.text
+
+
+def test_assigning_an_optimizer_again_leaves_one_pair_of_hooks(workshop):
+    optimizer = workshop.optimizer()
+    scheduler = workshop.scheduler(optimizer)
+    for _ in range(3):
+        scheduler.optimizer = SimpleNamespace(optimizer=optimizer, param_groups=[])
+    assert 1 == len(optimizer._optimizer_load_state_dict_pre_hooks)
+    assert 1 == len(optimizer._optimizer_load_state_dict_post_hooks)
+
+
+def test_what_was_carried_is_compared_under_the_bounds_that_came_with_it(workshop, caplog):
+    optimizer_state, state, _ = at_60(workshop, {}, {"max_lr": 2.0})
+    caplog.clear()
+    optimizer = workshop.optimizer({}, {"max_lr": 5.0})
+    scheduler = workshop.scheduler(optimizer, policy="config")
+    scheduler.load_state_dict(state)
+    optimizer.load_state_dict(optimizer_state)
+    assert "max_lr is 5.0 in the script and 2.0" in caplog.text
+    assert "carried" not in caplog.text
+
+
+def test_a_late_group_that_will_stay_at_zero_is_named(workshop, caplog):
+    optimizer, scheduler = at_peak(workshop, {"lr": 2.0})
+    optimizer.add_param_group(new_group(workshop, lr=0.0))
+    scheduler.step()
+    assert "group 1 was added with lr=0, and stays at 0" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "lr",
+    [torch.tensor(1), torch.tensor(True), torch.ones(2), torch.empty((), device="meta")],
+    ids=["integer", "bool", "two", "no data"],
+)
+def test_a_tensor_that_cannot_hold_a_rate_is_refused(workshop, lr):
+    optimizer = workshop.optimizer({}, {})
+    optimizer.param_groups[1]["lr"] = lr
+    with pytest.raises(ConfigError, match=r"group 1: lr=.*one floating-point number"):
+        workshop.scheduler(optimizer)
+
+
+def test_a_ratio_too_large_for_a_float_is_refused(floats):
+    with pytest.raises(ConfigError, match=r"group 1: lr=1\.0 is too large a multiple of 1e-310"):
+        floats.scheduler(floats.optimizer({"lr": 1e-310}, {"lr": 1.0}))
+
+
+def test_an_illegal_bound_that_a_load_brings_is_refused_and_the_scripts_put_back(workshop):
+    optimizer = workshop.optimizer({}, {"max_lr": 2.0})
+    scheduler = workshop.scheduler(optimizer)
+    scheduler.seek(10)
+    state = copy.deepcopy(optimizer.state_dict())
+    state["param_groups"][1]["max_lr"] = float("nan")
+    with pytest.raises(ConfigError, match="group 1: max_lr=nan"):
+        optimizer.load_state_dict(state)
+    assert [1.0, 2.0] == values(optimizer)
+
+
+def test_tensors_that_share_their_storage_become_one_for_each(tensors):
+    lr = torch.tensor(1.0)
+    optimizer = tensors.optimizer({}, {"lr_mult": 2.0})
+    optimizer.param_groups[0]["lr"], optimizer.param_groups[1]["lr"] = lr, lr.detach()
+    tensors.scheduler(optimizer).seek(10)
+    assert [1.0, 2.0] == values(optimizer)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_wrappers_that_are_no_optimizers_themselves_are_unwrapped(workshop, depth):
+    optimizer_state, _, _ = at_60(workshop, {})
+    inner = wrapped = workshop.optimizer()
+    for _ in range(depth):
+        wrapped = SimpleNamespace(optimizer=wrapped, param_groups=[])
+    scheduler = workshop.scheduler(wrapped)
+    scheduler.seek(5)
+    inner.load_state_dict(optimizer_state)
+    assert [0.5] == values(inner)

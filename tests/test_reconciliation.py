@@ -253,3 +253,20 @@ def test_whether_the_wsd_entries_matter_is_for_the_used_style_to_say():
     config = {**CONFIG, **WSD, "wsd_decay_steps": 40}
     outcome = reconcile(config, state(wsd_decay_steps=20, lr_wsd_decay_style="linear"))
     assert ["lr_decay_style"] == [row.name for row in outcome.changed]
+
+
+def test_a_refused_outcome_shows_nothing_as_used():
+    with pytest.raises(ReconcileError) as caught:
+        reconcile(CONFIG, state(max_lr=2.0), "strict")
+    report = caught.value.reconciliation
+    assert [None] == [row.used for row in report.changed]
+    assert [None, None] == [value.used for value in report.next_update]
+
+
+def test_an_illegal_outcome_says_from_which_side_each_entry_came():
+    policy = {"lr_decay_steps": "config", "*": "checkpoint"}
+    with pytest.raises(ReconcileError) as caught:
+        reconcile({**CONFIG, "lr_decay_steps": 50}, state(lr_warmup_steps=60), policy)
+    assert "lr_warmup_steps=60 is the checkpoint's, lr_decay_steps=50 is the config's" in str(
+        caught.value
+    )

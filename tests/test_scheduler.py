@@ -477,3 +477,30 @@ def test_an_optimizer_with_a_scheduler_can_be_copied_and_pickled(workshop):
     assert pickle.loads(pickle.dumps(optimizer)).param_groups[0]["weight_decay"] == 0.0  # noqa: S301
     scheduler.step(5)
     assert 0.0 == float(copied.param_groups[0]["lr"])
+
+
+def test_a_torn_state_loaded_twice_is_loaded_once(workshop):
+    torn = {**at(workshop, 60).state_dict(), "num_steps": 61}
+    scheduler = workshop.scheduler()
+    for _ in range(2):
+        scheduler.load_state_dict(torn)
+        assert 60 == scheduler.num_steps
+
+
+def test_a_huge_illegal_value_is_shown_cut_short(workshop):
+    state = {**at(workshop, 60).state_dict(), "lr_decay_style": "x" * 10**6}
+    with pytest.raises(StateError, match=r"lr_decay_style='xxx.*\.\.\.") as caught:
+        workshop.scheduler().load_state_dict(state)
+    assert 1000 > len(str(caught.value))
+
+
+def test_check_and_set_knows_the_seeds_labels_of_the_entries(workshop):
+    policy = {"max_lr": "config", "*": "checkpoint"}
+    scheduler = workshop.scheduler(policy=policy)
+    assert 1 == scheduler._check_and_set(1, 2, "learning rate")
+    assert 2 == scheduler._check_and_set(1, 2, "minimum learning rate")
+
+
+def test_what_is_no_process_group_is_refused_at_construction(workshop):
+    with pytest.raises(ConfigError, match="process_group='dp': must be a ProcessGroup"):
+        workshop.scheduler(process_group="dp")
