@@ -13,7 +13,7 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 
-from dist_sched import ConfigError, OptimizerParamScheduler
+from dist_sched import ConfigError
 
 
 def values(optimizer, key="lr"):
@@ -584,29 +584,15 @@ def test_a_stand_in_with_nothing_but_param_groups_is_scheduled(floats):
     assert optimizer is scheduler.optimizer
 
 
-def test_a_group_added_later_with_the_default_lr_has_what_was_declared_not_what_is_scheduled():
+def test_a_group_added_later_with_the_default_lr_has_what_was_declared_not_scheduled(tensors):
     lr = torch.tensor(1.0)
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))], lr=lr)
-    scheduler = OptimizerParamScheduler(optimizer, **CURVE)
+    scheduler = tensors.scheduler(optimizer)
     scheduler.seek(10)
     optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))]})
     scheduler.seek(60)
     assert pytest.approx([0.55, 0.55]) == values(optimizer)
     assert 2 == len({group["lr"].data_ptr() for group in optimizer.param_groups})
-
-
-CURVE = {
-    "init_lr": 0.0,
-    "max_lr": 1.0,
-    "min_lr": 0.1,
-    "lr_warmup_steps": 10,
-    "lr_decay_steps": 110,
-    "lr_decay_style": "linear",
-    "start_wd": 0.0,
-    "end_wd": 0.1,
-    "wd_incr_steps": 100,
-    "wd_incr_style": "linear",
-}
 
 
 def test_without_keep_group_ratios_a_loaded_optimizer_is_no_cause_for_doubt(workshop, caplog):
@@ -780,3 +766,11 @@ def test_wrappers_that_are_no_optimizers_themselves_are_unwrapped(workshop, dept
     scheduler.seek(5)
     inner.load_state_dict(optimizer_state)
     assert [0.5] == values(inner)
+
+
+@pytest.mark.parametrize("state", [{"momentum": torch.ones(2)}, {"step": torch.ones(2)}, [1], "x"])
+def test_state_of_any_make_counts_as_that_of_a_loaded_optimizer(floats, state, caplog):
+    optimizer = floats.optimizer({}, {"lr": 3.0})
+    optimizer.state[optimizer.param_groups[0]["params"][0]] = state
+    floats.scheduler(optimizer)
+    assert "lr [1.0, 3.0]" in caplog.text

@@ -533,7 +533,14 @@ def _was_used(optimizer: Any) -> bool:
     """Tell whether an optimizer was loaded or stepped; some have state at step 0 when new."""
     if not isinstance(optimizer, Optimizer):
         return False
-    return any(state.get("step", 1) > 0 for state in optimizer.state.values() if state)
+    return any(not _is_new(state) for state in optimizer.state.values())
+
+
+def _is_new(state: Any) -> bool:
+    """Tell whether one parameter's state says that no step was made."""
+    step = state.get("step") if isinstance(state, dict) else None
+    is_number = isinstance(step, int | float | torch.Tensor)
+    return not state or (is_number and bool((torch.as_tensor(step) == 0).all()))
 
 
 def _own_value(member: Member, key: str) -> float | None:
