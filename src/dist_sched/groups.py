@@ -29,6 +29,9 @@ logger = logging.getLogger("dist_sched")
 
 _INFINITY = float("inf")
 
+_BLOCK = 256
+"""Groups that are written for every field before the next: they stay in the processor's cache."""
+
 Group = dict[str, Any]
 Cohorts = list[tuple[float, list[Group]]]
 Curves = tuple[Curve, ...]
@@ -169,7 +172,7 @@ class Groups:
         """Give the optimizers that are stepped, without what wraps them."""
         return [leaf for source in self.sources for leaf in innermost(source)]
 
-    def write(self, position: int, curves: Curves) -> None:  # noqa: C901 - the hot loop
+    def write(self, position: int, curves: Curves) -> None:  # noqa: C901, PLR0912 - the hot loop
         """Give every group its values at a position.
 
         Raises:
@@ -179,10 +182,13 @@ class Groups:
         self._refresh()
         if curves is not self._curves:
             self._plan(curves)
-        special = []
-        for field, high, low, multiplier, key, curve, cohorts in self._rows:
+        evaluated = []
+        for curve in curves:
             blend, argument = curve.at(position)
-            value = blend(argument, curve.high, curve.low)
+            evaluated.append((blend, argument, blend(argument, curve.high, curve.low)))
+        special = []
+        for index, field, high, low, multiplier, key, cohorts in self._rows:
+            blend, argument, value = evaluated[index]
             overridden = []
             for ratio, groups in cohorts:
                 scaled = value * ratio
@@ -194,7 +200,7 @@ class Groups:
                     else:
                         _put(group, key, scaled)
             if overridden:
-                values = self._special_values(overridden, field, curve, blend, argument)
+                values = self._special_values(overridden, field, curves[index], blend, argument)
                 special.append((key, overridden, values))
         for key, overridden, values in special:
             for group, own in zip(overridden, values, strict=True):
@@ -338,14 +344,24 @@ class Groups:
         """Sort the groups by ratio, so that those of one ratio share one multiplication."""
         self._curves = curves
         self._known = [member.group for member in self.members]
+        starts = range(0, len(self.members), _BLOCK)
         self._rows = [
-            (field, field.high, field.low, field.multiplier, field.key, curve, self._cohorts(field))
-            for field, curve in self._pairs(curves)
+            (
+                index,
+                field,
+                field.high,
+                field.low,
+                field.multiplier,
+                field.key,
+                self._cohorts(field, self.members[start : start + _BLOCK]),
+            )
+            for start in starts
+            for index, field in enumerate(self.fields)
         ]
 
-    def _cohorts(self, field: Field) -> Cohorts:
+    def _cohorts(self, field: Field, members: list[Member]) -> Cohorts:
         cohorts: dict[float, list[Group]] = {}
-        for member in self.members:
+        for member in members:
             cohorts.setdefault(self._ratio(member, field.key), []).append(member.group)
         return list(cohorts.items())
 
