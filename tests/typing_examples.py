@@ -12,6 +12,7 @@ from dist_sched import (
     RankMismatchError,
     ReconcileError,
     StateError,
+    reconcile,
 )
 
 if TYPE_CHECKING:
@@ -103,6 +104,16 @@ def save_and_load(scheduler: OptimizerParamScheduler) -> dict[str, Any]:
 
 def hand_to_dcp(scheduler: OptimizerParamScheduler) -> dict[str, Stateful]:
     return {"scheduler": scheduler}
+
+
+def agree(scheduler: OptimizerParamScheduler) -> None:
+    scheduler.synchronize()
+    scheduler.verify()
+
+
+def rehearse(config: dict[str, Any], state: dict[str, Any]) -> list[str]:
+    outcome = reconcile(config, state, policy={"max_lr": "config", "*": "checkpoint"})
+    return [row.name for row in outcome.changed]
 
 
 def report(scheduler: OptimizerParamScheduler) -> str:

@@ -20,73 +20,74 @@ logger = logging.getLogger("dist_sched")
 T = TypeVar("T")
 
 
-class Ranks:
-    """The ranks that decide together: a process group's, or this process alone.
-
-    Args:
-        process_group: The group; the default group if None. Whether there is one is asked at
-            each call, so it may be initialised later.
+def check(process_group: ProcessGroup | None) -> None:
+    """Make sure that a group can be decided in.
 
     Raises:
         ConfigError: It is no process group, or this rank is no member of it.
     """
+    outside: object = dist.GroupMember.NON_GROUP_MEMBER if dist.is_available() else ...
+    if process_group is outside:
+        raise ConfigError(
+            "process_group: this rank is no member of it; build the scheduler on members only"
+        )
+    if not (process_group is None or isinstance(process_group, dist.ProcessGroup)):
+        raise ConfigError(
+            f"process_group={process_group!r}: must be a ProcessGroup; of a device mesh, "
+            "mesh.get_group(dimension)"
+        )
 
-    def __init__(self, process_group: ProcessGroup | None = None) -> None:
-        outside: object = dist.GroupMember.NON_GROUP_MEMBER if dist.is_available() else ...
-        if process_group is outside:
-            raise ConfigError(
-                "process_group: this rank is no member of it; build the scheduler on members only"
-            )
-        if not (process_group is None or isinstance(process_group, dist.ProcessGroup)):
-            raise ConfigError(
-                f"process_group={process_group!r}: must be a ProcessGroup; of a device mesh, "
-                "mesh.get_group(dimension)"
-            )
-        self._group = process_group
 
-    @property
-    def rank(self) -> int:
-        """This process's rank within the group, 0 where there is none."""
-        return dist.get_rank(self._group) if self._has_group() else 0
+def rank(process_group: ProcessGroup | None = None) -> int:
+    """Give this process's rank within a group, the default group if None; 0 where there is none."""
+    return dist.get_rank(process_group) if _is_one_of_many() else 0
 
-    def decide(self, decision: Callable[[], T], *, local: bool = False) -> T:
-        """Run a decision on the group's first rank and give every rank its outcome.
 
-        One broadcast carries what the decision returned or raised, so that no rank is left
-        waiting. Every rank of the group must call this; on gloo, a broadcast that only some ranks
-        join may silently be received by a later one.
+def decide(
+    decision: Callable[[], T], process_group: ProcessGroup | None = None, *, local: bool = False
+) -> T:
+    """Run a decision on a group's first rank and give every rank its outcome.
 
-        Args:
-            decision: Called on the first rank alone.
-            local: Call it here, without communication.
+    One broadcast carries what the decision returned or raised, so that no rank is left waiting.
+    Every rank of the group must call this; on gloo, a broadcast that only some ranks join may
+    silently be received by a later one.
 
-        Raises:
-            Exception: What the decision raised, on every rank, with type and message.
-        """
-        if local or not self._has_group():
-            return decision()
-        told: list[Any] = [_attempt(decision)] if self.rank == 0 else [None]
-        dist.broadcast_object_list(told, src=self._first(), group=self._group)
-        outcome, error = told[0]
-        if error is not None:
-            raise error
-        result: T = outcome
-        return result
+    Args:
+        decision: Called on the first rank alone.
+        process_group: The group, the default group if None. Whether there is one is asked at each
+            call; without one the decision is this process's own.
+        local: Decide here, without communication.
 
-    def gather(self, told: T) -> list[T]:
-        """Give every rank what each rank told, in the order of ranks. Collective."""
-        if not self._has_group():
-            return [told]
-        gathered: list[Any] = [None] * dist.get_world_size(self._group)
-        dist.all_gather_object(gathered, told, group=self._group)
-        return gathered
+    Raises:
+        BaseException: What the decision raised, on every rank, with type and message.
+    """
+    if local or not _is_one_of_many():
+        return decision()
+    told: list[Any] = [_attempt(decision)] if rank(process_group) == 0 else [None]
+    dist.broadcast_object_list(told, src=_first(process_group), group=process_group)
+    outcome, error = told[0]
+    if error is not None:
+        raise error
+    result: T = outcome
+    return result
 
-    def _has_group(self) -> bool:
-        return dist.is_available() and dist.is_initialized()
 
-    def _first(self) -> int:
-        """The global rank of the group's first rank, which is what a broadcast asks for."""
-        return 0 if self._group is None else dist.get_global_rank(self._group, 0)
+def gather(told: T, process_group: ProcessGroup | None = None) -> list[T]:
+    """Give every rank of a group what each of them told, in the order of ranks. Collective."""
+    if not _is_one_of_many():
+        return [told]
+    gathered: list[Any] = [None] * dist.get_world_size(process_group)
+    dist.all_gather_object(gathered, told, group=process_group)
+    return gathered
+
+
+def _is_one_of_many() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _first(process_group: ProcessGroup | None) -> int:
+    """Give the global rank of a group's first rank, which is what a broadcast asks for."""
+    return 0 if process_group is None else dist.get_global_rank(process_group, 0)
 
 
 def _attempt(decision: Callable[[], T]) -> tuple[T | None, BaseException | None]:

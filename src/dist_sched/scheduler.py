@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, final, overload
 from torch.optim import Optimizer
 
 from dist_sched import config as rules
+from dist_sched import ranks
 from dist_sched import state as states
 from dist_sched.config import CHECKPOINT, CONFIG, REST, STRICT, Config, OptimizerParamConfig, Policy
 from dist_sched.curves import value as curve_value
 from dist_sched.errors import ConfigError, RankMismatchError, ReconcileError, StateError
 from dist_sched.groups import Curves, Group, Groups
-from dist_sched.ranks import Ranks
 from dist_sched.reconciliation import Reconciliation, reconcile_checkpoint, settle
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Scheduler:
         self.process_group = process_group
         self.last_reconciliation: Reconciliation | None = None
         """The outcome of the latest load; None until one succeeds."""
-        self._ranks = Ranks(process_group)
+        ranks.check(process_group)
         self._policy = policy
         self._declared = config
         self._config = config
@@ -162,13 +162,15 @@ class Scheduler:
                 That is this rank's alone, since the decision was already taken.
                 On every error scheduler and groups are as before.
         """
-        terms = self._ranks.decide(lambda: self._reconcile(state, expected_position), local=local)
+        terms = ranks.decide(
+            lambda: self._reconcile(state, expected_position), self.process_group, local=local
+        )
         self._adopt(terms)
         self.last_reconciliation = terms.outcome
         self._saved = terms.saved
         self._loaded_text = states.text_of(state)
         self._groups.forget_carried()
-        if terms.outcome is not None and (local or self._ranks.rank == 0):
+        if terms.outcome is not None and (local or ranks.rank(self.process_group) == 0):
             _log(terms.outcome)
 
     def synchronize(self) -> None:
@@ -181,7 +183,7 @@ class Scheduler:
         Raises:
             ConfigError: A group of this rank has an illegal bound or multiplier.
         """
-        told = self._ranks.gather(self._terms())
+        told = ranks.gather(self._terms(), self.process_group)
         references = {
             key: next((terms.references[key] for terms in told if terms.references[key]), None)
             for key in told[0].references
@@ -199,7 +201,7 @@ class Scheduler:
         Raises:
             RankMismatchError: On every rank, naming rank, entry and both values.
         """
-        told = self._ranks.gather(self._testimony())
+        told = ranks.gather(self._testimony(), self.process_group)
         lines = [line for rank in range(len(told)) for line in _disagreements(told, rank)]
         if lines:
             raise RankMismatchError(
@@ -286,7 +288,9 @@ class Scheduler:
         differences = _differences(mine.told(), terms.told())
         if differences:
             logger.warning(
-                "rank %d adopts what rank 0 has: %s", self._ranks.rank, "; ".join(differences)
+                "rank %d adopts what rank 0 has: %s",
+                ranks.rank(self.process_group),
+                "; ".join(differences),
             )
 
     def _testimony(self) -> dict[str, Any]:
@@ -346,7 +350,7 @@ class Scheduler:
             self._groups.write(self._position, self._curves)
             raise
         if differences:
-            is_first = self._ranks.rank == 0
+            is_first = ranks.rank(self.process_group) == 0
             logger.log(logging.WARNING if is_first else logging.INFO, "\n".join(differences))
 
 

@@ -33,7 +33,7 @@ from faults_bench import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dist_sched import RankMismatchError, ReconcileError
-from dist_sched.ranks import Ranks
+from dist_sched.ranks import decide as decide_once
 
 CASES = {}
 
@@ -459,7 +459,7 @@ def verify_tells_what_each_rank_had(place):
         yield {"ended": {rank: had["max_lr"] for rank, had in error.ranks.items()}}
 
 
-# Ranks.decide by itself
+# decide by itself
 
 
 class WordyError(Exception):
@@ -503,7 +503,7 @@ def raising(error):
 )
 def decide(place, fault):
     decision = fault if place.is_first else raising(TypeError("not this rank's to decide"))
-    yield timed(lambda: repr(Ranks(place.group).decide(decision)))
+    yield timed(lambda: repr(decide_once(decision, place.group)))
 
 
 # Collectives
