@@ -774,3 +774,39 @@ def test_state_of_any_make_counts_as_that_of_a_loaded_optimizer(floats, state, c
     optimizer.state[optimizer.param_groups[0]["params"][0]] = state
     floats.scheduler(optimizer)
     assert "lr [1.0, 3.0]" in caplog.text
+
+
+def test_an_optimizer_that_cannot_be_followed_leaves_the_old_one_scheduled(workshop):
+    optimizer = workshop.optimizer()
+    scheduler = workshop.scheduler(optimizer)
+    bad = SimpleNamespace(param_groups=[{"params": [], "lr": float("nan")}])
+    with pytest.raises(ConfigError, match="group 0: lr=nan"):
+        scheduler.optimizer = bad
+    scheduler.seek(10)
+    assert [1.0] == values(optimizer)
+    assert optimizer is scheduler.optimizer
+
+
+def test_an_empty_container_is_scheduled_by_its_own_groups(floats):
+    optimizer = SimpleNamespace(optimizers=[], param_groups=[{"params": [], "lr": 2.0}])
+    floats.scheduler(optimizer).seek(10)
+    assert [1.0] == values(optimizer)
+
+
+def test_a_second_scheduler_over_more_optimizers_recalls_each_by_itself(workshop, caplog):
+    first, second = stepped(workshop, {"lr": 2.0}, {"lr": 4.0}), workshop.optimizer({"lr": 2.0})
+    workshop.scheduler(first)
+    caplog.clear()
+    workshop.scheduler([second, first]).seek(10)
+    assert [[1.0], [1.0, 2.0]] == [values(second), values(first)]
+    assert not caplog.records
+
+
+def test_what_an_optimizer_carried_is_kept_as_it_was_at_the_load(workshop, caplog):
+    _, state, _ = at_60(workshop, {})
+    optimizer = workshop.optimizer()
+    scheduler = workshop.scheduler(optimizer)
+    optimizer.load_state_dict(optimizer.state_dict())
+    scheduler.seek(60)
+    scheduler.load_state_dict(state)
+    assert "carried lr=0.0, where" in caplog.text
