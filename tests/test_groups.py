@@ -768,7 +768,9 @@ def test_wrappers_that_are_no_optimizers_themselves_are_unwrapped(workshop, dept
     assert [0.5] == values(inner)
 
 
-@pytest.mark.parametrize("state", [{"momentum": torch.ones(2)}, {"step": torch.ones(2)}, [1], "x"])
+@pytest.mark.parametrize(
+    "state", [{"momentum": torch.ones(2)}, {"step": torch.ones(2)}, [1], torch.ones(2)]
+)
 def test_state_of_any_make_counts_as_that_of_a_loaded_optimizer(floats, state, caplog):
     optimizer = floats.optimizer({}, {"lr": 3.0})
     optimizer.state[optimizer.param_groups[0]["params"][0]] = state
@@ -785,6 +787,16 @@ def test_an_optimizer_that_cannot_be_followed_leaves_the_old_one_scheduled(works
     scheduler.seek(10)
     assert [1.0] == values(optimizer)
     assert optimizer is scheduler.optimizer
+
+
+def test_an_optimizer_with_an_illegal_group_cannot_be_assigned_and_no_ratio_is_lost(workshop):
+    optimizer = workshop.optimizer({"lr": 2.0}, {"lr": 4.0})
+    scheduler = workshop.scheduler(optimizer)
+    with pytest.raises(ConfigError, match="group 1: max_lr='high'"):
+        scheduler.optimizer = workshop.optimizer({}, {"max_lr": "high"})
+    scheduler.seek(10)
+    assert optimizer is scheduler.optimizer
+    assert [1.0, 2.0] == values(optimizer)
 
 
 def test_an_empty_container_is_scheduled_by_its_own_groups(floats):

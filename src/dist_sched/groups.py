@@ -155,13 +155,20 @@ class Groups:
             _remember(optimizer, by_source.get(source, []), self.references)
 
     def follow(self, optimizer: Any) -> None:
-        """Turn to another optimizer; groups with the same parameters keep their ratios."""
-        before = self.sources
+        """Turn to another optimizer; groups with the same parameters keep their ratios.
+
+        Raises:
+            ConfigError: It is none, or one of its groups is illegal. Nothing has changed then.
+        """
+        sources, members = self.sources, self.members
         self._turn_to(optimizer)
         try:
             self._bind()
+            self.values(0, self._curves)
         except ConfigError:
-            self._turn_to(before)
+            self._turn_to(sources)
+            self.members = members
+            self._plan(self._curves)
             raise
 
     def _turn_to(self, optimizer: Any) -> None:
@@ -521,12 +528,11 @@ def _recalled(memory: _Memory, optimizer: Any, source: int) -> list[Member]:
     members = []
     for member, identity, references in memory.members:
         params = [param for reference in references if (param := reference()) is not None]
-        group = present.get(identity)
-        if group is None or (
-            params and not any(p is q for p in params for q in _params(group)[:1])
-        ):
-            group = {"params": params}
-        members.append(replace(member, group=group, source=source))
+        group = present.get(identity, {})
+        is_same = [*map(id, _params(group))][:1] == [*map(id, params)][:1]
+        members.append(
+            replace(member, group=group if is_same else {"params": params}, source=source)
+        )
     return members
 
 
@@ -554,7 +560,9 @@ def _was_used(optimizer: Any) -> bool:
 
 def _is_new(state: Any) -> bool:
     """Tell whether one parameter's state says that no step was made."""
-    step = state.get("step") if isinstance(state, dict) else None
+    if not isinstance(state, dict):
+        return False
+    step = state.get("step")
     is_number = isinstance(step, int | float | torch.Tensor)
     return not state or (is_number and bool((torch.as_tensor(step) == 0).all()))
 
