@@ -379,14 +379,9 @@ class Policy:
             ConfigError: An unknown entry or word, entries left without a word, or booleans that
                 contradict each other or stand beside a policy.
         """
-        booleans = {
-            "use_checkpoint_opt_param_scheduler": optional(flag)(
-                "use_checkpoint_opt_param_scheduler", use_checkpoint
-            ),
-            "override_opt_param_scheduler": optional(flag)(
-                "override_opt_param_scheduler", override
-            ),
-        }
+        booleans = ("use_checkpoint_opt_param_scheduler", "override_opt_param_scheduler")
+        for name, value in zip(booleans, (use_checkpoint, override), strict=True):
+            optional(flag)(name, value)
         if use_checkpoint and override:
             message = "both override and use-checkpoint are set."
             raise ConfigError(

@@ -58,12 +58,20 @@ def minus_sqrt(progress: float) -> float:
 
 
 def linear_rise(progress: float) -> float:
-    """Rise in a straight line; not `1 - linear(progress)`, which rounds differently."""
+    """Rise in a straight line; not `1 - linear(progress)`, which rounds differently.
+
+    >>> linear_rise(0.0), linear_rise(0.5), linear_rise(1.0)
+    (0.0, 0.5, 1.0)
+    """
     return progress
 
 
 def cosine_rise(progress: float) -> float:
-    """Rise along half a cosine, which is the fall read backwards."""
+    """Rise along half a cosine, which is the fall read backwards.
+
+    >>> cosine_rise(0.0), cosine_rise(1.0)
+    (0.0, 1.0)
+    """
     return cosine(1 - progress)
 
 
@@ -129,7 +137,8 @@ class LrCurve:
 
     With warmup `w`, horizon `h` and `r = (position - w) / (h - w)`, after the warmup:
     constant: `high`; linear: `low + (1 - r) (high - low)`; cosine: `low + (1 + cos(pi r)) / 2
-    (high - low)`; inverse-square-root: `max(low, high sqrt(max(w, 1)) / sqrt(position))`;
+    (high - low)`; inverse-square-root (https://arxiv.org/abs/1706.03762):
+    `max(low, high sqrt(max(w, 1)) / sqrt(position))`;
     WSD: `high` until `tail` units before the horizon, then `tail_style` down to `low`.
     Past the horizon every style but constant is at `low`.
 

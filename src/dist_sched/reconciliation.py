@@ -161,15 +161,8 @@ def reconcile_checkpoint(
     report = Reconciliation(
         rows=(
             *(
-                Row(
-                    name=name,
-                    config=mine[name],
-                    checkpoint=theirs.get(name),
-                    used=used,
-                    why=why if name not in unused else "not used by lr_decay_style",
-                    changed=name in theirs and name not in unused and theirs[name] != mine[name],
-                )
-                for name, (used, why) in settled.items()
+                _entry_row(name, mine[name], theirs, *settled[name], is_unused=name in unused)
+                for name in mine
             ),
             _unit_row(unit, checkpoint.unit),
         ),
@@ -245,6 +238,21 @@ def _settle_entry(
     if name not in checkpoint:
         return config, "not in the checkpoint: using config value"
     return settle(config, checkpoint[name], policy.word(name))
+
+
+def _entry_row(
+    name: str,
+    config: Entry,
+    checkpoint: Mapping[str, Entry],
+    used: Entry,
+    why: str,
+    *,
+    is_unused: bool,
+) -> Row:
+    found = checkpoint.get(name)
+    if is_unused:
+        return Row(name, config, found, used, "not used by lr_decay_style", changed=False)
+    return Row(name, config, found, used, why, changed=name in checkpoint and found != config)
 
 
 def _unit_row(config: str, checkpoint: str | None) -> Row:

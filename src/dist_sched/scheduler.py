@@ -71,6 +71,10 @@ class Scheduler:
         """What the constructor was given. Another may be assigned, such as one that wraps it.
 
         Groups with the same parameters keep their ratios; the values are written at once.
+
+        Raises:
+            ConfigError: On assignment, where it is no optimizer or one of its groups is illegal.
+                The former one is scheduled on.
         """
         return self._optimizer
 
@@ -83,7 +87,7 @@ class Scheduler:
 
     @property
     def num_steps(self) -> int:
-        """The position, in units. Assigning to it is `seek`."""
+        """The position, in units. Assigning to it is `seek`, and raises what that raises."""
         return self._position
 
     @num_steps.setter
@@ -120,7 +124,11 @@ class Scheduler:
         self._go(rules.whole("position", position), self._curves)
 
     def get_last_lr(self) -> list[float]:
-        """Give the learning rate of every group, as a float and in the optimizers' order."""
+        """Give the learning rate of every group, as a float and in the optimizers' order.
+
+        Raises:
+            ConfigError: A group has an illegal bound or multiplier.
+        """
         return [values["lr"] for values in self._groups.values(self._position, self._curves)]
 
     def state_dict(self) -> states.State:
@@ -597,11 +605,19 @@ class OptimizerParamScheduler(Scheduler):
         return self._policy.words == {REST: CONFIG}
 
     def get_lr(self, param_group: Group) -> float:
-        """Give the learning rate under a group's bounds, without its ratio and `lr_mult`."""
+        """Give the learning rate under a group's bounds, without its ratio and `lr_mult`.
+
+        Raises:
+            ConfigError: The group has an illegal bound.
+        """
         return self._groups.bounded(param_group, "lr", self._position, self._curves)
 
     def get_wd(self, param_group: Group | None = None) -> float:
-        """Give the weight decay under a group's bounds, without its ratio and `wd_mult`."""
+        """Give the weight decay under a group's bounds, without its ratio and `wd_mult`.
+
+        Raises:
+            ConfigError: The group has an illegal bound.
+        """
         return self._groups.bounded(param_group or {}, "weight_decay", self._position, self._curves)
 
     def _check_and_set(self, cls_value: T, sd_value: T, name: str) -> T:
