@@ -48,6 +48,11 @@ class Workshop:
         return OptimizerParamScheduler(optimizer, **{**CONFIG, **changes})
 
 
+@pytest.fixture
+def config():
+    return dict(CONFIG)
+
+
 @pytest.fixture(params=["float", "tensor"])
 def workshop(request):
     return Workshop(request.param)

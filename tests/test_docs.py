@@ -50,30 +50,13 @@ def test_there_are_examples_in_docstrings():
     assert 5 < sum(doctest.testmod(module).attempted for module in modules)
 
 
-def test_the_report_in_the_documentation_is_the_one_that_is_logged():
+def test_the_report_in_the_documentation_is_the_one_that_is_logged(config):
     (shown,) = blocks("docs/resume.md", "text")
-    config = {
-        "init_lr": 0.0,
-        "max_lr": 1.0,
-        "min_lr": 0.1,
-        "lr_warmup_steps": 10,
-        "lr_decay_steps": 110,
-        "lr_decay_style": "linear",
-        "start_wd": 0.0,
-        "end_wd": 0.1,
-        "wd_incr_steps": 100,
-        "wd_incr_style": "linear",
-    }
     state = pack(OptimizerParamConfig(**{**config, "max_lr": 0.5}), 60, "steps")
     assert f"loaded the scheduler at {reconcile(config, state)}\n" == shown
 
 
-def test_the_page_about_the_state_names_every_key():
+def test_the_page_about_the_state_names_every_key(config):
     page = (ROOT / "docs/state.md").read_text()
-    state = pack(OptimizerParamConfig(**dict.fromkeys(RATES, 0.1), **LENGTHS, **STYLES), 0, "steps")
+    state = pack(OptimizerParamConfig(**config), 0, "steps")
     assert [] == [key for key in state if f"`{key}`" not in page]
-
-
-RATES = ["init_lr", "max_lr", "min_lr", "start_wd", "end_wd"]
-LENGTHS = {"lr_warmup_steps": 1, "lr_decay_steps": 2, "wd_incr_steps": 0}
-STYLES = {"lr_decay_style": "linear", "wd_incr_style": "linear"}
