@@ -12,9 +12,10 @@ import pytest
 import dist_sched
 
 HOME = Path(dist_sched.__file__).parent
-ROOMS = ["errors", "curves", "phases", "schedules", "config", "state", "reconciliation"]
-ROOMS += ["groups", "ranks", "scheduler", "checkpoint", "adapters", "plotting", "cli"]
-PURE = [room for room in ROOMS[:7] if (HOME / f"{room}.py").exists()]
+PURE = ["errors", "curves", "phases", "schedules", "config", "dialects", "state", "reconciliation"]
+PURE += ["pickles", "sources", "checkpoint"]
+ROOMS = [*PURE[:8], "groups", "ranks", "scheduler", *PURE[8:], "adapters", "plotting", "cli"]
+PURE = [room for room in PURE if (HOME / f"{room}.py").exists()]
 FILES = sorted(HOME.rglob("*.py"))
 
 

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dist_sched import checkpoint
     from dist_sched.errors import ConfigError, RankMismatchError, ReconcileError, StateError
     from dist_sched.reconciliation import Reconciliation, reconcile
     from dist_sched.scheduler import OptimizerParamScheduler
@@ -17,11 +18,13 @@ __all__ = [
     "ReconcileError",
     "Reconciliation",
     "StateError",
+    "checkpoint",
     "reconcile",
 ]
 
 _HOMES = {
     "ConfigError": "errors",
+    "checkpoint": "checkpoint",
     "OptimizerParamScheduler": "scheduler",
     "RankMismatchError": "errors",
     "ReconcileError": "errors",
@@ -36,7 +39,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+    found = home if name == _HOMES[name] else getattr(home, name)
     globals()[name] = found
     return found
 

@@ -5,6 +5,7 @@ Pure: the outcome is a frozen value that can be printed, sent to other ranks, or
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -158,6 +159,9 @@ def reconcile_checkpoint(
     settled = {name: _settle_entry(name, mine[name], theirs, policy) for name in mine}
     config, problem = _built(declared, {name: used for name, (used, _) in settled.items()})
     unused = (config or declared).unused()
+    next_update = _next_update(
+        declared, _built(declared, {**mine, **theirs})[0], config, checkpoint.position
+    )
     report = Reconciliation(
         rows=(
             *(
@@ -167,10 +171,8 @@ def reconcile_checkpoint(
             _unit_row(unit, checkpoint.unit),
         ),
         position=checkpoint.position,
-        next_update=_next_update(
-            declared, _built(declared, {**mine, **theirs})[0], config, checkpoint.position
-        ),
-        warnings=checkpoint.warnings,
+        next_update=next_update,
+        warnings=(*checkpoint.warnings, *_breaks(next_update, checkpoint.values)),
     )
     refusals = [*_strict_refusals(report, policy), *problem, *_sides_of(report, problem)]
     if refusals or config is None:
@@ -283,6 +285,18 @@ def _next_update(
     keys = [field.key for field in declared.FIELDS]
     sides = (values(declared), values(saved), values(used))
     return tuple(NextValue(*row) for row in zip(keys, *sides, strict=True))
+
+
+def _breaks(next_update: tuple[NextValue, ...], values: Mapping[str, float]) -> list[str]:
+    """Name each field that goes on with another value than its former scheduler had."""
+    return [
+        f"the checkpoint's own scheduler had {value.field} {_short(values[value.field])} for the "
+        f"next update; what is used here has {_short(value.used)}"
+        for value in next_update
+        if value.field in values
+        and value.used is not None
+        and not math.isclose(value.used, values[value.field], rel_tol=1e-6, abs_tol=1e-15)
+    ]
 
 
 def _strict_refusals(report: Reconciliation, policy: Policy) -> list[str]:

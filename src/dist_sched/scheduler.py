@@ -170,16 +170,43 @@ class Scheduler:
                 That is this rank's alone, since the decision was already taken.
                 On every error scheduler and groups are as before.
         """
-        terms = ranks.decide(
-            lambda: self._reconcile(state, expected_position), self.process_group, local=local
-        )
+        self.load_from(lambda: (state, None), expected_position=expected_position, local=local)
+
+    def load_from(
+        self,
+        read: Callable[[], tuple[Mapping[str, Any], T]],
+        *,
+        expected_position: int | None = None,
+        local: bool = False,
+    ) -> T:
+        """Take up a checkpoint state as `load_state_dict` does, from storage of one's own.
+
+        Args:
+            read: Gives the state and where it was found, which the log names unless it is None.
+                Called on the first rank alone; what it raises is raised on every rank.
+            expected_position: As for `load_state_dict`.
+            local: As for `load_state_dict`.
+
+        Returns:
+            Where the first rank found the state.
+
+        Raises:
+            BaseException: What `read` raised, and what `load_state_dict` raises.
+        """
+
+        def decision() -> tuple[_Terms, T]:
+            state, where = read()
+            return self._reconcile(state, expected_position), where
+
+        terms, where = ranks.decide(decision, self.process_group, local=local)
         self._adopt(terms)
         self.last_reconciliation = terms.outcome
         self._saved = terms.saved
-        self._loaded_text = states.text_of(state)
+        self._loaded_text = terms.text
         self._groups.forget_carried()
         if terms.outcome is not None and (local or ranks.rank(self.process_group) == 0):
-            _log(terms.outcome)
+            _log(terms.outcome, where)
+        return where
 
     def synchronize(self) -> None:
         """Make every rank adopt the first rank's config and position; for a fresh start.
@@ -253,7 +280,12 @@ class Scheduler:
         config, outcome = reconcile_checkpoint(self._declared, self.unit, checkpoint, self._policy)
         self._groups.values(outcome.position, config.curves())  # or raise it on every rank
         return replace(
-            self._terms(), used=config, position=outcome.position, outcome=outcome, saved=saved
+            self._terms(),
+            used=config,
+            position=outcome.position,
+            outcome=outcome,
+            saved=saved,
+            text=states.text_of(state),
         )
 
     def _saved_curves(self, checkpoint: states.Checkpoint) -> tuple[int, Curves] | None:
@@ -387,6 +419,8 @@ class _Terms:
     references: dict[str, float | None]
     outcome: Reconciliation | None = None
     saved: tuple[int, Curves] | None = None
+    text: object = None
+    """The loaded state's, by which it is known again."""
 
     def told(self) -> dict[str, Any]:
         """Give by name what two ranks can differ in, other than by their groups."""
@@ -426,13 +460,16 @@ def _check_position(found: int, expected: int) -> None:
         )
 
 
-def _log(outcome: Reconciliation) -> None:
+def _log(outcome: Reconciliation, where: object) -> None:
     """Report a load once: one line if nothing differs, else the whole table."""
+    origin = "" if where is None else f" from {where}"
     if outcome.changed or outcome.warnings:
-        logger.warning("loaded the scheduler at %s", outcome)
+        logger.warning("loaded the scheduler%s at %s", origin, outcome)
     else:
         logger.info(
-            "loaded the scheduler at position %d; config and checkpoint are equal", outcome.position
+            "loaded the scheduler%s at position %d; config and checkpoint are equal",
+            origin,
+            outcome.position,
         )
 
 

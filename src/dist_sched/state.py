@@ -8,10 +8,11 @@ balances to: ranks that disagree leave a state mixed key by key, while one value
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, TypeVar
 
+from dist_sched import dialects
 from dist_sched.config import Config, Entry, unit_word, whole
 from dist_sched.errors import ConfigError, StateError
 
@@ -31,6 +32,10 @@ OLD_NAMES = {
 }
 """Names that older releases of the seeds gave to a key."""
 
+DIST_SCHED = "dist_sched"
+SEED = "OptimizerParamScheduler"
+"""What the two seeds' states are called; nothing in them tells the one from the other."""
+
 WD_KEYS = ("start_wd", "end_wd", "wd_incr_style", "wd_incr_steps")
 """Keys that the oldest seeds' states lack, all four together."""
 
@@ -49,6 +54,8 @@ class Checkpoint:
     """None where the state is foreign: the seeds do not save what a position counts."""
     warnings: tuple[str, ...] = ()
     """What a person should know of this state before trusting it."""
+    values: Mapping[str, float] = field(default_factory=dict)
+    """By field, what a scheduler of another library says that it had for the next update."""
 
 
 def pack(config: Config, position: int, unit: str) -> State:
@@ -82,6 +89,9 @@ def unpack(state: object, config: type[Config], own: State, loaded: object = Non
         _refuse("state", f"must be a dict, not {type(state).__name__}")
     if not state:
         _refuse("state", "is empty: was the scheduler saved in this checkpoint?")
+    dialect = dialect_of(state.keys(), "scheduler")
+    if dialect not in {None, DIST_SCHED, SEED}:
+        return _of_another_library(state, config)
     keys = _read_keys(state, config)
     warnings = _name_ignored(state, config)
     if TEXT_KEY not in state:
@@ -110,6 +120,49 @@ def unpack(state: object, config: type[Config], own: State, loaded: object = Non
 def text_of(state: object) -> object:
     """Give a state's text as it stands, or None where there is none."""
     return state.get(TEXT_KEY) if isinstance(state, Mapping) else None
+
+
+def dialect_of(keys: Collection[object], name: str = "") -> str | None:
+    """Tell from its keys whose scheduler a state is; None if no known one's.
+
+    Args:
+        keys: The state's keys.
+        name: Under which the state stands; torchtitan's is known by that alone.
+    """
+    if TEXT_KEY in keys:
+        return DIST_SCHED
+    has_position = "num_steps" in keys or "num_iters" in keys
+    if has_position and ("max_lr" in keys or "start_lr" in keys):
+        return SEED
+    return dialects.dialect_of(keys, name)
+
+
+def for_seeds(state: object, config: type[Config]) -> tuple[State, dict[str, Entry]]:
+    """Give the keys that the seeds load, and what they cannot carry.
+
+    Raises:
+        StateError: The state is malformed, or does not tell all that the seeds require.
+    """
+    checkpoint = unpack(state, config, own={TEXT_KEY: ""})
+    told = dict(checkpoint.entries)
+    _require(told, config.STATE_KEYS)
+    keys = {name: told.pop(name) for name in config.STATE_KEYS}
+    left = {**told, UNIT_KEY: checkpoint.unit}
+    return {**keys, POSITION_KEY: checkpoint.position}, left  # type: ignore[dict-item]
+
+
+def _of_another_library(state: Mapping[Any, Any], config: type[Config]) -> Checkpoint:
+    told = dialects.tell(state)
+    if told is None:
+        _refuse("state", "is no scheduler's that is known")
+    known = {name: value for name, value in told.entries.items() if name in config.entry_names()}
+    return Checkpoint(
+        entries=known,
+        position=told.position,
+        unit=None,
+        warnings=(told.warning,),
+        values=told.values,
+    )
 
 
 def _foreign(keys: dict[str, Any], config: type[Config], warnings: list[str]) -> Checkpoint:
