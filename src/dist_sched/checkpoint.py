@@ -31,11 +31,15 @@ _LAYOUTS = (
     (("scheduler.pt", "scheduler*.bin"), _ALL),
     (("mp_rank_00*/model_optim_rng.pt",), _COPIES),
     (("*mp_rank_00_model_states.pt",), _COPIES),
-    (("*/.metadata",), _ALL),
 )
 """What a checkpoint's folder keeps its scheduler in, likeliest first, and whether several of them
 are copies that ranks made: Megatron-LM's distributed checkpoints, DCP, transformers and accelerate,
-Megatron-LM's older ones, DeepSpeed, and DCP folders within, as of NeMo AutoModel."""
+Megatron-LM's older ones, DeepSpeed."""
+
+_WITHIN = "*/.metadata"
+"""DCP folders within a checkpoint's, as of NeMo AutoModel."""
+_UNFINISHED = ".tmp"
+"""The ending that writers give to what they have yet to rename."""
 
 _TRACKERS = ("latest_checkpointed_iteration.txt", "latest")
 """Files in which Megatron-LM and DeepSpeed name the newest checkpoint that is complete."""
@@ -146,9 +150,7 @@ def _state_at(place: Place, key: str | None) -> tuple[dict[str, Any], Where]:
     if not place.is_folder():
         return _choose(_found([place], key), place, key)
     layout = _layout(place)
-    if layout:
-        return _choose(_found(layout, key), place, key)
-    return _newest(place, key)
+    return _choose(_found(layout, key), place, key) if layout else _newest(place, key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,9 @@ def _layout(folder: Place) -> list[Place]:
         found = [place for pattern in patterns for place in _matching(folder, names, pattern)]
         if found:
             return found[:1] if kept == _COPIES else found
-    return []
+    if _numbered(folder, names):
+        return []
+    return _matching(folder, [name for name in names if not name.endswith(_UNFINISHED)], _WITHIN)
 
 
 def _matching(folder: Place, names: list[str], pattern: str) -> list[Place]:
@@ -234,13 +238,11 @@ def _states(tree: Any) -> Iterator[tuple[str, str, Any]]:
         name = path[-1] if path else ""
         if isinstance(node, Leaf) and "sched" in name.lower():
             node = node.read()
-        if not isinstance(node, dict | list | tuple) or id(node) in seen:
-            continue
-        seen.add(id(node))
         dialect = dialect_of(node.keys(), name) if isinstance(node, dict) else None
         if dialect is not None:
             yield ".".join(path), dialect, node
-        elif len(path) < sources.MAX_DEPTH:
+        elif id(node) not in seen and len(path) < sources.MAX_DEPTH:
+            seen.add(id(node))
             waiting += [((*path, part), child) for part, child in sources.children(node)]
 
 

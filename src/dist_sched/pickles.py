@@ -122,7 +122,7 @@ def _key(key: Any) -> Any:
     raise pickle.UnpicklingError("a dict has a key that is no plain value")
 
 
-_InPython: Any = pickle._Unpickler  # type: ignore[attr-defined]  # noqa: SLF001
+_InPython: Any = pickle._Unpickler  # noqa: SLF001
 
 
 class _Unpickler(_InPython):  # type: ignore[misc]
@@ -212,7 +212,9 @@ def read(stream: BinaryIO) -> Any:
     except StateError:
         raise
     except (EOFError, pickle.UnpicklingError) as error:
-        is_short = isinstance(error, EOFError) or "truncated" in str(error)
+        is_short = (
+            isinstance(error, EOFError) or "truncated" in str(error) or "end of frame" in str(error)
+        )
         kind = TruncatedError if is_short else StateError
         raise kind(f"it is no valid pickle: {str(error) or 'it ends too early'}") from error
     except Exception as error:  # a malformed pickle can fail in any way

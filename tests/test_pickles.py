@@ -1,0 +1,137 @@
+"""Pickles are read as data: what would run code is refused, and a few bytes take little memory."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import decimal
+import functools
+import os
+import pickle
+import struct
+import subprocess
+import tracemalloc
+from pathlib import Path
+
+import pytest
+import torch
+
+from dist_sched import StateError, pickles
+
+
+class Calls:
+    """Pickles as a call, as an attacker's object does."""
+
+    def __init__(self, function, *arguments, state=None):
+        self.reduced = (function, arguments, state) if state else (function, arguments)
+
+    def __reduce__(self):
+        return self.reduced
+
+
+class SetsState:
+    def __setstate__(self, state):
+        Path(state["path"]).touch()
+
+
+def sets_state(path):
+    found = SetsState()
+    found.path = str(path)
+    return found
+
+
+HOSTILE = {
+    "os.system": lambda path: Calls(os.system, f"touch {path}"),
+    "eval": lambda path: Calls(eval, f"open({str(path)!r}, 'w')"),
+    "exec": lambda path: Calls(exec, f"open({str(path)!r}, 'w')"),
+    "getattr": lambda path: Calls(getattr, path, "touch"),
+    "method": lambda path: Calls(path.touch),
+    "open": lambda path: Calls(open, str(path), "w"),
+    "popen": lambda path: Calls(subprocess.Popen, ["touch", str(path)]),
+    "partial": lambda path: functools.partial(os.system, f"touch {path}"),
+    "setstate": sets_state,
+    "torch.load": lambda path: Calls(torch.load, str(path)),
+    "torch.hub": lambda path: Calls(torch.hub.load, str(path), "x"),
+    "other class": lambda _: decimal.Decimal(1),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_pickle_that_could_run_code_is_refused_and_runs_nothing(tmp_path, name, protocol):
+    data = pickle.dumps({"x": HOSTILE[name](tmp_path / "ran")}, protocol)
+    with pytest.raises(StateError, match="could run code"):
+        pickles.read_bytes(data)
+    assert [] == list(tmp_path.iterdir())
+
+
+PLAIN = {
+    "numbers": [0, -1, 2**40, -(2**70), 0.5, True, None],
+    "texts": ["", "a", "é" * 300, b"\x00\xff" * 200],
+    "dicts": {"a": {"b": (1, 2)}, 3: [[], {}]},
+    "counter": collections.Counter({2: 1, 5: 3}),
+    "ordered": collections.OrderedDict(a=1, b=2),
+}
+
+
+@pytest.mark.parametrize("value", PLAIN.values(), ids=PLAIN.keys())
+@pytest.mark.parametrize("protocol", range(6))
+def test_plain_values_come_out_as_they_are(value, protocol):
+    assert value == pickles.read_bytes(pickle.dumps(value, protocol))
+
+
+def test_an_object_comes_out_as_a_record_of_its_attributes():
+    found = pickles.read_bytes(pickle.dumps(argparse.Namespace(lr=0.5, dtype=torch.bfloat16)))
+    assert ("argparse.Namespace", 0.5) == (found.name, found.attribute("lr"))
+    assert found.attribute("none") is None
+
+
+def test_a_pickle_cut_anywhere_is_truncated_or_refused():
+    data = pickle.dumps(PLAIN)
+    for end in range(len(data)):
+        with pytest.raises(StateError):
+            pickles.read_bytes(data[:end])
+
+
+BOMBS = {
+    "long memo": b"\x80\x02Nr\xff\xff\xff\x7f.",
+    "long bytes": b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"x.",
+    "long text": b"\x80\x04\x8d" + struct.pack("<Q", 2**40) + b"x.",
+    "long bytearray": b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b"x.",
+    "long frame": b"\x80\x04\x95" + struct.pack("<Q", 2**40) + b"N.",
+    "long number": b"\x80\x02\x8b" + struct.pack("<i", 2**31 - 1) + b"x.",
+    "bytearray": pickle.dumps(Calls(bytearray, 2**40)),
+    "extension": b"\x80\x02\x82\x01.",
+    "deep key": b"\x80\x02}" + b")" + b"\x85" * 10**6 + b"Ns.",
+}
+
+
+@pytest.mark.parametrize("data", BOMBS.values(), ids=BOMBS.keys())
+def test_a_few_bytes_that_declare_much_take_little_memory(data):
+    tracemalloc.start()
+    try:
+        try:
+            pickles.read_bytes(data)
+        except StateError:
+            is_refused = True
+        else:
+            is_refused = data in (
+                BOMBS["long memo"],
+                BOMBS["long frame"],
+            )  # these cost nothing here
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert is_refused
+    assert peak < 2**28
+
+
+def test_no_pickle_reaches_an_object_registered_in_this_process():
+    import copyreg
+
+    copyreg.add_extension("os", "system", 240)
+    try:
+        with pytest.raises(StateError):
+            pickles.read_bytes(pickle.dumps(Calls(os.system, "true"), 2))
+    finally:
+        copyreg.remove_extension("os", "system", 240)
