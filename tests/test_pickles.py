@@ -118,7 +118,7 @@ def test_a_few_bytes_that_declare_much_take_little_memory(data):
             is_refused = data in (
                 BOMBS["long memo"],
                 BOMBS["long frame"],
-            )  # these cost nothing here
+            )  # free here
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -212,11 +212,10 @@ def read(stream: BinaryIO) -> Any:
     except StateError:
         raise
     except (EOFError, pickle.UnpicklingError) as error:
-        is_short = (
-            isinstance(error, EOFError) or "truncated" in str(error) or "end of frame" in str(error)
-        )
+        told = str(error)
+        is_short = isinstance(error, EOFError) or "truncated" in told or "end of frame" in told
         kind = TruncatedError if is_short else StateError
-        raise kind(f"it is no valid pickle: {str(error) or 'it ends too early'}") from error
+        raise kind(f"it is no valid pickle: {told or 'it ends too early'}") from error
     except Exception as error:  # a malformed pickle can fail in any way
         raise StateError(f"it is no valid pickle: {type(error).__name__}: {error}") from error
 
