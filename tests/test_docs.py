@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -34,7 +35,10 @@ def test_the_readme_has_fewer_than_120_lines():
     assert 120 > len((ROOT / "README.md").read_text().splitlines())
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/guide.md", "docs/resume.md", "docs/state.md"])
+PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+
+
+@pytest.mark.parametrize("path", PAGES)
 def test_every_link_leads_to_a_file(path):
     links = re.findall(r"\]\(([^)#]+)\)", (ROOT / path).read_text())
     assert [] == [link for link in links if not ((ROOT / path).parent / link).exists()]
@@ -59,4 +63,6 @@ def test_the_report_in_the_documentation_is_the_one_that_is_logged(config):
 def test_the_page_about_the_state_names_every_key(config):
     page = (ROOT / "docs/state.md").read_text()
     state = pack(OptimizerParamConfig(**config), 0, "steps")
-    assert [] == [key for key in state if f"`{key}`" not in page]
+    text = json.loads(state["dist_sched"])
+    alone = [f"config.{name}" for name in text["config"] if name not in state]
+    assert [] == [key for key in [*state, *text, *alone] if f"| `{key}` |" not in page]

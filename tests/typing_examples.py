@@ -12,11 +12,13 @@ from dist_sched import (
     RankMismatchError,
     ReconcileError,
     StateError,
+    checkpoint,
     reconcile,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from torch.distributed.checkpoint.stateful import Stateful
 
@@ -114,6 +116,17 @@ def agree(scheduler: OptimizerParamScheduler) -> None:
 def rehearse(config: dict[str, Any], state: dict[str, Any]) -> list[str]:
     outcome = reconcile(config, state, policy={"max_lr": "config", "*": "checkpoint"})
     return [row.name for row in outcome.changed]
+
+
+def read_and_load(scheduler: OptimizerParamScheduler, path: Path) -> str:
+    state, where = checkpoint.read_state(path, key="app.scheduler")
+    exported: dict[str, int | float | str] = checkpoint.export_state(state)
+    found = checkpoint.load(scheduler, str(path), expected_position=int(exported["num_steps"]))
+    return f"{where.path} {where.key} {found.dialect}"
+
+
+def load_from_elsewhere(scheduler: OptimizerParamScheduler, state: dict[str, Any]) -> int:
+    return scheduler.load_from(lambda: (state, 7), local=True)
 
 
 def report(scheduler: OptimizerParamScheduler) -> str:

@@ -70,6 +70,7 @@ class Place:
             files, path = fsspec.core.url_to_fs(str(text))
         except (ImportError, ValueError) as error:
             raise StateError(f"path={text!r}: no file system serves it: {error}") from error
+        files.invalidate_cache()  # a run goes on saving: what was listed before is not what is there
         return cls(files, str(path))
 
     def __str__(self) -> str:
