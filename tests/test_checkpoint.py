@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
 import os
 import pickle
+import random
 import signal
 import subprocess
 import sys
@@ -403,6 +405,12 @@ def no_index(folder, _):
     (folder / ".metadata").write_bytes(pickle.dumps({"a": 1}))
 
 
+def change_path(folder, _):
+    metadata = pickle.loads((folder / ".metadata").read_bytes())  # noqa: S301 - just written
+    metadata.planner_data["scheduler.max_lr"] = ({}, "max_lr")
+    (folder / ".metadata").write_bytes(pickle.dumps(metadata))
+
+
 def no_pickle(folder, _):
     (folder / ".metadata").write_bytes(b"\x00" * 1000)
 
@@ -410,7 +418,16 @@ def no_pickle(folder, _):
 @pytest.mark.filterwarnings("ignore:Detected an existing checkpoint")
 @pytest.mark.parametrize(
     "harm",
-    [hostile_index, hostile_value, leading_out, long_item, far_item, no_index, no_pickle],
+    [
+        hostile_index,
+        hostile_value,
+        leading_out,
+        long_item,
+        far_item,
+        no_index,
+        no_pickle,
+        change_path,
+    ],
 )
 def test_a_hostile_folder_runs_nothing_and_is_refused(tmp_path, state, harm):
     folder = save_dcp({"scheduler": state}, tmp_path / "a")
@@ -481,6 +498,39 @@ def test_a_file_cut_anywhere_is_refused_or_whole(tmp_path, state, legacy):
         except StateError:
             refused += 1
     assert refused > 50
+
+
+def garbled(data, draw):
+    data = bytearray(data)
+    for _ in range(draw.choice([1, 2, 8])):
+        place = draw.randrange(len(data))
+        data[place : place + draw.choice([0, 1, 1, 9])] = draw.randbytes(draw.choice([0, 1, 1, 9]))
+    return bytes(data)
+
+
+@pytest.mark.parametrize("name", ["a/.metadata", "a/__0_0.distcp", "b.pt", "c.pt"])
+def test_garbled_bytes_are_read_or_refused_and_nothing_else(tmp_path, state, name):
+    save_dcp({"scheduler": state}, tmp_path / "a")
+    save_torch({"scheduler": state}, tmp_path / "b.pt")
+    torch.save({"s": state}, tmp_path / "c.pt", _use_new_zipfile_serialization=False)
+    file = tmp_path / name
+    whole = file.read_bytes()
+    draw = random.Random(name)
+    for _ in range(500):
+        file.write_bytes(garbled(whole, draw))
+        with contextlib.suppress(StateError):
+            checkpoint.read_state(tmp_path / name.removesuffix("/.metadata").split("/")[0])
+
+
+def test_a_tensor_of_one_number_costs_nothing_unless_it_is_asked_for(tmp_path, state):
+    """Its data are garbage, as those of any other tensor may be."""
+    path = save_torch({"step": torch.tensor(7.0), "scheduler": state}, tmp_path / "a.pt")
+    with zipfile.ZipFile(path) as archive:
+        start = archive.getinfo("a/data/0").header_offset
+    data = bytearray(path.read_bytes())
+    data[start : start + 4] = b"none"
+    path.write_bytes(data)
+    assert state == checkpoint.read_state(path)[0]
 
 
 def test_numbers_in_tensors_and_numpy_scalars_are_numbers(tmp_path, state):

@@ -219,7 +219,7 @@ def _choose(found: list[_Candidate], place: Place, key: str | None) -> tuple[dic
         advice = "give the path of one file" if key is not None else "say which with key=..."
         raise StateError(f"{place}: holds {len(found)} scheduler states: {listed}; {advice}")
     where = found[0].where
-    state = sources.plain(found[0].node)
+    state = sources.plain(found[0].node, where.path)
     dialect = dialect_of(state.keys(), "scheduler") if isinstance(state, dict) else None
     if dialect is None:
         raise StateError(

@@ -70,7 +70,7 @@ class Place:
             files, path = fsspec.core.url_to_fs(str(text))
         except (ImportError, ValueError) as error:
             raise StateError(f"path={text!r}: no file system serves it: {error}") from error
-        files.invalidate_cache()  # a run goes on saving: what was listed before is not what is there
+        files.invalidate_cache()  # a run goes on saving after its folder was listed
         return cls(files, str(path))
 
     def __str__(self) -> str:
@@ -132,39 +132,43 @@ def torch_file(place: Place) -> Any:
     """
     size = place.size()
     with place.open() as file:
-        magic = file.read(len(ZIP_MAGIC))
-        file.seek(0)
-        if magic == ZIP_MAGIC:
-            return _about(place, lambda: _archive(file, size))
-        return _about(place, lambda: _legacy(io.BytesIO(file.read(min(size, pickles.LIMIT)))))
+        is_archive = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+    if is_archive:
+        return _about(place, lambda: _archive(place.open, size))
+    head = place.read(0, min(size, pickles.LIMIT))
+    return _about(place, lambda: _legacy(io.BytesIO(head)))
 
 
-def _about(place: Place, read: Callable[[], Any]) -> Any:
-    """Say in an error which file it is about."""
+def _about(place: object, read: Callable[[], Any]) -> Any:
+    """Say in an error which file it is about; what is malformed can fail in any way."""
     try:
         return read()
     except StateError as error:
         raise type(error)(f"{place}: {error}") from error
+    except OSError:
+        raise
+    except Exception as error:
+        raise StateError(f"{place}: is malformed: {type(error).__name__}: {error}") from error
 
 
-def _archive(file: Any, size: int) -> Any:
-    """Read a zip archive of torch.save: the pickle in it, and tensors of one number."""
+def _archive(opened: Callable[[], Any], size: int) -> Any:
+    """Read a zip archive of torch.save: the pickle in it; a tensor of one number is a leaf."""
     try:
-        with zipfile.ZipFile(file) as archive:
+        with opened() as file, zipfile.ZipFile(file) as archive:
             (name,) = (
                 found
                 for found in archive.namelist()
                 if found.endswith("/data.pkl") and found.count("/") == 1
             )
             value = pickles.read_bytes(_record(archive, name, size))
-            folder = name.removesuffix("data.pkl")
-            return _scalars(value, lambda key: _record(archive, f"{folder}data/{key}", size))
     except zipfile.BadZipFile as error:
         raise TruncatedError(f"it is no whole archive of torch.save: {error}") from error
-    except (ValueError, KeyError, NotImplementedError, RuntimeError, EOFError) as error:
-        if isinstance(error, StateError):
-            raise
-        raise StateError(f"it is no archive of torch.save: {error}") from error
+
+    def record(key: str) -> bytes:
+        with opened() as file, zipfile.ZipFile(file) as archive:
+            return _record(archive, f"{name.removesuffix('data.pkl')}data/{key}", size)
+
+    return _scalars(value, record)
 
 
 def _record(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
@@ -230,7 +234,7 @@ def _scalars(root: Any, record: Callable[[str], bytes]) -> Any:
 
 
 def _number(found: Inert, record: Callable[[str], bytes]) -> Any:
-    """Give the number that a tensor or numpy scalar holds, or what was found if it has more."""
+    """Give the number that a numpy scalar or, as a leaf, a tensor holds, if it is just one."""
     if found.name in {"numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"}:
         return _numpy_number(found)
     if found.name != "torch._utils._rebuild_tensor_v2":
@@ -243,9 +247,13 @@ def _number(found: Inert, record: Callable[[str], bytes]) -> Any:
     code = _NUMBERS.get(getattr(kind, "name", ""))
     if code is None:
         return found
-    width = struct.calcsize("<" + code)
-    data = record(str(key))[offset * width : (offset + 1) * width]
-    return struct.unpack("<" + code, data)[0] if len(data) == width else found
+    return Leaf(functools.partial(_first, record, str(key), "<" + code, offset))
+
+
+def _first(record: Callable[[str], bytes], key: str, code: str, offset: int) -> Any:
+    """Read the one number of a tensor out of its record."""
+    width = struct.calcsize(code)
+    return struct.unpack(code, record(key)[offset * width : (offset + 1) * width])[0]
 
 
 def _numpy_number(found: Inert) -> Any:
@@ -297,8 +305,9 @@ def _tree(items: Mapping[Any, Any], where: Mapping[str, Any], paths: Any, folder
     return root
 
 
-def _plant(root: dict[Any, Any], path: object, leaf: Leaf) -> None:
-    if not isinstance(path, tuple) or len(path) > MAX_DEPTH:
+def _plant(root: dict[Any, Any], path: Any, leaf: Leaf) -> None:
+    is_path = isinstance(path, tuple) and all(isinstance(part, str | int) for part in path)
+    if not is_path or not 0 < len(path) <= MAX_DEPTH:
         raise StateError("it has an item whose path is no short tuple of names")
     node: Any = root
     for part, following in itertools.pairwise(path):
@@ -326,7 +335,8 @@ def _item(folder: Place, name: str, kind: Any, where: Mapping[str, Any]) -> Any:
         raise TruncatedError(f"{place}: is missing, and item {name!r} lies in it")
     if offset + length > place.size():
         raise TruncatedError(f"{place}: ends before item {name!r} does")
-    return _about(place, lambda: _archive(io.BytesIO(place.read(offset, length)), length))
+    data = place.read(offset, length)
+    return _about(place, lambda: _archive(lambda: io.BytesIO(data), length))
 
 
 def _is_bytes(kind: Inert) -> bool:
@@ -350,8 +360,12 @@ def _inside(folder: Place, file: object) -> Place:
     return folder.child("/".join(parts))
 
 
-def plain(root: Any) -> Any:
+def plain(root: Any, where: object) -> Any:
     """Read every leaf of a part of a tree, and give it as plain dicts, lists and values.
+
+    Args:
+        root: The part.
+        where: What an error says that it is about.
 
     Raises:
         StateError: It is far larger, or nested far deeper, than a scheduler's state.
@@ -363,8 +377,10 @@ def plain(root: Any) -> Any:
         left -= 1
         if left < 0 or depth > MAX_DEPTH:
             raise StateError("what stands there is too large, or nested too deeply, for a state")
-        found = value.read() if isinstance(value, Leaf) else value
-        if isinstance(found, _Items):
+        found = value
+        while isinstance(found, Leaf):
+            found = found.read()
+        if isinstance(found, _Items) and all(isinstance(index, int) for index in found):
             return [copied(found[index], depth + 1) for index in sorted(found)]
         if isinstance(found, dict):
             return {key: copied(part, depth + 1) for key, part in found.items()}
@@ -372,7 +388,7 @@ def plain(root: Any) -> Any:
             return type(found)(copied(part, depth + 1) for part in found)
         return found
 
-    return copied(root, 0)
+    return _about(where, lambda: copied(root, 0))
 
 
 def children(node: Any) -> Iterator[tuple[str, Any]]:
