@@ -116,6 +116,11 @@ def test_a_stateful_saved_by_dcp_is_found(tmp_path, scheduler):
     assert scheduler.state_dict() == checkpoint.read_state(folder)[0]
 
 
+def test_a_folder_saved_without_collectives_is_read(tmp_path, state):
+    dcp.save({"scheduler": state}, checkpoint_id=tmp_path / "a", use_collectives=False)
+    assert state == checkpoint.read_state(tmp_path / "a")[0]
+
+
 def test_a_state_saved_as_one_item_is_found(tmp_path, state):
     from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 
@@ -318,6 +323,19 @@ def test_the_files_of_frameworks_are_known(tmp_path, state, file):
     save_torch(MODEL, tmp_path / "run" / "model.pt")
     found, where = checkpoint.read_state(tmp_path / "run")
     assert (state, key) == (found, where.key)
+
+
+def test_a_file_beside_a_dcp_folders_own_is_found(tmp_path, state):
+    save_dcp({"model": MODEL}, tmp_path / "a")
+    save_torch(state, tmp_path / "a" / "scheduler.pt")
+    assert state == checkpoint.read_state(tmp_path / "a")[0]
+
+
+def test_of_the_files_of_many_ranks_the_first_is_read(tmp_path, state):
+    for rank in range(3):
+        file = tmp_path / f"mp_rank_00_00{rank}" / "model_optim_rng.pt"
+        save_torch({"opt_param_scheduler": state}, file)
+    assert "mp_rank_00_000" in checkpoint.read_state(tmp_path)[1].path
 
 
 def test_a_dcp_folder_within_a_checkpoint_is_found(tmp_path, state):

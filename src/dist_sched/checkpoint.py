@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import logging
 import re
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -148,27 +149,27 @@ def _state_at(place: Place, key: str | None) -> tuple[dict[str, Any], Where]:
     if not place.exists():
         raise StateError(f"{place}: nothing is there")
     if not place.is_folder():
-        return _choose(_found([place], key), place, key)
-    layout = _layout(place)
-    return _choose(_found(layout, key), place, key) if layout else _newest(place, key)
+        return _chosen([[place]], key)
+    kept = _kept(place)
+    return _chosen(kept, key) if kept else _newest(place, key)
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    where: Where
-    node: Any
+def _kept(folder: Place) -> list[list[Place]]:
+    """Find what a checkpoint's folder may keep its scheduler in, the likeliest first.
 
-
-def _layout(folder: Place) -> list[Place]:
-    """Find what a checkpoint's folder keeps its scheduler in; nothing if it is no such folder."""
+    Nothing if it is no checkpoint's folder.
+    """
     names = folder.names()
-    for patterns, kept in _LAYOUTS:
-        found = [place for pattern in patterns for place in _matching(folder, names, pattern)]
-        if found:
-            return found[:1] if kept == _COPIES else found
-    if _numbered(folder, names):
-        return []
-    return _matching(folder, [name for name in names if not name.endswith(_UNFINISHED)], _WITHIN)
+    found = [_row(folder, names, *layout) for layout in _LAYOUTS]
+    if not any(found) and not _numbered(folder, names):
+        finished = [name for name in names if not name.endswith(_UNFINISHED)]
+        found.append(_matching(folder, finished, _WITHIN))
+    return [places for places in found if places]
+
+
+def _row(folder: Place, names: list[str], patterns: tuple[str, ...], kept: str) -> list[Place]:
+    found = [place for pattern in patterns for place in _matching(folder, names, pattern)]
+    return found[:1] if kept == _COPIES else found
 
 
 def _matching(folder: Place, names: list[str], pattern: str) -> list[Place]:
@@ -181,17 +182,30 @@ def _tree(place: Place) -> Any:
     return (sources.dcp_folder if place.name in sources.METADATA else sources.torch_file)(place)
 
 
-def _found(places: list[Place], key: str | None) -> list[_Candidate]:
-    """Find the states in some files; under a key, what stands there, whatever it is."""
-    trees = [(place, _tree(place)) for place in places]
-    found = [
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    where: Where
+    node: Any
+
+
+def _chosen(kept: list[list[Place]], key: str | None) -> tuple[dict[str, Any], Where]:
+    """Read the one state in the likeliest of some files that have any."""
+    seen: list[tuple[Place, Any]] = []
+    for places in kept:
+        trees = [(place, _tree(place)) for place in places]
+        found = [candidate for place, tree in trees for candidate in _found(place, tree, key)]
+        if found:
+            return _only(found)
+        seen += trees
+    raise StateError(_nothing(seen, key))
+
+
+def _found(place: Place, tree: Any, key: str | None) -> list[_Candidate]:
+    """Find the states in a file; under a key, what stands there, whatever it is."""
+    return [
         _Candidate(Where(path=str(place), key=name, dialect=dialect), node)
-        for place, tree in trees
         for name, dialect, node in (_states(tree) if key is None else _under(tree, key))
     ]
-    if not found:
-        raise StateError(_nothing(trees, key))
-    return found
 
 
 def _nothing(trees: list[tuple[Place, Any]], key: str | None) -> str:
@@ -213,28 +227,32 @@ def _listed(names: list[str]) -> str:
     return ", ".join(shown) + (", ..." if len(names) > _SHOWN else "")
 
 
-def _choose(found: list[_Candidate], place: Place, key: str | None) -> tuple[dict[str, Any], Where]:
+def _only(found: list[_Candidate]) -> tuple[dict[str, Any], Where]:
+    """Read a state, or refuse to guess which."""
     if len(found) > 1:
         listed = "; ".join(str(candidate.where) for candidate in found[:_SHOWN])
-        advice = "give the path of one file" if key is not None else "say which with key=..."
-        raise StateError(f"{place}: holds {len(found)} scheduler states: {listed}; {advice}")
+        raise StateError(
+            f"there are {len(found)} scheduler states: {listed}; say which with key=..., or with "
+            "the path of one file"
+        )
     where = found[0].where
     state = sources.plain(found[0].node, where.path)
-    dialect = dialect_of(state.keys(), "scheduler") if isinstance(state, dict) else None
+    names = state if isinstance(state, dict) else {}
+    dialect = dialect_of(names, "scheduler")
     if dialect is None:
         raise StateError(
             f"{where.path}: what stands under key {where.key!r} is no scheduler's state: "
-            + (f"it holds {_listed(list(map(str, state)))}" if isinstance(state, dict) else "")
+            f"it holds {_listed(list(map(str, names))) or 'no names'}"
         )
-    return state, Where(path=where.path, key=where.key, dialect=dialect)
+    return names, Where(path=where.path, key=where.key, dialect=dialect)
 
 
 def _states(tree: Any) -> Iterator[tuple[str, str, Any]]:
     """Find scheduler states in a tree: their keys, their dialects, and themselves."""
     seen: set[int] = set()
-    waiting: list[tuple[tuple[str, ...], Any]] = [((), tree)]
+    waiting: deque[tuple[tuple[str, ...], Any]] = deque([((), tree)])
     while waiting:
-        path, node = waiting.pop(0)
+        path, node = waiting.popleft()
         name = path[-1] if path else ""
         if isinstance(node, Leaf) and "sched" in name.lower():
             node = node.read()
@@ -243,7 +261,7 @@ def _states(tree: Any) -> Iterator[tuple[str, str, Any]]:
             yield ".".join(path), dialect, node
         elif id(node) not in seen and len(path) < sources.MAX_DEPTH:
             seen.add(id(node))
-            waiting += [((*path, part), child) for part, child in sources.children(node)]
+            waiting.extend(((*path, part), child) for part, child in sources.branches(node))
 
 
 def _under(tree: Any, key: str) -> Iterator[tuple[str, str, Any]]:
@@ -286,13 +304,12 @@ def _newest(folder: Place, key: str | None) -> tuple[dict[str, Any], Where]:
 def _complete(place: Place, key: str | None) -> tuple[dict[str, Any], Where] | None:
     """Read a checkpoint, or give None where its folder was not finished."""
     if not place.is_folder():
-        return _choose(_found([place], key), place, key)
-    layout = _layout(place)
-    # Megatron-LM writes common.pt first and metadata.json last
-    is_megatron = bool(layout) and layout[0].name == "common.pt"
-    if not layout or (is_megatron and not place.child("metadata.json").exists()):
+        return _chosen([[place]], key)
+    kept = _kept(place)
+    is_megatron = bool(kept) and kept[0][0].name == "common.pt"
+    if not kept or (is_megatron and not place.child("metadata.json").exists()):
         return None
-    return _choose(_found(layout, key), place, key)
+    return _chosen(kept, key)
 
 
 def _tracked(folder: Place, names: list[str]) -> Place | None:

@@ -135,7 +135,7 @@ class _Unpickler(_InPython):  # type: ignore[misc]
         full = f"{module}.{name}"
         is_storage = full.startswith("torch.") and full.count(".") == 1 and name.endswith("Storage")
         is_known = name in _NAMES.get(module, ()) or full.startswith(_FAMILIES)
-        if is_storage or full == "torch.storage.UntypedStorage" or (is_known and "." not in name):
+        if is_storage or full == "torch.storage.UntypedStorage" or is_known:
             return _Name(module, name)
         raise StateError(
             f"it names {full!r}, which is not plain data: reading it could run code, so it is "

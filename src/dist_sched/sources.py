@@ -174,7 +174,7 @@ def _archive(opened: Callable[[], Any], size: int) -> Any:
 def _record(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
     """Read a record; torch.save does not compress, so none is longer than its file."""
     record = archive.getinfo(name)
-    if record.compress_type != zipfile.ZIP_STORED or record.file_size > min(size, pickles.LIMIT):
+    if record.file_size > min(size, pickles.LIMIT):
         raise StateError(
             f"its record {name!r} declares {record.file_size} bytes, more than can be meant"
         )
@@ -397,3 +397,12 @@ def children(node: Any) -> Iterator[tuple[str, Any]]:
         yield from ((str(key), part) for key, part in node.items())
     elif isinstance(node, list | tuple):
         yield from ((str(index), part) for index, part in enumerate(node))
+
+
+def branches(node: Any) -> Iterator[tuple[str, Any]]:
+    """Give those named parts of a node that may have parts themselves."""
+    return (
+        (name, part)
+        for name, part in children(node)
+        if isinstance(part, dict | list | tuple | Leaf)
+    )
