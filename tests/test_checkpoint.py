@@ -462,6 +462,14 @@ def archive_of(tmp_path, pickled, **options):
     return path
 
 
+def test_an_item_longer_than_any_state_is_not_read(tmp_path, state):
+    folder = save_dcp({"scheduler": state}, tmp_path / "a")
+    change_info(folder, "length", 2**26 + 1)
+    os.truncate(folder / "__0_0.distcp", 2**27)
+    with pytest.raises(StateError, match="declares 67108865 bytes"):
+        checkpoint.read_state(folder)
+
+
 def test_a_hostile_file_runs_nothing_and_is_refused(tmp_path, state):
     path = save_torch({"scheduler": state, "x": Runs(tmp_path / "ran")}, tmp_path / "a.pt")
     with pytest.raises(StateError, match=r"a\.pt: it names 'posix\.system'"):
