@@ -15,6 +15,7 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from typing import ClassVar
 
 import fsspec
 import pytest
@@ -196,6 +197,31 @@ def test_an_address_is_read_as_a_path_is(tmp_path, state):
         found, where = checkpoint.read_state(address)
         assert (state, "app.scheduler") == (found, where.key)
     assert where.path.startswith("memory://")
+
+
+class Remembering(type(fsspec.filesystem("memory"))):
+    """Remembers what it listed, as the file systems of object stores do."""
+
+    protocol = "remembering"
+    listed: ClassVar[dict] = {}
+
+    def ls(self, path, detail=True, **options):
+        key = path, detail
+        if key not in self.listed:
+            self.listed[key] = super().ls(path, detail=detail, **options)
+        return self.listed[key]
+
+    def invalidate_cache(self, path=None):
+        del path
+        self.listed.clear()
+
+
+def test_a_checkpoint_that_came_after_a_listing_is_seen(tmp_path, state):
+    fsspec.register_implementation("remembering", Remembering, clobber=True)
+    for position in (5, 6):
+        path = save_torch({"s": at(position, state)}, tmp_path / f"step-{position}.pt")
+        fsspec.filesystem("memory").put(str(path), f"/grows/step-{position}.pt")
+        assert position == checkpoint.read_state("remembering://grows")[0]["num_steps"]
 
 
 def test_relative_paths_and_trailing_slashes_are_the_same_folder(tmp_path, monkeypatch, state):
