@@ -211,6 +211,10 @@ class Remembering(type(fsspec.filesystem("memory"))):
             self.listed[key] = super().ls(path, detail=detail, **options)
         return self.listed[key]
 
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.removeprefix("remembering://"))
+
     def invalidate_cache(self, path=None):
         del path
         self.listed.clear()
@@ -312,6 +316,12 @@ def test_an_unfinished_folder_under_another_name_is_not_looked_at(tmp_path, stat
     save_dcp({"scheduler": at(5, state)}, tmp_path / "step-5")
     save_dcp({"scheduler": at(6, state)}, tmp_path / "step-6.tmp")
     assert 5 == checkpoint.read_state(tmp_path)[0]["num_steps"]
+
+
+def test_an_unfinished_folder_alone_is_no_checkpoint(tmp_path, state):
+    save_dcp({"scheduler": at(6, state)}, tmp_path / "step-6.tmp")
+    with pytest.raises(StateError, match=r"no complete checkpoint.*'step-6\.tmp'"):
+        checkpoint.read_state(tmp_path)
 
 
 TRACKERS = [
