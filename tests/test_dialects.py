@@ -54,6 +54,7 @@ POSITION_ALONE = {
     "warmup of another length": lambda o: peers.SequentialLR(
         o, [peers.LinearLR(o, 0.1, 1.0, 4), peers.CosineAnnealingLR(o, 35)], [5]
     ),
+    "warmup, linear that jumps": lambda o: sequence(o, peers.LinearLR(o, 0.5, 0.0, 35)),
     "warmup, exponential": lambda o: sequence(o, peers.ExponentialLR(o, 0.9)),
 }
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dist_sched import StateError, pickles
+from dist_sched import StateError, pickles, sources
 
 
 class Calls:
@@ -84,6 +84,27 @@ def test_an_object_comes_out_as_a_record_of_its_attributes():
     found = pickles.read_bytes(pickle.dumps(argparse.Namespace(lr=0.5, dtype=torch.bfloat16)))
     assert ("argparse.Namespace", 0.5) == (found.name, found.attribute("lr"))
     assert found.attribute("none") is None
+
+
+def test_what_trainers_keep_beside_the_state_is_no_obstacle(tmp_path):
+    import numpy as np
+
+    kept = {
+        "numpy": np.random.get_state(),  # noqa: NPY002 - what trainers save
+        "generator": np.random.default_rng(1),
+        "torch": torch.get_rng_state(),
+        "path": tmp_path,
+        "device": torch.device("cpu"),
+        "shapes": {"w": torch.Size([2, 3])},
+        "weight": torch.nn.Parameter(torch.zeros(2, dtype=torch.bfloat16)),
+        "version": torch.__version__,
+        "array": np.zeros(3),
+        "milestones": {1, 2},
+        "state": {"num_steps": 7},
+    }
+    torch.save(kept, tmp_path / "a.pt")
+    found = sources.torch_file(sources.Place.at(tmp_path / "a.pt"))
+    assert (kept.keys(), {"num_steps": 7}) == (found.keys(), found["state"])
 
 
 def test_a_pickle_cut_anywhere_is_truncated_or_refused():

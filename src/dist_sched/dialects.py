@@ -170,7 +170,7 @@ def _decay(state: Mapping[Any, Any], base: float, start: float, position: int) -
         told["lr_decay_steps"] = start + _length(state["T_max"])
     elif {"start_factor", "end_factor", "total_iters"} <= state.keys():
         ends = _numbers([state["start_factor"], state["end_factor"]])
-        if ends and ends[0] >= ends[1] and (ends[0] == 1 or not start):
+        if ends and (ends[0] == 1 or not start):
             told = {"lr_decay_style": "linear", "min_lr": ends[1] * base, "max_lr": ends[0] * base}
             told["lr_decay_steps"] = start + _length(state["total_iters"])
     elif state.get("power") == 1 and "total_iters" in state:

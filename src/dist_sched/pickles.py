@@ -43,15 +43,22 @@ _PATHS = {"PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"}
 _NAMES["pathlib"] = _NAMES["pathlib._local"] = _PATHS
 
 _FAMILIES = (
+    "deepspeed.",
+    "lightning.",
+    "lightning_fabric.",
     "megatron.",
+    "numpy.random.",
+    "pytorch_lightning.",
     "torch._tensor.",
     "torch._utils.",
     "torch.distributed._shard.",
+    "torch.distributed._tensor.",
     "torch.distributed.checkpoint.metadata.",
     "torch.distributed.device_mesh.",
     "torch.distributed.tensor.",
 )
-"""Beginnings of names whose objects are data. Megatron-LM saves its arguments, enums among them."""
+"""Beginnings of names whose objects are data here. Megatron-LM saves its arguments, enums among
+them; DeepSpeed its loss scaler, Lightning its hyper-parameters."""
 
 _DICTS = {("collections", name) for name in ("OrderedDict", "Counter")}
 

@@ -89,9 +89,10 @@ def unpack(state: object, config: type[Config], own: State, loaded: object = Non
         _refuse("state", f"must be a dict, not {type(state).__name__}")
     if not state:
         _refuse("state", "is empty: was the scheduler saved in this checkpoint?")
-    dialect = dialect_of(state.keys(), "scheduler")
-    if dialect not in {None, DIST_SCHED, SEED}:
-        return _of_another_library(state, config)
+    is_ours = dialect_of(state.keys()) in {DIST_SCHED, SEED}
+    other = None if is_ours else dialects.tell(state)
+    if other is not None:
+        return _of_another_library(other, config)
     keys = _read_keys(state, config)
     warnings = _name_ignored(state, config)
     if TEXT_KEY not in state:
@@ -151,10 +152,7 @@ def for_seeds(state: object, config: type[Config]) -> tuple[State, dict[str, Ent
     return {**keys, POSITION_KEY: checkpoint.position}, left  # type: ignore[dict-item]
 
 
-def _of_another_library(state: Mapping[Any, Any], config: type[Config]) -> Checkpoint:
-    told = dialects.tell(state)
-    if told is None:
-        _refuse("state", "is no scheduler's that is known")
+def _of_another_library(told: dialects.Told, config: type[Config]) -> Checkpoint:
     known = {name: value for name, value in told.entries.items() if name in config.entry_names()}
     return Checkpoint(
         entries=known,
