@@ -81,7 +81,7 @@ def whys(scheduler):
 @pytest.mark.parametrize("position", [0, 1, 4, 5, 6, 20, 39])
 @pytest.mark.parametrize("kind", ["torch", "dcp"])
 def test_a_curve_that_torch_tells_goes_on_the_same(tmp_path, floats, name, position, kind):
-    optimizer = floats.optimizer()
+    optimizer = floats.optimizer(lr=0.5)
     peer = built(TOLD[name], optimizer)
     advance(peer, optimizer, position)
     if kind == "dcp":
@@ -182,6 +182,22 @@ def test_torchtitans_count_is_known_by_the_name_it_stands_under(tmp_path, floats
     assert 42 == ours.num_steps
 
 
+@pytest.mark.parametrize("odd", [None, "x", float("nan")])
+def test_a_sequence_whose_warmup_is_not_whole_is_not_told(floats, odd):
+    state = built(TOLD["warmup, cosine"], floats.optimizer()).state_dict()
+    state["_schedulers"][0]["start_factor"] = odd
+    ours = floats.scheduler()
+    ours.load_state_dict(state)
+    assert UNTOLD == whys(ours)["init_lr"]
+
+
+def test_a_trainers_own_count_of_epochs_is_no_scheduler(tmp_path):
+    torch.save({"progress": {"last_epoch": 42}}, tmp_path / "a.pt")
+    with pytest.raises(StateError, match="it holds: 'progress'"):
+        checkpoint.read_state(tmp_path / "a.pt")
+    assert {"last_epoch": 42} == checkpoint.read_state(tmp_path / "a.pt", key="progress")[0]
+
+
 @pytest.mark.parametrize("last, position", [(-1, 0), (0, 1), (41, 42)])
 def test_deepspeeds_count_is_one_less_than_the_updates(tmp_path, floats, last, position):
     torch.save(
@@ -226,6 +242,8 @@ def test_an_illegal_count_is_refused_and_changes_nothing(floats, state):
         {"T_max": "x"},
         {"base_lrs": [float("inf")]},
         {"base_lrs": "x"},
+        {"base_lrs": [10**400]},
+        {"T_max": 10**400},
         {"base_lrs": []},
         {"_last_lr": [None]},
         {"_last_lr": 7},

@@ -124,7 +124,10 @@ def _numbers(found: object) -> list[float]:
     """Give a list of finite numbers, or an empty one if it is anything else."""
     if not isinstance(found, list | tuple):
         return []
-    is_legal = all(type(value) in {int, float} and math.isfinite(value) for value in found)
+    try:
+        is_legal = all(type(value) in {int, float} and math.isfinite(value) for value in found)
+    except OverflowError:
+        return []
     return list(found) if is_legal else []
 
 
@@ -162,38 +165,48 @@ def _curve(state: Mapping[Any, Any], position: int) -> dict[str, Any]:
 
 
 def _decay(state: Mapping[Any, Any], base: float, start: float, position: int) -> dict[str, Any]:
-    """Tell a fall from the base lr that begins at a position, by torch's own parameters."""
-    told: dict[str, Any] = {}
-    if {"T_max", "eta_min"} <= state.keys() and position <= start + _length(state["T_max"]):
-        # past T_max, torch's cosine climbs again
-        told = {"lr_decay_style": "cosine", "min_lr": state["eta_min"], "max_lr": base}
-        told["lr_decay_steps"] = start + _length(state["T_max"])
-    elif {"start_factor", "end_factor", "total_iters"} <= state.keys():
-        ends = _numbers([state["start_factor"], state["end_factor"]])
-        if ends and (ends[0] == 1 or not start):
-            told = {"lr_decay_style": "linear", "min_lr": ends[1] * base, "max_lr": ends[0] * base}
-            told["lr_decay_steps"] = start + _length(state["total_iters"])
-    elif state.get("power") == 1 and "total_iters" in state:
-        told = {"lr_decay_style": "linear", "min_lr": 0.0, "max_lr": base}
-        told["lr_decay_steps"] = start + _length(state["total_iters"])
-    return {**told, "init_lr": told["max_lr"], "lr_warmup_steps": start} if told else {}
+    """Tell a fall that begins at a position, by torch's own parameters."""
+    told = _fall(state, base)
+    if told is None:
+        return {}
+    style, peak, floor, length = told
+    climbs_again = style == "cosine" and position > start + length
+    jumps = start > 0 and peak != base
+    if climbs_again or jumps:
+        return {}
+    return {
+        "init_lr": peak,
+        "max_lr": peak,
+        "min_lr": floor,
+        "lr_warmup_steps": start,
+        "lr_decay_steps": start + length,
+        "lr_decay_style": style,
+    }
+
+
+def _fall(state: Mapping[Any, Any], base: float) -> tuple[str, float, Any, int] | None:
+    """Give style, peak, floor and length of a scheduler that falls from a base lr."""
+    if {"T_max", "eta_min"} <= state.keys():
+        return "cosine", base, state["eta_min"], _length(state["T_max"])
+    ends = _numbers([state.get("start_factor"), state.get("end_factor")])
+    if ends:
+        return "linear", ends[0] * base, ends[1] * base, _length(state.get("total_iters"))
+    if state.get("power") == 1:
+        return "linear", base, 0.0, _length(state.get("total_iters"))
+    return None
 
 
 def _length(value: object) -> int:
-    return value if type(value) is int and value > 0 else 0
+    return value if type(value) is int else 0
+
+
+_NO_DECAY = {"start_wd": 0.0, "end_wd": 0.0, "wd_incr_steps": 0, "wd_incr_style": "constant"}
 
 
 def _legal(entries: Mapping[str, Any]) -> dict[str, Entry]:
-    """Give the entries if each is legal here and they fit together, else none."""
-    names = OptimizerParamConfig.entry_names()
-    told = {name: entries[name] for name in names if name in entries}
+    """Give the entries as plain values if they are legal here, else none."""
     try:
-        checked = {name: OptimizerParamConfig.check_entry(name, told[name]) for name in told}
+        config = OptimizerParamConfig.from_entries({**entries, **_NO_DECAY})
     except ConfigError:
         return {}
-    is_whole = not checked or entries["lr_warmup_steps"] < entries["lr_decay_steps"]
-    return checked if is_whole and _fits(checked) else {}
-
-
-def _fits(checked: Mapping[str, Any]) -> bool:
-    return not checked or max(checked["init_lr"], checked["min_lr"]) <= checked["max_lr"]
+    return {name: value for name, value in config.entries().items() if name in entries}
