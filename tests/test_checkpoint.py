@@ -318,6 +318,12 @@ def test_an_unfinished_folder_under_another_name_is_not_looked_at(tmp_path, stat
     assert 5 == checkpoint.read_state(tmp_path)[0]["num_steps"]
 
 
+def test_a_name_of_many_digits_takes_no_time(tmp_path, state):
+    save_dcp({"scheduler": state}, tmp_path / "step-60")
+    (tmp_path / f"{'1' * 100}-final").mkdir()
+    assert state == checkpoint.read_state(tmp_path)[0]
+
+
 def test_an_unfinished_folder_alone_is_no_checkpoint(tmp_path, state):
     save_dcp({"scheduler": at(6, state)}, tmp_path / "step-6.tmp")
     with pytest.raises(StateError, match=r"no complete checkpoint.*'step-6\.tmp'"):

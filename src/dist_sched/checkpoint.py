@@ -45,7 +45,6 @@ _UNFINISHED = ".tmp"
 _TRACKERS = ("latest_checkpointed_iteration.txt", "latest")
 """Files in which Megatron-LM and DeepSpeed name the newest checkpoint that is complete."""
 
-_NUMBERED = re.compile(r"(\D*\d+)+")
 _SHOWN = 12
 
 
@@ -330,7 +329,7 @@ def _numbered(folder: Place, names: list[str]) -> list[str]:
     kinds: dict[str, list[str]] = {}
     for name in names:
         stem = _stem(name)
-        if stem is not None and _NUMBERED.fullmatch(stem):
+        if stem[-1:].isdecimal():
             kinds.setdefault(re.sub(r"\d+", "#", stem), []).append(name)
     if len(kinds) > 1:
         raise StateError(
@@ -341,8 +340,8 @@ def _numbered(folder: Place, names: list[str]) -> list[str]:
     return sorted(found, key=lambda name: [int(n) for n in re.findall(r"\d+", name)], reverse=True)
 
 
-def _stem(name: str) -> str | None:
-    """Give the part of a name that may be numbered; of a file, without its ending."""
+def _stem(name: str) -> str:
+    """Give a name without the ending of a file of torch.save."""
     for pattern in _FILES:
         if fnmatch.fnmatchcase(name, pattern):
             return name[: -len(pattern) + 1]
