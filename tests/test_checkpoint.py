@@ -318,6 +318,30 @@ def test_an_unfinished_folder_under_another_name_is_not_looked_at(tmp_path, stat
     assert 5 == checkpoint.read_state(tmp_path)[0]["num_steps"]
 
 
+def test_names_that_are_ambiguous_sixty_times_take_no_time(tmp_path):
+    node = {"z": 1}
+    for _ in range(60):
+        node = {"a": node, "a.a": node}
+    path = save_torch(node, tmp_path / "a.pt")
+    with pytest.raises(StateError):
+        checkpoint.read_state(path, key=".".join(["a"] * 60))
+
+
+def test_a_number_too_long_to_be_written_is_refused(tmp_path, floats):
+    path = save_torch({"a": {10**5000: {}}}, tmp_path / "a.pt")
+    with pytest.raises(StateError):
+        checkpoint.read_state(path)
+    for state in ({"last_epoch": 10**5000}, {"max_lr": 1.0, "num_steps": 10**5000}):
+        with pytest.raises(StateError):
+            checkpoint.load(floats.scheduler(), save_torch({"sched": state}, tmp_path / "a.pt"))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.pt")
+    with pytest.raises(StateError, match="neither a file nor a folder"):
+        checkpoint.read_state(tmp_path / "a.pt")
+
+
 def test_a_name_of_many_digits_takes_no_time(tmp_path, state):
     save_dcp({"scheduler": state}, tmp_path / "step-60")
     (tmp_path / f"{'1' * 100}-final").mkdir()

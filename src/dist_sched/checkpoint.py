@@ -178,6 +178,8 @@ def _matching(folder: Place, names: list[str], pattern: str) -> list[Place]:
 
 
 def _tree(place: Place) -> Any:
+    if not place.is_file():
+        raise StateError(f"{place}: is neither a file nor a folder")
     return (sources.dcp_folder if place.name in sources.METADATA else sources.torch_file)(place)
 
 
@@ -266,15 +268,19 @@ def _states(tree: Any) -> Iterator[tuple[str, str, Any]]:
 def _under(tree: Any, key: str) -> Iterator[tuple[str, str, Any]]:
     """Find what stands under a dotted key; a name on the way may have dots itself."""
     waiting = [(tree, key)]
+    seen: set[tuple[int, str]] = set()
     while waiting:
         node, rest = waiting.pop()
         node = node.read() if isinstance(node, Leaf) else node
         if not rest:
             yield key, "", node
-            continue
-        for name, child in sources.children(node):
-            if rest == name or rest.startswith(f"{name}."):
-                waiting.append((child, rest[len(name) + 1 :]))
+        elif (id(node), rest) not in seen:
+            seen.add((id(node), rest))
+            waiting += [
+                (child, rest[len(name) + 1 :])
+                for name, child in sources.children(node)
+                if rest == name or rest.startswith(f"{name}.")
+            ]
 
 
 def _newest(folder: Place, key: str | None) -> tuple[dict[str, Any], Where]:

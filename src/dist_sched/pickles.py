@@ -16,6 +16,12 @@ from dist_sched.errors import StateError
 LIMIT = 2**28
 """Bytes of the longest pickle that is read. That of a model of thousands of shards is far below."""
 
+MAX_KEY = 2**60
+"""The largest int that is a dict's key; larger ones can be chosen to have all the same hash."""
+
+MAX_COPIED = 2**28
+"""Bytes, or so, that calls copy at most: a pickle may name one long text many times."""
+
 _NAMES = {
     "__builtin__": {"set", "frozenset", "complex", "range", "xrange", "slice", "list", "dict"},
     "_codecs": {"encode"},
@@ -106,13 +112,13 @@ class _Name:
         self.module = module
         self.name = name
 
-    def __call__(self, *arguments: Any, **_keywords: Any) -> Any:
+    def __call__(self, *arguments: Any) -> Any:
         if (self.module, self.name) in _DICTS:
             return _as_dict(*arguments)
         if (self.module, self.name) == ("collections", "defaultdict"):
             return {}
         if self.module == "_codecs" and arguments[1:] == ("latin1",):
-            return str(arguments[0]).encode("latin1")
+            return arguments[0].encode("latin1") if isinstance(arguments[0], str) else None
         return Inert(f"{self.module}.{self.name}", arguments)
 
 
@@ -124,9 +130,18 @@ def _as_dict(items: Any = ()) -> dict[Any, Any]:
 def _key(key: Any) -> Any:
     """Check a dict's key: hashing what a pickle nests deeply would take the process down."""
     parts = key if isinstance(key, tuple) else (key,)
-    if all(isinstance(part, int | float | str | bytes | Inert | _Name | None) for part in parts):
-        return key
-    raise pickle.UnpicklingError("a dict has a key that is no plain value")
+    for part in parts:
+        is_plain = isinstance(part, int | float | str | bytes | Inert | _Name | None)
+        if not is_plain or (isinstance(part, int) and abs(part) >= MAX_KEY):
+            raise pickle.UnpicklingError("a dict has a key that is no plain value")
+    return key
+
+
+def _size(argument: object) -> int:
+    """Say about how many bytes a copy of an argument takes."""
+    if isinstance(argument, str):
+        return len(argument)
+    return 128 * len(argument) if isinstance(argument, dict | list) else 0
 
 
 _InPython: Any = pickle._Unpickler  # noqa: SLF001
@@ -157,9 +172,14 @@ class _Unpickler(_InPython):  # type: ignore[misc]
         if isinstance(self.stack[-1], Inert):
             self.stack[-1].state = state
 
-    def load_newobj(self) -> None:
+    def load_reduce(self) -> None:
         arguments = self.stack.pop()
+        self.copied = getattr(self, "copied", 0) + sum(map(_size, arguments))
+        if self.copied > MAX_COPIED or not isinstance(self.stack[-1], _Name):
+            raise pickle.UnpicklingError("it calls what no checkpoint calls")
         self.stack[-1] = self.stack[-1](*arguments)
+
+    load_newobj = load_reduce
 
     def load_newobj_ex(self) -> None:
         self.stack.pop()
@@ -193,6 +213,7 @@ class _Unpickler(_InPython):  # type: ignore[misc]
     dispatch: ClassVar[dict[int, Any]] = {
         **_InPython.dispatch,
         pickle.BUILD[0]: load_build,
+        pickle.REDUCE[0]: load_reduce,
         pickle.NEWOBJ[0]: load_newobj,
         pickle.NEWOBJ_EX[0]: load_newobj_ex,
         pickle.DICT[0]: load_dict,

@@ -94,6 +94,10 @@ class Place:
         """Tell whether it is a folder."""
         return bool(self.files.isdir(self.path))
 
+    def is_file(self) -> bool:
+        """Tell whether it is a file, and not a pipe, which would be waited for."""
+        return bool(self.files.isfile(self.path))
+
     def names(self) -> list[str]:
         """Name what lies in this folder, sorted."""
         listed = self.files.ls(self.path, detail=False)
@@ -394,9 +398,14 @@ def plain(root: Any, where: object) -> Any:
 def children(node: Any) -> Iterator[tuple[str, Any]]:
     """Give the named parts of a node of a tree."""
     if isinstance(node, dict):
-        yield from ((str(key), part) for key, part in node.items())
+        yield from ((str(key), part) for key, part in node.items() if _is_name(key))
     elif isinstance(node, list | tuple):
         yield from ((str(index), part) for index, part in enumerate(node))
+
+
+def _is_name(key: object) -> bool:
+    """Tell whether a key can be a part of a dotted one."""
+    return isinstance(key, str | int)
 
 
 def branches(node: Any) -> Iterator[tuple[str, Any]]:
