@@ -268,14 +268,14 @@ def _states(tree: Any) -> Iterator[tuple[str, str, Any]]:
 def _under(tree: Any, key: str) -> Iterator[tuple[str, str, Any]]:
     """Find what stands under a dotted key; a name on the way may have dots itself."""
     waiting = [(tree, key)]
-    seen: set[tuple[int, str]] = set()
+    seen: set[tuple[int, int]] = set()
     while waiting:
         node, rest = waiting.pop()
         node = node.read() if isinstance(node, Leaf) else node
         if not rest:
             yield key, "", node
-        elif (id(node), rest) not in seen:
-            seen.add((id(node), rest))
+        elif (id(node), len(rest)) not in seen:
+            seen.add((id(node), len(rest)))
             waiting += [
                 (child, rest[len(name) + 1 :])
                 for name, child in sources.children(node)
