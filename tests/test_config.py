@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from dist_sched import ConfigError
-from dist_sched.config import OptimizerParamConfig, Policy
+from dist_sched.config import OptimizerParamConfig
+from dist_sched.policies import Policy
 
 LEGAL = {
     "init_lr": 0.0,

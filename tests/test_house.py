@@ -12,9 +12,11 @@ import pytest
 import dist_sched
 
 HOME = Path(dist_sched.__file__).parent
-PURE = ["errors", "curves", "phases", "schedules", "config", "dialects", "state", "reconciliation"]
-PURE += ["pickles", "sources", "checkpoint"]
-ROOMS = [*PURE[:8], "groups", "ranks", "scheduler", *PURE[8:], "adapters", "plotting", "cli"]
+PURE = ["errors", "rules", "curves", "shapes", "phases", "coupling", "schedules", "courses"]
+PURE += ["policies", "lineage", "config", "specification", "declarations", "dialects", "state"]
+PURE += ["reconciliation", "pickles", "sources", "checkpoint"]
+ROOMS = [*PURE[:16], "groups", "ranks", "engine", "scheduler", *PURE[16:]]
+ROOMS += ["adapters", "plotting", "cli"]
 PURE = [room for room in PURE if (HOME / f"{room}.py").exists()]
 FILES = sorted(HOME.rglob("*.py"))
 

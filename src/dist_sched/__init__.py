@@ -6,31 +6,45 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dist_sched import checkpoint
+    from dist_sched import checkpoint, schedules
     from dist_sched.errors import ConfigError, RankMismatchError, ReconcileError, StateError
+    from dist_sched.phases import Phase, Schedule
     from dist_sched.reconciliation import Reconciliation, reconcile
-    from dist_sched.scheduler import OptimizerParamScheduler
+    from dist_sched.scheduler import OptimizerParamScheduler, ParamScheduler, from_config
+    from dist_sched.shapes import register_shape
 
 __all__ = [
     "ConfigError",
     "OptimizerParamScheduler",
+    "ParamScheduler",
+    "Phase",
     "RankMismatchError",
     "ReconcileError",
     "Reconciliation",
+    "Schedule",
     "StateError",
     "checkpoint",
+    "from_config",
     "reconcile",
+    "register_shape",
+    "schedules",
 ]
 
 _HOMES = {
     "ConfigError": "errors",
     "checkpoint": "checkpoint",
     "OptimizerParamScheduler": "scheduler",
+    "ParamScheduler": "scheduler",
+    "Phase": "phases",
     "RankMismatchError": "errors",
     "ReconcileError": "errors",
     "Reconciliation": "reconciliation",
-    "reconcile": "reconciliation",
+    "Schedule": "phases",
     "StateError": "errors",
+    "from_config": "scheduler",
+    "reconcile": "reconciliation",
+    "register_shape": "shapes",
+    "schedules": "schedules",
 }
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping
 
-    from dist_sched.scheduler import Scheduler
+    from dist_sched.engine import Scheduler
 
 logger = logging.getLogger("dist_sched")
 

@@ -1,189 +1,137 @@
-"""What the running script declares: the entries, their rules, and who wins for each of them.
+"""What the running script declares, as the machinery sees it, and the config of the seeds' class.
 
-A config is a flat set of named entries. The machinery (state, reconciliation, groups) sees it
-through the `Config` protocol alone and never asks which entries there are.
+State, reconciliation, groups and ranks see a config through the `Config` protocol alone: named
+entries, and a curve for each field. They never ask which entries and fields there are.
 """
 
 from __future__ import annotations
 
-import difflib
-import math
-import numbers
-import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Protocol
+import functools
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from dist_sched import curves
+from dist_sched.courses import Courses, Field
 from dist_sched.errors import ConfigError
+from dist_sched.phases import Finding, end_of_run, idle_start
+from dist_sched.rules import (
+    Entry,
+    Number,
+    illegal,
+    length,
+    listed,
+    near_miss,
+    one_of,
+    optional,
+    rate,
+    refuse,
+)
 
-Entry = int | float | str | None
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-MAX_LENGTH = 2**53
-"""The largest length and position: beyond it a float no longer tells neighbours apart."""
+    from dist_sched.lineage import Change
 
 UNITS = ("steps", "samples", "tokens")
-CHECKPOINT, CONFIG, STRICT = POLICY_WORDS = ("checkpoint", "config", "strict")
-REST = "*"
-
-SHOWN = 200
-"""Characters of an illegal value that a message shows."""
+unit_word = one_of(UNITS)
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A param-group key that is scheduled, and the keys by which a group changes its schedule."""
+ABSENT = None, "absent"
+"""What a side has for an entry that it lacks; not None, which an entry may be."""
 
-    key: str
-    high: str
-    """Key of a group's own upper bound; the name of a config entry too."""
-    low: str
-    """Key of a group's own lower bound; the name of a config entry too."""
-    multiplier: str
-    """Key of a factor that a group puts on the value."""
 
-    def is_overridden(self, group: Mapping[str, object]) -> bool:
-        """Tell whether a group has a bound or multiplier of its own."""
-        return self.high in group or self.low in group or self.multiplier in group
+class Misfit(ConfigError):  # noqa: N818 - a ConfigError that knows more
+    """A part of a saved config is illegal; the message does not name it."""
+
+    def __init__(self, part: str, reason: str) -> None:
+        super().__init__(part, reason)
+        self.part = part
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.part}: {self.reason}"
+
+
+class Sides(NamedTuple):
+    """What config and checkpoint have for one entry."""
+
+    config: Any
+    checkpoint: Any
+    field: str = "lr"
+    """Whose curve the entry is part of."""
 
 
 class Config(Protocol):
-    """What the machinery asks of a config, whatever its entries are."""
+    """What the machinery asks of a config, whatever its entries and fields are."""
 
+    KIND: ClassVar[str]
+    """The scheduler that it is for."""
+    TEXT_NAME: ClassVar[str]
+    """What it is called in the text of a checkpoint state."""
     STATE_KEYS: ClassVar[tuple[str, ...]]
     """Entries that also stand in the checkpoint state under their own names, for the seeds."""
-    FIELDS: ClassVar[tuple[Field, ...]]
-
-    @classmethod
-    def entry_names(cls) -> tuple[str, ...]:
-        """Name the entries, in order."""
 
     @classmethod
     def check_entry(cls, name: str, value: object) -> Entry:
-        """Check one entry by itself and give it as a plain value, or raise a ConfigError."""
+        """Check one of `STATE_KEYS` by itself and give it as a plain value."""
 
     @classmethod
-    def from_entries(cls, entries: Mapping[str, object]) -> Config:
-        """Build a config from a mapping of entry names, or raise a ConfigError."""
+    def read(cls, told: Mapping[str, Any]) -> dict[str, Any]:
+        """Check, part by part, what `told` once gave, or raise a `Misfit`."""
 
-    def entries(self) -> dict[str, Entry]:
+    @classmethod
+    def of_parts(cls, read: Mapping[str, Any]) -> Config:
+        """Build a config of what was read, or raise a ConfigError."""
+
+    def parts(self) -> dict[str, Any]:
+        """Give what `of_parts` takes."""
+
+    def told(self) -> dict[str, Any]:
+        """Give the whole as data for JSON."""
+
+    def entries(self) -> dict[str, Any]:
         """Give the entries by name."""
+
+    def sides(self, theirs: Mapping[str, Any]) -> dict[str, Sides]:
+        """Give what this config and what was read of a checkpoint have, entry by entry."""
+
+    def merged(self, theirs: Mapping[str, Any], used: Mapping[str, Any]) -> Config:
+        """Build a config of the entries to use, named as in `sides`, or raise a ConfigError."""
 
     def unused(self) -> frozenset[str]:
         """Name the entries that have no influence on this config's curves."""
 
-    def curves(self) -> tuple[curves.Curve, ...]:
-        """Give the curve of each of `FIELDS`, in that order."""
+    def courses(self) -> Courses:
+        """Give the curve of each field."""
+
+    def changed(self, change: Change) -> Config:
+        """Give the config that a late change makes of this one, or raise a ConfigError."""
+
+    def lint(self, *, updates: int | None = None, increment: Number = 1) -> tuple[Finding, ...]:
+        """Name what is legal and yet probably not meant."""
 
 
-def plain(value: object) -> object:
-    """Turn a numpy or 0-dim tensor scalar into the Python number that it holds."""
-    if getattr(value, "ndim", None) != 0 or not hasattr(value, "item"):
-        return value
+def _fitting(name: str, rule: Callable[[str, object], Entry], value: object) -> Entry:
     try:
-        return value.item()
-    except RuntimeError:  # a tensor without data, on the meta device
-        return value
+        return rule(name, value)
+    except ConfigError as error:
+        raise Misfit(name, str(error)) from error
 
 
-def number(name: str, value: object) -> int | float:
-    """Check one finite number >= 0 and give it as a plain int or float.
-
-    Raises:
-        ConfigError: It is something else.
-    """
-    found = plain(value)
-    if isinstance(found, bool) or not isinstance(found, numbers.Real):
-        raise _illegal(name, value, "must be a number")
-    try:
-        exact = int(found) if isinstance(found, numbers.Integral) else float(found)
-        is_legal = exact >= 0 and math.isfinite(exact)
-    except OverflowError:
-        is_legal = False
-    if not is_legal:
-        raise _illegal(name, value, "must be a finite number >= 0")
-    return exact
+def evolved(config: Config, lineage: Iterable[Change]) -> Config:
+    """Give the config that late changes make of one."""
+    for change in lineage:
+        config = config.changed(change)
+    return config
 
 
-def rate(name: str, value: object) -> float:
-    """Check a finite number >= 0 and give it as a float."""
-    return float(number(name, value))
-
-
-def length(name: str, value: object) -> int | float:
-    """Check a length in units; fractions are legal, as Megatron's warmup fraction gives such."""
-    found = number(name, value)
-    if found > MAX_LENGTH:
-        raise _illegal(name, value, "must be at most 2**53 units")
-    return found
-
-
-def whole(name: str, value: object) -> int:
-    """Check a whole number of units, such as a position or an increment.
-
-    >>> whole("position", 7)
-    7
-    """
-    found = plain(value)
-    if isinstance(found, bool) or not isinstance(found, numbers.Integral):
-        raise _illegal(name, value, "must be a whole number of units")
-    found = operator.index(found)
-    if not 0 <= found <= MAX_LENGTH:
-        raise _illegal(name, value, "must be from 0 to 2**53 units")
-    return found
-
-
-def one_of(words: tuple[str, ...]) -> Callable[[str, object], str]:
-    """Make the rule that a value is one of some words."""
-
-    def check(name: str, value: object) -> str:
-        if not isinstance(value, str) or value not in words:
-            raise _illegal(name, value, f"must be one of {_listed(words)}{near_miss(value, words)}")
-        return str(value)
-
-    return check
-
-
-def optional(rule: Callable[[str, object], Entry]) -> Callable[[str, object], Entry]:
-    """Make a rule that admits None too."""
-
-    def check(name: str, value: object) -> Entry:
-        return None if value is None else rule(name, value)
-
-    return check
-
-
-def flag(name: str, value: object) -> bool:
-    """Check a bool."""
-    if not isinstance(value, bool):
-        raise _illegal(name, value, "must be True or False")
-    return value
-
-
-def near_miss(value: object, known: Iterable[str]) -> str:
-    """Name the known word that was probably meant, or give an empty text."""
-    close = difflib.get_close_matches(str(value)[:100], list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _listed(words: Iterable[str]) -> str:
-    return ", ".join(repr(word) for word in words)
-
-
-def _illegal(name: str, value: object, rule: str) -> ConfigError:
-    return ConfigError(f"{name}={_shown(value)}: {rule}")
-
-
-def _shown(value: object) -> str:
-    """Give a value's repr, cut short, since a checkpoint can hold anything."""
-    try:
-        shown = repr(value)
-    except Exception:  # noqa: BLE001 - a number of over 4,300 digits, for one
-        return f"({type(value).__name__})"
-    return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
-
-
-unit_word = one_of(UNITS)
+_TAIL_STYLES = {
+    "linear": "linear",
+    "cosine": "cosine",
+    "halving": "exponential",
+    "minus_sqrt": "minus_sqrt",
+}
+"""What the seeds call a shape, as a WSD tail."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,9 +195,17 @@ class OptimizerParamConfig:
         "wd_incr_style",
         "wd_incr_steps",
     )
+    KIND: ClassVar[str] = "OptimizerParamScheduler"
+    TEXT_NAME: ClassVar[str] = "config"
     FIELDS: ClassVar[tuple[Field, ...]] = (
-        Field("lr", high="max_lr", low="min_lr", multiplier="lr_mult"),
-        Field("weight_decay", high="end_wd", low="start_wd", multiplier="wd_mult"),
+        Field("lr", high="max_lr", low="min_lr", multiplier="lr_mult", is_added=True),
+        Field("weight_decay", high="end_wd", low="start_wd", multiplier="wd_mult", is_added=True),
+    )
+    WD_ENTRIES: ClassVar[tuple[str, ...]] = (
+        "start_wd",
+        "end_wd",
+        "wd_incr_steps",
+        "wd_incr_style",
     )
 
     def __post_init__(self) -> None:
@@ -259,8 +215,8 @@ class OptimizerParamConfig:
                 object.__setattr__(self, name, self.check_entry(name, getattr(self, name)))
             except ConfigError as problem:
                 problems.append(str(problem))
-        _refuse(problems)
-        _refuse(list(self._broken_rules()))
+        refuse(problems)
+        refuse(list(self._broken_rules()))
 
     @classmethod
     def entry_names(cls) -> tuple[str, ...]:
@@ -277,7 +233,7 @@ class OptimizerParamConfig:
         """Build a config from a mapping of entry names, strict about the names."""
         known = cls.entry_names()
         optional_names = {"wsd_decay_steps", "lr_wsd_decay_style"}
-        _refuse(
+        refuse(
             [
                 f"{name!r} is not an entry{near_miss(name, known)}"
                 for name in entries
@@ -287,18 +243,63 @@ class OptimizerParamConfig:
         )
         return cls(**entries)
 
+    @classmethod
+    def read(cls, told: Mapping[str, Any]) -> dict[str, Entry]:
+        """Check, entry by entry, what `told` once gave.
+
+        Raises:
+            Misfit: An entry is missing, unknown or illegal by itself.
+        """
+        known = set(cls.entry_names())
+        for name in sorted(told.keys() ^ known, key=str):
+            reason = "is missing" if name in known else "is not known to this release"
+            raise Misfit(str(name), reason)
+        return {name: _fitting(name, cls.check_entry, told[name]) for name in cls.entry_names()}
+
+    @classmethod
+    def of_parts(cls, read: Mapping[str, Any]) -> OptimizerParamConfig:
+        """Build a config of what was read."""
+        return cls.from_entries(read)
+
+    def parts(self) -> dict[str, Entry]:
+        """Give what `of_parts` takes."""
+        return self.entries()
+
+    def told(self) -> dict[str, Entry]:
+        """Give the whole as data for JSON."""
+        return self.entries()
+
     def entries(self) -> dict[str, Entry]:
         """Give the entries by name."""
         return asdict(self)
+
+    def sides(self, theirs: Mapping[str, Any]) -> dict[str, Sides]:
+        """Give what this config and what was read of a checkpoint have, entry by entry."""
+        return {
+            name: Sides(
+                mine,
+                theirs.get(name, ABSENT),
+                "weight_decay" if name in self.WD_ENTRIES else "lr",
+            )
+            for name, mine in self.entries().items()
+        }
+
+    def merged(self, theirs: Mapping[str, Any], used: Mapping[str, Any]) -> OptimizerParamConfig:  # noqa: ARG002
+        """Build a config of the entries to use."""
+        return self.from_entries(used)
 
     def unused(self) -> frozenset[str]:
         """Name the entries that have no influence on this config's curves."""
         names = {"wsd_decay_steps", "lr_wsd_decay_style"}
         return frozenset(() if self.lr_decay_style == "WSD" else names)
 
-    def curves(self) -> tuple[curves.LrCurve, curves.WdCurve]:
-        """Give the curve of each of `FIELDS`, in that order."""
-        lr = curves.LrCurve(
+    def courses(self) -> Courses:
+        """Give the curve of each field."""
+        return Courses.of(self.FIELDS, (self.lr_curve(), self.wd_curve()))
+
+    def lr_curve(self) -> curves.LrCurve:
+        """Give the curve of the learning rate."""
+        return curves.LrCurve(
             start=self.init_lr,
             high=self.max_lr,
             low=self.min_lr,
@@ -308,13 +309,100 @@ class OptimizerParamConfig:
             tail=self.wsd_decay_steps or 0,
             tail_style=self.lr_wsd_decay_style or "linear",
         )
-        wd = curves.WdCurve(
+
+    def wd_curve(self) -> curves.WdCurve:
+        """Give the curve of the weight decay."""
+        return curves.WdCurve(
             high=self.end_wd,
             low=self.start_wd,
             length=self.wd_incr_steps,
             style=self.wd_incr_style,
         )
-        return lr, wd
+
+    def changed(self, change: Change) -> OptimizerParamConfig:
+        """Give the config that a late change makes of this one.
+
+        Raises:
+            ConfigError: These entries cannot express it, or it is illegal.
+        """
+        if change.field == "lr" and change.operation == "cooldown":
+            return self._cooled(change, **change.arguments)
+        if change.field == "lr" and change.operation == "extend":
+            return self._extended(**change.arguments)
+        raise self._inexpressible(change, "as its entries have no place for it")
+
+    def _cooled(
+        self, change: Change, *, steps: Number, shape: str, end: float | None, **_: Any
+    ) -> OptimizerParamConfig:
+        style = _TAIL_STYLES.get(shape)
+        if style is None:
+            raise self._inexpressible(change, f"as its tail must be one of {listed(_TAIL_STYLES)}")
+        is_stable = self.lr_decay_style in {"constant", "WSD"} and change.position >= (
+            self.lr_warmup_steps
+        )
+        begun = self.lr_decay_steps - (self.wsd_decay_steps or 0)
+        if not is_stable or (self.lr_decay_style == "WSD" and change.position > begun):
+            raise self._inexpressible(change, "as it can only begin where lr is constant at max_lr")
+        return replace(
+            self,
+            lr_decay_style="WSD",
+            lr_decay_steps=change.position + steps,
+            wsd_decay_steps=steps,
+            lr_wsd_decay_style=style,
+            min_lr=self.min_lr if end is None else end,
+        )
+
+    def _extended(self, *, horizon: Number, **_: Any) -> OptimizerParamConfig:
+        if horizon <= self.lr_decay_steps:
+            rule = f"must be more than the present lr_decay_steps={self.lr_decay_steps!r}"
+            raise illegal("horizon", horizon, rule)
+        return replace(self, lr_decay_steps=horizon)
+
+    def _inexpressible(self, change: Change, why: str) -> ConfigError:
+        return ConfigError(
+            f"{change}: {self.KIND} cannot express it, {why}: schedule with ParamScheduler"
+        )
+
+    def lint(self, *, updates: int | None = None, increment: Number = 1) -> tuple[Finding, ...]:
+        """Name what is legal and yet probably not meant.
+
+        Args:
+            updates: Length of the run in optimizer updates, to be compared with the horizon.
+            increment: Units that an update completes.
+        """
+        lr = functools.partial(curves.value, self.lr_curve())
+        found = [*idle_start(lr), *self._odd_tail(lr), *self._cliff(lr)]
+        if updates is not None and self.lr_decay_style != "constant":
+            found += end_of_run(lr, self.lr_decay_steps, updates, increment)
+        return tuple(
+            Finding(finding.position, f"lr: {finding.message}")
+            for finding in sorted(found, key=lambda finding: finding.position)
+        )
+
+    def _odd_tail(self, lr: Callable[[int], float]) -> Iterator[Finding]:
+        """Name a WSD tail that begins in the warmup, so that lr jumps where the warmup ends."""
+        if self.lr_decay_style != "WSD" or self.wsd_decay_steps is None:
+            return
+        begin, warmup = self.lr_decay_steps - self.wsd_decay_steps, self.lr_warmup_steps
+        if self.wsd_decay_steps == 0:
+            yield Finding(begin, "the WSD tail has length 0")
+        if begin < warmup:
+            after = int(warmup) + 1
+            yield Finding(
+                warmup,
+                f"the WSD tail begins at {begin:g} and overlaps the warmup: jumps from "
+                f"{lr(int(warmup)):g} to {lr(after):g} where the warmup ends",
+            )
+
+    def _cliff(self, lr: Callable[[int], float]) -> Iterator[Finding]:
+        """Name the fall of the seeds' inverse square root, one unit past the horizon."""
+        last, after = lr(int(self.lr_decay_steps)), lr(int(self.lr_decay_steps) + 1)
+        if self.lr_decay_style == "inverse-square-root" and last != after:
+            yield Finding(
+                self.lr_decay_steps,
+                f"jumps from {last:g} to {after:g} past the horizon, as the style "
+                "inverse-square-root does in the seeds",
+            )
 
     def _broken_rules(self) -> Iterator[str]:
         """Say which rules between entries are broken."""
@@ -343,80 +431,10 @@ class OptimizerParamConfig:
         else:
             yield from self._above("wsd_decay_steps", "lr_decay_steps")
         if self.lr_wsd_decay_style is None:
-            styles = _listed(curves.LR_WSD_DECAY_STYLES)
+            styles = listed(curves.LR_WSD_DECAY_STYLES)
             yield f"lr_wsd_decay_style=None: {required}: give one of {styles}"
 
     def _above(self, name: str, limit: str) -> Iterator[str]:
         found, most = getattr(self, name), getattr(self, limit)
         if found > most:
             yield f"{name}={found!r}: must be at most {limit}={most!r}"
-
-
-def _refuse(problems: list[str]) -> None:
-    if problems:
-        raise ConfigError("; ".join(problems))
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """Who wins for each config entry where script and checkpoint differ."""
-
-    words: Mapping[str, str]
-    """A word for each entry, with `"*"` for those that are not named."""
-
-    @classmethod
-    def parse(
-        cls,
-        policy: str | Mapping[str, str] | None,
-        entry_names: tuple[str, ...],
-        *,
-        use_checkpoint: bool | None = True,
-        override: bool | None = False,
-    ) -> Policy:
-        """Read the `policy` argument, or else the seeds' two booleans.
-
-        Raises:
-            ConfigError: An unknown entry or word, entries left without a word, or booleans that
-                contradict each other or stand beside a policy.
-        """
-        booleans = ("use_checkpoint_opt_param_scheduler", "override_opt_param_scheduler")
-        for name, value in zip(booleans, (use_checkpoint, override), strict=True):
-            optional(flag)(name, value)
-        if use_checkpoint and override:
-            message = "both override and use-checkpoint are set."
-            raise ConfigError(
-                f"{message} Set one of {' and '.join(booleans)} to False, or use policy="
-            )
-        if policy is None:
-            return cls({REST: CONFIG if override else CHECKPOINT if use_checkpoint else STRICT})
-        if not use_checkpoint or override:
-            raise ConfigError(
-                f"policy={policy!r} replaces {' and '.join(booleans)}: leave those out"
-            )
-        words = {REST: policy} if isinstance(policy, str) else policy
-        _check_words(words, entry_names)
-        return cls(dict(words))
-
-    def word(self, entry: str) -> str:
-        """Give the word for an entry; what no word was given for follows the checkpoint."""
-        return self.words.get(entry, self.words.get(REST, CHECKPOINT))
-
-
-def _check_words(words: object, entry_names: tuple[str, ...]) -> None:
-    if not isinstance(words, Mapping):
-        raise _illegal("policy", words, f"must be one of {_listed(POLICY_WORDS)} or a mapping")
-    problems = [
-        f"policy names {entry!r}, which is not an entry{near_miss(entry, entry_names)}"
-        for entry in words
-        if entry not in (*entry_names, REST)
-    ]
-    unknown = [entry for entry, word in words.items() if word not in POLICY_WORDS]
-    problems += [
-        f"policy={words[entry]!r} for {entry!r}: must be one of {_listed(POLICY_WORDS)}"
-        + near_miss(words[entry], POLICY_WORDS)
-        for entry in unknown
-    ]
-    unnamed = [entry for entry in entry_names if entry not in words]
-    if unnamed and REST not in words:
-        problems.append(f"policy has no word for {', '.join(unnamed)}: name them, or add '*'")
-    _refuse(problems)

@@ -99,6 +99,11 @@ def at_low(_: float, high: float, low: float) -> float:  # noqa: ARG001 - a blen
     return low
 
 
+def itself(value: float, high: float, low: float) -> float:  # noqa: ARG001 - a blend's signature
+    """Blend: the argument, of a curve that knows no bounds."""
+    return value
+
+
 def at_equal(_: float, high: float, low: float) -> float:
     """Blend: the one value that both bounds have.
 

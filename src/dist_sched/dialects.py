@@ -11,8 +11,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dist_sched.config import Entry, OptimizerParamConfig, whole
+from dist_sched.config import OptimizerParamConfig
 from dist_sched.errors import ConfigError, StateError
+from dist_sched.rules import Entry, whole
 
 TORCH = "torch LRScheduler"
 DEEPSPEED = "DeepSpeed"

@@ -7,8 +7,10 @@ current groups have.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
+import re
 import weakref
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
@@ -18,12 +20,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.optim import Optimizer
 
-from dist_sched.config import CONFIG, Field, Policy, rate
-from dist_sched.curves import Blend, Curve
 from dist_sched.errors import ConfigError
+from dist_sched.policies import CONFIG, Policy
+from dist_sched.rules import listed, near_miss, rate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from dist_sched.courses import Courses, Field
+    from dist_sched.curves import Blend, Curve
 
 logger = logging.getLogger("dist_sched")
 
@@ -32,9 +37,23 @@ _INFINITY = float("inf")
 _BLOCK = 256
 """Groups that are written for every field before the next: they stay in the processor's cache."""
 
+_PART = re.compile(r"(.+)\[(\d+)\]")
+
 Group = dict[str, Any]
 Cohorts = list[tuple[float, list[Group]]]
-Curves = tuple[Curve, ...]
+
+_ALIASES = {
+    "momentum": "betas[0]",
+    "betas[0]": "momentum",
+    "beta1": "betas[0]",
+    "beta2": "betas[1]",
+    "betas": "betas[0]",
+    "learning_rate": "lr",
+    "wd": "weight_decay",
+}
+"""What people call a field that an optimizer has under another name."""
+_BELOW_ONE = frozenset({"betas", "momentum"})
+"""Fields that are weights of a running mean."""
 
 
 @dataclass(slots=True, eq=False)
@@ -119,19 +138,18 @@ class Groups:
             Nothing has been changed then.
     """
 
-    def __init__(
-        self, optimizer: Any, fields: Sequence[Field], curves: Curves, *, keep_ratios: bool
-    ) -> None:
+    def __init__(self, optimizer: Any, courses: Courses, *, keep_ratios: bool) -> None:
         self._turn_to(optimizer)
-        self.fields = tuple(fields)
+        self.fields = courses.fields
         self.keep_ratios = keep_ratios
         recalled, known = self._recall()
         self.members = self._recognise(recalled)
         measured = {field.key: self._reference(field.key) for field in self.fields}
         self.references = {**measured, **known}
-        self._refuse_lost_ratios(curves, known={member.source for member in recalled})
-        self._plan(curves)
-        self.values(0, curves)
+        self._refuse_lost_ratios(courses, known={member.source for member in recalled})
+        self.check(courses)
+        self._plan(courses)
+        self.values(0, courses)
         self._own_tensors(recalled)
         self._remember()
 
@@ -164,11 +182,11 @@ class Groups:
         self._turn_to(optimizer)
         try:
             self._bind()
-            self.values(0, self._curves)
+            self.values(0, self._courses)
         except ConfigError:
             self._turn_to(sources)
             self.members = members
-            self._plan(self._curves)
+            self._plan(self._courses)
             raise
 
     def _turn_to(self, optimizer: Any) -> None:
@@ -179,7 +197,7 @@ class Groups:
         """Give the optimizers that are stepped, without what wraps them."""
         return [leaf for source in self.sources for leaf in innermost(source)]
 
-    def write(self, position: int, curves: Curves) -> None:  # noqa: C901, PLR0912 - the hot loop
+    def write(self, position: int, courses: Courses) -> None:  # noqa: C901, PLR0912 - the hot loop
         """Give every group its values at a position.
 
         Raises:
@@ -187,8 +205,9 @@ class Groups:
                 have been written by then.
         """
         self._refresh()
-        if curves is not self._curves:
-            self._plan(curves)
+        if courses is not self._courses:
+            self._plan(courses)
+        curves = courses.curves
         evaluated = []
         for curve in curves:
             blend, argument = curve.at(position)
@@ -215,25 +234,87 @@ class Groups:
                     group[key] = own
                 else:
                     _put(group, key, own)
+        for index, key, cohorts in self._part_rows:
+            for ratio, groups in cohorts:
+                for group in groups:
+                    _put(group, key, evaluated[index][2] * ratio)
 
-    def values(self, position: int, curves: Curves) -> list[dict[str, float]]:
+    def values(self, position: int, courses: Courses) -> list[dict[str, float]]:
         """Give what `write` would write, by field key, for each group.
 
         Raises:
             ConfigError: A group has an illegal bound or multiplier.
         """
         self._refresh()
-        blends = [(field, curve, *curve.at(position)) for field, curve in self._pairs(curves)]
+        evaluated = _evaluated(position, courses)
         return [
-            {blend[0].key: self._value(member, member.group, *blend) for blend in blends}
+            {
+                field.key: self._value(member.group, field, ratio, *evaluated[index])
+                for field, index, ratio in self._followed(member, courses)
+            }
             for member in self.members
         ]
 
-    def bounded(self, group: Group, key: str, position: int, curves: Curves) -> float:
+    def held(self, key: str, position: int, courses: Courses) -> list[float]:
+        """Give one field of every group: what `write` would write, or else what it holds."""
+        return [
+            values[key] if key in values else _plain(_get(member.group, key))
+            for values, member in zip(self.values(position, courses), self.members, strict=True)
+        ]
+
+    def bounded(self, group: Group, key: str, position: int, courses: Courses) -> float:
         """Give one field's curve under a group's bounds, without its ratio and multiplier."""
-        field, curve = next(pair for pair in self._pairs(curves) if pair[0].key == key)
+        index = [field.key for field in self.fields].index(key)
+        field, curve = self.fields[index], courses.curves[index]
         bounds = {name: group[name] for name in (field.high, field.low) if name in group}
         return self._special_values([bounds], field, curve, *curve.at(position))[0]
+
+    def check(self, courses: Courses) -> None:
+        """Make sure that the groups have what is scheduled, and can be given it.
+
+        Raises:
+            ConfigError: No group has a field, no or two patterns match, a group has a multiplier
+                twice, or a mean's weight would reach 1.
+        """
+        if not self.members:
+            return
+        for field in self.fields:
+            if not field.is_added and all(member.own[field.key] is None for member in self.members):
+                raise ConfigError(self._missing(field.key))
+        for own in courses.own:
+            names = [member.group.get("name") for member in self.members]
+            if not any(own.matches(name) for name in names):
+                has = listed(dict.fromkeys(name for name in names if isinstance(name, str)))
+                raise ConfigError(
+                    f"{own.label}: no group's name matches {own.pattern!r}; "
+                    f"the groups are named {has or 'nothing'}"
+                )
+        for member in self.members:
+            self._check_member(member, courses)
+
+    def _missing(self, key: str) -> str:
+        """Say that no group has a field, and what groups have."""
+        has = dict.fromkeys(key for member in self.members for key in _fields_of(member.group))
+        alias = _ALIASES.get(key)
+        close = f"; did you mean {alias!r}?" if alias in has else near_miss(key, has)
+        return f"{key}: no group of the optimizer has this field{close} (they have {listed(has)})"
+
+    def _check_member(self, member: Member, courses: Courses) -> None:
+        name = member.group.get("name")
+        for field, index, ratio in self._followed(member, courses):
+            own = courses.own_of(name, field)
+            if own is not None and own.multiplier is not None and field.multiplier in member.group:
+                raise ConfigError(
+                    f"{member}: has {field.multiplier!r}, and {own.label} says another multiplier: "
+                    "remove one of them"
+                )
+            highest = courses.curves[index].high * ratio
+            if _split(field.key)[0] in _BELOW_ONE and highest >= 1:
+                raise ConfigError(
+                    f"{member}: {field.key} would reach {highest!r} (its ratio to the first group "
+                    f"is {ratio!r}), and must be below 1: lower the schedule, or give the group "
+                    "one of its own"
+                )
 
     def expect_load(self, optimizer: Optimizer, saved: Sequence[Group]) -> None:
         """Note what a group has just before its optimizer is loaded, and what the load carries.
@@ -250,7 +331,10 @@ class Groups:
                 name: member.group[name] for name in self._override_names() if name in member.group
             }
             group = saved[member.index] if member.index < len(saved) else {}
-            member.carried = {key: _copied(group[key]) for key in keys if key in group}
+            carried = {key: _get(group, key) for key in keys}
+            member.carried = {
+                key: _copied(found) for key, found in carried.items() if found is not None
+            }
 
     def settle_overrides(self, optimizer: Optimizer, policy: Policy) -> list[str]:
         """Settle by policy the bounds and multipliers that an optimizer's load brought.
@@ -272,18 +356,19 @@ class Groups:
             for name in self._override_names():
                 _set_or_drop(member.group, name, member.overrides)
 
-    def carried_differences(self, position: int, curves: Curves) -> list[str]:
+    def carried_differences(self, position: int, courses: Courses) -> list[str]:
         """Say where a loaded optimizer carried other values than curves have at a position."""
         self._refresh()
+        evaluated = _evaluated(position, courses)
         return [
             f"{member}: the optimizer checkpoint carried {field.key}={_plain(found)!r}, where the "
             f"scheduler's checkpoint has {value!r} at position {position}"
-            for field, curve in self._pairs(curves)
             for member in self.members
+            for field, index, ratio in self._followed(member, courses)
             if (found := member.carried.get(field.key)) is not None
             and not _holds(
                 found,
-                value := self._value(member, member.carried, field, curve, *curve.at(position)),
+                value := self._value(member.carried, field, ratio, *evaluated[index]),
                 rel_tol=1e-6,
             )
         ]
@@ -293,14 +378,14 @@ class Groups:
         for member in self.members:
             member.carried = {}
 
-    def wrong_values(self, position: int, curves: Curves) -> list[str]:
+    def wrong_values(self, position: int, courses: Courses) -> list[str]:
         """Read every group back, and say where it holds something else than it should."""
-        expected = self.values(position, curves)
+        expected = self.values(position, courses)
         return [
-            f"{member}: {key} holds {_plain(member.group.get(key))!r} and should hold {value!r}"
+            f"{member}: {key} holds {_plain(_get(member.group, key))!r} and should hold {value!r}"
             for member, values in zip(self.members, expected, strict=True)
             for key, value in values.items()
-            if not _holds(member.group.get(key), value)
+            if not _holds(_get(member.group, key), value)
         ]
 
     def measure_against(self, references: dict[str, float | None], *, keep_ratios: bool) -> None:
@@ -308,13 +393,25 @@ class Groups:
         self.references = references
         self.keep_ratios = keep_ratios
         self._remember()
-        self._plan(self._curves)
+        self._plan(self._courses)
 
     def _override_names(self) -> list[str]:
-        return [name for field in self.fields for name in (field.high, field.low, field.multiplier)]
+        return [name for field in self.fields for name in field.overrides()]
 
-    def _pairs(self, curves: Curves) -> Iterable[tuple[Field, Curve]]:
-        return zip(self.fields, curves, strict=True)
+    def _followed(self, member: Member, courses: Courses) -> Iterator[tuple[Field, int, float]]:
+        """Give the fields that a group has, the index of its curve, and what multiplies that."""
+        name = member.group.get("name")
+        for index, field in enumerate(self.fields):
+            if member.own[field.key] is None and not field.is_added:
+                continue
+            own = courses.own_of(name, field)
+            if own is not None and own.multiplier is not None:
+                yield field, index, own.multiplier
+            elif own is not None and not own.is_implied:
+                yield field, courses.index_of(own), 1.0
+            else:
+                of_curve = index if own is None else courses.index_of(own)
+                yield field, of_curve, self._ratio(member, field.key)
 
     def _members_of(self, optimizer: Optimizer) -> list[Member]:
         optimizers = self.optimizers()
@@ -334,43 +431,44 @@ class Groups:
         previous = self.members
         self.members = self._recognise(previous)
         self._own_tensors(previous, loaded)
-        self._plan(self._curves)
+        self._plan(self._courses)
         self._remember()
         self._name_zeros(known={id(member.own) for member in previous})
 
     def _name_zeros(self, known: set[int]) -> None:
         """Warn of a late group with a ratio of 0: perhaps it was read in a warmup's first step."""
         for member in self.members:
-            zeros = [field.key for field in self.fields if self._ratio(member, field.key) == 0]
+            followed = self._followed(member, self._courses)
+            zeros = [field.key for field, _, ratio in followed if ratio == 0]
             if id(member.own) not in known and zeros:
                 logger.warning(
                     "%s was added with %s=0, and stays at 0", member, "=0 and ".join(zeros)
                 )
 
-    def _plan(self, curves: Curves) -> None:
-        """Sort the groups by ratio, so that those of one ratio share one multiplication."""
-        self._curves = curves
+    def _plan(self, courses: Courses) -> None:
+        """Sort the groups by curve and ratio, so that those of one ratio share a multiplication."""
+        rows, part_rows = [], []
+        for start in range(0, len(self.members), _BLOCK):
+            members = self.members[start : start + _BLOCK]
+            for (field, index), cohorts in self._cohorts(members, courses).items():
+                if _split(field.key)[1] is None:
+                    keys = field.high, field.low, field.multiplier, field.key
+                    rows.append((index, field, *keys, cohorts))
+                else:
+                    part_rows.append((index, field.key, cohorts))
+        self._courses, self._rows, self._part_rows = courses, rows, part_rows
         self._known = [member.group for member in self.members]
-        starts = range(0, len(self.members), _BLOCK)
-        self._rows = [
-            (
-                index,
-                field,
-                field.high,
-                field.low,
-                field.multiplier,
-                field.key,
-                self._cohorts(field, self.members[start : start + _BLOCK]),
-            )
-            for start in starts
-            for index, field in enumerate(self.fields)
-        ]
 
-    def _cohorts(self, field: Field, members: list[Member]) -> Cohorts:
-        cohorts: dict[float, list[Group]] = {}
+    def _cohorts(self, members: list[Member], courses: Courses) -> dict[tuple[Field, int], Cohorts]:
+        """Sort members by field and curve, and then by ratio."""
+        found: dict[tuple[Field, int], dict[float, list[Group]]] = {}
         for member in members:
-            cohorts.setdefault(self._ratio(member, field.key), []).append(member.group)
-        return list(cohorts.items())
+            for field, index, ratio in self._followed(member, courses):
+                found.setdefault((field, index), {}).setdefault(ratio, []).append(member.group)
+        return {
+            place: list(cohorts.items())
+            for place, cohorts in sorted(found.items(), key=lambda pair: pair[0][1])
+        }
 
     def _recognise(self, previous: list[Member]) -> list[Member]:
         """Find each present group among the previous members, or measure it as a new one."""
@@ -414,18 +512,12 @@ class Groups:
         return own / reference
 
     def _value(
-        self,
-        member: Member,
-        group: Group,
-        field: Field,
-        curve: Curve,
-        blend: Blend,
-        argument: float,
+        self, group: Group, field: Field, ratio: float, curve: Curve, blend: Blend, argument: float
     ) -> float:
-        """Give a field's value for a member, with the bounds and multipliers that a dict has."""
+        """Give a field's value under the bounds and multipliers that a dict has, or a ratio."""
         if field.is_overridden(group):
             return self._special_values([group], field, curve, blend, argument)[0]
-        return blend(argument, curve.high, curve.low) * self._ratio(member, field.key)
+        return blend(argument, curve.high, curve.low) * ratio
 
     def _special_values(
         self, groups: list[Group], field: Field, curve: Curve, blend: Blend, argument: float
@@ -439,6 +531,8 @@ class Groups:
             low = group[low_key] if low_key in group else curve_low  # noqa: SIM401
             multiplier = group[multiplier_key] if multiplier_key in group else 1.0  # noqa: SIM401
             try:
+                if not field.has_bounds:
+                    _refuse_bounds(group, field)
                 if not (
                     type(high) is type(low) is type(multiplier) is float
                     and 0.0 <= high < _INFINITY
@@ -457,7 +551,7 @@ class Groups:
             (str(member) for member in self.members if member.group is group), "param group"
         )
 
-    def _refuse_lost_ratios(self, curves: Curves, known: set[int]) -> None:
+    def _refuse_lost_ratios(self, courses: Courses, known: set[int]) -> None:
         """Say which ratios were read from an optimizer that was loaded before; refuse zeros."""
         loaded = [
             source
@@ -466,10 +560,9 @@ class Groups:
         ]
         if not (loaded and self.keep_ratios and len(self.members) > 1):
             return
-        for field, curve in self._pairs(curves):
-            is_needed = curve.high > 0 and not all(
-                field.is_overridden(member.group) for member in self.members
-            )
+        for place, field in enumerate(self.fields):
+            having = [member for member in self.members if self._has_ratio(member, field, courses)]
+            is_needed = courses.curves[place].high > 0 and bool(having)
             if is_needed and all(member.own[field.key] == 0 for member in self.members):
                 raise ConfigError(
                     f"every group's {field.key} is 0 in an optimizer that was loaded (or stepped) "
@@ -482,6 +575,12 @@ class Groups:
                 field.key,
                 [self._ratio(member, field.key) for member in self.members],
             )
+
+    def _has_ratio(self, member: Member, field: Field, courses: Courses) -> bool:
+        """Tell whether a group has neither bounds, nor a multiplier, nor a curve of its own."""
+        own = courses.own_of(member.group.get("name"), field)
+        is_ratio = own is None or own.is_implied
+        return is_ratio and not field.is_overridden(member.group)
 
 
 class _Recogniser:
@@ -508,6 +607,15 @@ class _Recogniser:
         if not params:
             return self._by_place.get((source, index))
         return next(filter(None, (self._by_param.get(id(param)) for param in params)), None)
+
+
+def _refuse_bounds(group: Group, field: Field) -> None:
+    for key in (field.high, field.low):
+        if key in group:
+            raise ConfigError(
+                f"{key}={group[key]!r}: bounds of a group mean nothing to phases: give the group a "
+                f"schedule of its own (groups=), or {field.multiplier!r}"
+            )
 
 
 def _params(group: Group) -> Sequence[Any]:
@@ -569,7 +677,7 @@ def _is_new(state: Any) -> bool:
 
 def _own_value(member: Member, key: str) -> float | None:
     """Read the value that a group was built with."""
-    found = member.group.get(key)
+    found = _get(member.group, key)
     try:
         if isinstance(found, torch.Tensor):
             found = _declared(key, found)
@@ -592,29 +700,72 @@ def _declared(key: str, tensor: torch.Tensor) -> float:
 
 
 def _tensors(group: Group, fields: Iterable[Field]) -> dict[str, torch.Tensor]:
-    keys = (field.key for field in fields)
-    return {key: group[key] for key in keys if isinstance(group.get(key), torch.Tensor)}
+    held = {field.key: _get(group, field.key) for field in fields}
+    return {key: found for key, found in held.items() if isinstance(found, torch.Tensor)}
 
 
 def _put_back_tensors(member: Member, fields: Iterable[Field]) -> None:
     """Put back the script's own objects where a load has replaced them."""
     for field in fields:
-        found = member.group.get(field.key)
+        found = _get(member.group, field.key)
         if field.key in member.tensors:
-            member.group[field.key] = member.tensors[field.key]
-        elif not isinstance(found, float):
-            member.group[field.key] = 0.0 if found is None else float(found)
+            _set(member.group, field.key, member.tensors[field.key])
+        elif not isinstance(found, float) and (found is not None or field.is_added):
+            _set(member.group, field.key, 0.0 if found is None else float(found))
 
 
 def _unshare(holders: Iterable[Group], key: str) -> None:
     """Leave a tensor that several have to the first, and give the others copies."""
     seen = set()
     for holder in holders:
-        found = holder.get(key)
+        found = _get(holder, key)
         if isinstance(found, torch.Tensor):
             if found.data_ptr() in seen:
-                holder[key] = found.detach().clone()
+                _set(holder, key, found.detach().clone())
             seen.add(found.data_ptr())
+
+
+@functools.cache
+def _split(key: str) -> tuple[str, int | None]:
+    """Give the key of a param group, and the index of the part of its tuple that is meant.
+
+    >>> _split("betas[0]"), _split("lr")
+    (('betas', 0), ('lr', None))
+    """
+    found = _PART.fullmatch(key)
+    return (found[1], int(found[2])) if found else (key, None)
+
+
+def _get(group: Group, key: str) -> Any:
+    """Read a field; None where the group has none."""
+    name, index = _split(key)
+    found = group.get(name)
+    if index is None:
+        return found
+    return found[index] if isinstance(found, tuple | list) and index < len(found) else None
+
+
+def _set(group: Group, key: str, value: Any) -> None:
+    """Put something in a field's place; a tuple becomes another, since groups may share it."""
+    name, index = _split(key)
+    if index is None:
+        group[name] = value
+        return
+    parts = list(group[name])
+    parts[index] = value
+    group[name] = parts if isinstance(group[name], list) else tuple(parts)
+
+
+def _fields_of(group: Group) -> Iterator[str]:
+    """Name what could be scheduled in a group."""
+    for key, found in group.items():
+        parts = found if isinstance(found, tuple | list) and key != "params" else ()
+        names = [f"{key}[{index}]" for index in range(len(parts))] or [key]
+        yield from (name for name in names if type(_get(group, name)) in {int, float, torch.Tensor})
+
+
+def _evaluated(position: int, courses: Courses) -> list[tuple[Curve, Blend, float]]:
+    return [(curve, *curve.at(position)) for curve in courses.curves]
 
 
 def _copied(found: Any) -> Any:
@@ -638,11 +789,11 @@ def _holds(found: Any, value: float, rel_tol: float = 1e-12) -> bool:
 
 def _put(group: Group, key: str, value: float) -> None:
     """Write one value: a tensor is filled in place, so that who holds it sees the change."""
-    found = group.get(key)
+    found = _get(group, key)
     if isinstance(found, torch.Tensor):
         found.detach().fill_(value)
     else:
-        group[key] = value
+        _set(group, key, value)
 
 
 def _settle_override(member: Member, name: str, word: str) -> str:

@@ -6,25 +6,19 @@ Pure: the outcome is a frozen value that can be printed, sent to other ranks, or
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dist_sched import curves
-from dist_sched.config import (
-    CHECKPOINT,
-    CONFIG,
-    STRICT,
-    Config,
-    Entry,
-    OptimizerParamConfig,
-    Policy,
-    unit_word,
-)
+from dist_sched import declarations
+from dist_sched.config import ABSENT, Config, Sides, evolved
 from dist_sched.errors import ConfigError, ReconcileError
+from dist_sched.policies import CHECKPOINT, CONFIG, LINEAGE, STRICT, Policy
 from dist_sched.state import UNIT_KEY, Checkpoint, pack, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from dist_sched.lineage import Change, Lineage
 
 T = TypeVar("T")
 
@@ -34,14 +28,15 @@ class Row:
     """One entry: what each side had, what is used, and why."""
 
     name: str
-    config: Entry
-    checkpoint: Entry
+    config: Any
+    """An int, float, str or None; a whole schedule where its phases are not compared."""
+    checkpoint: Any
     """None where the checkpoint lacks the entry."""
-    used: Entry
+    used: Any
     """None where the two had to be equal and are not."""
     why: str
     changed: bool
-    """Both sides have the entry, it matters, and they differ."""
+    """Both sides have the entry, it matters, and they differ; or the checkpoint alone has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +44,7 @@ class NextValue:
     """A field's value for the next update, before ratios and multipliers of groups."""
 
     field: str
+    """A field, or `groups[...].` and a field, where named groups have a curve of their own."""
     config: float | None
     checkpoint: float | None
     """None where the checkpoint's entries alone make no legal config."""
@@ -78,15 +74,17 @@ class Reconciliation:
         return tuple(row for row in self.rows if row.changed)
 
     @property
-    def used(self) -> dict[str, Entry]:
+    def used(self) -> dict[str, Any]:
         """The config entries as used."""
-        return {row.name: row.used for row in self.rows if row.name != UNIT_KEY}
+        return {row.name: row.used for row in self.rows if row.name not in {UNIT_KEY, LINEAGE}}
 
     def to_dict(self) -> dict[str, Any]:
         """Give rows, position, values of the next update and warnings as JSON-ready data."""
-        told = asdict(self)
         return {
-            name: list(part) if isinstance(part, tuple) else part for name, part in told.items()
+            "rows": [{name: _json(value) for name, value in _told(row)} for row in self.rows],
+            "position": self.position,
+            "next_update": [asdict(value) for value in self.next_update],
+            "warnings": list(self.warnings),
         }
 
     def __str__(self) -> str:
@@ -103,15 +101,23 @@ class Reconciliation:
         return "\n".join([summary, *self.warnings, *_aligned([header, *rows, *values])])
 
 
-def _sides(row: Row | NextValue) -> tuple[Entry, Entry, Entry]:
+def _told(row: Row) -> list[tuple[str, Any]]:
+    return [(part.name, getattr(row, part.name)) for part in fields(row)]
+
+
+def _json(value: Any) -> Any:
+    return value.to_dict() if hasattr(value, "to_dict") else value
+
+
+def _sides(row: Row | NextValue) -> tuple[Any, Any, Any]:
     return row.config, row.checkpoint, row.used
 
 
-def _shown(value: Entry) -> str:
+def _shown(value: Any) -> str:
     return "-" if value is None else str(value)
 
 
-def _short(value: Entry) -> str:
+def _short(value: Any) -> str:
     return f"{value:.8g}" if isinstance(value, float) else _shown(value)
 
 
@@ -145,41 +151,46 @@ def settle(config: T, checkpoint: T, word: str) -> tuple[T, str]:
 
 def reconcile_checkpoint(
     declared: Config, unit: str, checkpoint: Checkpoint, policy: Policy
-) -> tuple[Config, Reconciliation]:
+) -> tuple[Config, Lineage, Reconciliation]:
     """Bring a declared config and a checkpoint together.
 
     Returns:
-        The config to use, and the report.
+        The config to use, the late changes that are made of it, and the report.
 
     Raises:
         ReconcileError: Strict entries or the units differ, or the outcome is an illegal config.
             Carries the report with all rows.
     """
-    mine, theirs = declared.entries(), checkpoint.entries
-    settled = {name: _settle_entry(name, mine[name], theirs, policy) for name in mine}
-    config, problem = _built(declared, {name: used for name, (used, _) in settled.items()})
+    sides = declared.sides(checkpoint.entries)
+    settled = {name: _settle_entry(name, both, policy) for name, both in sides.items()}
+    lineage = _kept(checkpoint.lineage, sides, settled, policy)
+    used = {name: value for name, (value, _) in settled.items()}
+    config, curve, problem = _built(declared, checkpoint, used, lineage)
     unused = (config or declared).unused()
-    next_update = _next_update(
-        declared, _built(declared, {**mine, **theirs})[0], config, checkpoint.position
-    )
+    next_update = _next_update(declared, checkpoint, curve)
     report = Reconciliation(
         rows=(
             *(
-                _entry_row(name, mine[name], theirs, *settled[name], is_unused=name in unused)
-                for name in mine
+                _entry_row(name, both, *settled[name], is_unused=name in unused)
+                for name, both in sides.items()
             ),
+            *_lineage_rows(checkpoint.lineage, lineage),
             _unit_row(unit, checkpoint.unit),
         ),
         position=checkpoint.position,
         next_update=next_update,
-        warnings=(*checkpoint.warnings, *_breaks(next_update, checkpoint.values)),
+        warnings=(
+            *checkpoint.warnings,
+            *_named_absences(sides, checkpoint),
+            *_breaks(next_update, checkpoint.values),
+        ),
     )
     refusals = [*_strict_refusals(report, policy), *problem, *_sides_of(report, problem)]
     if refusals or config is None:
         refused = _refused(report, policy)
         message = "\n".join(["cannot load the scheduler:", *refusals, str(refused)])
         raise ReconcileError(message, refused)
-    return config, report
+    return config, lineage, report
 
 
 def _refused(report: Reconciliation, policy: Policy) -> Reconciliation:
@@ -194,7 +205,8 @@ def _refused(report: Reconciliation, policy: Policy) -> Reconciliation:
 
 
 def _must_be_equal(row: Row, policy: Policy) -> bool:
-    return row.changed and (row.name == UNIT_KEY or policy.word(row.name) == STRICT)
+    is_strict = row.name == UNIT_KEY or policy.word(row.name) == STRICT
+    return row.changed and is_strict and row.name != LINEAGE
 
 
 def _sides_of(report: Reconciliation, problem: list[str]) -> list[str]:
@@ -226,35 +238,63 @@ def reconcile(
         StateError: The state is malformed.
         ReconcileError: The load would be refused; carries the outcome with all rows.
     """
-    entries = dict(config)
-    unit = unit_word(UNIT_KEY, entries.pop(UNIT_KEY, "steps"))
-    declared = OptimizerParamConfig.from_entries(entries)
-    words = Policy.parse(policy, declared.entry_names())
-    checkpoint = unpack(state, OptimizerParamConfig, own=pack(declared, 0, unit))
-    return reconcile_checkpoint(declared, unit, checkpoint, words)[1]
+    declared = declarations.read(config)
+    words = Policy.parse(policy, tuple(declared.config.entries()))
+    own = pack(declared.config, 0, declared.unit)
+    checkpoint = unpack(state, type(declared.config), own=own)
+    return reconcile_checkpoint(declared.config, declared.unit, checkpoint, words)[2]
 
 
-def _settle_entry(
-    name: str, config: Entry, checkpoint: Mapping[str, Entry], policy: Policy
-) -> tuple[Entry, str]:
-    if name not in checkpoint:
-        return config, "not in the checkpoint: using config value"
-    return settle(config, checkpoint[name], policy.word(name))
+def _settle_entry(name: str, both: Sides, policy: Policy) -> tuple[Any, str]:
+    if both.checkpoint is ABSENT:
+        return both.config, "not in the checkpoint: using config value"
+    return settle(both.config, both.checkpoint, policy.word(name))
 
 
-def _entry_row(
-    name: str,
-    config: Entry,
-    checkpoint: Mapping[str, Entry],
-    used: Entry,
-    why: str,
-    *,
-    is_unused: bool,
-) -> Row:
-    found = checkpoint.get(name)
+def _entry_row(name: str, both: Sides, used: Any, why: str, *, is_unused: bool) -> Row:
+    config, found, used = (None if value is ABSENT else value for value in (*both[:2], used))
     if is_unused:
         return Row(name, config, found, used, "not used by lr_decay_style", changed=False)
-    return Row(name, config, found, used, why, changed=name in checkpoint and found != config)
+    changed = both.checkpoint is not ABSENT and both.checkpoint != both.config
+    return Row(name, config, found, used, why, changed=changed)
+
+
+def _kept(
+    lineage: Lineage,
+    sides: Mapping[str, Sides],
+    settled: Mapping[str, tuple[Any, str]],
+    policy: Policy,
+) -> Lineage:
+    """Give the late changes that stay: they belong to the checkpoint's curve, and go without it."""
+    if policy.word(LINEAGE) == CONFIG:
+        return ()
+    left = {
+        both.field
+        for name, both in sides.items()
+        if both.checkpoint not in (ABSENT, both.config) and settled[name][0] != both.checkpoint
+    }
+    return tuple(change for change in lineage if change.field not in left)
+
+
+def _lineage_rows(saved: Lineage, kept: Lineage) -> list[Row]:
+    if not saved:
+        return []
+    why = "late changes of the checkpoint's curve"
+    if kept != saved:
+        why = "late changes dropped: using config value for their curve"
+    return [Row(LINEAGE, None, _listed(saved), _listed(kept) or None, why, changed=True)]
+
+
+def _listed(lineage: Iterable[Change]) -> str:
+    return "; ".join(map(str, lineage))
+
+
+def _named_absences(sides: Mapping[str, Sides], checkpoint: Checkpoint) -> list[str]:
+    """Name what the script alone has, where the checkpoint tells all that its own run had."""
+    added = [name for name, both in sides.items() if both.checkpoint is ABSENT]
+    if not added or not checkpoint.entries or checkpoint.unit is None:
+        return []
+    return [f"not in the checkpoint, and used as the config has it: {', '.join(added)}"]
 
 
 def _unit_row(config: str, checkpoint: str | None) -> Row:
@@ -265,26 +305,36 @@ def _unit_row(config: str, checkpoint: str | None) -> Row:
     return Row(UNIT_KEY, config, checkpoint, config, why, changed)
 
 
-def _built(kind: Config, entries: Mapping[str, Entry]) -> tuple[Config | None, list[str]]:
-    """Build a config, or say why the entries make none."""
+def _built(
+    declared: Config, checkpoint: Checkpoint, used: Mapping[str, Any], lineage: Lineage
+) -> tuple[Config | None, Config | None, list[str]]:
+    """Build a config and what late changes make of it, or say why the entries make none."""
     try:
-        return kind.from_entries(entries), []
+        config = declared.merged(checkpoint.entries, used)
+        return config, evolved(config, lineage), []
     except ConfigError as error:
         advice = "give the entries that belong together the same policy, or change the config's"
-        return None, [f"the outcome is not a legal config: {error}; {advice}"]
+        return None, None, [f"the outcome is not a legal config: {error}; {advice}"]
+
+
+def saved_curve(declared: Config, checkpoint: Checkpoint) -> Config | None:
+    """Give the config that a checkpoint's run had, completed by the declared one; None if none."""
+    try:
+        complete = declared.of_parts({**declared.parts(), **checkpoint.entries})
+        return evolved(complete, checkpoint.lineage)
+    except ConfigError:
+        return None
 
 
 def _next_update(
-    declared: Config, saved: Config | None, used: Config | None, position: int
+    declared: Config, checkpoint: Checkpoint, used: Config | None
 ) -> tuple[NextValue, ...]:
-    def values(config: Config | None) -> list[float | None]:
-        if config is None:
-            return [None] * len(declared.FIELDS)
-        return [curves.value(curve, position) for curve in config.curves()]
-
-    keys = [field.key for field in declared.FIELDS]
-    sides = (values(declared), values(saved), values(used))
-    return tuple(NextValue(*row) for row in zip(keys, *sides, strict=True))
+    sides = [
+        config.courses().values(checkpoint.position) if config is not None else {}
+        for config in (declared, saved_curve(declared, checkpoint), used)
+    ]
+    labels = dict.fromkeys(label for values in sides for label in values)
+    return tuple(NextValue(label, *(values.get(label) for values in sides)) for label in labels)
 
 
 def _breaks(next_update: tuple[NextValue, ...], values: Mapping[str, float]) -> list[str]:

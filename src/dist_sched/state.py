@@ -8,13 +8,17 @@ balances to: ranks that disagree leave a state mixed key by key, while one value
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, TypeVar
 
 from dist_sched import dialects
-from dist_sched.config import Config, Entry, unit_word, whole
+from dist_sched.config import Config, Misfit, OptimizerParamConfig, evolved, unit_word
 from dist_sched.errors import ConfigError, StateError
+from dist_sched.lineage import Change, Lineage
+from dist_sched.policies import LINEAGE
+from dist_sched.rules import Entry, whole
+from dist_sched.specification import Specification
 
 VERSION = 1
 TEXT_KEY = "dist_sched"
@@ -32,6 +36,9 @@ OLD_NAMES = {
 }
 """Names that older releases of the seeds gave to a key."""
 
+KINDS: tuple[type[Config], ...] = (OptimizerParamConfig, Specification)
+"""The kinds of config that a state of ours may hold."""
+
 DIST_SCHED = "dist_sched"
 SEED = "OptimizerParamScheduler"
 """What the two seeds' states are called; nothing in them tells the one from the other."""
@@ -47,29 +54,31 @@ T = TypeVar("T")
 class Checkpoint:
     """What a checkpoint state says, after it was found to be well formed."""
 
-    entries: Mapping[str, Entry]
-    """The config entries that it has."""
+    entries: Mapping[str, Any]
+    """What the config's `read` made of it; of a foreign state, the entries that it has."""
     position: int
     unit: str | None
     """None where the state is foreign: the seeds do not save what a position counts."""
+    lineage: Lineage = ()
+    """The late changes that were made, after which the curve is not the config's alone."""
     warnings: tuple[str, ...] = ()
     """What a person should know of this state before trusting it."""
     values: Mapping[str, float] = field(default_factory=dict)
     """By field, what a scheduler of another library says that it had for the next update."""
 
 
-def pack(config: Config, position: int, unit: str) -> State:
+def pack(config: Config, position: int, unit: str, lineage: Lineage = ()) -> State:
     """Give the state of version 1 as a fresh dict of primitives."""
-    entries = config.entries()
+    entries = evolved(config, lineage).entries()
     keys = {key: entries[key] for key in config.STATE_KEYS}
     text = {
         "version": VERSION,
         UNIT_KEY: unit,
         "position": position,
-        "config": entries,
-        "lineage": [],
+        config.TEXT_NAME: config.told(),
+        LINEAGE: [change.to_dict() for change in lineage],
     }
-    return {**keys, POSITION_KEY: position, TEXT_KEY: json.dumps(text, allow_nan=False)}  # type: ignore[dict-item]
+    return {**keys, POSITION_KEY: position, TEXT_KEY: json.dumps(text, allow_nan=False)}
 
 
 def unpack(state: object, config: type[Config], own: State, loaded: object = None) -> Checkpoint:
@@ -93,6 +102,9 @@ def unpack(state: object, config: type[Config], own: State, loaded: object = Non
     other = None if is_ours else dialects.tell(state)
     if other is not None:
         return _of_another_library(other, config)
+    kind = _kind_of(state)
+    if kind is not None and kind is not config:
+        return _of_another_kind(unpack(state, kind, own={TEXT_KEY: ""}), kind, config)
     keys = _read_keys(state, config)
     warnings = _name_ignored(state, config)
     if TEXT_KEY not in state:
@@ -100,7 +112,7 @@ def unpack(state: object, config: type[Config], own: State, loaded: object = Non
     text = state[TEXT_KEY]
     checkpoint = _read_text(text, config)
     _require(keys, (*config.STATE_KEYS, POSITION_KEY))
-    told = {**checkpoint.entries, POSITION_KEY: checkpoint.position}
+    told = {**_as_saved(checkpoint, config), POSITION_KEY: checkpoint.position}
     torn = [key for key, value in keys.items() if told[key] != value]
     if torn and text == own[TEXT_KEY] and text != loaded:
         warnings.append("its text is this scheduler's own, so it was never read")
@@ -144,18 +156,61 @@ def for_seeds(state: object, config: type[Config]) -> tuple[State, dict[str, Ent
     Raises:
         StateError: The state is malformed, or does not tell all that the seeds require.
     """
+    kind = _kind_of(state) if isinstance(state, Mapping) else None
+    if kind is not None and kind is not config:
+        _refuse(TEXT_KEY, f"is {kind.KIND}'s: its curves are none that the seeds have")
     checkpoint = unpack(state, config, own={TEXT_KEY: ""})
-    told = dict(checkpoint.entries)
+    told = dict(_as_saved(checkpoint, config))
     _require(told, config.STATE_KEYS)
     keys = {name: told.pop(name) for name in config.STATE_KEYS}
     left = {**told, UNIT_KEY: checkpoint.unit}
-    return {**keys, POSITION_KEY: checkpoint.position}, left  # type: ignore[dict-item]
+    return {**keys, POSITION_KEY: checkpoint.position}, left
+
+
+def _kind_of(state: Mapping[Any, Any]) -> type[Config] | None:
+    """Tell which scheduler's config a state holds; None where it must be looked at closely."""
+    if TEXT_KEY not in state:
+        return OptimizerParamConfig if dialect_of(state.keys()) == SEED else None
+    told = _parse(state[TEXT_KEY])
+    return next((kind for kind in KINDS if kind.TEXT_NAME in told), None)
+
+
+def _of_another_kind(
+    checkpoint: Checkpoint, kind: type[Config], config: type[Config]
+) -> Checkpoint:
+    """Take the position of a state of our own that another scheduler saved."""
+    warning = (
+        f"the state is {kind.KIND}'s: it tells the position alone, and the curve is the config's "
+        f"({config.KIND}'s)"
+    )
+    return Checkpoint(
+        entries={},
+        position=checkpoint.position,
+        unit=checkpoint.unit,
+        warnings=(*checkpoint.warnings, warning),
+        values=_values(checkpoint, kind),
+    )
+
+
+def _values(checkpoint: Checkpoint, kind: type[Config]) -> dict[str, float]:
+    """Give the values that a state's own scheduler had for the next update, if it tells all."""
+    try:
+        saved = evolved(kind.of_parts(checkpoint.entries), checkpoint.lineage)
+    except ConfigError:
+        return {}
+    return saved.courses().values(checkpoint.position)
+
+
+def _as_saved(checkpoint: Checkpoint, config: type[Config]) -> Mapping[str, Any]:
+    """Give the entries after the late changes, which is how they stand in the state's own keys."""
+    if not (config.STATE_KEYS and checkpoint.lineage):
+        return checkpoint.entries
+    return evolved(config.of_parts(checkpoint.entries), checkpoint.lineage).entries()
 
 
 def _of_another_library(told: dialects.Told, config: type[Config]) -> Checkpoint:
-    known = {name: value for name, value in told.entries.items() if name in config.entry_names()}
     return Checkpoint(
-        entries=known,
+        entries=told.entries if config is OptimizerParamConfig else {},
         position=told.position,
         unit=None,
         warnings=(told.warning,),
@@ -227,21 +282,50 @@ def _read_text(text: object, config: type[Config]) -> Checkpoint:
             f"is of version {version}, and this release knows versions up to {VERSION}: "
             "upgrade dist-sched",
         )
-    _require_exactly("", told, ("version", UNIT_KEY, "position", "config", "lineage"))
-    entries = told["config"]
-    if not isinstance(entries, dict):
-        _refuse(f"{TEXT_KEY}.config", f"must be an object, not {entries!r}")
-    _require_exactly(".config", entries, config.entry_names())
-    if told["lineage"] != []:
-        _refuse(f"{TEXT_KEY}.lineage", "records late changes, which this release cannot apply")
-    return Checkpoint(
-        entries={
-            name: _checked(f"{TEXT_KEY}.config.{name}", name, value, config)
-            for name, value in entries.items()
-        },
+    _require_exactly(told, ("version", UNIT_KEY, "position", config.TEXT_NAME, LINEAGE))
+    checkpoint = Checkpoint(
+        entries=_read_config(told[config.TEXT_NAME], config),
         position=_within_text("position", whole, told["position"]),
         unit=_within_text(UNIT_KEY, unit_word, told[UNIT_KEY]),
+        lineage=tuple(_read_lineage(told[LINEAGE])),
     )
+    _check_lineage(checkpoint, config)
+    return checkpoint
+
+
+def _read_config(told: object, config: type[Config]) -> dict[str, Any]:
+    if not isinstance(told, dict):
+        _refuse(f"{TEXT_KEY}.{config.TEXT_NAME}", f"must be an object, not {told!r}")
+    try:
+        return config.read(told)
+    except Misfit as misfit:
+        key = f"{TEXT_KEY}.{config.TEXT_NAME}.{misfit.part}"
+        raise StateError(f"key {key!r} of the checkpoint state: {misfit.reason}") from misfit
+
+
+def _read_lineage(told: object) -> Iterator[Change]:
+    if not isinstance(told, list):
+        _refuse(f"{TEXT_KEY}.{LINEAGE}", "must be a list")
+    for index, change in enumerate(told):
+        key = f"{TEXT_KEY}.{LINEAGE}[{index}]"
+        if not isinstance(change, dict) or change.keys() != {"position", "operation", "arguments"}:
+            _refuse(key, "must have position, operation and arguments")
+        if not isinstance(change["arguments"], dict):
+            _refuse(key, "must have an object as arguments")
+        try:
+            yield Change(**change)
+        except ConfigError as error:
+            raise StateError(f"key {key!r} of the checkpoint state: {error}") from error
+
+
+def _check_lineage(checkpoint: Checkpoint, config: type[Config]) -> None:
+    """Make sure that the late changes can be made again."""
+    try:
+        if checkpoint.lineage:
+            evolved(config.of_parts(checkpoint.entries), checkpoint.lineage)
+    except ConfigError as error:
+        key = f"{TEXT_KEY}.{LINEAGE}"
+        raise StateError(f"key {key!r} of the checkpoint state: {error}") from error
 
 
 def _within_text(name: str, rule: Callable[[str, object], T], value: object) -> T:
@@ -276,11 +360,11 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _require_exactly(where: str, told: Mapping[str, Any], names: Iterable[str]) -> None:
+def _require_exactly(told: Mapping[str, Any], names: Iterable[str]) -> None:
     known = set(names)
     for name in sorted(told.keys() ^ known):
         reason = "is missing" if name in known else f"is not known to version {VERSION}"
-        _refuse(f"{TEXT_KEY}{where}.{name}", reason)
+        _refuse(f"{TEXT_KEY}.{name}", reason)
 
 
 def _refuse(key: str, reason: str) -> NoReturn:

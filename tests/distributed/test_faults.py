@@ -140,7 +140,10 @@ REFUSED = {
     "the_first_state_has_a_negative_position_in_its_text": ("StateError", "'dist_sched.position'"),
     "the_first_state_has_an_unknown_entry_in_its_text": ("StateError", "dist_sched.config.cool"),
     "the_first_state_has_an_unknown_unit_in_its_text": ("StateError", "'dist_sched.unit'"),
-    "the_first_state_has_late_changes_in_its_text": ("StateError", "'dist_sched.lineage'"),
+    "the_first_state_has_an_illegal_late_change_in_its_text": (
+        "StateError",
+        "'dist_sched.lineage[0]'",
+    ),
     "the_first_state_is_of_a_newer_version": ("StateError", "of version 2", "upgrade"),
     "the_first_state_is_of_no_version": ("StateError", "'dist_sched'", "no valid version"),
     "strict_and_different": (

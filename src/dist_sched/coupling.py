@@ -1,0 +1,69 @@
+"""Coupling: a field that follows another's schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dist_sched import curves
+from dist_sched.rules import rate, text
+
+if TYPE_CHECKING:
+    from dist_sched.phases import Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Coupled:
+    """A field that follows another: `peak` times that one's value as a part of its highest.
+
+    In a group with a schedule of its own for the other field, it follows that one.
+
+    >>> from dist_sched import Phase, Schedule
+    >>> fall = Schedule([Phase("linear", 10, end=0.0, start=2.0)])
+    >>> curve = Coupled(0.1).following(fall)
+    >>> [curve(position) for position in (0, 5, 10)]
+    [0.1, 0.05, 0.0]
+    """
+
+    peak: float
+    """Value where the other field is at its highest."""
+    to: str = "lr"
+    """The other field."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "peak", rate("peak", self.peak))
+        text("to", self.to)
+
+    def following(self, schedule: Schedule) -> CoupledCurve:
+        """Give the curve that follows a schedule."""
+        return CoupledCurve(self.peak, schedule)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it as data for JSON."""
+        return {"peak": self.peak, "to": self.to}
+
+
+@dataclass(frozen=True, slots=True)
+class CoupledCurve:
+    """A curve in a constant proportion to a schedule."""
+
+    peak: float
+    schedule: Schedule
+
+    def __call__(self, position: float) -> float:
+        """Give the value at a position, in units."""
+        return self.peak * (self.schedule(position) / self.schedule.high)
+
+    @property
+    def high(self) -> float:
+        """The highest value."""
+        return self.peak
+
+    @property
+    def low(self) -> float:
+        """The lowest value."""
+        return self.peak * (self.schedule.low / self.schedule.high)
+
+    def at(self, position: int) -> tuple[curves.Blend, float]:
+        """Give a blend and its first argument, as `dist_sched.curves.Curve` asks."""
+        return curves.itself, self(position)

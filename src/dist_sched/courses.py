@@ -1,0 +1,113 @@
+"""Courses: which curve every group follows for every field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from dist_sched.curves import Curve, value
+from dist_sched.errors import ConfigError
+from dist_sched.rules import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A param-group key that is scheduled, and the keys by which a group changes its schedule."""
+
+    key: str
+    """Such as `lr`, or `betas[0]` for a part of a tuple."""
+    high: str = ""
+    """Key of a group's own upper bound; the name of a config entry too."""
+    low: str = ""
+    """Key of a group's own lower bound; the name of a config entry too."""
+    multiplier: str = ""
+    """Key of a factor that a group puts on the value."""
+    has_bounds: bool = True
+    """Whether the curve is one between bounds, so that a group may have others."""
+    is_added: bool = False
+    """Whether groups that lack the key are given it, as the seeds do; else they are passed over."""
+
+    def overrides(self) -> list[str]:
+        """Name the keys by which a group changes its schedule."""
+        return [name for name in (self.high, self.low, self.multiplier) if name]
+
+    def is_overridden(self, group: Mapping[str, object]) -> bool:
+        """Tell whether a group has a bound or multiplier of its own."""
+        return self.high in group or self.low in group or self.multiplier in group
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Own:
+    """What groups of some names have of their own, for one field."""
+
+    pattern: str
+    """Of the names, as `fnmatch` reads it."""
+    field: str
+    curve: Curve | None = None
+    """Instead of the field's; it has no ratio then."""
+    multiplier: float | None = None
+    """Instead of the group's ratio."""
+    is_implied: bool = False
+    """Whether it follows from something else that the group has: it yields, and keeps the ratio."""
+
+    def matches(self, name: object) -> bool:
+        """Tell whether a group's name is meant."""
+        return isinstance(name, str) and fnmatchcase(name, self.pattern)
+
+    @property
+    def label(self) -> str:
+        """What reports call it."""
+        return f"groups[{self.pattern}].{self.field}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Courses:
+    """Which curve every group follows for every field."""
+
+    fields: tuple[Field, ...]
+    curves: tuple[Curve, ...]
+    """One for each field, and then those of `own`."""
+    own: tuple[Own, ...] = ()
+
+    @classmethod
+    def of(
+        cls, fields: tuple[Field, ...], base: Iterable[Curve], own: Iterable[Own] = ()
+    ) -> Courses:
+        """Join the fields' curves and those that groups have of their own."""
+        own = tuple(own)
+        return cls(fields, (*base, *(one.curve for one in own if one.curve is not None)), own)
+
+    def labels(self) -> list[str]:
+        """Name the curves as reports do."""
+        own = [one.label for one in self.own if one.curve is not None]
+        return [*(field.key for field in self.fields), *own]
+
+    def values(self, position: int) -> dict[str, float]:
+        """Give each curve's value at a position, by label."""
+        return {
+            label: value(curve, position)
+            for label, curve in zip(self.labels(), self.curves, strict=True)
+        }
+
+    def own_of(self, name: object, field: Field) -> Own | None:
+        """Say what the groups of a name have of their own for a field.
+
+        Raises:
+            ConfigError: Two patterns are for it.
+        """
+        if not self.own:
+            return None
+        matching = [one for one in self.own if one.field == field.key and one.matches(name)]
+        told = [one for one in matching if not one.is_implied] or matching
+        if len(told) > 1:
+            patterns = listed(one.pattern for one in told)
+            raise ConfigError(f"groups: {patterns} are all for {field.key} of group {name!r}")
+        return told[0] if told else None
+
+    def index_of(self, own: Own) -> int:
+        """Give the index of a curve among all."""
+        return next(index for index, curve in enumerate(self.curves) if curve is own.curve)

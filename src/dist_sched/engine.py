@@ -1,0 +1,609 @@
+"""The engine under every scheduler: it binds config, state, groups and ranks to an optimizer."""
+
+from __future__ import annotations
+
+import logging
+import math
+import weakref
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from torch.optim import Optimizer
+
+from dist_sched import declarations, ranks, rules
+from dist_sched import state as states
+from dist_sched.config import Config, evolved, unit_word
+from dist_sched.errors import ConfigError, RankMismatchError, StateError
+from dist_sched.groups import Groups
+from dist_sched.lineage import Change, Lineage
+from dist_sched.policies import LINEAGE, Policy
+from dist_sched.reconciliation import Reconciliation, reconcile_checkpoint, saved_curve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch.distributed import ProcessGroup
+
+    from dist_sched.courses import Courses
+    from dist_sched.phases import Finding
+
+logger = logging.getLogger("dist_sched")
+
+T = TypeVar("T")
+
+
+class Scheduler:
+    """The engine under every scheduler: one config, one position, and the groups that follow them.
+
+    Convention: after construction the groups hold the values at position 0; the k-th optimizer
+    update uses those at position k - 1 when each update advances the position by one.
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        config: Config,
+        *,
+        policy: Policy,
+        unit: str,
+        keep_group_ratios: bool,
+        process_group: ProcessGroup | None,
+    ) -> None:
+        self._optimizer = optimizer
+        self.unit = unit_word("unit", unit)
+        self.keep_group_ratios = rules.flag("keep_group_ratios", keep_group_ratios)
+        self.process_group = process_group
+        self.last_reconciliation: Reconciliation | None = None
+        """The outcome of the latest load; None until one succeeds."""
+        ranks.check(process_group)
+        self._policy = policy
+        self._declared = config
+        """What the constructor was given: the config side of every load."""
+        self._base = config
+        """What is used, before late changes."""
+        self._lineage: Lineage = ()
+        self._config = config
+        """What is used."""
+        self._courses = config.courses()
+        self._position = 0
+        self._hooks: list[weakref.finalize[..., Any]] = []
+        self._loaded_text: object = None
+        self._saved: tuple[int, Courses] | None = None
+        """Position and curves that the latest load's checkpoint had, where they are known."""
+        self._groups = Groups(optimizer, self._courses, keep_ratios=keep_group_ratios)
+        self._groups.write(0, self._courses)
+        self._hook_optimizer_loads()
+
+    @property
+    def optimizer(self) -> Any:
+        """What the constructor was given. Another may be assigned, such as one that wraps it.
+
+        Groups with the same parameters keep their ratios; the values are written at once.
+
+        Raises:
+            ConfigError: On assignment, where it is no optimizer or one of its groups is illegal.
+                The former one is scheduled on.
+        """
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: Any) -> None:
+        self._groups.follow(optimizer)
+        self._optimizer = optimizer
+        self._groups.write(self._position, self._courses)
+        self._hook_optimizer_loads()
+
+    @property
+    def num_steps(self) -> int:
+        """The position, in units. Assigning to it is `seek`, and raises what that raises."""
+        return self._position
+
+    @num_steps.setter
+    def num_steps(self, position: int) -> None:
+        self.seek(position)
+
+    def step(self, increment: int = 1) -> None:
+        """Advance the position, and write the values there into every group.
+
+        Args:
+            increment: Units completed since the last call: 1 for one optimizer update, or the
+                samples or tokens that it took over all ranks. A whole number >= 0.
+
+        Raises:
+            ConfigError: The increment is something else, or a group has an illegal bound or
+                multiplier. Position and groups are as before.
+        """
+        if type(increment) is not int or increment < 0:
+            increment = rules.whole("increment", increment)
+        position = self._position + increment
+        if position > rules.MAX_LENGTH:
+            rules.whole("position", position)
+        self._go(position, self._courses)
+
+    def seek(self, position: int) -> None:
+        """Go to an absolute position, and write the values there into every group.
+
+        Args:
+            position: Units completed since the run began.
+
+        Raises:
+            ConfigError: As for `step`.
+        """
+        self._go(rules.whole("position", position), self._courses)
+
+    def get_last_lr(self) -> list[float]:
+        """Give the learning rate of every group, as a float and in the optimizers' order.
+
+        Where none is scheduled, it is what the group holds.
+
+        Raises:
+            ConfigError: A group has an illegal bound or multiplier.
+        """
+        return self._groups.held("lr", self._position, self._courses)
+
+    def state_dict(self) -> states.State:
+        """Give the state: a fresh dict of int, float and str, the same on every rank.
+
+        The format is described in docs/state.md.
+        """
+        return states.pack(self._base, self._position, self.unit, self._lineage)
+
+    def to_config(self) -> dict[str, Any]:
+        """Give the schedule as used, late changes included, as data that `from_config` reads."""
+        return declarations.to_mapping(
+            self._config,
+            unit=self.unit,
+            policy=self._policy.told(),
+            keep_group_ratios=self.keep_group_ratios,
+        )
+
+    @property
+    def lineage(self) -> Lineage:
+        """The late changes that were made: position, operation and arguments of each."""
+        return self._lineage
+
+    def cooldown(
+        self,
+        steps: float,
+        shape: str = "minus_sqrt",
+        end: float | None = None,
+        *,
+        field: str = "lr",
+        allow_jump: bool = False,
+    ) -> None:
+        """Start to anneal here, from the current value, and record it in `lineage`.
+
+        Late changes do not communicate: make them on every rank, or `synchronize()` afterwards.
+
+        Args:
+            steps: Length, in units.
+            shape: A name of `dist_sched.shapes.shapes()`.
+            end: Value at its end, and from there on; if None, the schedule's present last value
+                where that is lower, else 0.
+            field: Whose schedule. Those that named groups have of their own change with it.
+            allow_jump: Do it even if the value jumps here.
+
+        Raises:
+            ConfigError: An argument is illegal, the value would jump, or the entries of
+                `OptimizerParamScheduler` cannot express it. Nothing has changed.
+        """
+        arguments = {"steps": steps, "shape": shape, "end": end, "field": field}
+        self._change("cooldown", arguments, allow_jump=allow_jump)
+
+    def extend(self, horizon: float, *, field: str = "lr", allow_jump: bool = False) -> None:
+        """Let the schedule end later, and record it in `lineage`.
+
+        Lengthened is the first constant phase that has not ended; if there is none, the longest
+        that has not ended, which moves the value here and is a jump.
+
+        Args:
+            horizon: Position at which the schedule shall end, later than now, in units.
+            field: As for `cooldown`.
+            allow_jump: As for `cooldown`.
+
+        Raises:
+            ConfigError: As for `cooldown`.
+        """
+        arguments = {"horizon": horizon, "field": field}
+        self._change("extend", arguments, allow_jump=allow_jump)
+
+    def rewarm(
+        self,
+        steps: float,
+        peak: float | None = None,
+        *,
+        field: str = "lr",
+        allow_jump: bool = False,
+    ) -> None:
+        """Rise again in a straight line from the current value, and record it in `lineage`.
+
+        Args:
+            steps: Length, in units.
+            peak: Value at its end, and from there on; the schedule's highest, if None.
+            field: As for `cooldown`.
+            allow_jump: As for `cooldown`.
+
+        Raises:
+            ConfigError: As for `cooldown`.
+        """
+        arguments = {"steps": steps, "peak": peak, "field": field}
+        self._change("rewarm", arguments, allow_jump=allow_jump)
+
+    def _change(self, operation: str, arguments: dict[str, Any], *, allow_jump: bool) -> None:
+        rules.flag("allow_jump", allow_jump)
+        change = Change(self._position, operation, arguments)
+        config = self._config.changed(change)
+        courses = config.courses()
+        if not allow_jump:
+            _refuse_jumps(change, self._courses, courses)
+        self._groups.check(courses)
+        self._go(self._position, courses)
+        self._config, self._lineage = config, (*self._lineage, change)
+
+    def lint(self, *, updates: int | None = None, increment: float = 1) -> tuple[Finding, ...]:
+        """Name what is legal and yet probably not meant, before anything runs.
+
+        Args:
+            updates: Length of the run in optimizer updates, to be compared with the horizon.
+            increment: Units that an update completes.
+
+        Returns:
+            Warnings, each with a position and values: jumps, a first learning rate of 0, phases
+            of no length, a floor above the peak, a horizon that is not the run's end.
+        """
+        return self._config.lint(updates=updates, increment=increment)
+
+    def load_state_dict(
+        self,
+        state: Mapping[str, Any],
+        *,
+        expected_position: int | None = None,
+        local: bool = False,
+    ) -> None:
+        """Take up a checkpoint state, reconciled with the script's config by the policy.
+
+        With a process group this is collective: its first rank alone reads its state and decides,
+        and every rank applies the same outcome or raises the same error. A rank whose config is
+        another adopts the first rank's, and says so.
+
+        The position is set, never added to, and loading twice is loading once. What the
+        constructor was given is the config side of every load.
+
+        Args:
+            state: What `state_dict` gave, or what one of the seeds saved. Only the first rank's
+                is read; the others may give `{}`.
+            expected_position: The position that the trainer believes in, if it has one. As with
+                the state, the first rank's counts.
+            local: Decide on this rank alone, without communication. A collective load that only
+                some ranks join is not always a hang: on gloo, the next broadcast may silently
+                receive its bytes.
+
+        Raises:
+            StateError: The state is malformed, or at another position than expected.
+            ReconcileError: Strict entries or units differ, or the outcome is an illegal config.
+            ConfigError: A group of this rank has an illegal bound or multiplier.
+                That is this rank's alone, since the decision was already taken.
+                On every error scheduler and groups are as before.
+        """
+        self.load_from(lambda: (state, None), expected_position=expected_position, local=local)
+
+    def load_from(
+        self,
+        read: Callable[[], tuple[Mapping[str, Any], T]],
+        *,
+        expected_position: int | None = None,
+        local: bool = False,
+    ) -> T:
+        """Take up a checkpoint state as `load_state_dict` does, from storage of one's own.
+
+        Args:
+            read: Gives the state and where it was found, which the log names unless it is None.
+                Called on the first rank alone; what it raises is raised on every rank.
+            expected_position: As for `load_state_dict`.
+            local: As for `load_state_dict`.
+
+        Returns:
+            Where the first rank found the state.
+
+        Raises:
+            BaseException: What `read` raised, and what `load_state_dict` raises.
+        """
+
+        def decision() -> tuple[_Terms, T]:
+            state, where = read()
+            return self._reconcile(state, expected_position), where
+
+        terms, where = ranks.decide(decision, self.process_group, local=local)
+        self._adopt(terms)
+        self.last_reconciliation = terms.outcome
+        self._saved = terms.saved
+        self._loaded_text = terms.text
+        self._groups.forget_carried()
+        if terms.outcome is not None and (local or ranks.rank(self.process_group) == 0):
+            _log(terms.outcome, where)
+        return where
+
+    def synchronize(self) -> None:
+        """Make every rank adopt the first rank's config and position; for a fresh start.
+
+        Collective: one gather. Pipeline stages whose first groups differ in lr or weight decay
+        need it, for their ratios to be those of one process: measured against the first value
+        that is not zero, in the order of ranks.
+
+        Raises:
+            ConfigError: A group of this rank has an illegal bound or multiplier.
+        """
+        told = ranks.gather(self._terms(), self.process_group)
+        references = {
+            key: next((terms.references[key] for terms in told if terms.references[key]), None)
+            for key in told[0].references
+        }
+        self._adopt(replace(told[0], references=references))
+
+    def verify(self) -> None:
+        """Check that all ranks agree and that their groups hold what they should.
+
+        Collective: one gather, of a few hundred bytes where all is well. Compared are config,
+        unit, policy, position and the reference values of the ratios. Read back are lr and weight
+        decay of every group that is stepped, and compared with what this rank's group should
+        hold; groups are not compared across ranks, as pipeline stages have other ones.
+
+        Raises:
+            RankMismatchError: On every rank, naming rank, entry and both values.
+        """
+        told = ranks.gather(self._testimony(), self.process_group)
+        lines = [line for rank in range(len(told)) for line in _disagreements(told, rank)]
+        if lines:
+            raise RankMismatchError(
+                "\n".join(["ranks disagree:", *lines]), ranks=dict(enumerate(told))
+            )
+
+    def check_position(self, position: int) -> None:
+        """Make sure that the scheduler is where the trainer is.
+
+        Args:
+            position: The trainer's own count, in the scheduler's unit.
+
+        Raises:
+            StateError: The positions differ.
+        """
+        _check_position(self._position, rules.whole("position", position))
+
+    def __repr__(self) -> str:
+        lines = [
+            f"position: {self._position} {self.unit}",
+            *(f"{name}: {value!r}" for name, value in self._config.entries().items()),
+            *(f"late change: {change}" for change in self._lineage),
+            f"policy: {dict(self._policy.words)!r}",
+            *(
+                f"next {label}: {value!r}"
+                for label, value in self._courses.values(self._position).items()
+            ),
+        ]
+        return "\n    ".join([f"{type(self).__name__}(", *lines]) + "\n)"
+
+    def _reconcile(self, state: Mapping[str, Any], expected_position: int | None) -> _Terms:
+        checkpoint = states.unpack(
+            state, type(self._declared), own=self.state_dict(), loaded=self._loaded_text
+        )
+        if expected_position is not None:
+            expected = rules.whole("expected_position", expected_position)
+            _check_position(checkpoint.position, expected)
+        saved = self._saved_courses(checkpoint)
+        if saved is not None:
+            carried = self._groups.carried_differences(*saved)
+            checkpoint = replace(checkpoint, warnings=(*checkpoint.warnings, *carried))
+        config, lineage, outcome = reconcile_checkpoint(
+            self._declared, self.unit, checkpoint, self._policy
+        )
+        courses = evolved(config, lineage).courses()
+        self._groups.check(courses)  # or raise it on every rank
+        self._groups.values(outcome.position, courses)
+        return replace(
+            self._terms(),
+            used=config,
+            lineage=lineage,
+            position=outcome.position,
+            outcome=outcome,
+            saved=saved,
+            text=states.text_of(state),
+        )
+
+    def _saved_courses(self, checkpoint: states.Checkpoint) -> tuple[int, Courses] | None:
+        saved = saved_curve(self._declared, checkpoint) if checkpoint.entries else None
+        return None if saved is None else (checkpoint.position, saved.courses())
+
+    def _terms(self) -> _Terms:
+        return _Terms(
+            declared=self._declared,
+            used=self._base,
+            lineage=self._lineage,
+            position=self._position,
+            unit=self.unit,
+            policy=self._policy,
+            keep_group_ratios=self.keep_group_ratios,
+            references=self._groups.references,
+        )
+
+    def _adopt(self, terms: _Terms) -> None:
+        """Take up terms that may be another rank's, or leave everything as it was."""
+        mine = self._terms()
+        theirs = {key: value for key, value in terms.references.items() if value is not None}
+        self._groups.measure_against(
+            {**mine.references, **theirs}, keep_ratios=terms.keep_group_ratios
+        )
+        try:
+            config = evolved(terms.used, terms.lineage)
+            self._go(terms.position, config.courses())
+        except ConfigError:
+            self._groups.measure_against(mine.references, keep_ratios=mine.keep_group_ratios)
+            with suppress(ConfigError):
+                self._groups.write(self._position, self._courses)
+            raise
+        self._declared, self._base, self._config = terms.declared, terms.used, config
+        self._lineage = terms.lineage
+        self._policy, self.unit = terms.policy, terms.unit
+        self.keep_group_ratios = terms.keep_group_ratios
+        if terms.outcome is not None:  # a load changes position and late changes in any case
+            mine = replace(mine, position=terms.position, lineage=terms.lineage)
+        differences = _differences(mine.told(), terms.told())
+        if differences:
+            logger.warning(
+                "rank %d adopts what rank 0 has: %s",
+                ranks.rank(self.process_group),
+                "; ".join(differences),
+            )
+
+    def _testimony(self) -> dict[str, Any]:
+        """Tell what this rank has, and which of its groups hold something else."""
+        try:
+            wrong = self._groups.wrong_values(self._position, self._courses)
+        except ConfigError as error:
+            wrong = [str(error)]
+        except Exception as error:  # noqa: BLE001 - the other ranks wait for what this one tells
+            wrong = [f"its groups cannot be read: {error!r}"]
+        told = replace(self._terms(), declared=self._base).told()
+        references = {
+            f"reference {key}": value
+            for key, value in self._groups.references.items()
+            if self._groups.members
+        }
+        return {**told, **references, "groups": wrong}
+
+    def _go(self, position: int, courses: Courses) -> None:
+        """Write the values at a position, or leave everything as it was."""
+        try:
+            self._groups.write(position, courses)
+        except ConfigError:
+            with suppress(ConfigError):  # the same group is illegal at the old position too
+                self._groups.write(self._position, self._courses)
+            raise
+        self._position, self._courses = position, courses
+
+    def _hook_optimizer_loads(self) -> None:
+        """Follow loads of the optimizers, without keeping this scheduler alive."""
+        for remove in self._hooks:
+            remove()
+        self._hooks = []
+        for optimizer in self._groups.optimizers():
+            if isinstance(optimizer, Optimizer):
+                before = _weakly(self._before_optimizer_load)
+                after = _weakly(self._after_optimizer_load)
+                handles = (
+                    optimizer.register_load_state_dict_pre_hook(before),
+                    optimizer.register_load_state_dict_post_hook(after),
+                )
+                self._hooks += [weakref.finalize(self, handle.remove) for handle in handles]
+
+    def _before_optimizer_load(self, optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+        self._groups.expect_load(optimizer, state.get("param_groups", ()))
+
+    def _after_optimizer_load(self, optimizer: Optimizer) -> None:
+        """Make the load order irrelevant: settle what the load brought, and write again."""
+        differences = self._groups.settle_overrides(optimizer, self._policy)
+        try:
+            if self._saved is not None and self._saved[0] == self._position:
+                differences += self._groups.carried_differences(*self._saved)
+                self._groups.forget_carried()
+            self._groups.write(self._position, self._courses)
+        except ConfigError:
+            self._groups.put_back_overrides(optimizer)
+            self._groups.write(self._position, self._courses)
+            raise
+        if differences:
+            is_first = ranks.rank(self.process_group) == 0
+            logger.log(logging.WARNING if is_first else logging.INFO, "\n".join(differences))
+
+
+def _weakly(method: Callable[..., None]) -> Callable[..., None]:
+    """Make a function that calls a method for as long as its object lives."""
+    reference = weakref.WeakMethod(method)
+
+    def call(*arguments: Any) -> None:
+        found = reference()
+        if found is not None:
+            found(*arguments)
+
+    return call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Terms:
+    """What the ranks have to share; one broadcast carries it."""
+
+    declared: Config
+    used: Config
+    lineage: Lineage
+    position: int
+    unit: str
+    policy: Policy
+    keep_group_ratios: bool
+    references: dict[str, float | None]
+    outcome: Reconciliation | None = None
+    saved: tuple[int, Courses] | None = None
+    text: object = None
+    """The loaded state's, by which it is known again."""
+
+    def told(self) -> dict[str, Any]:
+        """Give by name what two ranks can differ in, other than by their groups."""
+        return {
+            **self.declared.entries(),
+            LINEAGE: [change.to_dict() for change in self.lineage],
+            "position": self.position,
+            "unit": self.unit,
+            "policy": dict(self.policy.words),
+            "keep_group_ratios": self.keep_group_ratios,
+        }
+
+
+def _refuse_jumps(change: Change, before: Courses, after: Courses) -> None:
+    """Make sure that no value changes where the change is made."""
+    held, wanted = before.values(change.position), after.values(change.position)
+    for label, value in wanted.items():
+        if not math.isclose(value, held[label], rel_tol=1e-9, abs_tol=1e-300):
+            raise ConfigError(
+                f"{change}: {label} would jump from {held[label]!r} to {value!r} at position "
+                f"{change.position}, by {value - held[label]:+g}; allow_jump=True does it all the "
+                "same"
+            )
+
+
+def _differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name} {theirs[name]!r} instead of {mine[name]!r}"
+        for name in mine
+        if mine[name] != theirs.get(name)
+    ]
+
+
+def _disagreements(told: list[dict[str, Any]], rank: int) -> list[str]:
+    """Say in what a rank differs from the first, and which of its groups hold other values."""
+    mine = told[rank]
+    first = {name: value for testimony in reversed(told) for name, value in testimony.items()}
+    differ = [name for name in mine if name != "groups" and mine[name] != first[name]]
+    return [
+        *(f"rank {rank}: {name} is {mine[name]!r}, rank 0 has {first[name]!r}" for name in differ),
+        *(f"rank {rank}: {line}" for line in mine["groups"]),
+    ]
+
+
+def _check_position(found: int, expected: int) -> None:
+    if found != expected:
+        raise StateError(
+            f"key {states.POSITION_KEY!r}: the scheduler's position is {found}, the trainer's is "
+            f"{expected}: they are not of the same checkpoint, or count different units"
+        )
+
+
+def _log(outcome: Reconciliation, where: object) -> None:
+    """Report a load once: one line if nothing differs, else the whole table."""
+    origin = "" if where is None else f" from {where}"
+    if outcome.changed or outcome.warnings:
+        logger.warning("loaded the scheduler%s at %s", origin, outcome)
+    else:
+        logger.info(
+            "loaded the scheduler%s at position %d; config and checkpoint are equal",
+            origin,
+            outcome.position,
+        )

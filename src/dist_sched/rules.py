@@ -1,0 +1,164 @@
+"""Rules: what a value has to be, and how an error says that it is not.
+
+Each rule takes a name and a value, and gives the value as a plain one, or raises a `ConfigError`
+that names both and what would be legal.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+import operator
+from typing import TYPE_CHECKING, TypeVar
+
+from dist_sched.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+Number = int | float
+Entry = int | float | str | None
+T = TypeVar("T")
+
+MAX_LENGTH = 2**53
+"""The largest length and position: beyond it a float no longer tells neighbours apart."""
+
+SHOWN = 200
+"""Characters of an illegal value that a message shows."""
+
+
+def plain(value: object) -> object:
+    """Turn a numpy or 0-dim tensor scalar into the Python number that it holds."""
+    if getattr(value, "ndim", None) != 0 or not hasattr(value, "item"):
+        return value
+    try:
+        return value.item()
+    except RuntimeError:  # a tensor without data, on the meta device
+        return value
+
+
+def number(name: str, value: object) -> int | float:
+    """Check one finite number >= 0 and give it as a plain int or float.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    found = plain(value)
+    if isinstance(found, bool) or not isinstance(found, numbers.Real):
+        raise illegal(name, value, "must be a number")
+    try:
+        exact = int(found) if isinstance(found, numbers.Integral) else float(found)
+        is_legal = exact >= 0 and math.isfinite(exact)
+    except OverflowError:
+        is_legal = False
+    if not is_legal:
+        raise illegal(name, value, "must be a finite number >= 0")
+    return exact
+
+
+def rate(name: str, value: object) -> float:
+    """Check a finite number >= 0 and give it as a float."""
+    return float(number(name, value))
+
+
+def positive(name: str, value: object) -> float:
+    """Check a finite number > 0 and give it as a float."""
+    found = rate(name, value)
+    if found == 0:
+        raise illegal(name, value, "must be greater than 0")
+    return found
+
+
+def length(name: str, value: object) -> int | float:
+    """Check a length in units; fractions are legal, as Megatron's warmup fraction gives such."""
+    found = number(name, value)
+    if found > MAX_LENGTH:
+        raise illegal(name, value, "must be at most 2**53 units")
+    return found
+
+
+def some(name: str, value: object) -> int | float:
+    """Check a length greater than 0."""
+    positive(name, value)
+    return length(name, value)
+
+
+def text(name: str, value: object) -> str:
+    """Check a text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise illegal(name, value, "must be a text")
+    return str(value)
+
+
+def whole(name: str, value: object) -> int:
+    """Check a whole number of units, such as a position or an increment.
+
+    >>> whole("position", 7)
+    7
+    """
+    found = plain(value)
+    if isinstance(found, bool) or not isinstance(found, numbers.Integral):
+        raise illegal(name, value, "must be a whole number of units")
+    found = operator.index(found)
+    if not 0 <= found <= MAX_LENGTH:
+        raise illegal(name, value, "must be from 0 to 2**53 units")
+    return found
+
+
+def one_of(words: tuple[str, ...]) -> Callable[[str, object], str]:
+    """Make the rule that a value is one of some words."""
+
+    def check(name: str, value: object) -> str:
+        if not isinstance(value, str) or value not in words:
+            raise illegal(name, value, f"must be one of {listed(words)}{near_miss(value, words)}")
+        return str(value)
+
+    return check
+
+
+def optional(rule: Callable[[str, object], T]) -> Callable[[str, object], T | None]:
+    """Make a rule that admits None too."""
+
+    def check(name: str, value: object) -> T | None:
+        return None if value is None else rule(name, value)
+
+    return check
+
+
+def flag(name: str, value: object) -> bool:
+    """Check a bool."""
+    if not isinstance(value, bool):
+        raise illegal(name, value, "must be True or False")
+    return value
+
+
+def near_miss(value: object, known: Iterable[str]) -> str:
+    """Name the known word that was probably meant, or give an empty text."""
+    close = difflib.get_close_matches(str(value)[:100], list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def listed(words: Iterable[str]) -> str:
+    """Give words as an error lists them."""
+    return ", ".join(repr(word) for word in words)
+
+
+def illegal(name: str, value: object, rule: str) -> ConfigError:
+    """Make the error that a value breaks a rule."""
+    return ConfigError(f"{name}={shown(value)}: {rule}")
+
+
+def shown(value: object) -> str:
+    """Give a value's repr, cut short, since a checkpoint can hold anything."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - a number of over 4,300 digits, for one
+        return f"({type(value).__name__})"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def refuse(problems: list[str]) -> None:
+    """Raise one error that names all problems, if there are any."""
+    if problems:
+        raise ConfigError("; ".join(problems))
