@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from dist_sched import curves
@@ -14,6 +15,7 @@ from dist_sched.rules import (
     illegal,
     length,
     near_miss,
+    number,
     optional,
     rate,
     some,
@@ -53,11 +55,12 @@ class Phase:
     end: float
     start: float | None
     until: Number | None
-    parameters: dict[str, Parameter] = field(hash=False)
+    parameters: Mapping[str, Parameter] = field(hash=False)
     """The shape's own, those that were left to their defaults too."""
 
     def __init__(
         self,
+        /,
         shape: str,
         steps: Number,
         end: float,
@@ -67,7 +70,7 @@ class Phase:
         **parameters: Any,
     ) -> None:
         checked = {
-            "parameters": shape_of(shape).parameters(shape, parameters),
+            "parameters": MappingProxyType(shape_of(shape).parameters(shape, parameters)),
             "shape": str(shape),
             "steps": length("steps", steps),
             "end": rate("end", end),
@@ -137,7 +140,7 @@ class _Piece:
     steps: Number
     start: float
     end: float
-    parameters: dict[str, Parameter]
+    parameters: Mapping[str, Parameter]
 
     def __call__(self, units: float) -> float:
         if units >= self.steps:
@@ -209,15 +212,14 @@ class Schedule:
         Raises:
             ConfigError: The position is negative or no number.
         """
-        try:
-            if position >= self.horizon:
-                return self.last
-            if position >= 0:
-                index = bisect_right(self.joins, position) - 1
-                return self._pieces[index](position - self.joins[index])
-        except TypeError as error:
-            raise illegal("position", position, "must be a number >= 0") from error
-        raise illegal("position", position, "must be a number >= 0")
+        if type(position) is not int and type(position) is not float:
+            position = number("position", position)
+        if position >= self.horizon:
+            return self.last
+        if not position >= 0:
+            raise illegal("position", position, "must be a number >= 0")
+        index = bisect_right(self.joins, position) - 1
+        return self._pieces[index](position - self.joins[index])
 
     @property
     def high(self) -> float:
@@ -252,15 +254,23 @@ class Schedule:
             return [self(position) for position in positions]
         given = np.asarray(positions if hasattr(positions, "__len__") else list(positions))
         flat = given.ravel()
+        if flat.dtype.kind not in "iuf":
+            told = (number("position", position) for position in flat.tolist())
+            flat = np.fromiter(told, float, flat.size)
+        elif flat.dtype.kind == "f":
+            flat = flat.astype(float)
+        wrong = flat[~(flat >= 0)]
+        if wrong.size:
+            raise illegal("position", wrong[0].item(), "must be a number >= 0")
         found = np.full(flat.shape, self.last)
-        inside = flat < self.horizon
-        indices = np.searchsorted(self.joins, flat, side="right") - 1
-        for index in np.unique(indices[inside]):
-            if index < 0:
-                self(flat.min())  # raises, as for one position
-            chosen = inside & (indices == index)
-            units = (flat[chosen] - self.joins[index]).tolist()
-            found[chosen] = [*map(self._pieces[index], units)]
+        inside = np.flatnonzero(flat < self.horizon)
+        indices = np.searchsorted(self.joins, flat[inside], side="right") - 1
+        order = np.argsort(indices, kind="stable")
+        ends = np.flatnonzero(np.diff(indices[order])) + 1
+        for chosen in np.split(order, ends) if order.size else ():
+            index = indices[chosen[0]]
+            units = (flat[inside[chosen]] - self.joins[index]).tolist()
+            found[inside[chosen]] = [*map(self._pieces[index], units)]
         return found.reshape(given.shape)
 
     def to_dict(self) -> dict[str, Any]:
@@ -300,7 +310,7 @@ class Schedule:
             end: Value at its end; if None, this schedule's last one where that is lower, else 0.
         """
         if end is None:
-            end = self.last if self.last < self(position) else 0.0
+            end = self.last if self.last < self(whole("position", position)) else 0.0
         return self._leave(position, Phase(shape, some("steps", steps), end))
 
     def rewarm(self, position: int, steps: Number, peak: float | None = None) -> Schedule:
@@ -316,6 +326,7 @@ class Schedule:
 
     def _leave(self, position: int, phase: Phase) -> Schedule:
         """Give the schedule that leaves its course at a position for another phase."""
+        whole("position", position)
         if position >= self.horizon:
             hold = Phase("constant", position - self.horizon, self.last, self.last)
             phase = phase.with_(start=self.last)
@@ -344,7 +355,7 @@ class Schedule:
         if more <= 0:
             rule = f"must be more than the present {self.horizon!r} units"
             raise illegal("horizon", horizon, rule)
-        index = self._to_extend(position)
+        index = self._to_extend(whole("position", position))
         phase, (_, end) = self.phases[index], self.spans()[index]
         longer = phase.with_(steps=phase.lasts + more, end=end, until=None)
         return Schedule([*self.phases[:index], longer, *self.phases[index + 1 :]])
@@ -483,8 +494,12 @@ def _settled(phases: Iterable[Phase]) -> Iterator[_Piece]:
         try:
             shape.check(phase.steps, start, phase.end, **phase.parameters)
             before = piece(phase.lasts)
-        except (ConfigError, ArithmeticError, ValueError, TypeError) as error:
+        except (ConfigError, ValueError, TypeError) as error:
             raise ConfigError(f"phases[{index}] ({phase.shape}): {error}") from error
+        except ArithmeticError as error:
+            is_range = isinstance(error, OverflowError)
+            reason = "its values leave the range of floats" if is_range else str(error)
+            raise ConfigError(f"phases[{index}] ({phase.shape}): {reason}") from error
         yield piece
 
 

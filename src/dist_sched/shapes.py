@@ -25,6 +25,7 @@ from dist_sched.rules import (
     optional,
     plain,
     positive,
+    shown,
     text,
 )
 
@@ -142,11 +143,12 @@ def register_shape(name: str) -> Callable[[_Function], _Function]:
     text("name", name)
 
     def register(coefficient: _Function) -> _Function:
-        origin = (coefficient.__module__, coefficient.__qualname__)
-        if name in _SHAPES and _SHAPES[name].origin != origin:
-            raise ConfigError(f"shape {name!r} is known already; choose another name")
         given = _parameters_of(name, coefficient)
-        defaults = {known: default for known, default in given.items() if default is not _REQUIRED}
+        origin = (coefficient.__module__, getattr(coefficient, "__qualname__", "<lambda>"))
+        known = _SHAPES.get(name)
+        if known is not None and ("<lambda>" in origin[1] or known.origin != origin):
+            raise ConfigError(f"shape {name!r} is known already; choose another name")
+        defaults = {one: default for one, default in given.items() if default is not _REQUIRED}
         rules = dict.fromkeys(given, _any_parameter)
         law = _checked_blend(name, coefficient)
         _SHAPES[name] = Shape(law, rules, defaults, origin=origin)
@@ -157,10 +159,16 @@ def register_shape(name: str) -> Callable[[_Function], _Function]:
 
 def _parameters_of(name: str, coefficient: Callable[..., float]) -> dict[str, Any]:
     """Give a function's parameters after the first, with their defaults."""
-    taken = list(inspect.signature(coefficient).parameters.values())
-    others = taken[1:]
+    try:
+        taken = list(inspect.signature(coefficient).parameters.values())
+    except (TypeError, ValueError) as error:
+        rule = "must be a function with a signature"
+        raise ConfigError(f"shape {name!r}: {shown(coefficient)} {rule}") from error
+    first, others = taken[:1], taken[1:]
+    by_place = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY}
     by_name = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
-    if not taken or any(one.kind not in by_name or one.name in _PHASE_NAMES for one in others):
+    has_first = any(one.kind in by_place for one in first)
+    if not has_first or any(one.kind not in by_name or one.name in _PHASE_NAMES for one in others):
         raise ConfigError(
             f"shape {name!r}: its function must take the progress and parameters by name, other "
             f"than {listed(_PHASE_NAMES)}"
@@ -256,7 +264,9 @@ def _power_law(
             raise illegal("end", end, "must be greater than 0, or the shape needs a timescale")
         stretch = (positive("start", start) / end) ** (1 / power) - 1
         return float(start * (1 + units / steps * stretch) ** -power)
-    fall, whole_fall = (1 - (1 + passed / timescale) ** -power for passed in (units, steps))
+    fall, whole_fall = (
+        math.expm1(-power * math.log1p(passed / timescale)) for passed in (units, steps)
+    )
     return curves.between(1 - fall / whole_fall, start, end)
 
 

@@ -1,0 +1,49 @@
+"""Drawn specifications, saved on two ranks, go on exactly on one, two and three."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("specifications")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(torchrun, folder):
+    results = torchrun("specifications.py", 2, "save", folder, timeout=90).results
+    assert results[0] == results[1]
+    return results[0]
+
+
+@pytest.fixture(scope="module", params=[1, 2, 3], ids="{} ranks".format)
+def resumed(request, torchrun, folder, uninterrupted):  # noqa: ARG001 - it saves first
+    results = torchrun("specifications.py", request.param, "load", folder, timeout=110).results
+    return [results[rank] for rank in range(request.param)]
+
+
+def test_every_split_point_goes_on_with_the_same_bits_on_every_rank(resumed, uninterrupted):
+    for result in resumed:
+        for runs, whole in zip(result["runs"], uninterrupted, strict=True):
+            assert [whole[begin:] for begin in range(len(whole))] == runs
+
+
+def test_the_drawn_runs_are_worth_comparing(uninterrupted):
+    for run in uninterrupted:
+        assert len(run) == len({str(held) for held in run[:3]}) + len(run[3:])
+        no_decay = [group[1] for update in run for group in update[1:2]]
+        assert {0.0} == set(no_decay)
+
+
+def test_a_late_change_of_one_rank_is_named_and_mended(resumed):
+    for result in resumed:
+        told = result["late"]
+        assert ([0.0], 1) == (told["lr"], told["changes"])
+        assert (len(resumed) > 1) == ("rank 1: lineage" in told["error"])
+
+
+def test_a_rank_with_another_specification_adopts_the_first_ranks(resumed):
+    assert [[1.0]] * len(resumed) == [result["config"] for result in resumed]
