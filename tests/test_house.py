@@ -14,8 +14,8 @@ import dist_sched
 HOME = Path(dist_sched.__file__).parent
 PURE = ["errors", "rules", "curves", "shapes", "phases", "coupling", "schedules", "courses"]
 PURE += ["policies", "lineage", "config", "specification", "declarations", "dialects", "state"]
-PURE += ["reconciliation", "pickles", "sources", "checkpoint"]
-ROOMS = [*PURE[:16], "groups", "ranks", "engine", "scheduler", *PURE[16:]]
+PURE += ["reconciliation", "views", "pickles", "sources", "checkpoint"]
+ROOMS = [*PURE[:17], "groups", "ranks", "engine", "scheduler", *PURE[17:]]
 ROOMS += ["adapters", "plotting", "cli"]
 PURE = [room for room in PURE if (HOME / f"{room}.py").exists()]
 FILES = sorted(HOME.rglob("*.py"))

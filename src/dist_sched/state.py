@@ -130,6 +130,19 @@ def unpack(state: object, config: type[Config], own: State, loaded: object = Non
     return replace(checkpoint, warnings=tuple(warnings))
 
 
+def tell(state: object) -> tuple[type[Config], Checkpoint]:
+    """Read a checkpoint state by itself: which scheduler's it is, and what it says.
+
+    What another library's scheduler saved is read as `OptimizerParamScheduler`'s.
+
+    Raises:
+        StateError: As for `unpack`.
+    """
+    kind = _kind_of(state) if isinstance(state, Mapping) else None
+    kind = kind or OptimizerParamConfig
+    return kind, unpack(state, kind, own={TEXT_KEY: ""})
+
+
 def text_of(state: object) -> object:
     """Give a state's text as it stands, or None where there is none."""
     return state.get(TEXT_KEY) if isinstance(state, Mapping) else None

@@ -1,0 +1,16 @@
+"""The command line: one file a command."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run `dist-sched`."""
+    try:
+        from dist_sched.cli.application import run
+    except ModuleNotFoundError as error:
+        if error.name not in {"click", "rich"}:
+            raise
+        sys.exit("dist-sched: error: the command needs its extra: pip install 'dist-sched[cli]'")
+    sys.exit(run())

@@ -1,0 +1,119 @@
+"""Views: what people are shown of a config, as plain data: its curves, and their phases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dist_sched import curves
+from dist_sched.coupling import CoupledCurve
+from dist_sched.phases import Schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from dist_sched.config import Config
+    from dist_sched.courses import Own
+    from dist_sched.rules import Number
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A phase as people see it."""
+
+    name: str
+    begin: Number
+    """Its first position, in units."""
+    end: Number
+    """The position at which it ends, in units."""
+    first: float
+    """The value at its beginning."""
+    last: float
+    """The value that it has reached at its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One curve over the run, with its name and its phases."""
+
+    label: str
+    """A field, or `groups[...].` and a field."""
+    field: str
+    curve: curves.Curve
+    spans: tuple[Span, ...]
+    factor: float = 1.0
+    """What multiplies the curve, where a named group has a multiplier."""
+
+    @property
+    def horizon(self) -> Number:
+        """The position past which nothing changes, in units."""
+        return self.spans[-1].end
+
+    def value(self, position: int) -> float:
+        """Give the value at a position: by the very function that trains."""
+        return curves.value(self.curve, position) * self.factor
+
+    def values(self, positions: Iterable[int]) -> list[float]:
+        """Give the values at many positions."""
+        return [self.value(position) for position in positions]
+
+
+def tracks(config: Config, *, groups: bool = False) -> tuple[Track, ...]:
+    """Give the curve of each field, and with `groups` those of named groups."""
+    courses = config.courses()
+    found = [
+        Track(field.key, field.key, curve, tuple(_spans(curve)))
+        for field, curve in zip(courses.fields, courses.curves, strict=False)
+    ]
+    base = {track.field: track for track in found}
+    return (*found, *(_own_track(own, base[own.field]) for own in courses.own if groups))
+
+
+def _own_track(own: Own, base: Track) -> Track:
+    if own.curve is None:
+        factor = 1.0 if own.multiplier is None else own.multiplier
+        return Track(own.label, own.field, base.curve, base.spans, factor)
+    return Track(own.label, own.field, own.curve, tuple(_spans(own.curve)))
+
+
+def _spans(curve: Any) -> Iterator[Span]:
+    if isinstance(curve, Schedule):
+        yield from _schedule_spans(curve)
+    elif isinstance(curve, CoupledCurve):
+        for span in _schedule_spans(curve.schedule):
+            yield Span(span.name, span.begin, span.end, *_scaled(curve, span))
+    else:
+        yield from _seeds_spans(curve)
+
+
+def _schedule_spans(schedule: Schedule) -> Iterator[Span]:
+    ends = (*schedule.joins[1:], schedule.horizon)
+    rows = zip(schedule.phases, schedule.joins, ends, schedule.spans(), strict=True)
+    for phase, begin, end, (first, last) in rows:
+        yield Span(phase.shape, begin, end, first, last)
+
+
+def _scaled(curve: CoupledCurve, span: Span) -> tuple[float, float]:
+    scale = curve.peak / curve.schedule.high
+    return span.first * scale, span.last * scale
+
+
+def _seeds_spans(curve: curves.LrCurve | curves.WdCurve) -> Iterator[Span]:
+    """Give the parts of a seeds' curve; values at their ends are those that the curve gives."""
+    if isinstance(curve, curves.WdCurve):
+        end = 0 if curve.style == "constant" else curve.length
+        yield Span(curve.style, 0, end, curves.value(curve, 0), curves.value(curve, int(end)))
+        return
+    joins = [("warmup", curve.warmup), *_decay_joins(curve)]
+    begin: Number = 0
+    for name, end in joins:
+        if end > begin:
+            first, last = (curves.value(curve, int(position)) for position in (begin, end))
+            yield Span(name, begin, end, first, last)
+            begin = end
+
+
+def _decay_joins(curve: curves.LrCurve) -> list[tuple[str, Number]]:
+    if curve.style != "WSD":
+        return [(curve.style, curve.horizon)]
+    return [("stable", curve.horizon - curve.tail), (f"{curve.tail_style} tail", curve.horizon)]
