@@ -9,10 +9,13 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 import dist_sched
-from dist_sched import reconcile
+from dist_sched import Phase, Schedule, reconcile
 from dist_sched.config import OptimizerParamConfig
+from dist_sched.coupling import Coupled
+from dist_sched.specification import Specification
 from dist_sched.state import pack
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +61,31 @@ def test_the_report_in_the_documentation_is_the_one_that_is_logged(config):
     (shown,) = blocks("docs/resume.md", "text")
     state = pack(OptimizerParamConfig(**{**config, "max_lr": 0.5}), 60, "steps")
     assert f"loaded the scheduler at {reconcile(config, state)}\n" == shown
+
+
+def test_the_page_about_the_state_names_every_key_of_a_specification():
+    page = (ROOT / "docs/state.md").read_text()
+    schedule = Schedule([Phase("linear", 10, end=1.0, start=0.0, until=5)])
+    told = {"fields": {"lr": schedule, "weight_decay": Coupled(0.1)}, "groups": {}}
+    text = json.loads(pack(Specification(**told), 0, "steps")["dist_sched"])
+    phase, coupling = (
+        schedule.to_dict()["phases"][0],
+        text["specification"]["fields"]["weight_decay"],
+    )
+    keys = [*text, *(f"specification.{name}" for name in told), *phase, *coupling]
+    assert [] == [key for key in keys if f"{key}`" not in page]
+
+
+def test_the_guides_recipe_of_any_field_runs():
+    (example,) = (block for block in blocks("docs/guide.md", "python") if "muon" in block)
+    weights = [torch.nn.Parameter(torch.ones(2, 2)) for _ in range(2)]
+    groups = [{"params": weights[1:], "name": "embed_in"}]
+    names = {"muon": torch.optim.Muon(weights[:1], lr=1e-3, momentum=0.95)}
+    names["adamw"] = torch.optim.AdamW(groups, lr=1e-3)
+    exec(compile(example, "guide.md", "exec"), names)  # noqa: S102
+    names["scheduler"].seek(90_000)
+    assert 3e-5 == names["muon"].param_groups[0]["lr"]
+    assert 1.5e-5 == names["adamw"].param_groups[0]["lr"]
 
 
 def test_the_page_about_the_state_names_every_key(config):

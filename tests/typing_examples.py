@@ -9,11 +9,16 @@ import torch
 from dist_sched import (
     ConfigError,
     OptimizerParamScheduler,
+    ParamScheduler,
+    Phase,
     RankMismatchError,
     ReconcileError,
+    Schedule,
     StateError,
     checkpoint,
+    from_config,
     reconcile,
+    schedules,
 )
 
 if TYPE_CHECKING:
@@ -132,6 +137,41 @@ def load_from_elsewhere(scheduler: OptimizerParamScheduler, state: dict[str, Any
 def report(scheduler: OptimizerParamScheduler) -> str:
     reconciliation = scheduler.last_reconciliation
     return "nothing was loaded" if reconciliation is None else str(reconciliation)
+
+
+def draw() -> list[float]:
+    rise = Phase("linear", 2_000, end=3e-4, start=0.0)
+    schedule = Schedule([rise, Phase("cosine", 98_000, end=3e-5, exponent=1.5)])
+    again: Schedule = Schedule.from_dict(schedule.to_dict())
+    return [again(2_000), schedule.horizon, *(finding.position for finding in schedule.lint())]
+
+
+def schedule_anything(optimizer: torch.optim.Optimizer) -> ParamScheduler:
+    return ParamScheduler(
+        optimizer,
+        {
+            "lr": schedules.wsd(3e-4, 100_000, warmup=2_000, tail=20_000),
+            "weight_decay": schedules.coupled(0.1),
+            "betas[0]": 0.9,
+        },
+        groups={"embed*": {"lr": 0.5}, "head": {"lr": schedules.linear(1e-3, 10_000)}},
+        policy={"lr.phases[1].steps": "config", "*": "checkpoint"},
+        unit="tokens",
+    )
+
+
+def change_late(scheduler: ParamScheduler | OptimizerParamScheduler) -> list[str]:
+    scheduler.cooldown(1_000, shape="linear", end=0.0)
+    scheduler.extend(200_000, allow_jump=True)
+    scheduler.rewarm(100, peak=1e-4, field="weight_decay")
+    return [f"{change.position} {change.operation}" for change in scheduler.lineage]
+
+
+def build_from_a_file(
+    optimizer: torch.optim.Optimizer, path: Path
+) -> OptimizerParamScheduler | ParamScheduler:
+    first = from_config(optimizer, path)
+    return from_config(optimizer, first.to_config())
 
 
 def catch(scheduler: OptimizerParamScheduler, state: dict[str, Any]) -> str:
