@@ -5,6 +5,10 @@ Start on two processes, then go on from the newest checkpoint, here on three:
     torchrun --standalone --nproc-per-node 2 scripts/train_fsdp.py --checkpoint-dir runs/a
     torchrun --standalone --nproc-per-node 3 scripts/train_fsdp.py --checkpoint-dir runs/a --resume
 
+Its schedule is that of the options, or of a config file (--config). Look at it before it runs:
+
+    python scripts/train_fsdp.py --checkpoint-dir runs/a --config schedule.yaml --dry-run
+
 The text is Python's own standard library, so nothing is downloaded. Where every process of a
 machine can have a GPU it runs on CUDA with NCCL, otherwise on the CPU with gloo. Without torchrun,
 `python scripts/train_fsdp.py …` is a run on one process.
@@ -30,6 +34,7 @@ import shutil
 import signal
 import sys
 import sysconfig
+import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -47,12 +52,14 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn import functional
 
-from dist_sched import ConfigError, OptimizerParamScheduler, ReconcileError, StateError
+from dist_sched import ConfigError, ReconcileError, StateError, declarations, from_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from torch.distributed.device_mesh import DeviceMesh
+
+    from dist_sched import OptimizerParamScheduler, ParamScheduler
 
     Row = tuple[str, Callable[[str], Any], Any, str]
 
@@ -184,6 +191,19 @@ def add_schedule_options(parser: argparse.ArgumentParser) -> None:
         "Lengths are in updates and begin at the start of the run. The schedule's length and the\n"
         "run's (--updates) are two things: past the end of the schedule its last values stay.",
     )
+    group.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="take the schedule from this .json, .yaml or .toml file, in place of the options "
+        "below; it may count samples or tokens, and schedule any field",
+    )
+    group.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the schedule, what is odd about it, and, where there is a checkpoint, what a "
+        "resume would change; then end",
+    )
     add_options(
         group,
         (
@@ -255,12 +275,11 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--policy",
         nargs="+",
-        default=["checkpoint"],
         metavar="WORD",
         help="on --resume, who wins where the schedule of this command and the checkpoint's "
         "differ: 'checkpoint', 'config' (this command) or 'strict' (refuse a difference); or "
         "entry=word pairs, * for the rest: lr_decay_steps=config '*=checkpoint' "
-        "(default: checkpoint)",
+        "(default: the config file's, or checkpoint)",
     )
 
 
@@ -281,8 +300,10 @@ def make_parser() -> Parser:
     return parser
 
 
-def read_policy(words: list[str]) -> str | dict[str, str]:
+def read_policy(words: list[str] | None) -> str | dict[str, str] | None:
     """Return the one word, or the mapping that entry=word pairs make."""
+    if words is None:
+        return None
     if len(words) == 1 and "=" not in words[0]:
         return words[0]
     pairs = dict(word.split("=", 1) for word in words if "=" in word)
@@ -293,8 +314,12 @@ def read_policy(words: list[str]) -> str | dict[str, str]:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line, fill in what other options decide, refuse what cannot work."""
-    args = make_parser().parse_args()
+    parser = make_parser()
+    args = parser.parse_args()
     args.policy = read_policy(args.policy)
+    given = [name for name in SCHEDULE if getattr(args, name) != parser.get_default(name)]
+    if args.config and given:
+        fail(f"--config {args.config} has the schedule: leave out --{given[0].replace('_', '-')}")
     if args.lr_decay_steps is None:
         args.lr_decay_steps = args.updates
     if args.lr_warmup_steps is None:
@@ -304,8 +329,15 @@ def parse_arguments() -> argparse.Namespace:
     if args.metrics is None:
         args.metrics = args.checkpoint_dir / "metrics.jsonl"
     check_sizes(args)
-    check_files(args)
+    if not args.dry_run:
+        check_files(args)
     return args
+
+
+def schedule_of(args: argparse.Namespace) -> Path | dict[str, Any]:
+    """Return what `from_config` takes: the config file, or the options as a mapping."""
+    options = {name: getattr(args, name) for name in SCHEDULE}
+    return args.config or {name: value for name, value in options.items() if value is not None}
 
 
 def check_sizes(args: argparse.Namespace) -> None:
@@ -434,7 +466,8 @@ def make_optimizer(model: nn.Module) -> torch.optim.AdamW:
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim == 1]
     # Only the ratio counts, which the scheduler reads from here: all of its weight decay, or none.
-    groups = [{"params": matrices, "weight_decay": 1.0}, {"params": vectors, "weight_decay": 0.0}]
+    decay = {"params": matrices, "weight_decay": 1.0, "name": GROUPS[0]}
+    groups = [decay, {"params": vectors, "weight_decay": 0.0, "name": GROUPS[1]}]
     return torch.optim.AdamW(groups, betas=(0.9, 0.95))
 
 
@@ -673,7 +706,7 @@ class Run:
 
     model: LanguageModel
     optimizer: torch.optim.Optimizer
-    scheduler: OptimizerParamScheduler
+    scheduler: OptimizerParamScheduler | ParamScheduler
     progress: Progress
     corpus: Corpus
     args: argparse.Namespace
@@ -695,7 +728,7 @@ class Run:
         record = self._record()  # the values that this update uses: before the scheduler moves on
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.scheduler.step()
+        self.scheduler.step(increment(self.args, self.scheduler.unit))
         self.progress.updates += 1
         self.progress.samples += self.args.global_batch
         sums = torch.tensor([part, float(stop)], dtype=torch.float64, device=self.device)
@@ -729,16 +762,18 @@ class Run:
         }
 
 
+def increment(args: argparse.Namespace, unit: str) -> int:
+    """Return how many units an update completes, all processes together."""
+    samples = int(args.global_batch)
+    return {"steps": 1, "samples": samples, "tokens": samples * int(args.sequence_length)}[unit]
+
+
 def make_run(args: argparse.Namespace, mesh: DeviceMesh, device: torch.device) -> Run:
     """Return a run at position 0."""
     model = make_model(args, mesh)
     optimizer = make_optimizer(model)
-    scheduler = OptimizerParamScheduler(  # before the optimizer is loaded: it reads its groups
-        optimizer,
-        **{name: getattr(args, name) for name in SCHEDULE},
-        policy=args.policy,
-        unit="steps",
-    )
+    # Before the optimizer is loaded: it reads its groups.
+    scheduler = from_config(optimizer, schedule_of(args), policy=args.policy)
     corpus = Corpus(args.sequence_length, args.seed)
     return Run(model, optimizer, scheduler, Progress(), corpus, args, device)
 
@@ -756,7 +791,7 @@ def resume(run: Run, checkpoints: Checkpoints) -> None:
     """Bring the run to where its newest checkpoint stands."""
     newest = checkpoints.load_newest(run.state())
     run.start = run.progress.updates
-    run.scheduler.check_position(run.start)
+    run.scheduler.check_position(run.start * increment(run.args, run.scheduler.unit))
     log.info("resumed from %s on %d processes", newest, dist.get_world_size())
 
 
@@ -782,6 +817,24 @@ def train(run: Run, checkpoints: Checkpoints, stop: StopRequest) -> None:
         log.info("stopped by SIGTERM; --resume goes on from position %d", progress.updates)
     else:
         log.info("done at position %d; --updates is %d", progress.updates, args.updates)
+
+
+def dry_run(args: argparse.Namespace) -> int:
+    """Print what `dist-sched show`, `check` and `diff` say of this command, and return a status."""
+    from dist_sched.cli.application import run as dist_sched
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = args.config or Path(folder) / "options.json"
+        if not args.config:
+            config.write_text(json.dumps(schedule_of(args)))
+        unit = declarations.read(config).unit
+        length = ["--updates", str(args.updates), "--increment", str(increment(args, unit))]
+        statuses = [dist_sched(["show", str(config)]), dist_sched(["check", str(config), *length])]
+        for newest in complete_checkpoints(args.checkpoint_dir)[-1:]:
+            words = args.policy if isinstance(args.policy, dict) else {"*": args.policy}
+            policy = [f"--policy={name}={word}" for name, word in words.items() if word]
+            statuses.append(dist_sched(["diff", str(config), str(newest), *policy]))
+    return 2 if 2 in statuses else 0  # noqa: PLR2004 - the status of an error
 
 
 def choose_device(choice: str) -> torch.device:
@@ -824,6 +877,10 @@ def main() -> None:
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     args = parse_arguments()
+    if args.dry_run:
+        if from_torchrun("RANK") == 0:
+            raise SystemExit(dry_run(args))
+        return
     stop = StopRequest()
     start_logging()
     device = choose_device(args.device)

@@ -297,6 +297,7 @@ def from_config(
     optimizer: Any,
     source: Mapping[str, Any] | str | os.PathLike[str],
     *,
+    policy: str | Mapping[str, str] | None = None,
     process_group: ProcessGroup | None = None,
 ) -> OptimizerParamScheduler | ParamScheduler:
     """Build a scheduler from a mapping, or from a JSON, YAML or TOML file that holds one.
@@ -307,6 +308,7 @@ def from_config(
     Args:
         optimizer: As for the schedulers.
         source: The mapping, or the file's path.
+        policy: Instead of the one that the mapping has.
         process_group: The ranks that decide together; the default group if None.
 
     Raises:
@@ -315,8 +317,8 @@ def from_config(
     told = declarations.read(source)
     config = told.config
     settings: dict[str, Any] = {
-        **told.booleans,
-        "policy": told.policy,
+        **(told.booleans if policy is None else {}),
+        "policy": told.policy if policy is None else policy,
         "unit": told.unit,
         "keep_group_ratios": told.keep_group_ratios,
         "process_group": process_group,
