@@ -21,13 +21,15 @@ from dist_sched.config import Config, OptimizerParamConfig, unit_word
 from dist_sched.coupling import Coupled
 from dist_sched.errors import ConfigError
 from dist_sched.phases import Schedule
-from dist_sched.rules import flag, illegal, listed, near_miss, shown, some
+from dist_sched.rules import flag, illegal, listed, near_miss, plain, shown, some
 from dist_sched.specification import Specification
 
 SETTINGS = ("unit", "policy", "keep_group_ratios")
 _BOOLEANS = ("use_checkpoint_opt_param_scheduler", "override_opt_param_scheduler")
 _SUFFIXES = {"k": 3, "K": 3, "M": 6, "B": 9, "G": 9, "T": 12}
-_SEEDS_LENGTHS = frozenset({"lr_warmup_steps", "wd_incr_steps", "wsd_decay_steps"})
+_SEEDS_LENGTHS = frozenset(
+    {"lr_decay_steps", "lr_warmup_steps", "wd_incr_steps", "wsd_decay_steps"}
+)
 _LENGTHS = frozenset({"steps", "until", *schedules.LENGTHS})
 
 
@@ -106,9 +108,12 @@ def _declared(told: Mapping[str, Any]) -> Declaration:
 
 def _seeds_config(told: Mapping[str, Any]) -> OptimizerParamConfig:
     known = OptimizerParamConfig.entry_names()
+    for name in ("groups", "horizon"):
+        if name in told:
+            raise ConfigError(f"{name!r} is not known without 'fields'")
     _refuse_unknown(told, (*known, *SETTINGS, *_BOOLEANS, "fields", "groups"))
     found = {name: value for name, value in told.items() if name in known}
-    horizon = amount("lr_decay_steps", found.get("lr_decay_steps"), None)
+    horizon = _horizon(found, name="lr_decay_steps")
     for name, value in found.items():
         if name == "lr_decay_steps":
             found[name] = horizon
@@ -121,13 +126,19 @@ def _seeds_config(told: Mapping[str, Any]) -> OptimizerParamConfig:
 
 def _specification(told: Mapping[str, Any]) -> Specification:
     _refuse_unknown(told, ("fields", "groups", "horizon", *SETTINGS))
-    horizon = amount("horizon", told.get("horizon"), None)
+    horizon = _horizon(told)
     fields = _courses("fields", told["fields"], horizon)
     groups = {
         pattern: _courses(f"groups[{pattern}]", own, horizon)
         for pattern, own in _mapping("groups", told.get("groups", {})).items()
     }
     return Specification(fields=fields, groups=groups)
+
+
+def _horizon(told: Mapping[str, Any], outer: Any = None, name: str = "horizon") -> Any:
+    """Read the horizon that a mapping gives; the one around it, if it gives none."""
+    given = told.get(name)
+    return outer if given is None else some(name, amount(name, given, outer))
 
 
 def _courses(name: str, told: object, horizon: Any) -> dict[str, Any]:
@@ -152,24 +163,25 @@ def _course(told: Any, horizon: Any) -> Any:
         if "peak" not in told:
             raise ConfigError("peak is missing")
         return Coupled(number(told["peak"]), told["to"])
-    _refuse_unknown(told, ("phases", "schedule", "horizon", "peak", "to"))
-    own = amount("horizon", told.get("horizon"), None)
+    others = () if "phases" in told else ("schedule", "peak", "to")
+    _refuse_unknown(told, ("phases", "horizon", *others))
     phases = told.get("phases")
     if not isinstance(phases, list | tuple):
         raise illegal("schedule", told, "must have schedule, phases (a list), or peak and to")
-    whole = horizon if own is None else own
+    whole = _horizon(told, horizon)
     return Schedule.from_dict(
         {"phases": [_plain(phase, whole, f"phases[{i}].") for i, phase in enumerate(phases)]}
     )
 
 
 def _named(told: Mapping[str, Any], horizon: Any) -> Schedule:
-    arguments = {name: value for name, value in told.items() if name != "schedule"}
-    name = told["schedule"]
-    if horizon is not None:
-        arguments.setdefault("horizon", horizon)
-    whole = amount("horizon", arguments.get("horizon"), horizon)
-    return schedules.build(name, **_plain({**arguments, "horizon": whole}, whole))
+    arguments = {key: value for key, value in told.items() if key not in {"schedule", "horizon"}}
+    for name in arguments:
+        if not isinstance(name, str):
+            raise ConfigError(f"{name!r} is not known here")
+    whole = _horizon(told, horizon)
+    given = {} if whole is None else {"horizon": whole}
+    return schedules.build(told["schedule"], **given, **_plain(arguments, whole))
 
 
 def _plain(told: Any, horizon: Any, where: str = "") -> Any:
@@ -218,6 +230,7 @@ def amount(name: str, value: Any, horizon: Any) -> Any:
     Raises:
         ConfigError: It is a part, and there is no horizon; or a text that is no length.
     """
+    value = plain(value)
     if isinstance(value, str):
         if value.strip().endswith("%"):
             return _part(name, value, _decimal(name, value, value.strip()[:-1]) / 100, horizon)
@@ -276,6 +289,8 @@ def _loaded(path: Path) -> Mapping[str, Any]:
         raise ConfigError(f"the name must end in one of {listed(_PARSERS)}")
     try:
         found = parse(path.read_text(encoding="utf-8"))
+    except ConfigError:
+        raise
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
@@ -305,22 +320,22 @@ def _parse_yaml(text: str) -> Any:
         raise ConfigError("reading YAML needs PyYAML: pip install 'dist-sched[yaml]'") from error
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc] # it ships no types
-        """Refuses a name that stands twice."""
+        """Refuses a name that stands twice; one that is merged may be given again."""
 
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            """Build a mapping whose names are all different."""
-            self.flatten_mapping(node)
-            return _no_duplicates(
-                [
-                    (self.construct_object(key, deep), self.construct_object(value, deep=True))
-                    for key, value in node.value
-                ]
-            )
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: ARG002
+            """Build a mapping whose own names are all different."""
+            merge = "tag:yaml.org,2002:merge"
+            own = [self.construct_object(key) for key, _ in node.value if key.tag != merge]
+            _no_duplicates([(name, None) for name in own])
+            return super().construct_mapping(node, deep=True)
 
     try:
         return yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
+    except (TypeError, LookupError, AttributeError) as error:
+        # What PyYAML raises at `!!int ''` or at `!!timestamp x`.
+        raise ValueError(f"a tag or a name does not fit: {error!r}") from error
 
 
 def _parse_toml(text: str) -> Any:

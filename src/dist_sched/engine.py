@@ -154,7 +154,7 @@ class Scheduler:
         return declarations.to_mapping(
             self._config,
             unit=self.unit,
-            policy=self._policy.told(),
+            policy=self._policy.of(tuple(self._config.entries())).told(),
             keep_group_ratios=self.keep_group_ratios,
         )
 

@@ -59,6 +59,16 @@ class Policy:
         named = [begun for begun in self.words if covers(begun, entry)]
         return self.words[max(named, key=len)] if named else self.words.get(REST, CHECKPOINT)
 
+    def of(self, entry_names: tuple[str, ...]) -> Policy:
+        """Give the policy without words for entries that there are no more."""
+        return Policy(
+            {
+                begun: word
+                for begun, word in self.words.items()
+                if begun in {REST, LINEAGE} or any(covers(begun, name) for name in entry_names)
+            }
+        )
+
     def told(self) -> str | dict[str, str]:
         """Give what `parse` reads: one word where there is but one."""
         is_one = self.words.keys() == {REST}

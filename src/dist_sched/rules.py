@@ -10,6 +10,7 @@ import difflib
 import math
 import numbers
 import operator
+import reprlib
 from typing import TYPE_CHECKING, TypeVar
 
 from dist_sched.errors import ConfigError
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 Number = int | float
 Entry = int | float | str | None
 T = TypeVar("T")
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel = 4
+_BRIEF.maxlist = _BRIEF.maxtuple = _BRIEF.maxdict = 12
+_BRIEF.maxstring = _BRIEF.maxother = 200
 
 MAX_LENGTH = 2**53
 """The largest length and position: beyond it a float no longer tells neighbours apart."""
@@ -152,7 +158,7 @@ def illegal(name: str, value: object, rule: str) -> ConfigError:
 def shown(value: object) -> str:
     """Give a value's repr, cut short, since a checkpoint can hold anything."""
     try:
-        text = repr(value)
+        text = _BRIEF.repr(value) if isinstance(value, list | tuple | dict) else repr(value)
     except Exception:  # noqa: BLE001 - a number of over 4,300 digits, for one
         return f"({type(value).__name__})"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

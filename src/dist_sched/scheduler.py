@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final, overload
 
 from dist_sched import declarations
 from dist_sched.config import OptimizerParamConfig
 from dist_sched.engine import Scheduler
-from dist_sched.errors import ReconcileError
+from dist_sched.errors import ConfigError, ReconcileError
 from dist_sched.policies import CHECKPOINT, CONFIG, REST, STRICT, Policy
 from dist_sched.reconciliation import settle
 from dist_sched.specification import Specification
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping
-
     from torch.distributed import ProcessGroup
 
     from dist_sched.coupling import Coupled
@@ -315,6 +314,20 @@ def from_config(
         ConfigError: A name is unknown or missing, a value is illegal, or the file cannot be read.
     """
     told = declarations.read(source)
+    try:
+        return _built(optimizer, told, policy, process_group)
+    except ConfigError as error:
+        if isinstance(source, Mapping):
+            raise
+        raise ConfigError(f"{os.fspath(source)}: {error}") from error
+
+
+def _built(
+    optimizer: Any,
+    told: declarations.Declaration,
+    policy: str | Mapping[str, str] | None,
+    process_group: ProcessGroup | None,
+) -> OptimizerParamScheduler | ParamScheduler:
     config = told.config
     settings: dict[str, Any] = {
         **(told.booleans if policy is None else {}),
