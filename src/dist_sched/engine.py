@@ -180,7 +180,7 @@ class Scheduler:
             steps: Length, in units.
             shape: A name of `dist_sched.shapes.shapes()`.
             end: Value at its end, and from there on; if None, the schedule's present last value
-                where that is lower, else 0.
+                where that is lower, else 0 (`min_lr` in `OptimizerParamScheduler`).
             field: Whose schedule. Those that named groups have of their own change with it.
             allow_jump: Do it even if the value jumps here.
 

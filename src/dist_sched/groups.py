@@ -300,14 +300,11 @@ class Groups:
         return f"{key}: no group of the optimizer has this field{close} (they have {listed(has)})"
 
     def _check_member(self, member: Member, courses: Courses) -> None:
-        name = member.group.get("name")
         for field, index, ratio in self._followed(member, courses):
-            own = courses.own_of(name, field)
-            if own is not None and own.multiplier is not None and field.multiplier in member.group:
-                raise ConfigError(
-                    f"{member}: has {field.multiplier!r}, and {own.label} says another multiplier: "
-                    "remove one of them"
-                )
+            try:
+                _refuse_second_multiplier(member.group, field, courses)
+            except ConfigError as error:
+                raise ConfigError(f"{member}: {error}") from error
             highest = courses.curves[index].high * ratio
             if _split(field.key)[0] in _BELOW_ONE and highest >= 1:
                 raise ConfigError(
@@ -429,18 +426,23 @@ class Groups:
 
     def _bind(self, loaded: Optimizer | None = None) -> None:
         previous = self.members
-        self.members = self._recognise(previous)
+        members = self._recognise(previous)
+        known = {id(member.own) for member in previous}
+        late = [member for member in members if id(member.own) not in known]
+        for member in late:
+            self._check_member(member, self._courses)
+        self.members = members
         self._own_tensors(previous, loaded)
         self._plan(self._courses)
         self._remember()
-        self._name_zeros(known={id(member.own) for member in previous})
+        self._name_zeros(late)
 
-    def _name_zeros(self, known: set[int]) -> None:
+    def _name_zeros(self, late: list[Member]) -> None:
         """Warn of a late group with a ratio of 0: perhaps it was read in a warmup's first step."""
-        for member in self.members:
+        for member in late:
             followed = self._followed(member, self._courses)
             zeros = [field.key for field, _, ratio in followed if ratio == 0]
-            if id(member.own) not in known and zeros:
+            if zeros:
                 logger.warning(
                     "%s was added with %s=0, and stays at 0", member, "=0 and ".join(zeros)
                 )
@@ -525,14 +527,16 @@ class Groups:
         """Give a field's value for groups that have bounds or a multiplier of their own."""
         high_key, low_key, multiplier_key = field.high, field.low, field.multiplier
         curve_high, curve_low = curve.high, curve.low
+        has_bounds = field.has_bounds
         values = []
         for group in groups:  # subscripts, because .get takes twice as long
             high = group[high_key] if high_key in group else curve_high  # noqa: SIM401
             low = group[low_key] if low_key in group else curve_low  # noqa: SIM401
             multiplier = group[multiplier_key] if multiplier_key in group else 1.0  # noqa: SIM401
             try:
-                if not field.has_bounds:
+                if not has_bounds:
                     _refuse_bounds(group, field)
+                    _refuse_second_multiplier(group, field, self._courses)
                 if not (
                     type(high) is type(low) is type(multiplier) is float
                     and 0.0 <= high < _INFINITY
@@ -564,10 +568,11 @@ class Groups:
             having = [member for member in self.members if self._has_ratio(member, field, courses)]
             is_needed = courses.curves[place].high > 0 and bool(having)
             if is_needed and all(member.own[field.key] == 0 for member in self.members):
+                way = repr(field.multiplier) if field.multiplier else "a schedule of its own"
                 raise ConfigError(
                     f"every group's {field.key} is 0 in an optimizer that was loaded (or stepped) "
                     "before the scheduler was built, so the ratios between the groups are lost: "
-                    f"build the scheduler first, or give each group {field.multiplier!r}"
+                    f"build the scheduler first, or give each group {way}"
                 )
             logger.warning(
                 "the optimizer was loaded (or stepped) before the scheduler was built: the ratios "
@@ -616,6 +621,14 @@ def _refuse_bounds(group: Group, field: Field) -> None:
                 f"{key}={group[key]!r}: bounds of a group mean nothing to phases: give the group a "
                 f"schedule of its own (groups=), or {field.multiplier!r}"
             )
+
+
+def _refuse_second_multiplier(group: Group, field: Field, courses: Courses) -> None:
+    own = courses.own_of(group.get("name"), field)
+    if own is not None and own.multiplier is not None and field.multiplier in group:
+        raise ConfigError(
+            f"has {field.multiplier!r}, and {own.label} says another multiplier: remove one of them"
+        )
 
 
 def _params(group: Group) -> Sequence[Any]:
@@ -681,7 +694,8 @@ def _own_value(member: Member, key: str) -> float | None:
     try:
         if isinstance(found, torch.Tensor):
             found = _declared(key, found)
-        return None if found is None else rate(key, found)
+        is_whole = isinstance(found, tuple | list)  # its parts can be scheduled
+        return None if found is None or is_whole else rate(key, found)
     except ConfigError as error:
         raise ConfigError(f"{member}: {error}") from error
 
@@ -710,8 +724,16 @@ def _put_back_tensors(member: Member, fields: Iterable[Field]) -> None:
         found = _get(member.group, field.key)
         if field.key in member.tensors:
             _set(member.group, field.key, member.tensors[field.key])
-        elif not isinstance(found, float) and (found is not None or field.is_added):
-            _set(member.group, field.key, 0.0 if found is None else float(found))
+        elif found is None and _is_lacking(member, field):
+            _set(member.group, field.key, 0.0)  # to be written at once
+        elif found is not None and not isinstance(found, float):
+            _set(member.group, field.key, float(found))
+
+
+def _is_lacking(member: Member, field: Field) -> bool:
+    """Tell whether a group lacks a field that it should have: a load may bring groups without."""
+    had_it = member.own.get(field.key) is not None and _split(field.key)[1] is None
+    return field.is_added or had_it
 
 
 def _unshare(holders: Iterable[Group], key: str) -> None:

@@ -185,7 +185,7 @@ def reconcile_checkpoint(
             *_breaks(next_update, checkpoint.values),
         ),
     )
-    refusals = [*_strict_refusals(report, policy), *problem, *_sides_of(report, problem)]
+    refusals = [*_strict_refusals(report, policy, sides), *problem, *_sides_of(report, problem)]
     if refusals or config is None:
         refused = _refused(report, policy)
         message = "\n".join(["cannot load the scheduler:", *refusals, str(refused)])
@@ -266,14 +266,15 @@ def _kept(
     policy: Policy,
 ) -> Lineage:
     """Give the late changes that stay: they belong to the checkpoint's curve, and go without it."""
-    if policy.word(LINEAGE) == CONFIG:
-        return ()
+    if LINEAGE in policy.words:
+        return () if policy.word(LINEAGE) == CONFIG else lineage
+    kept = {both.field for name, both in sides.items() if policy.word(name) != CONFIG}
     left = {
         both.field
         for name, both in sides.items()
         if both.checkpoint not in (ABSENT, both.config) and settled[name][0] != both.checkpoint
     }
-    return tuple(change for change in lineage if change.field not in left)
+    return tuple(change for change in lineage if change.field in kept - left)
 
 
 def _lineage_rows(saved: Lineage, kept: Lineage) -> list[Row]:
@@ -333,6 +334,8 @@ def _next_update(
         config.courses().values(checkpoint.position) if config is not None else {}
         for config in (declared, saved_curve(declared, checkpoint), used)
     ]
+    if not checkpoint.entries:
+        sides[1] = {label: checkpoint.values.get(label) for label in sides[0]}
     labels = dict.fromkeys(label for values in sides for label in values)
     return tuple(NextValue(label, *(values.get(label) for values in sides)) for label in labels)
 
@@ -349,7 +352,9 @@ def _breaks(next_update: tuple[NextValue, ...], values: Mapping[str, float]) -> 
     ]
 
 
-def _strict_refusals(report: Reconciliation, policy: Policy) -> list[str]:
+def _strict_refusals(
+    report: Reconciliation, policy: Policy, sides: Mapping[str, Sides]
+) -> list[str]:
     """Say for each difference that must not be what to change to what."""
     refusals = []
     for row in report.changed:
@@ -360,6 +365,11 @@ def _strict_refusals(report: Reconciliation, policy: Policy) -> list[str]:
             refusals.append(
                 f"{both}: positions in one unit mean nothing in another; "
                 f"build the scheduler with unit={row.checkpoint!r}"
+            )
+        elif _must_be_equal(row, policy) and sides[row.name].config is ABSENT:
+            refusals.append(
+                f"{row.name} is in the checkpoint alone, and its policy is 'strict': add it to the "
+                "config, or leave it alone with a policy in which '*' is 'config'"
             )
         elif _must_be_equal(row, policy):
             refusals.append(

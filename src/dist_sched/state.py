@@ -63,6 +63,8 @@ class Checkpoint:
     """The late changes that were made, after which the curve is not the config's alone."""
     warnings: tuple[str, ...] = ()
     """What a person should know of this state before trusting it."""
+    torn: tuple[str, ...] = ()
+    """Keys that differ from the text, which is trusted."""
     values: Mapping[str, float] = field(default_factory=dict)
     """By field, what a scheduler of another library says that it had for the next update."""
 
@@ -108,6 +110,8 @@ def unpack(state: object, config: type[Config], own: State, loaded: object = Non
     keys = _read_keys(state, config)
     warnings = _name_ignored(state, config)
     if TEXT_KEY not in state:
+        if not config.STATE_KEYS:
+            _refuse(TEXT_KEY, f"is missing: is it {config.KIND}'s?")
         return _foreign(keys, config, warnings)
     text = state[TEXT_KEY]
     checkpoint = _read_text(text, config)
@@ -127,7 +131,7 @@ def unpack(state: object, config: type[Config], own: State, loaded: object = Non
             "the state equals this scheduler's own at position 0: "
             "perhaps nothing was read from the checkpoint"
         )
-    return replace(checkpoint, warnings=tuple(warnings))
+    return replace(checkpoint, warnings=tuple(warnings), torn=tuple(torn))
 
 
 def tell(state: object) -> tuple[type[Config], Checkpoint]:
