@@ -1211,7 +1211,7 @@ def test_the_seeds_class_and_this_one_give_the_same_values_for_the_same_curve(fl
 
 
 def test_a_position_without_a_text_is_refused():
-    _, scheduler = hill()
+    scheduler = hill()
     with pytest.raises(StateError, match="key 'dist_sched' of the checkpoint state is missing"):
         scheduler.load_state_dict({"num_steps": 5})
     assert 0 == scheduler.num_steps
@@ -1219,7 +1219,7 @@ def test_a_position_without_a_text_is_refused():
 
 def test_an_optimizer_checkpoint_that_lacks_a_scheduled_key_gets_it_back():
     optimizer = make(torch.optim.SGD, {}, momentum=0.5)
-    _, scheduler = hill(optimizer, {"momentum": UP})
+    scheduler = hill(optimizer, {"momentum": UP})
     scheduler.seek(4)
     state = optimizer.state_dict()
     del state["param_groups"][0]["momentum"]

@@ -330,12 +330,12 @@ def saved_curve(declared: Config, checkpoint: Checkpoint) -> Config | None:
 def _next_update(
     declared: Config, checkpoint: Checkpoint, used: Config | None
 ) -> tuple[NextValue, ...]:
-    sides = [
+    sides: list[Mapping[str, float]] = [
         config.courses().values(checkpoint.position) if config is not None else {}
         for config in (declared, saved_curve(declared, checkpoint), used)
     ]
     if not checkpoint.entries:
-        sides[1] = {label: checkpoint.values.get(label) for label in sides[0]}
+        sides[1] = checkpoint.values
     labels = dict.fromkeys(label for values in sides for label in values)
     return tuple(NextValue(label, *(values.get(label) for values in sides)) for label in labels)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,10 @@ class Track:
         """Give the value at a position: by the very function that trains."""
         return curves.value(self.curve, position) * self.factor
 
+    def phase(self, position: int) -> str | None:
+        """Name the phase that a position is in; None past the last one, where nothing changes."""
+        return next((span.name for span in self.spans if span.begin <= position < span.end), None)
+
     def values(self, positions: Iterable[int]) -> list[float]:
         """Give the values at many positions."""
         return [self.value(position) for position in positions]
@@ -67,6 +72,16 @@ def tracks(config: Config, *, groups: bool = False) -> tuple[Track, ...]:
     ]
     base = {track.field: track for track in found}
     return (*found, *(_own_track(own, base[own.field]) for own in courses.own if groups))
+
+
+def jumps(before: Config, after: Config, position: int) -> list[str]:
+    """Name each curve that has another value at a position after a change than before it."""
+    held, wanted = (config.courses().values(position) for config in (before, after))
+    return [
+        f"{label} would jump from {held[label]!r} to {value!r} at position {position}"
+        for label, value in wanted.items()
+        if not math.isclose(value, held[label], rel_tol=1e-9, abs_tol=1e-300)
+    ]
 
 
 def _own_track(own: Own, base: Track) -> Track:
@@ -117,3 +132,55 @@ def _decay_joins(curve: curves.LrCurve) -> list[tuple[str, Number]]:
     if curve.style != "WSD":
         return [(curve.style, curve.horizon)]
     return [("stable", curve.horizon - curve.tail), (f"{curve.tail_style} tail", curve.horizon)]
+
+
+def sampled(end: int, joins: Iterable[Number], most: int = 2000) -> list[int]:
+    """Give the positions at which to draw a curve from 0 to `end`, in order.
+
+    All there are, if those are few; else evenly spread ones, and at each join the whole positions
+    beside it, from the one before to the one after.
+
+    >>> sampled(4, [])
+    [0, 1, 2, 3, 4]
+    >>> sampled(1000, [100.5], most=7)
+    [0, 99, 100, 101, 102, 500, 1000]
+    """
+    if end < most:
+        return list(range(end + 1))
+    beside = {
+        position
+        for join in joins
+        for position in range(math.floor(join) - 1, math.ceil(join) + 2)
+        if 0 <= position <= end
+    }
+    pieces = max(most - len(beside), most // 3, 2) - 1
+    return sorted({*beside, *(end * index // pieces for index in range(pieces + 1))})
+
+
+_PLAIN = 1e-2, 1e5
+"""Values from the one to the other are written without an exponent."""
+_POWERS = {"T": 12, "B": 9, "M": 6, "k": 3}
+
+
+def short(position: Number) -> str:
+    """Write a position for an axis.
+
+    >>> short(500), short(12_500), short(1_500_000_000)
+    ('500', '12.5k', '1.5B')
+    """
+    for suffix, power in _POWERS.items():
+        if position >= 10**power:
+            return f"{position / 10**power:.4g}{suffix}" if position < 10**16 else f"{position:.3g}"
+    return f"{position:.4g}"
+
+
+def brief(value: float) -> str:
+    """Write a value for an axis.
+
+    >>> brief(0.05), brief(3e-4), brief(1.25e-05)
+    ('0.05', '3e-4', '1.25e-5')
+    """
+    if value == 0 or _PLAIN[0] <= abs(value) < _PLAIN[1]:
+        return f"{value:.4g}"
+    digits, power = f"{value:.3e}".split("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(power)}"

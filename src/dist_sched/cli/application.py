@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import os
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
+from dist_sched.cli.tables import printable
 from dist_sched.errors import ConfigError, RankMismatchError, ReconcileError, StateError
+from dist_sched.rules import near_miss
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 CANNOT_TELL = 2
 """The status of an error."""
@@ -26,6 +30,15 @@ COMMANDS = {
     "check": "Name what is legal and yet probably not meant.",
     "convert": "Translate a scheduler's state for another library.",
     "fork": "Write the config that anneals from a checkpoint.",
+}
+
+_DEBUG = "--debug"
+_EXPECTED = (ConfigError, StateError, ReconcileError, RankMismatchError, OSError)
+_OF_THE_EXTRAS = {
+    "rich": "cli",
+    "plotext": "cli",
+    "yaml": "yaml",
+    "matplotlib": "plot",
 }
 
 
@@ -41,60 +54,126 @@ class _Commands(click.Group):
         found: click.Command = importlib.import_module(f"dist_sched.cli.{cmd_name}").command
         return found
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not ctx.resilient_parsing:
+            ctx.fail(f"No such command {args[0]!r}{near_miss(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+_RECIPES = """\b
+Is this config what I mean?   dist-sched check run.yaml --updates 100k
+                              dist-sched show run.yaml
+What would a resume change?   dist-sched diff run.yaml CHECKPOINT
+Why did lr jump at a resume?  dist-sched diff AFTER BEFORE
+Anneal from a checkpoint:     dist-sched fork CHECKPOINT --cooldown 2k \\
+                                -o cooldown.yaml"""
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_RECIPES,
+)
 @click.version_option(package_name="dist-sched")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def application(debug: bool) -> None:
+@click.option(_DEBUG, is_flag=True, expose_value=False, help="Show the traceback of an error.")
+def application() -> None:
     """See a schedule before the run, and read it out of checkpoints after.
 
-    CONFIG is a .json, .yaml or .toml file with a schedule, or a folder or file with a checkpoint:
-    wherever the one is taken, the other is too, unless the command says otherwise.
+    CONFIG is a .json, .yaml or .toml file with a schedule. CHECKPOINT is a folder or a file: one
+    checkpoint, or a run's folder, whose newest complete one is read; it may be an address such as
+    s3://... too.
     """
-    logging.basicConfig(level=logging.WARNING, format="dist-sched: %(message)s")
-    logging.getLogger().setLevel(logging.DEBUG if debug else logging.WARNING)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, and give its status: 0, 1 where something was found, 2 on an error."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    is_debug = _DEBUG in given
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    with _logged(logging.DEBUG if is_debug else logging.WARNING):
+        try:
+            return _run([argument for argument in given if argument != _DEBUG])
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return CANNOT_TELL
+        except Exception as error:
+            if is_debug:
+                raise
+            return _fail(_told(error))
+
+
+def _run(arguments: list[str]) -> int:
     try:
-        status = application.main(given, prog_name="dist-sched", standalone_mode=False)
-    except click.exceptions.Exit as exit_:
-        return exit_.exit_code
+        status = application.main(arguments, prog_name="dist-sched", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as left:
+        return left.exit_code
+    except SystemExit as left:  # of click's completion, or where nobody reads what is printed
+        return CANNOT_TELL if left.code else 0
     except click.Abort:
         return _fail("interrupted")
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 0
     except click.ClickException as error:
-        return _fail(_one_line(error))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return CANNOT_TELL
-    except (
-        ConfigError,
-        StateError,
-        ReconcileError,
-        RankMismatchError,
-        OSError,
-        ImportError,
-    ) as error:
-        if "--debug" in given:
-            raise
-        return _fail(" ".join(str(error).split("\n", 1)[0].split()))
+        return _fail(_of_usage(error))
     return status if isinstance(status, int) else 0
 
 
-def _one_line(error: click.ClickException) -> str:
+def _of_usage(error: click.ClickException) -> str:
     """Say what is wrong with a command line, and where help is."""
-    message = " ".join(error.format_message().split())
+    message = _one_line(error.format_message())
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "dist-sched"
     return f"{message} (see {command} --help)" if isinstance(error, click.UsageError) else message
 
 
+def _told(error: Exception) -> str:
+    """Say what went wrong in one line."""
+    if isinstance(error, ModuleNotFoundError) and error.name in _OF_THE_EXTRAS:
+        extra = _OF_THE_EXTRAS[error.name]
+        return f"this needs {error.name}: pip install 'dist-sched[{extra}]'"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    message = _one_line(str(error))
+    if isinstance(error, _EXPECTED) and message:
+        return message
+    return f"unexpected {type(error).__name__}: {message}; {_DEBUG} shows where"
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())
+
+
 def _fail(message: str) -> int:
-    click.echo(f"dist-sched: error: {message}", err=True)
+    click.echo(f"dist-sched: error: {printable(message)}", err=True)
     return CANNOT_TELL
+
+
+class _Speaker(logging.Handler):
+    """Says on stderr what the library logs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = printable(_one_line(record.getMessage()))
+        click.echo(f"dist-sched: {record.levelname.lower()}: {message}", err=True)
+
+
+@contextmanager
+def _logged(level: int) -> Iterator[None]:
+    """Have what the library logs said while a command runs."""
+    logger, speaker = logging.getLogger("dist_sched"), _Speaker()
+    before = logger.level
+    logger.addHandler(speaker)
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.removeHandler(speaker)
+        logger.setLevel(before)

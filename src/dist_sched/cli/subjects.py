@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,14 @@ from dist_sched import checkpoint as checkpoints
 from dist_sched import declarations
 from dist_sched.config import Config, OptimizerParamConfig, evolved
 from dist_sched.errors import ConfigError, StateError
+from dist_sched.policies import Policy
 from dist_sched.state import Checkpoint, State, pack, tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CONFIG_ENDINGS = (".json", ".yaml", ".yml", ".toml")
+_CHECKPOINT_ENDINGS = (".pt", ".pth", ".ckpt", ".bin", "")
 
 _ASSUMED = {"init_lr": 0.0, "wsd_decay_steps": None, "lr_wsd_decay_style": None}
 """What a seed does not save, and what it is taken to be where it must be something."""
@@ -45,7 +47,7 @@ class Subject:
     kind: type[Config] | None = None
     """Which scheduler's the state is."""
     policy: str | Mapping[str, str] | None = None
-    """What a config file says of it."""
+    """What a config file says of it, by whichever of its names."""
     notes: tuple[str, ...] = ()
     """What a person should know."""
 
@@ -73,29 +75,94 @@ class Subject:
             return self.state
         return pack(self.curve(), 0, self.unit or "steps")
 
+    def origin(self) -> dict[str, Any]:
+        """Give what and where it is, as data for JSON."""
+        kind = type(self.config) if self.config is not None else self.kind
+        return {
+            "path": self.path,
+            "found": None if self.where is None else asdict(self.where),
+            "scheduler": None if kind is None else kind.KIND,
+            "unit": self.unit,
+            "position": self.position,
+        }
 
-def read(path: str, key: str | None = None) -> Subject:
+    def described(self) -> str:
+        """Say in a line what and where it is."""
+        if self.where is None:
+            return f"{self.path} (a config, in {self.unit})"
+        unit = self.unit or "units that it does not tell"
+        return f"{self.where}, at position {self.position} in {unit}"
+
+
+def read(path: str, key: str | None = None, option: str = "--key") -> Subject:
     """Read a config file or a checkpoint, told apart by how the name ends.
 
+    Args:
+        path: As it was given.
+        key: The state's name in a checkpoint.
+        option: By which the key is given, for errors.
+
     Raises:
-        ConfigError: The config file is illegal.
+        ConfigError: The config file is illegal, or a key was given for it.
         StateError: The checkpoint is damaged, or holds no scheduler's state.
     """
-    if os.fspath(path).lower().endswith(CONFIG_ENDINGS):
-        return _config_file(path)
-    return _checkpoint(path, key)
+    if not _is_config(path):
+        return _checkpoint(path, key, option)
+    if key is not None:
+        raise ConfigError(f"{path}: is a config file, where {option} means nothing: leave it out")
+    return _config_file(path)
+
+
+def read_checkpoint(path: str, key: str | None = None) -> Subject:
+    """Read a checkpoint.
+
+    Raises:
+        ConfigError: It is a config file.
+        StateError: As for `read`.
+    """
+    if _is_config(path):
+        raise ConfigError(
+            f"{path}: is a config file, and this takes a checkpoint; see dist-sched show {path}"
+        )
+    return _checkpoint(path, key, "--key")
+
+
+def _is_config(path: str) -> bool:
+    return os.fspath(path).lower().endswith(CONFIG_ENDINGS)
 
 
 def _config_file(path: str) -> Subject:
     told = declarations.read(path)
     return Subject(
-        path=path, config=told.config, base=told.config, unit=told.unit, policy=told.policy
+        path=path,
+        config=told.config,
+        base=told.config,
+        unit=told.unit,
+        policy=_policy(path, told),
     )
 
 
-def _checkpoint(path: str, key: str | None) -> Subject:
-    state, where = checkpoints.read_state(path, key)
-    kind, told = tell(state)
+def _policy(path: str, told: declarations.Declaration) -> str | dict[str, str] | None:
+    if told.policy is None and not told.booleans:
+        return None
+    booleans = told.booleans
+    try:
+        return Policy.parse(
+            told.policy,
+            tuple(told.config.entries()),
+            use_checkpoint=booleans.get("use_checkpoint_opt_param_scheduler", True),
+            override=booleans.get("override_opt_param_scheduler", False),
+        ).told()
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _checkpoint(path: str, key: str | None, option: str) -> Subject:
+    state, where = _read_state(path, key, option)
+    try:
+        kind, told = tell(state)
+    except StateError as error:
+        raise StateError(f"{where}: {error}") from error
     base, notes = _base(kind, told)
     return Subject(
         path=path,
@@ -109,6 +176,18 @@ def _checkpoint(path: str, key: str | None) -> Subject:
         kind=kind,
         notes=(*told.warnings, *notes),
     )
+
+
+def _read_state(
+    path: str, key: str | None, option: str
+) -> tuple[dict[str, Any], checkpoints.Where]:
+    try:
+        return checkpoints.read_state(path, key)
+    except StateError as error:
+        told = str(error).replace("key=...", f"{option} KEY")
+        is_odd = Path(path).is_file() and Path(path).suffix not in _CHECKPOINT_ENDINGS
+        hint = f"; the name of a config ends in {', '.join(CONFIG_ENDINGS)}" if is_odd else ""
+        raise StateError(f"{told}{hint}") from error
 
 
 def _base(kind: type[Config], told: Checkpoint) -> tuple[Config | None, list[str]]:
