@@ -374,8 +374,8 @@ class Schedule:
         """Name what is legal and yet probably not meant.
 
         Args:
-            field: What is scheduled. Of `lr` alone, a first value of 0 and a floor above the peak
-                are named.
+            field: What is scheduled. Of `lr` alone, a first value of 0, a floor above the peak and
+                a horizon before the end of the run are named.
             updates: Length of the run in optimizer updates, to be compared with the horizon.
             increment: Units that an update completes.
         """
@@ -383,7 +383,8 @@ class Schedule:
         if field == "lr":
             found += [*idle_start(self), *self._high_floor()]
         if updates is not None and self.high > self.low:
-            found += end_of_run(self, self.horizon, updates, increment)
+            ends = end_of_run(self, self.horizon, updates, increment)
+            found += [end for end in ends if field == "lr" or end.position < self.horizon]
         return tuple(sorted(found, key=lambda finding: finding.position))
 
     def _jumps(self) -> Iterator[Finding]:
