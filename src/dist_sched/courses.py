@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -92,6 +93,16 @@ class Courses:
             label: value(curve, position)
             for label, curve in zip(self.labels(), self.curves, strict=True)
         }
+
+    def jumps(self, before: Courses, position: int) -> list[str]:
+        """Say which curves have another value at a position than they had in other courses."""
+        held = before.values(position)
+        return [
+            f"{label} would jump from {held[label]!r} to {value!r} at position {position}, by "
+            f"{value - held[label]:+g}"
+            for label, value in self.values(position).items()
+            if not math.isclose(value, held[label], rel_tol=1e-9, abs_tol=1e-300)
+        ]
 
     def own_of(self, name: object, field: Field) -> Own | None:
         """Say what the groups of a name have of their own for a field.

@@ -74,16 +74,6 @@ def tracks(config: Config, *, groups: bool = False) -> tuple[Track, ...]:
     return (*found, *(_own_track(own, base[own.field]) for own in courses.own if groups))
 
 
-def jumps(before: Config, after: Config, position: int) -> list[str]:
-    """Name each curve that has another value at a position after a change than before it."""
-    held, wanted = (config.courses().values(position) for config in (before, after))
-    return [
-        f"{label} would jump from {held[label]!r} to {value!r} at position {position}"
-        for label, value in wanted.items()
-        if not math.isclose(value, held[label], rel_tol=1e-9, abs_tol=1e-300)
-    ]
-
-
 def _own_track(own: Own, base: Track) -> Track:
     if own.curve is None:
         factor = 1.0 if own.multiplier is None else own.multiplier

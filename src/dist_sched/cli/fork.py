@@ -105,7 +105,7 @@ def _change(subject: Subject, arguments: dict[str, Any]) -> Change:
 def _changed(before: Config, change: Change) -> Config:
     """Make a late change, and make sure that no value jumps where it is made."""
     after = before.changed(change)
-    found = views.jumps(before, after, change.position)
+    found = after.courses().jumps(before.courses(), change.position)
     if found:
         raise ConfigError(f"{change}: {'; '.join(found)}: fork where the values are steady")
     return after
