@@ -1182,14 +1182,14 @@ def test_another_ranks_terms_are_adopted_whole(caplog):
     assert "lr.phases[0].end 2.0 instead of 1.0" in caplog.text
 
 
-def test_repr_shows_every_path_and_the_next_values():
+def test_repr_shows_every_schedule_and_the_next_values():
     scheduler = full()
     scheduler.seek(4)
     shown = repr(scheduler)
     for line in (
         "position: 4 steps",
-        "lr.phases[1].end: 0.5",
-        "weight_decay.to: 'lr'",
+        "lr: linear 8 units 0 to 1; linear 32 units 1 to 0.5",
+        "weight_decay: follows lr",
         "groups[head].betas[0]: 0.5",
         "next groups[head].lr: 2.0",
     ):

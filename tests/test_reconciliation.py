@@ -12,6 +12,8 @@ import pytest
 
 from dist_sched import ConfigError, ReconcileError, StateError, reconcile
 from dist_sched.config import OptimizerParamConfig
+from dist_sched.schedules import cyclic
+from dist_sched.specification import Specification
 from dist_sched.state import pack
 
 CONFIG = {
@@ -270,3 +272,14 @@ def test_an_illegal_outcome_says_from_which_side_each_entry_came():
     assert "lr_warmup_steps=60 is the checkpoint's, lr_decay_steps=50 is the config's" in str(
         caught.value
     )
+
+
+def test_a_long_report_leaves_out_what_does_not_differ_and_says_so():
+    fields = {"lr": cyclic(1.0, 1000, up=5)}
+    mine = Specification(fields=fields, groups={})
+    theirs = Specification(fields={"lr": cyclic(1.0, 1000, up=5, floor=0.5)}, groups={})
+    outcome = reconcile({"fields": mine.told()["fields"]}, pack(theirs, 60, "steps"))
+    differing = 100 + 1  # the end of each fall, and the first start
+    assert differing == len(outcome.changed)
+    assert f"{len(outcome.rows) - differing} that do not are left out" in str(outcome)
+    assert "equal" not in str(outcome).replace(str(outcome).splitlines()[0], "")

@@ -92,6 +92,9 @@ class Config(Protocol):
     def entries(self) -> dict[str, Any]:
         """Give the entries by name."""
 
+    def summary(self) -> dict[str, str]:
+        """Say in a line each what is scheduled, for people."""
+
     def sides(self, theirs: Mapping[str, Any]) -> dict[str, Sides]:
         """Give what this config and what was read of a checkpoint have, entry by entry."""
 
@@ -272,6 +275,10 @@ class OptimizerParamConfig:
     def entries(self) -> dict[str, Entry]:
         """Give the entries by name."""
         return asdict(self)
+
+    def summary(self) -> dict[str, str]:
+        """Say in a line each what is scheduled, for people."""
+        return {name: repr(value) for name, value in self.entries().items()}
 
     def sides(self, theirs: Mapping[str, Any]) -> dict[str, Sides]:
         """Give what this config and what was read of a checkpoint have, entry by entry."""

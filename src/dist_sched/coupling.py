@@ -38,6 +38,9 @@ class Coupled:
         """Give the curve that follows a schedule."""
         return CoupledCurve(self.peak, schedule)
 
+    def __str__(self) -> str:
+        return f"follows {self.to}, {self.peak:g} where that is highest"
+
     def to_dict(self) -> dict[str, Any]:
         """Give it as data for JSON."""
         return {"peak": self.peak, "to": self.to}

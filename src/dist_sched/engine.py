@@ -373,7 +373,7 @@ class Scheduler:
     def __repr__(self) -> str:
         lines = [
             f"position: {self._position} {self.unit}",
-            *(f"{name}: {value!r}" for name, value in self._config.entries().items()),
+            *(f"{name}: {line}" for name, line in self._config.summary().items()),
             *(f"late change: {change}" for change in self._lineage),
             f"policy: {dict(self._policy.words)!r}",
             *(

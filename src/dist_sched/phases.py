@@ -26,6 +26,9 @@ from dist_sched.shapes import Law, Parameter, shape_of
 MOST_PHASES = 100_000
 """More are a mistake, such as a cycle of one unit in a run of billions."""
 
+_SHOWN = 12
+"""Phases that a text names one by one."""
+
 _JOIN_TOLERANCE = 1e-9
 """Positions are whole: a join this close to one is that one, not a sum that was rounded."""
 
@@ -426,10 +429,12 @@ class Schedule:
         return Schedule, (self.phases,)
 
     def __str__(self) -> str:
-        return "; ".join(
+        told = [
             f"{phase.shape} {phase.lasts:g} units {start:g} to {end:g}"
-            for phase, (start, end) in zip(self.phases, self.spans(), strict=True)
-        )
+            for phase, (start, end) in zip(self.phases[:_SHOWN], self.spans(), strict=False)
+        ]
+        more = len(self.phases) - len(told)
+        return "; ".join([*told, f"and {more} more phases"] if more else told)
 
     def __repr__(self) -> str:
         return f"Schedule([{', '.join(map(repr, self.phases))}])"

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_MOST_ROWS = 60
+"""Of a longer report, the text leaves out the entries that do not differ."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -89,15 +92,18 @@ class Reconciliation:
 
     def __str__(self) -> str:
         header = ("", "entry", "config", "checkpoint", "used", "why")
+        told = self.rows if len(self.rows) <= _MOST_ROWS else self.changed
         rows = [
             ("*" if row.changed else "", row.name, *map(_shown, _sides(row)), row.why)
-            for row in self.rows
+            for row in told
         ]
         values = [
             ("", value.field, *map(_short, _sides(value)), "next update")
             for value in self.next_update
         ]
         summary = f"position {self.position}; {_count(len(self.changed))}"
+        left = len(self.rows) - len(told)
+        summary += f"; {left} that do not are left out here" if left else ""
         return "\n".join([summary, *self.warnings, *_aligned([header, *rows, *values])])
 
 

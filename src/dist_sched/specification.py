@@ -159,6 +159,10 @@ class Specification:
         """Give the entries by name: paths such as `lr.phases[1].steps`."""
         return {name: sides.config for name, sides in self.sides(self.parts()).items()}
 
+    def summary(self) -> dict[str, str]:
+        """Say in a line each what is scheduled, for people."""
+        return {name: str(course) for name, course in self._every()}
+
     def sides(self, theirs: Mapping[str, Any]) -> dict[str, Sides]:
         """Give what this specification and what was read of a checkpoint have, path by path.
 

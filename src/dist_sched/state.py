@@ -71,7 +71,7 @@ class Checkpoint:
 
 def pack(config: Config, position: int, unit: str, lineage: Lineage = ()) -> State:
     """Give the state of version 1 as a fresh dict of primitives."""
-    entries = evolved(config, lineage).entries()
+    entries = evolved(config, lineage).entries() if config.STATE_KEYS else {}
     keys = {key: entries[key] for key in config.STATE_KEYS}
     text = {
         "version": VERSION,
