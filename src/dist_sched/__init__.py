@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from dist_sched import checkpoint, schedules
     from dist_sched.errors import ConfigError, RankMismatchError, ReconcileError, StateError
     from dist_sched.phases import Phase, Schedule
+    from dist_sched.plotting import plot
     from dist_sched.reconciliation import Reconciliation, reconcile
     from dist_sched.scheduler import OptimizerParamScheduler, ParamScheduler, from_config
     from dist_sched.shapes import register_shape
@@ -25,6 +26,7 @@ __all__ = [
     "StateError",
     "checkpoint",
     "from_config",
+    "plot",
     "reconcile",
     "register_shape",
     "schedules",
@@ -42,6 +44,7 @@ _HOMES = {
     "Schedule": "phases",
     "StateError": "errors",
     "from_config": "scheduler",
+    "plot": "plotting",
     "reconcile": "reconciliation",
     "register_shape": "shapes",
     "schedules": "schedules",

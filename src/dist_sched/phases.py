@@ -193,17 +193,25 @@ class Schedule:
     """Where the last phase ends, in units."""
     last: float = field(compare=False)
     """The value at and past the horizon."""
+    high: float = field(compare=False)
+    """The highest of the phases' starts and ends."""
+    low: float = field(compare=False)
+    """The lowest of the phases' starts and ends."""
     _pieces: tuple[_Piece, ...] = field(compare=False)
 
     def __init__(self, phases: Iterable[Phase]) -> None:
         given = _as_phases(phases)
         ends = list(_ends(given))
         pieces = tuple(_settled(given))
+        reached = [piece(phase.lasts) for piece, phase in zip(pieces, given, strict=True)]
+        values = [*reached, *(piece.start for piece in pieces)]
         settled = {
             "phases": tuple(_with_least_starts(given, pieces)),
             "joins": (0, *ends[:-1]),
             "horizon": length("horizon", ends[-1]),
-            "last": pieces[-1](given[-1].lasts),
+            "last": reached[-1],
+            "high": max(values),
+            "low": min(values),
             "_pieces": pieces,
         }
         for name, value in settled.items():
@@ -223,16 +231,6 @@ class Schedule:
             raise illegal("position", position, "must be a number >= 0")
         index = bisect_right(self.joins, position) - 1
         return self._pieces[index](position - self.joins[index])
-
-    @property
-    def high(self) -> float:
-        """The highest of the phases' starts and ends."""
-        return max(map(max, self.spans()))
-
-    @property
-    def low(self) -> float:
-        """The lowest of the phases' starts and ends."""
-        return min(map(min, self.spans()))
 
     def spans(self) -> list[tuple[float, float]]:
         """Give each phase's first value, and the one that it has reached at its end."""

@@ -1,0 +1,327 @@
+"""`dist-sched plot`: schedules over a run, as a picture or in the terminal."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import sys
+import textwrap
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dist_sched import plotting, views
+from dist_sched.cli import options, subjects, tables
+from dist_sched.views import brief, short
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from dist_sched.cli.subjects import Subject
+    from dist_sched.plotting import Layer, Line
+    from dist_sched.views import Span, Track
+
+_PIPED = 80
+"""Columns, where the output is no terminal."""
+_LEAST, _MOST = 40, 160
+"""Columns, at least and at most."""
+_HEIGHT = 16
+"""Lines of a chart, its axes included."""
+_LOW = 9
+"""The same, of what never changes."""
+_MARKERS = "ox+*#@%&"
+_COLOURS = (32, 166, 36, 175, 172, 74)
+"""Of the 256: those nearest to Okabe's and Ito's."""
+_BRAILLE = range(0x2801, 0x2900)
+_POINTS = 400
+"""Points of a curve, about."""
+_MOST_STRIPS = 8
+"""Phases of more curves than this are only written."""
+_LEAST_LETTERS = 3
+"""Columns that are too few for the beginning of a name."""
+_MOST_PHASES = 8
+"""More phases than this are not all written."""
+_STEPS = 1, 2, 2.5, 5, 10
+"""What lies between ticks, but for a power of ten."""
+
+
+@click.command()
+@click.argument("paths", metavar="CONFIG|CHECKPOINT...", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(),
+    help="Write a picture: .png, .svg or .html.",
+)
+@options.at
+@click.option("--groups", is_flag=True, help="Draw what named groups have of their own, too.")
+@click.option("--log", is_flag=True, help="Draw the values on a logarithmic axis.")
+@click.option("--terminal", is_flag=True, help="Draw in the terminal; so it is without -o.")
+@options.key
+def command(
+    paths: tuple[str, ...],
+    output: str | None,
+    positions: tuple[int, ...],
+    groups: bool,
+    log: bool,
+    terminal: bool,
+    key: str | None,
+) -> None:
+    """Draw every field over the run, with its phases.
+
+    Several are laid over each other. A checkpoint's position is marked, and those of --at are.
+
+    \b
+    dist-sched plot run.yaml
+    dist-sched plot run.yaml checkpoints/step_2000 -o lr.png
+    """  # noqa: D301 - click's mark for lines that stay as they are
+    if output is not None:
+        plotting.check_ending(output)
+    at = plotting.positions("--at", positions)
+    read = [subjects.read(path, one) for path, one in zip(paths, _keys(paths, key), strict=True)]
+    layers = plotting.marked(
+        [
+            _layer(subject, name, groups=groups)
+            for subject, name in zip(read, _names(paths), strict=True)
+        ],
+        at,
+    )
+    for subject in read:
+        for note in subject.notes:
+            click.echo(tables.printable(f"note: {subject.path}: {note}"), err=True)
+    if output is not None:
+        try:
+            plotting.write(output, layers, log=log)
+        except ImportError as error:
+            raise click.ClickException(str(error)) from error
+        click.echo(f"wrote {tables.printable(output)}")
+    if output is None or terminal:
+        _show(layers, log=log)
+
+
+def _keys(paths: Sequence[str], key: str | None) -> list[str | None]:
+    """Give the key to checkpoints alone, or, where there is none, to all, to be refused."""
+    is_config = [path.lower().endswith(subjects.CONFIG_ENDINGS) for path in paths]
+    return [None if one and not all(is_config) else key for one in is_config]
+
+
+def _layer(subject: Subject, name: str, *, groups: bool) -> Layer:
+    marks = () if subject.position is None else (subject.position,)
+    tracks = views.tracks(subject.curve(), groups=groups)
+    return plotting.Layer(tables.printable(name), tracks, subject.unit, marks)
+
+
+def _names(paths: Sequence[str]) -> list[str]:
+    """Name files by the ends of their paths, as long as it takes to tell them apart."""
+    parts = [Path(path).parts or (path,) for path in paths]
+    lengths = [1] * len(parts)
+    while True:
+        names = ["/".join(part[-n:]) for part, n in zip(parts, lengths, strict=True)]
+        count = Counter(names)
+        longer = [
+            min(n + (count[name] > 1), len(part))
+            for name, part, n in zip(names, parts, lengths, strict=True)
+        ]
+        if longer == lengths:
+            return [
+                f"{name} ({names[: index + 1].count(name)})" if count[name] > 1 else name
+                for index, name in enumerate(names)
+            ]
+        lengths = longer
+
+
+def _show(layers: Sequence[Layer], *, log: bool) -> None:
+    """Print a chart for each field."""
+    is_terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size((_PIPED, 24)).columns if is_terminal else _PIPED
+    width = min(max(width, _LEAST), _MOST)
+    end, label = plotting.end_of(layers), plotting.x_label(layers)
+    charts = [
+        _Chart(field, lines, end, width, log).text(label)
+        for field, lines in plotting.panels(layers).items()
+    ]
+    text = "\n\n".join(charts)
+    is_coloured = is_terminal and not os.environ.get("NO_COLOR")
+    if not is_coloured:
+        text = "\n".join(line.rstrip() for line in click.unstyle(text).split("\n"))
+    click.echo(_encodable(text), color=is_coloured)
+
+
+def _encodable(text: str) -> str:
+    """Give a text that the terminal's encoding has letters for."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        frame = str.maketrans("┌┐└┘├┤┬┴┼─│…", "+++++++++-|~")
+        plain = text.translate({**frame, **dict.fromkeys(_BRAILLE, "o")})
+        return plain.encode(encoding, "replace").decode(encoding)
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class _Chart:
+    """The chart of one field."""
+
+    field: str
+    lines: Sequence[Line]
+    end: int
+    width: int
+    is_log: bool
+
+    def text(self, x_label: str) -> str:
+        """Give the chart, with phases above its frame, and below it what is in words."""
+        joins = [*plotting.joins_of(self.lines)]
+        # More phases than there are columns cannot be seen one by one.
+        at = views.sampled(self.end, joins if len(joins) < _POINTS else [], 5 * _POINTS)
+        curves = [plotting.points(line.track, at) for line in self.lines]
+        values = [value for _, ys in curves for value in ys]
+        low, high, is_log = plotting.limits(values, log=self.is_log)
+        ticks = _log_ticks(low, high) if is_log else _ticks(max(low, 0.0), high)
+        labels = [brief(tick) for tick in ticks]
+        indent = max(map(len, labels)) + 1
+        inner = self.width - indent - 1
+        note = " (log, 0 off axis)" if is_log and min(values) < low else " (log)" * is_log
+        told = [
+            f"{tables.printable(self.field)}{note}",
+            *self._legend(),
+            *self._strips(indent, inner),
+            self._frame(curves, (low, high, is_log), (ticks, labels), inner),
+            " " * indent + x_label.center(inner),
+            *self._phases(),
+            *self._marks(),
+        ]
+        return "\n".join(line.rstrip() for line in told)
+
+    def _markers(self) -> Iterator[tuple[str, int | str, Line]]:
+        for index, line in enumerate(self.lines):
+            colour = _COLOURS[index % len(_COLOURS)]
+            yield _MARKERS[index % len(_MARKERS)], colour, line
+
+    def _legend(self) -> list[str]:
+        if len(self.lines) == 1:
+            return [f"  {self.lines[0].name}"] if self.lines[0].name else []
+        told = [f"{marker} {_cut(line.name, self.width)}" for marker, _, line in self._markers()]
+        return self._folded("   ".join(name.replace(" ", "\0") for name in told))
+
+    def _folded(self, text: str) -> list[str]:
+        """Fold a text to the width; what is joined by a NUL stays together."""
+        folds = {"initial_indent": "  ", "subsequent_indent": "  ", "break_on_hyphens": False}
+        found = textwrap.wrap(text, self.width, **folds)  # type: ignore[arg-type] # a bool among texts
+        return [line.replace("\0", " ") for line in found]
+
+    def _frame(
+        self,
+        curves: Sequence[tuple[list[int], list[float]]],
+        limits: tuple[float, float, bool],
+        ticks: tuple[list[float], list[str]],
+        inner: int,
+    ) -> str:
+        import plotext
+
+        def scaled(values: Sequence[float]) -> list[float]:
+            least = limits[0] / 10  # off the chart
+            return [math.log10(max(value, least)) if limits[2] else value for value in values]
+
+        plotext.clear_figure()
+        plotext.theme("clear")
+        plotext.limit_size(False, False)
+        is_flat = len({value for _, ys in curves for value in ys}) == 1
+        plotext.plot_size(self.width, _LOW if is_flat else _HEIGHT)
+        plotext.xlim(0, self.end)
+        plotext.ylim(*scaled(limits[:2]))
+        plotext.yticks(scaled(ticks[0]), ticks[1])
+        positions = _ticks(0, self.end, max(inner // 12, 2))
+        positions = [position for position in positions if position == int(position)]
+        plotext.xticks(positions, [short(position) for position in positions])
+        for mark in sorted({mark for line in self.lines for mark in line.marks}):
+            plotext.vertical_line(mark)
+        is_one = len(curves) == 1
+        for (marker, colour, _), (xs, ys) in zip(self._markers(), curves, strict=True):
+            plotext.plot(xs, scaled(ys), marker="braille" if is_one else marker, color=colour)
+        for index, (marker, colour, line) in enumerate(self._markers() if not is_one else ()):
+            # Where curves are the same, each has its columns.
+            columns = range(index, inner, len(curves))
+            xs = [round(column * self.end / (inner - 1)) for column in columns]
+            plotext.scatter(xs, scaled(line.track.values(xs)), marker=marker, color=colour)
+        built: str = plotext.build()
+        return "\n".join(line.rstrip() for line in built.rstrip("\n").split("\n"))
+
+    def _strips(self, indent: int, inner: int) -> Iterator[str]:
+        """Give the phases in columns of the chart, those that lines share once."""
+        found = plotting.rows(self.lines, self.end)
+        for spans, line in found.items() if len(found) <= _MOST_STRIPS else ():
+            row = [" "] * inner
+            for span in spans:
+                begin, end = (self._column(at, inner) for at in (span.begin, span.end))
+                row[begin] = row[end] = "|"
+                row[begin + 1 : end] = _fitting(span.name, max(end - begin - 1, 0))
+            marker = next(marker for marker, _, one in self._markers() if one is line)
+            yield f"{marker if len(found) > 1 else '':<{indent}}{''.join(row)[:inner]}"
+
+    def _column(self, position: float, inner: int) -> int:
+        return min(round(position / self.end * (inner - 1)), inner - 1)
+
+    def _phases(self) -> Iterator[str]:
+        """Write the phases with their ends and values, those that lines share once."""
+        told: dict[str, list[str]] = {}
+        for marker, _, line in self._markers():
+            told.setdefault(_phases_of(line.track), []).append(marker)
+        for text, markers in told.items():
+            name = f" {''.join(markers)}" if len(told) > 1 else ""
+            yield from self._folded(f"phases{name}: {text}")
+
+    def _marks(self) -> Iterator[str]:
+        for position in sorted({mark for line in self.lines for mark in line.marks}):
+            is_one = len(self.lines) == 1
+            told = [
+                brief(line.track.value(position)) + ("" if is_one else f" ({marker})")
+                for marker, _, line in self._markers()
+                if position in line.marks
+            ]
+            yield from self._folded(f"at {position:,}: {', '.join(told)}")
+
+
+def _cut(name: str, width: int) -> str:
+    most = width - 8
+    return name if len(name) <= most else f"…{name[1 - most :]}"
+
+
+def _fitting(name: str, room: int) -> str:
+    """Write a name in the middle of some columns, or its beginning, or nothing."""
+    cut = f"{name[: room - 1]}…" if room > _LEAST_LETTERS else ""
+    return f"{name if len(name) <= room else cut:^{room}}"
+
+
+def _phases_of(track: Track) -> str:
+    """Write the phases of a curve."""
+    factor, spans = track.factor, track.spans
+    told = [_phase(span, factor) for span in spans[:_MOST_PHASES]]
+    more = len(spans) - _MOST_PHASES
+    return "; ".join([*told, *([f"and {more} more"] if more > 0 else [])])
+
+
+def _phase(span: Span, factor: float) -> str:
+    first, last = brief(span.first * factor), brief(span.last * factor)
+    values = first if first == last else f"{first} to {last}"
+    where = f"\0{short(span.begin)}-{short(span.end)}" if span.end > span.begin else ""
+    return f"{span.name}{where} ({values.replace(' ', chr(0))})".replace(" ", "\0")
+
+
+def _ticks(low: float, high: float, most: int = 5) -> list[float]:
+    """Give round numbers from `low` to `high`, about `most` of them."""
+    power = 10.0 ** math.floor(math.log10((high - low) / most))
+    step = next(step * power for step in _STEPS if step * power * most >= (high - low) * 0.99)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [float(f"{index * step:.12g}") for index in range(first, last + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Give powers of ten from `low` to `high`, or round numbers where there are too few."""
+    powers = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
+    return [10.0**power for power in powers] if len(powers) > 1 else _ticks(low, high)
