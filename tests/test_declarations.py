@@ -490,7 +490,7 @@ def test_settings_that_are_not_the_default_are_given_back():
 
 def change(scheduler, operation):
     scheduler.seek(50)
-    steps = {"cooldown": 20, "rewarm": 0.5, "extend": 200_000}[operation]
+    steps = {"cooldown": 20, "rewarm": 1.5, "extend": 200_000}[operation]
     getattr(scheduler, operation)(steps, allow_jump=True)
 
 

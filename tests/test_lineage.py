@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 
 import pytest
 import torch
@@ -17,9 +19,11 @@ from dist_sched import (
     Schedule,
     StateError,
     engine,
+    from_config,
     schedules,
 )
 from dist_sched.lineage import Change
+from dist_sched.specification import Specification
 
 STABLE = Schedule([Phase("linear", 8, end=1.0, start=0.0), Phase("constant", 992, end=1.0)])
 """1 from 8 on; the horizon is 1000."""
@@ -315,7 +319,7 @@ def test_a_change_that_makes_the_curve_of_a_named_group_jump_is_refused():
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda one: one.cooldown(0), "steps=0: must be greater than 0"),
+        (lambda one: one.cooldown(0), "steps=0: must be at least 1 unit"),
         (lambda one: one.cooldown(-1), "steps=-1"),
         (lambda one: one.cooldown("1k"), "steps='1k'"),
         (lambda one: one.cooldown(10, "wave"), "shape='wave': must be one of"),
@@ -779,3 +783,64 @@ def test_a_fork_resumed_by_the_stable_script_can_go_on_stable_or_cool_on(build):
 
 def test_both_classes_record_a_change_alike():
     assert cooled(ours).lineage == cooled(seeds).lineage
+
+
+def test_the_record_of_a_late_change_cannot_be_changed():
+    scheduler = ours()
+    scheduler.seek(4)
+    scheduler.cooldown(4)
+    with pytest.raises(TypeError):
+        scheduler.lineage[0].arguments["steps"] = 1000
+    assert hash(scheduler.lineage) == hash(copy.deepcopy(scheduler.lineage))
+    assert scheduler.lineage == pickle.loads(pickle.dumps(scheduler.lineage))  # noqa: S301 - our own
+
+
+def test_an_end_is_in_proportion_for_schedules_that_groups_have_of_their_own():
+    body, embed = Schedule([Phase("constant", 100, 1.0, 1.0)]), schedules.constant(0.125, 100)
+    specification = Specification.of({"lr": body}, {"embed": {"lr": embed}})
+    arguments = {"field": "lr", "steps": 10, "shape": "linear", "end": 0.5}
+    changed = specification.changed(Change(50, "cooldown", arguments))
+    assert (0.5, 0.0625) == (changed.fields["lr"].last, changed.groups["embed"]["lr"].last)
+
+
+def test_an_extension_leaves_alone_what_ends_later_already():
+    body, embed = schedules.wsd(1.0, 100, tail=10), schedules.wsd(1.0, 300, tail=10)
+    specification = Specification.of({"lr": body}, {"embed": {"lr": embed}})
+    changed = specification.changed(Change(50, "extend", {"field": "lr", "horizon": 200}))
+    assert (200, 300) == (changed.fields["lr"].horizon, changed.groups["embed"]["lr"].horizon)
+
+
+def test_a_multiplier_taken_from_the_config_leaves_a_cooldown_alone():
+    def build(multiplier, policy):
+        optimizer = torch.optim.SGD(
+            [{"params": [torch.nn.Parameter(torch.zeros(1))], "name": name} for name in "ab"],
+            lr=1.0,
+        )
+        fields = {"lr": schedules.constant(1.0, 100)}
+        groups = {"b": {"lr": multiplier}}
+        return ParamScheduler(optimizer, fields, groups=groups, policy=policy)
+
+    first = build(0.5, None)
+    first.seek(50)
+    first.cooldown(10, "linear")
+    first.step(5)
+    second = build(0.25, {"groups[b]": "config", "*": "checkpoint"})
+    second.load_state_dict(first.state_dict())
+    assert [0.5, 0.125] == second.get_last_lr()
+
+
+@pytest.mark.parametrize("steps", [0, 0.1, 0.999])
+@pytest.mark.parametrize("operation", ["cooldown", "rewarm"])
+def test_a_late_change_of_less_than_a_unit_is_refused(operation, steps):
+    with pytest.raises(ConfigError, match="at least 1 unit"):
+        getattr(ours(), operation)(steps)
+
+
+def test_the_config_after_a_late_change_is_read_back_with_its_policy():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    policy = {"lr.phases[0]": "config", "lr.phases[1]": "strict"}
+    scheduler = ParamScheduler(optimizer, {"lr": schedules.wsd(1.0, 100, tail=20)}, policy=policy)
+    scheduler.seek(90)
+    scheduler.cooldown(5)
+    again = from_config(optimizer, scheduler.to_config())
+    assert scheduler.to_config() == again.to_config()

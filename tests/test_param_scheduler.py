@@ -486,12 +486,12 @@ def test_coupled_decay_follows_a_groups_own_lr_and_a_no_decay_group_stays_0():
     assert [0.25, 1.0, 0.0] == held(optimizer, "weight_decay")
 
 
-def test_what_a_group_is_told_of_its_decay_stands_over_what_follows_from_its_lr():
+def test_what_a_group_is_told_of_its_decay_multiplies_or_replaces_what_follows_from_its_lr():
     optimizer = sgd({"name": "a"}, {"name": "b"}, {"name": "c"}, weight_decay=0.1)
     fields = {"lr": HILL, "weight_decay": schedules.coupled(0.5)}
     groups = {"*": {"lr": OTHER_HILL}, "b": {"weight_decay": 0.5}, "c": {"weight_decay": UP}}
     ParamScheduler(optimizer, fields, groups=groups).seek(4)
-    assert [0.5, 0.125, 0.5] == held(optimizer, "weight_decay")
+    assert [0.5, 0.25, 0.5] == held(optimizer, "weight_decay")
 
 
 def test_a_field_may_follow_another_than_lr():
@@ -1225,3 +1225,90 @@ def test_an_optimizer_checkpoint_that_lacks_a_scheduled_key_gets_it_back():
     del state["param_groups"][0]["momentum"]
     optimizer.load_state_dict(state)
     assert [0.5] == held(optimizer, "momentum")
+
+
+NAMED = ({"name": "body"}, {"name": "embed"})
+
+
+@pytest.mark.parametrize("name", ["other", None])
+@pytest.mark.parametrize("optimizer_first", [True, False])
+def test_a_name_that_an_optimizer_load_brings_changes_nothing(name, optimizer_first):
+    optimizer = sgd(*NAMED)
+    scheduler = hill(optimizer, {"lr": 1.0}, groups={"embed": {"lr": 0.125}})
+    state, saved_state = optimizer.state_dict(), scheduler.state_dict()
+    state["param_groups"][1]["name"] = name
+    loads = [lambda: optimizer.load_state_dict(state)]
+    loads.insert(optimizer_first, lambda: scheduler.load_state_dict(saved_state))
+    for load in loads:
+        load()
+    assert [1.0, 0.125] == held(optimizer) == scheduler.get_last_lr()
+    scheduler.verify()
+
+
+def test_a_name_that_is_changed_in_mid_run_changes_nothing():
+    optimizer = sgd(*NAMED)
+    scheduler = hill(optimizer, {"lr": 1.0}, groups={"embed": {"lr": 0.125}})
+    optimizer.param_groups[0]["name"] = "embed"
+    scheduler.step()
+    assert [1.0, 0.125] == held(optimizer) == scheduler.get_last_lr()
+
+
+def test_words_for_parts_count_for_a_schedule_of_other_phases_where_they_agree():
+    three = Schedule([*HILL.phases, Phase("linear", 8, end=0.25)])
+    state = saved(20, {"lr": three})
+    agreeing = {"lr.phases[0]": "config", "lr.phases[1]": "config"}
+    scheduler = hill(policy=agreeing)
+    scheduler.load_state_dict(state)
+    assert 40 == scheduler.last_reconciliation.used["lr"].horizon
+    for policy in (
+        dict.fromkeys(agreeing, "strict"),
+        {"lr.phases[1].end": "config", "*": "checkpoint"},
+    ):
+        with pytest.raises(ReconcileError, match=r"other phases|strict"):
+            hill(policy=policy).load_state_dict(state)
+
+
+def test_a_start_of_the_checkpoint_alone_is_refused_under_strict_and_may_be_named():
+    state = saved(20, {"lr": Schedule([HILL.phases[0], Phase("linear", 32, end=0.5, start=0.75)])})
+    names = [f"lr.phases[{index}].{part}" for index in (0, 1) for part in ("shape", "steps", "end")]
+    strict = dict.fromkeys([*names, "lr.phases[0].start"], "strict")
+    with pytest.raises(ReconcileError, match=r"lr\.phases\[1\]\.start"):
+        hill(policy=strict).load_state_dict(state)
+    scheduler = hill(policy={**strict, "lr.phases[1].start": "config"})
+    scheduler.load_state_dict(state)
+    assert 0.8125 == scheduler.optimizer.param_groups[0]["lr"]
+
+
+def test_what_the_checkpoint_alone_has_may_be_named_and_left_out():
+    state = saved(4, {"lr": HILL, "eps": 0.5}, groups={"body": {"lr": 0.5}})
+    scheduler = hill(policy={"groups[body]": "config", "eps": "config", "*": "checkpoint"})
+    scheduler.load_state_dict(state)
+    assert 0.5 == scheduler.optimizer.param_groups[0]["lr"]
+    with pytest.raises(ConfigError, match="did you mean 'lr'"):
+        hill(policy={"lrr": "config", "*": "checkpoint"})
+
+
+def test_a_pattern_of_the_checkpoint_that_fits_no_group_says_whose_it_is():
+    state = saved(4, groups={"body": {"lr": 0.5}})
+    with pytest.raises(ConfigError, match="what the checkpoint has does not fit"):
+        hill().load_state_dict(state)
+
+
+def test_a_multiplier_of_a_coupled_field_multiplies_what_follows_the_groups_own_lr():
+    optimizer = sgd(*NAMED, weight_decay=0.5)
+    fields = {"lr": Schedule([Phase("linear", 4, end=0.0, start=1.0)])}
+    fields["weight_decay"] = schedules.coupled(0.5)
+    groups = {"embed": {"lr": schedules.constant(1.0), "weight_decay": 0.5}}
+    hill(optimizer, fields, groups=groups).seek(2)
+    assert [0.25, 0.25] == held(optimizer, "weight_decay")
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_plain_dcp_loads_the_position_of_the_seeds_class(tmp_path, floats):
+    other = floats.scheduler()
+    other.seek(60)
+    dcp.save({"scheduler": other}, checkpoint_id=tmp_path)
+    scheduler = hill()
+    dcp.load({"scheduler": scheduler}, checkpoint_id=tmp_path)
+    assert 60 == scheduler.num_steps
+    assert any("OptimizerParamScheduler" in line for line in scheduler.last_reconciliation.warnings)

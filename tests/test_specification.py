@@ -177,10 +177,9 @@ def differing(mine, theirs):
 
 def test_schedules_of_as_many_phases_are_compared_phase_by_phase():
     expected = {
-        "lr.phases[0].shape": Sides("linear", "polynomial"),
+        "lr.phases[0].shape": Sides("linear", "polynomial (power=2.0)"),
         "lr.phases[0].end": Sides(0.75, 0.0),
         "lr.phases[0].start": Sides(0.25, 1.0),
-        "lr.phases[0].power": Sides(None, 2.0),
     }
     assert expected == differing(spec({"lr": UP}), spec({"lr": SQUARE}))
 
@@ -199,15 +198,15 @@ def test_what_one_side_lacks_is_absent_there():
     assert {
         "eps": Sides(always(0.5), ABSENT, "eps"),
         "alpha": Sides(ABSENT, always(0.25), "alpha"),
-        "groups[a].lr": Sides(0.5, ABSENT, "lr"),
-        "groups[b].lr": Sides(ABSENT, 0.5, "lr"),
+        "groups[a].lr": Sides(0.5, ABSENT, ""),
+        "groups[b].lr": Sides(ABSENT, 0.5, ""),
     } == differing(mine, theirs)
 
 
 def test_each_side_says_whose_curve_it_is_part_of():
     fields = {name: both.field for name, both in FULL.sides(FULL.parts()).items()}
     assert "lr" == fields["groups[head*].lr.phases[0].steps"]
-    assert "betas[0]" == fields["groups[head*].betas[0]"]
+    assert "" == fields["groups[head*].betas[0]"]  # a multiplier is no part of a curve
     assert "weight_decay" == fields["weight_decay.to"]
     assert "weight_decay" == fields["groups[a.b].weight_decay.peak"]
 
@@ -305,8 +304,17 @@ def test_entries_of_both_sides_make_one_schedule():
 
 def test_entries_that_make_no_schedule_name_the_field():
     mine, theirs = spec({"lr": UP}), spec({"lr": SQUARE})
-    with pytest.raises(ConfigError, match=r"lr: .*power"):
-        merged(mine, theirs, **{"lr.phases[0].power": 2.0})
+    with pytest.raises(ConfigError, match=r"lr: .*steps"):
+        merged(mine, theirs, **{"lr.phases[0].steps": -1})
+
+
+def test_a_shape_brings_its_own_parameters_along():
+    mine, theirs = spec({"lr": SQUARE}), spec({"lr": UP})
+    shape = mine.sides(theirs.parts())["lr.phases[0].shape"]
+    used = merged(mine, theirs, **{"lr.phases[0].shape": shape.config}).fields["lr"].phases[0]
+    assert ("polynomial", 2.0) == (used.shape, used.parameters["power"])
+    used = merged(mine, theirs, **{"lr.phases[0].shape": shape.checkpoint}).fields["lr"].phases[0]
+    assert ("linear", {}) == (used.shape, dict(used.parameters))
 
 
 def test_a_field_of_the_checkpoint_alone_cannot_be_merged_but_dropped():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import asdict, dataclass, fields, replace
+from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from dist_sched import curves
@@ -36,7 +37,11 @@ UNITS = ("steps", "samples", "tokens")
 unit_word = one_of(UNITS)
 
 
-ABSENT = None, "absent"
+class _Absence(Enum):
+    ABSENT = "absent"
+
+
+ABSENT = _Absence.ABSENT
 """What a side has for an entry that it lacks; not None, which an entry may be."""
 
 
@@ -100,6 +105,9 @@ class Config(Protocol):
 
     def merged(self, theirs: Mapping[str, Any], used: Mapping[str, Any]) -> Config:
         """Build a config of the entries to use, named as in `sides`, or raise a ConfigError."""
+
+    def may_name(self, entry: str) -> bool:
+        """Tell whether a policy may name an entry that this config does not have."""
 
     def unused(self) -> frozenset[str]:
         """Name the entries that have no influence on this config's curves."""
@@ -294,6 +302,10 @@ class OptimizerParamConfig:
     def merged(self, theirs: Mapping[str, Any], used: Mapping[str, Any]) -> OptimizerParamConfig:  # noqa: ARG002
         """Build a config of the entries to use."""
         return self.from_entries(used)
+
+    def may_name(self, entry: str) -> bool:  # noqa: ARG002 - its entries are fixed
+        """Tell whether a policy may name an entry that this config does not have: none."""
+        return False
 
     def unused(self) -> frozenset[str]:
         """Name the entries that have no influence on this config's curves."""

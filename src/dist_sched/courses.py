@@ -119,6 +119,22 @@ class Courses:
             raise ConfigError(f"groups: {patterns} are all for {field.key} of group {name!r}")
         return told[0] if told else None
 
-    def index_of(self, own: Own) -> int:
-        """Give the index of a curve among all."""
-        return next(index for index, curve in enumerate(self.curves) if curve is own.curve)
+    def of_group(self, name: object, place: int) -> tuple[int, float | None]:
+        """Say which curve the groups of a name follow for the field at a place, and how.
+
+        Returns:
+            The index of the curve, and what multiplies it; None for the group's own ratio.
+        """
+        own = self.own_of(name, self.fields[place])
+        if own is None:
+            return place, None
+        curve = own.curve or self._implied(name, self.fields[place])
+        index = next((at for at, found in enumerate(self.curves) if found is curve), place)
+        if own.is_implied:
+            return index, None
+        return index, 1.0 if own.multiplier is None else own.multiplier
+
+    def _implied(self, name: object, field: Field) -> Curve | None:
+        """Give the curve that follows from what else the groups of a name have."""
+        implied = (one for one in self.own if one.is_implied and one.field == field.key)
+        return next((one.curve for one in implied if one.matches(name)), None)

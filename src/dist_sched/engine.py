@@ -335,6 +335,8 @@ class Scheduler:
             ConfigError: A group of this rank has an illegal bound or multiplier.
         """
         told = ranks.gather(self._terms(), self.process_group)
+        for rank, terms in enumerate(told):
+            _check_kinds(rank, terms.declared, told[0].declared)
         references = {
             key: next((terms.references[key] for terms in told if terms.references[key]), None)
             for key in told[0].references
@@ -398,7 +400,7 @@ class Scheduler:
             self._declared, self.unit, checkpoint, self._policy
         )
         courses = evolved(config, lineage).courses()
-        self._groups.check(courses)  # or raise it on every rank
+        self._check_groups(courses)  # or raise it on every rank
         self._groups.values(outcome.position, courses)
         return replace(
             self._terms(),
@@ -409,6 +411,15 @@ class Scheduler:
             saved=saved,
             text=states.text_of(state),
         )
+
+    def _check_groups(self, courses: Courses) -> None:
+        try:
+            self._groups.check(courses)
+        except ConfigError as error:
+            raise ConfigError(
+                f"what the checkpoint has does not fit these groups: {error} (a policy of 'config' "
+                "for that entry leaves it out)"
+            ) from error
 
     def _saved_courses(self, checkpoint: states.Checkpoint) -> tuple[int, Courses] | None:
         saved = saved_curve(self._declared, checkpoint) if checkpoint.entries else None
@@ -429,6 +440,7 @@ class Scheduler:
     def _adopt(self, terms: _Terms) -> None:
         """Take up terms that may be another rank's, or leave everything as it was."""
         mine = self._terms()
+        _check_kinds(ranks.rank(self.process_group), mine.declared, terms.declared)
         theirs = {key: value for key, value in terms.references.items() if value is not None}
         self._groups.measure_against(
             {**mine.references, **theirs}, keep_ratios=terms.keep_group_ratios
@@ -436,7 +448,7 @@ class Scheduler:
         try:
             config = evolved(terms.used, terms.lineage)
             self._go(terms.position, config.courses())
-        except ConfigError:
+        except Exception:
             self._groups.measure_against(mine.references, keep_ratios=mine.keep_group_ratios)
             with suppress(ConfigError):
                 self._groups.write(self._position, self._courses)
@@ -475,7 +487,7 @@ class Scheduler:
         """Write the values at a position, or leave everything as it was."""
         try:
             self._groups.write(position, courses)
-        except ConfigError:
+        except Exception:
             with suppress(ConfigError):  # the same group is illegal at the old position too
                 self._groups.write(self._position, self._courses)
             raise
@@ -548,6 +560,7 @@ class _Terms:
     def told(self) -> dict[str, Any]:
         """Give by name what two ranks can differ in, other than by their groups."""
         return {
+            "scheduler": self.declared.KIND,
             **self.declared.entries(),
             LINEAGE: [change.to_dict() for change in self.lineage],
             "position": self.position,
@@ -555,6 +568,13 @@ class _Terms:
             "policy": dict(self.policy.words),
             "keep_group_ratios": self.keep_group_ratios,
         }
+
+
+def _check_kinds(rank: int, mine: Config, first: Config) -> None:
+    if type(mine) is not type(first):
+        raise RankMismatchError(
+            f"rank {rank} has {mine.KIND}, rank 0 {first.KIND}: build the same on every rank"
+        )
 
 
 def _differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

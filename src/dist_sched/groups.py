@@ -15,7 +15,7 @@ import weakref
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from operator import is_
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.optim import Optimizer
@@ -65,6 +65,8 @@ class Member:
     """Index of the optimizer."""
     index: int
     """Index of the group within its optimizer."""
+    name: object = None
+    """The group's name when it was first seen; with another, as of a load, it is no other group."""
     own: dict[str, float | None] = dataclass_field(default_factory=dict)
     """The group's own value of each field when it was first seen; None where it had none."""
     tensors: dict[str, torch.Tensor] = dataclass_field(default_factory=dict)
@@ -78,6 +80,15 @@ class Member:
         return (
             f"optimizer {self.source}, group {self.index}" if self.source else f"group {self.index}"
         )
+
+
+class _Followed(NamedTuple):
+    """What a group follows for one field."""
+
+    field: Field
+    curve: int
+    """Index among the courses' curves."""
+    factor: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,11 +289,13 @@ class Groups:
         """
         if not self.members:
             return
-        for field in self.fields:
-            if not field.is_added and all(member.own[field.key] is None for member in self.members):
+        for field in courses.fields:
+            if not (
+                field.is_added or any(_own(one, field.key) is not None for one in self.members)
+            ):
                 raise ConfigError(self._missing(field.key))
+        names = [member.name for member in self.members]
         for own in courses.own:
-            names = [member.group.get("name") for member in self.members]
             if not any(own.matches(name) for name in names):
                 has = listed(dict.fromkeys(name for name in names if isinstance(name, str)))
                 raise ConfigError(
@@ -301,10 +314,7 @@ class Groups:
 
     def _check_member(self, member: Member, courses: Courses) -> None:
         for field, index, ratio in self._followed(member, courses):
-            try:
-                _refuse_second_multiplier(member.group, field, courses)
-            except ConfigError as error:
-                raise ConfigError(f"{member}: {error}") from error
+            _refuse_second_multiplier(member, field, courses)
             highest = courses.curves[index].high * ratio
             if _split(field.key)[0] in _BELOW_ONE and highest >= 1:
                 raise ConfigError(
@@ -395,20 +405,13 @@ class Groups:
     def _override_names(self) -> list[str]:
         return [name for field in self.fields for name in field.overrides()]
 
-    def _followed(self, member: Member, courses: Courses) -> Iterator[tuple[Field, int, float]]:
-        """Give the fields that a group has, the index of its curve, and what multiplies that."""
-        name = member.group.get("name")
-        for index, field in enumerate(self.fields):
-            if member.own[field.key] is None and not field.is_added:
-                continue
-            own = courses.own_of(name, field)
-            if own is not None and own.multiplier is not None:
-                yield field, index, own.multiplier
-            elif own is not None and not own.is_implied:
-                yield field, courses.index_of(own), 1.0
-            else:
-                of_curve = index if own is None else courses.index_of(own)
-                yield field, of_curve, self._ratio(member, field.key)
+    def _followed(self, member: Member, courses: Courses) -> Iterator[_Followed]:
+        """Give what a group follows, for each field that it has."""
+        for place, field in enumerate(courses.fields):
+            if field.is_added or _own(member, field.key) is not None:
+                curve, multiplier = courses.of_group(member.name, place)
+                ratio = self._ratio(member, field.key) if multiplier is None else multiplier
+                yield _Followed(field, curve, ratio)
 
     def _members_of(self, optimizer: Optimizer) -> list[Member]:
         optimizers = self.optimizers()
@@ -449,6 +452,9 @@ class Groups:
 
     def _plan(self, courses: Courses) -> None:
         """Sort the groups by curve and ratio, so that those of one ratio share a multiplication."""
+        if courses.fields != self.fields:  # another rank's, or a checkpoint's
+            self.fields = courses.fields
+            self._own_tensors(self.members)
         rows, part_rows = [], []
         for start in range(0, len(self.members), _BLOCK):
             members = self.members[start : start + _BLOCK]
@@ -479,12 +485,13 @@ class Groups:
         for source, optimizer in enumerate(self.optimizers()):
             for index, group in enumerate(optimizer.param_groups):
                 known = recogniser.find(source, index, group)
-                member = known or Member(group, source, index, tensors=_tensors(group, self.fields))
+                member = known or Member(
+                    group, source, index, group.get("name"), tensors=_tensors(group, self.fields)
+                )
                 members.append(replace(member, group=group, source=source, index=index))
         for member in members:
             for field in self.fields:
-                if field.key not in member.own:
-                    member.own[field.key] = _own_value(member, field.key)
+                _own(member, field.key)
         return members
 
     def _own_tensors(self, previous: list[Member], loaded: Optimizer | None = None) -> None:
@@ -503,10 +510,12 @@ class Groups:
             member.tensors = _tensors(member.group, self.fields)
 
     def _reference(self, key: str) -> float | None:
-        return next((own for member in self.members if (own := member.own[key])), None)
+        return next((own for member in self.members if (own := _own(member, key))), None)
 
     def _ratio(self, member: Member, key: str) -> float:
-        own, reference = member.own[key], self.references[key]
+        if key not in self.references:
+            self.references[key] = self._reference(key)
+        own, reference = _own(member, key), self.references[key]
         if not self.keep_ratios or own is None or reference is None:
             return 1.0
         if math.isinf(own / reference):
@@ -525,6 +534,8 @@ class Groups:
         self, groups: list[Group], field: Field, curve: Curve, blend: Blend, argument: float
     ) -> list[float]:
         """Give a field's value for groups that have bounds or a multiplier of their own."""
+        if self._courses.own:
+            self._refuse_second_multipliers(groups, field)
         high_key, low_key, multiplier_key = field.high, field.low, field.multiplier
         curve_high, curve_low = curve.high, curve.low
         has_bounds = field.has_bounds
@@ -536,7 +547,6 @@ class Groups:
             try:
                 if not has_bounds:
                     _refuse_bounds(group, field)
-                    _refuse_second_multiplier(group, field, self._courses)
                 if not (
                     type(high) is type(low) is type(multiplier) is float
                     and 0.0 <= high < _INFINITY
@@ -549,6 +559,12 @@ class Groups:
             except ConfigError as error:
                 raise ConfigError(f"{self._name(group)}: {error}") from error
         return values
+
+    def _refuse_second_multipliers(self, groups: list[Group], field: Field) -> None:
+        meant = {id(group) for group in groups}
+        for member in self.members:
+            if id(member.group) in meant:
+                _refuse_second_multiplier(member, field, self._courses)
 
     def _name(self, group: Group) -> str:
         return next(
@@ -583,7 +599,7 @@ class Groups:
 
     def _has_ratio(self, member: Member, field: Field, courses: Courses) -> bool:
         """Tell whether a group has neither bounds, nor a multiplier, nor a curve of its own."""
-        own = courses.own_of(member.group.get("name"), field)
+        own = courses.own_of(member.name, field)
         is_ratio = own is None or own.is_implied
         return is_ratio and not field.is_overridden(member.group)
 
@@ -623,11 +639,12 @@ def _refuse_bounds(group: Group, field: Field) -> None:
             )
 
 
-def _refuse_second_multiplier(group: Group, field: Field, courses: Courses) -> None:
-    own = courses.own_of(group.get("name"), field)
-    if own is not None and own.multiplier is not None and field.multiplier in group:
+def _refuse_second_multiplier(member: Member, field: Field, courses: Courses) -> None:
+    own = courses.own_of(member.name, field)
+    if own is not None and own.multiplier is not None and field.multiplier in member.group:
         raise ConfigError(
-            f"has {field.multiplier!r}, and {own.label} says another multiplier: remove one of them"
+            f"{member}: has {field.multiplier!r}, and {own.label} says another multiplier: "
+            "remove one of them"
         )
 
 
@@ -652,7 +669,9 @@ def _recalled(memory: _Memory, optimizer: Any, source: int) -> list[Member]:
         group = present.get(identity, {})
         is_same = [*map(id, _params(group))][:1] == [*map(id, params)][:1]
         members.append(
-            replace(member, group=group if is_same else {"params": params}, source=source)
+            replace(member, group=group, name=group.get("name"), source=source)
+            if is_same
+            else replace(member, group={"params": params}, source=source)
         )
     return members
 
@@ -686,6 +705,13 @@ def _is_new(state: Any) -> bool:
     step = state.get("step")
     is_number = isinstance(step, int | float | torch.Tensor)
     return not state or (is_number and bool((torch.as_tensor(step) == 0).all()))
+
+
+def _own(member: Member, key: str) -> float | None:
+    """Give what a group had when it was first asked for a field; None where it had none."""
+    if key not in member.own:
+        member.own[key] = _own_value(member, key)
+    return member.own[key]
 
 
 def _own_value(member: Member, key: str) -> float | None:

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from dist_sched.rules import illegal, listed, one_of, optional, rate, some, text, whole
+from dist_sched.errors import ConfigError
+from dist_sched.rules import illegal, length, listed, one_of, optional, rate, some, text, whole
 from dist_sched.shapes import shape_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from dist_sched.phases import Schedule
 
 
 def _field_arguments(**others: Callable[[str, Any], Any]) -> dict[str, Callable[[str, Any], Any]]:
     return {"field": text, **others}
 
 
+def _duration(name: str, value: object) -> int | float:
+    found = length(name, value)
+    if found < 1:
+        raise illegal(name, value, "must be at least 1 unit (parts of the horizon are for files)")
+    return found
+
+
 _OPERATIONS = {
-    "cooldown": _field_arguments(steps=some, shape=shape_name, end=optional(rate)),
+    "cooldown": _field_arguments(steps=_duration, shape=shape_name, end=optional(rate)),
     "extend": _field_arguments(horizon=some),
-    "rewarm": _field_arguments(steps=some, peak=optional(rate)),
+    "rewarm": _field_arguments(steps=_duration, peak=optional(rate)),
 }
 
 
@@ -35,7 +47,7 @@ class Change:
     """Where the run was, in units."""
     operation: str
     """cooldown, extend or rewarm."""
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, Any] = dataclass_field(hash=False)
     """What the operation was given, and which field it was for."""
 
     def __post_init__(self) -> None:
@@ -44,7 +56,10 @@ class Change:
         if self.arguments.keys() != rules.keys():
             raise illegal("arguments", dict(self.arguments), f"must be {listed(rules)}")
         checked = {name: rule(name, self.arguments[name]) for name, rule in rules.items()}
-        object.__setattr__(self, "arguments", checked)
+        object.__setattr__(self, "arguments", MappingProxyType(checked))
+
+    def __reduce__(self) -> tuple[type[Change], tuple[int, str, dict[str, Any]]]:
+        return Change, (self.position, self.operation, dict(self.arguments))
 
     @property
     def field(self) -> str:
@@ -53,12 +68,28 @@ class Change:
 
     def to_dict(self) -> dict[str, Any]:
         """Give it as data for JSON."""
-        return {**asdict(self), "arguments": dict(self.arguments)}
+        told = {"position": self.position, "operation": self.operation}
+        return {**told, "arguments": dict(self.arguments)}
 
-    def applied(self, curve: Any) -> Any:
-        """Give the schedule that a schedule becomes."""
+    def applied(self, schedule: Schedule, scale: float = 1.0) -> Schedule:
+        """Give the schedule that a schedule becomes.
+
+        Args:
+            schedule: The one that is changed.
+            scale: What its values are to those of the field's own, for which `end` and `peak` are.
+
+        Raises:
+            ConfigError: It cannot be changed so.
+        """
         given = {name: value for name, value in self.arguments.items() if name != "field"}
-        return getattr(curve, self.operation)(self.position, **given)
+        for name in ("end", "peak"):
+            if given.get(name) is not None:
+                given[name] *= scale
+        try:
+            changed: Schedule = getattr(schedule, self.operation)(self.position, **given)
+        except ConfigError as error:
+            raise ConfigError(f"{self}: {error}") from error
+        return changed
 
     def __str__(self) -> str:
         given = ", ".join(f"{name}={value}" for name, value in self.arguments.items())

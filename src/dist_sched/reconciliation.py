@@ -211,7 +211,7 @@ def _refused(report: Reconciliation, policy: Policy) -> Reconciliation:
 
 
 def _must_be_equal(row: Row, policy: Policy) -> bool:
-    is_strict = row.name == UNIT_KEY or policy.word(row.name) == STRICT
+    is_strict = row.name == UNIT_KEY or policy.word_of_row(row.name) == STRICT
     return row.changed and is_strict and row.name != LINEAGE
 
 
@@ -245,7 +245,8 @@ def reconcile(
         ReconcileError: The load would be refused; carries the outcome with all rows.
     """
     declared = declarations.read(config)
-    words = Policy.parse(policy, tuple(declared.config.entries()))
+    names = tuple(declared.config.entries())
+    words = Policy.parse(policy, names, may_name=declared.config.may_name)
     own = pack(declared.config, 0, declared.unit)
     checkpoint = unpack(state, type(declared.config), own=own)
     return reconcile_checkpoint(declared.config, declared.unit, checkpoint, words)[2]
@@ -254,7 +255,7 @@ def reconcile(
 def _settle_entry(name: str, both: Sides, policy: Policy) -> tuple[Any, str]:
     if both.checkpoint is ABSENT:
         return both.config, "not in the checkpoint: using config value"
-    return settle(both.config, both.checkpoint, policy.word(name))
+    return settle(both.config, both.checkpoint, policy.word_of_row(name))
 
 
 def _entry_row(name: str, both: Sides, used: Any, why: str, *, is_unused: bool) -> Row:
@@ -274,7 +275,7 @@ def _kept(
     """Give the late changes that stay: they belong to the checkpoint's curve, and go without it."""
     if LINEAGE in policy.words:
         return () if policy.word(LINEAGE) == CONFIG else lineage
-    kept = {both.field for name, both in sides.items() if policy.word(name) != CONFIG}
+    kept = {both.field for name, both in sides.items() if policy.word_of_row(name) != CONFIG}
     left = {
         both.field
         for name, both in sides.items()
@@ -375,7 +376,12 @@ def _strict_refusals(
         elif _must_be_equal(row, policy) and sides[row.name].config is ABSENT:
             refusals.append(
                 f"{row.name} is in the checkpoint alone, and its policy is 'strict': add it to the "
-                "config, or leave it alone with a policy in which '*' is 'config'"
+                f"config, or leave it alone with policy={{{row.name!r}: 'config', ...}}"
+            )
+        elif _must_be_equal(row, policy) and policy.word(row.name) != STRICT:
+            refusals.append(
+                f"{row.name}: config and checkpoint have other phases, and the policy has no one "
+                f"word for all of them: choose a side with policy={{{row.name!r}: ...}}"
             )
         elif _must_be_equal(row, policy):
             refusals.append(

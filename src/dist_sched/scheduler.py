@@ -285,7 +285,7 @@ class ParamScheduler(Scheduler):
         super().__init__(
             optimizer,
             config,
-            policy=Policy.parse(policy, tuple(config.entries())),
+            policy=Policy.parse(policy, tuple(config.entries()), may_name=config.may_name),
             unit=unit,
             keep_group_ratios=keep_group_ratios,
             process_group=process_group,

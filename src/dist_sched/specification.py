@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -24,6 +25,8 @@ _KNOWN_FIELDS = {
     "weight_decay": Field("weight_decay", "end_wd", "start_wd", "wd_mult", has_bounds=False),
 }
 
+
+_FIELD = re.compile(r"[A-Za-z_]\w*(\[\d+\])?")
 
 Course = Schedule | Coupled
 Groups = dict[str, dict[str, Course | float]]
@@ -173,7 +176,10 @@ class Specification:
         for name, (key, mine, other) in self._pairs(theirs).items():
             parts = _parts(mine, other)
             if parts is None:
-                found[name] = Sides(mine, other, key)
+                is_curve = isinstance(mine, Schedule | Coupled) or isinstance(
+                    other, Schedule | Coupled
+                )
+                found[name] = Sides(mine, other, key if is_curve else "")
             else:
                 found |= {f"{name}{path}": Sides(*both, key) for path, both in parts.items()}
         return found
@@ -192,8 +198,8 @@ class Specification:
         for name in theirs.get("fields", {}):
             if name not in self.fields and chosen[name] is not ABSENT:
                 raise ConfigError(
-                    f"{name} is scheduled in the checkpoint and not here: schedule it, or let the "
-                    "policy of '*' be 'config', which leaves it alone"
+                    f"{name} is scheduled in the checkpoint and not here: schedule it, or leave it "
+                    f"alone with policy={{{name!r}: 'config', ...}}"
                 )
         fields = {key: chosen[key] for key in self.fields}
         groups = {
@@ -223,6 +229,20 @@ class Specification:
                 found[name] = (key, mine.get(key, ABSENT), other.get(key, ABSENT))
         return found
 
+    def may_name(self, entry: str) -> bool:
+        """Tell whether a policy may name an entry that a checkpoint alone may have.
+
+        That is any part of one's own phases, any named group, and a field that is no misspelt one.
+        """
+        if entry.startswith("groups["):
+            return True
+        course = self.fields.get(entry.partition(".")[0])
+        if course is not None:
+            phase, _, part = entry.partition(".phases[")[2].partition("].")
+            known = ("start", "until", *(name for name in _parameters_of(course)))
+            return phase.isdecimal() and int(phase) < len(_phases_of(course)) and part in known
+        return _FIELD.fullmatch(entry) is not None and not near_miss(entry, self.fields)
+
     def unused(self) -> frozenset[str]:
         """Name the entries that have no influence: none."""
         return frozenset()
@@ -247,14 +267,17 @@ class Specification:
                     curve = self._curve(f"groups[{pattern}].{key}", course, own)
                     yield Own(pattern=pattern, field=key, curve=curve)
             for key, course in self.fields.items():
-                if isinstance(course, Coupled) and course.to in _schedules(own) and key not in own:
+                is_told = isinstance(own.get(key), Schedule | Coupled)
+                if isinstance(course, Coupled) and course.to in _schedules(own) and not is_told:
                     curve = self._schedule_for(key, course, own)
                     yield Own(pattern=pattern, field=key, curve=curve, is_implied=True)
 
     def changed(self, change: Change) -> Specification:
         """Give the specification that a late change makes of this one.
 
-        Every schedule of the field changes, those that groups have of their own too.
+        Every schedule of the field changes, those that groups have of their own too: `end` and
+        `peak` are then in proportion to their highest values, and one that ends later than an
+        extension asks for stays.
 
         Raises:
             ConfigError: It is illegal, or the field has no schedule.
@@ -270,9 +293,7 @@ class Specification:
             fields={**self.fields, change.field: change.applied(course)},
             groups={
                 pattern: {
-                    key: change.applied(found)
-                    if key == change.field and isinstance(found, Schedule)
-                    else found
+                    key: _changed(found, course, change) if key == change.field else found
                     for key, found in own.items()
                 }
                 for pattern, own in self.groups.items()
@@ -295,6 +316,24 @@ class Specification:
             )
         ]
         return tuple(sorted(found, key=lambda finding: finding.position))
+
+
+def _changed(own: Course | float, base: Schedule, change: Change) -> Course | float:
+    """Make a late change of what a group has of its own."""
+    if not isinstance(own, Schedule):
+        return own
+    if change.operation == "extend" and own.horizon >= change.arguments["horizon"]:
+        return own
+    return change.applied(own, own.high / base.high if base.high else 1.0)
+
+
+def _phases_of(course: Course) -> tuple[Phase, ...]:
+    return course.phases if isinstance(course, Schedule) else ()
+
+
+def _parameters_of(course: Course) -> Iterator[str]:
+    for phase in _phases_of(course):
+        yield from phase.parameters
 
 
 def _schedules(own: Mapping[str, Course | float]) -> dict[str, Course | float]:
@@ -367,15 +406,26 @@ def _parts(mine: Any, theirs: Any) -> dict[str, tuple[Any, Any]] | None:
         return {f".{key}": (value, theirs.to_dict()[key]) for key, value in mine.to_dict().items()}
     if not _are_alike(mine, theirs):
         return None
-    pairs = [
-        (phase.to_dict(), other.to_dict())
-        for phase, other in zip(mine.phases, theirs.phases, strict=True)
-    ]
     return {
-        f".phases[{index}].{key}": (phase.get(key), other.get(key))
-        for index, (phase, other) in enumerate(pairs)
-        for key in {**phase, **other}
+        f".phases[{index}].{key}": both
+        for index, pair in enumerate(zip(mine.phases, theirs.phases, strict=True))
+        for key, both in _phase_parts(*pair).items()
     }
+
+
+def _phase_parts(mine: Phase, theirs: Phase) -> dict[str, tuple[Any, Any]]:
+    """Give what two phases have; shapes that differ are compared with their parameters, as one."""
+    ours, others = mine.to_dict(), theirs.to_dict()
+    if mine.shape == theirs.shape:
+        return {key: (ours.get(key), others.get(key)) for key in {**ours, **others}}
+    common = ("steps", "end", "start", "until")
+    parts = {key: (ours.get(key), others.get(key)) for key in common if key in {*ours, *others}}
+    return {"shape": (_shape_told(mine), _shape_told(theirs)), **parts}
+
+
+def _shape_told(phase: Phase) -> str:
+    given = ", ".join(f"{name}={value}" for name, value in phase.parameters.items())
+    return f"{phase.shape} ({given})" if given else phase.shape
 
 
 def _are_alike(mine: Any, theirs: Any) -> bool:
@@ -391,12 +441,21 @@ def _merged(name: str, mine: Any, theirs: Any, used: Mapping[str, Any]) -> Any:
     chosen = {path: used[f"{name}{path}"] for path in parts}
     if isinstance(mine, Coupled):
         return Coupled(peak=chosen[".peak"], to=chosen[".to"])
-    phases: list[dict[str, Any]] = [{} for _ in mine.phases]
-    for path, value in chosen.items():
-        index, _, key = path.removeprefix(".phases[").partition("].")
-        if value is not None:
-            phases[int(index)][key] = value
+    phases = [
+        _merged_phase(
+            *pair, {key: chosen[f".phases[{index}].{key}"] for key in _phase_parts(*pair)}
+        )
+        for index, pair in enumerate(zip(mine.phases, theirs.phases, strict=True))
+    ]
     try:
         return Schedule.from_dict({"phases": phases})
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from error
+
+
+def _merged_phase(mine: Phase, theirs: Phase, chosen: dict[str, Any]) -> dict[str, Any]:
+    """Give one phase of the parts to use; a shape brings its parameters along."""
+    if mine.shape != theirs.shape:
+        side = mine if chosen["shape"] == _shape_told(mine) else theirs
+        chosen = {**chosen, **side.parameters, "shape": side.shape}
+    return {key: value for key, value in chosen.items() if value is not None}

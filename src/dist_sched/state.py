@@ -83,14 +83,16 @@ def pack(config: Config, position: int, unit: str, lineage: Lineage = ()) -> Sta
     return {**keys, POSITION_KEY: position, TEXT_KEY: json.dumps(text, allow_nan=False)}
 
 
-def unpack(state: object, config: type[Config], own: State, loaded: object = None) -> Checkpoint:
+def unpack(
+    state: object, config: type[Config], own: State | None = None, loaded: object = None
+) -> Checkpoint:
     """Read a checkpoint state.
 
     Args:
         state: What `load_state_dict` was given.
         config: The kind of config whose entries are expected.
         own: What the scheduler would save now, which tells a state that was read from one that
-            DCP left as it was.
+            DCP left as it was; None where there is no scheduler.
         loaded: The text that the scheduler has loaded before, if any: that one was read.
 
     Raises:
@@ -106,7 +108,17 @@ def unpack(state: object, config: type[Config], own: State, loaded: object = Non
         return _of_another_library(other, config)
     kind = _kind_of(state)
     if kind is not None and kind is not config:
-        return _of_another_kind(unpack(state, kind, own={TEXT_KEY: ""}), kind, config)
+        # Plain DCP asks for no more than the keys of its target, which may lack this kind's.
+        is_whole = TEXT_KEY not in state or all(key in state for key in kind.STATE_KEYS)
+        found = unpack(state, kind) if is_whole else _read_text(state[TEXT_KEY], kind)
+        return _of_another_kind(found, kind, config)
+    return _unpack_own(state, config, own or {TEXT_KEY: ""}, loaded)
+
+
+def _unpack_own(
+    state: Mapping[Any, Any], config: type[Config], own: State, loaded: object
+) -> Checkpoint:
+    """Read a state of the kind that is expected, or one of a seed."""
     keys = _read_keys(state, config)
     warnings = _name_ignored(state, config)
     if TEXT_KEY not in state:
@@ -144,7 +156,7 @@ def tell(state: object) -> tuple[type[Config], Checkpoint]:
     """
     kind = _kind_of(state) if isinstance(state, Mapping) else None
     kind = kind or OptimizerParamConfig
-    return kind, unpack(state, kind, own={TEXT_KEY: ""})
+    return kind, unpack(state, kind)
 
 
 def text_of(state: object) -> object:
@@ -176,7 +188,7 @@ def for_seeds(state: object, config: type[Config]) -> tuple[State, dict[str, Ent
     kind = _kind_of(state) if isinstance(state, Mapping) else None
     if kind is not None and kind is not config:
         _refuse(TEXT_KEY, f"is {kind.KIND}'s: its curves are none that the seeds have")
-    checkpoint = unpack(state, config, own={TEXT_KEY: ""})
+    checkpoint = unpack(state, config)
     told = dict(_as_saved(checkpoint, config))
     _require(told, config.STATE_KEYS)
     keys = {name: told.pop(name) for name in config.STATE_KEYS}

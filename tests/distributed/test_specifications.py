@@ -47,3 +47,19 @@ def test_a_late_change_of_one_rank_is_named_and_mended(resumed):
 
 def test_a_rank_with_another_specification_adopts_the_first_ranks(resumed):
     assert [[1.0]] * len(resumed) == [result["config"] for result in resumed]
+
+
+def test_fields_are_known_by_name_whatever_their_order_and_passed_over_where_groups_lack_them(
+    resumed,
+):
+    for rank, result in enumerate(resumed):
+        assert [0.5, 0.1, 0.45] == result["fields"][0]
+        assert [0.5, 0.1, 0.45 if rank == 0 else None] == result["fields"][1]
+
+
+def test_a_rank_with_the_other_scheduler_is_named_and_nothing_changes(resumed):
+    for result in resumed:
+        told = result["kind"]
+        assert told["is_unchanged"]
+        if len(resumed) > 1:
+            assert all("OptimizerParamScheduler" in error for error in told["errors"])

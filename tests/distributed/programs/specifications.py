@@ -23,7 +23,14 @@ from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from dist_sched import ParamScheduler, Phase, RankMismatchError, Schedule, schedules
+from dist_sched import (
+    OptimizerParamScheduler,
+    ParamScheduler,
+    Phase,
+    RankMismatchError,
+    Schedule,
+    schedules,
+)
 
 CASES = 6
 UPDATES = 8
@@ -127,7 +134,13 @@ def load(folder):
     found = [
         [Run(case, folder).resume(update) for update in range(UPDATES)] for case in range(CASES)
     ]
-    return {"runs": found, "late": late_changes_of_one_rank(), "config": config_of_one_rank()}
+    return {
+        "runs": found,
+        "late": late_changes_of_one_rank(),
+        "config": config_of_one_rank(),
+        "fields": fields_of_one_rank(),
+        "kind": kind_of_one_rank(),
+    }
 
 
 def small(peak=1.0):
@@ -160,6 +173,50 @@ def config_of_one_rank():
     scheduler.load_state_dict(saved.state_dict() if dist.get_rank() == 0 else {})
     scheduler.verify()
     return scheduler.get_last_lr()
+
+
+def with_momentum(order, *, has_momentum=True):
+    fields = {"lr": schedules.linear(1.0, 100), "weight_decay": schedules.constant(0.1, 100)}
+    groups = [torch.nn.Parameter(torch.zeros(1))]
+    if has_momentum:
+        optimizer = torch.optim.SGD(groups, lr=1.0, weight_decay=0.1, momentum=0.9)
+        fields["momentum"] = schedules.linear(0.9, 100)
+    else:
+        optimizer = torch.optim.AdamW(groups, lr=1.0, weight_decay=0.1)
+    return ParamScheduler(optimizer, dict(order(fields.items())))
+
+
+def fields_of_one_rank():
+    """Other ranks name the fields in another order, or lack one together with their groups."""
+    rank = dist.get_rank()
+    found = []
+    for has_momentum in (True, rank == 0):
+        scheduler = with_momentum(reversed if rank else list, has_momentum=has_momentum)
+        scheduler.synchronize()
+        scheduler.seek(50)
+        scheduler.verify()
+        group = scheduler.optimizer.param_groups[0]
+        found.append([group["lr"], group["weight_decay"], group.get("momentum")])
+    return found
+
+
+def kind_of_one_rank():
+    """A rank with the other scheduler is named on every rank."""
+    if dist.get_rank() == 0:
+        scheduler = small()
+    else:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        rest = (1.0, 1.0, 0.1, 0, 100, "linear", 0.0, 0.0, 0, "constant")
+        scheduler = OptimizerParamScheduler(optimizer, *rest)
+    before = scheduler.state_dict()
+    errors = []
+    for call in (scheduler.verify, scheduler.synchronize):
+        try:
+            call()
+            errors.append("")
+        except RankMismatchError as error:
+            errors.append(str(error))
+    return {"errors": errors, "is_unchanged": before == scheduler.state_dict()}
 
 
 def main():
