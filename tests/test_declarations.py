@@ -598,7 +598,7 @@ VALUES = [
     (of_lr(**{**LINEAR, "peak": "high"}), "lr: linear: peak='high': must be a number"),
     (of_lr(**LINEAR, **{"3": 1}), "lr: linear: '3' is not known"),
     (of_lr(schedule=[1]), "schedule=[1]: must be one of"),
-    ({"fields": {"lr": [1]}}, "lr=[1]: must be a Schedule, a Coupled, or a number"),
+    ({"fields": {"lr": [1]}}, "lr=[1]: must be a schedule"),
     ({"fields": {"lr": {"peak": 1, "to": "lr"}}}, "lr.to='lr': must be a field with a schedule"),
     ({"fields": {"lr": 1, "momentum": {"peak": 1, "to": "rl"}}}, "momentum.to='rl': must be"),
     ({"fields": {"momentun": 1}}, "momentun: no group .*did you mean 'momentum'"),
@@ -693,7 +693,8 @@ WITHOUT_HORIZON = [
 
 @pytest.mark.parametrize("told, place", WITHOUT_HORIZON, ids=lambda row: str(row)[-40:])
 def test_a_part_without_a_horizon_is_refused(told, place):
-    rule = "is a part of the horizon, which is not given"
+    is_horizon = "horizon=" in place or "lr_decay_steps=" in place
+    rule = "is the horizon itself" if is_horizon else "is a part of the horizon, which is not given"
     with pytest.raises(ConfigError, match=pattern(f"{place}: {rule}")):
         build(told)
 
@@ -860,3 +861,19 @@ def test_the_page_shows_each_format():
 @pytest.mark.parametrize("name", schedules.LENGTHS)
 def test_the_page_names_every_length(name):
     assert f"`{name}`" in PAGE
+
+
+def test_the_near_miss_of_fields_is_named_before_what_belongs_to_it():
+    with pytest.raises(ConfigError, match="did you mean 'fields'"):
+        build({"horizon": 10, "fieldz": {"lr": 1.0}})
+
+
+def test_a_number_beyond_all_is_refused_by_name():
+    with pytest.raises(ConfigError, match="horizon='1e999999999': must be a number of units"):
+        build({"horizon": "1e999999999", "fields": {"lr": 1.0}})
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"fields": {"lr": 0.5}}), encoding="utf-8-sig")
+    assert 0.5 == build(path).optimizer.param_groups[0]["lr"]

@@ -742,7 +742,7 @@ def test_a_clean_schedule_has_no_findings():
             warm(end=2.0),
             {},
             60,
-            "phase 2 (cosine), the last that moves, rises from 1 to 2: a floor above the peak",
+            "phase 2 (cosine), the last that moves, rises from 1 to 2: a floor above the peak?",
         ),
         (
             over(RISE.with_(start=0.1), Phase("linear", 0, end=1.0), FALL),
@@ -761,8 +761,8 @@ def test_a_clean_schedule_has_no_findings():
             {},
             0,
             (
-                "phase 0 (linear) lasts 0.03 units, less than one; fractions of the horizon are "
-                "for config files"
+                "phase 0 (linear) lasts 0.03 units, less than one: a part of the horizon is "
+                "written 0.03 or '3%' in a config file, and not in quotes without %"
             ),
         ),
         (

@@ -532,8 +532,9 @@ def test_a_warmup_beyond_the_horizon_is_refused(name):
 
 
 @pytest.mark.parametrize("name", WITH_WARMUP)
-def test_a_start_above_the_peak_is_legal(name):
-    assert 2.0 == build(name, init=2.0)(0)
+def test_a_start_above_the_peak_is_refused(name):
+    with pytest.raises(ConfigError, match=r"init=2.0: must be at most peak=1.0"):
+        build(name, init=2.0)
 
 
 @pytest.mark.parametrize("name", sorted({*WITH_FLOOR} - {"inverse_sqrt", "noam", "cyclic"}))

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dist_sched import ConfigError, Phase, Schedule
-from dist_sched.config import ABSENT, Misfit, Sides
+from dist_sched.config import ABSENT, Misfit, OptimizerParamConfig, Sides
 from dist_sched.coupling import Coupled
 from dist_sched.lineage import Change
 from dist_sched.policies import Policy, covers
 from dist_sched.reconciliation import settle
-from dist_sched.specification import Specification, always
+from dist_sched.specification import Specification, always, of_seeds
 
 UP = Schedule([Phase("linear", 8, end=0.75, start=0.25)])
 HILL = Schedule([Phase("linear", 8, end=1.0, start=0.0), Phase("cosine", 32, end=0.5)])
@@ -49,7 +49,7 @@ def test_a_number_for_a_field_is_a_constant_schedule_and_for_a_group_a_multiplie
         ({"": HILL}, None, "field='': must be a text"),
         ({3: HILL}, None, "field=3: must be a text"),
         ({"l\nr": HILL}, None, "must be printable"),
-        ({"lr": "high"}, None, "lr='high': must be a Schedule, a Coupled, or a number"),
+        ({"lr": "high"}, None, "lr='high': must be a schedule"),
         ({"lr": True}, None, "lr=True"),
         ({"lr": -1}, None, "lr=-1"),
         ({"lr": [HILL]}, None, "lr="),
@@ -384,15 +384,21 @@ def test_lint_names_whose_schedule_it_means():
 
 
 def test_lint_compares_each_horizon_with_the_run():
-    found = spec({"lr": UP, "eps": 0.5}).lint(updates=5, increment=2)
+    found = spec({"lr": SQUARE, "eps": 0.5}).lint(updates=5, increment=2)
     assert ["position 8: lr: the horizon is 1 updates before the end of the run"] == [
         str(finding).partition(" (")[0] for finding in found
     ]
-    assert () == spec({"lr": UP}).lint(updates=4, increment=2)
+    assert () == spec({"lr": SQUARE}).lint(updates=4, increment=2)
+    assert () == spec({"eps": UP}).lint(updates=5, increment=2)
 
 
 def test_lint_of_what_is_well_says_nothing():
-    assert () == spec({"lr": UP, "weight_decay": Coupled(0.5)}, {"a": {"lr": 0.0}}).lint()
+    assert () == spec({"lr": SQUARE, "weight_decay": Coupled(0.5)}, {"a": {"lr": 0.0}}).lint()
+
+
+def test_lint_names_a_lone_rise_that_does_not_begin_at_0_as_a_floor_above_the_peak():
+    (found,) = spec({"lr": UP}).lint()
+    assert "a floor above the peak?" in str(found)
 
 
 # Policies by the beginning of a path
@@ -447,3 +453,41 @@ def test_a_policy_that_names_no_beginning_is_refused(name):
 def test_a_beginning_ends_where_a_name_ends():
     pairs = [("lr", "lr"), ("lr", "lr.a"), ("lr", "lr[0]"), ("lr", "lr_a"), ("lr.a", "lr")]
     assert [True, True, True, False, False] == [covers(*pair) for pair in pairs]
+
+
+SEEDS = {
+    "init_lr": 0.125,
+    "max_lr": 1.0,
+    "min_lr": 0.25,
+    "lr_warmup_steps": 10,
+    "lr_decay_steps": 110,
+    "start_wd": 0.0,
+    "end_wd": 0.5,
+    "wd_incr_steps": 40,
+}
+TAILS = ["linear", "cosine", "exponential", "minus_sqrt"]
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 10, 37.5])
+@pytest.mark.parametrize("wd_style", ["linear", "cosine"])
+@pytest.mark.parametrize(
+    "style, tail",
+    [("WSD", tail) for tail in TAILS]
+    + [(style, None) for style in ("constant", "linear", "cosine", "inverse-square-root")],
+)
+def test_the_seeds_curves_are_written_in_phases_up_to_rounding(style, tail, wd_style, warmup):
+    entries = {**SEEDS, "lr_decay_style": style, "wd_incr_style": wd_style}
+    entries |= {"lr_warmup_steps": warmup, "lr_wsd_decay_style": tail}
+    config = OptimizerParamConfig(**entries, wsd_decay_steps=tail and 20)
+    seeds, phases = config.courses(), of_seeds(config).courses()
+    for position in range(130):
+        found = phases.values(position)
+        for label, value in seeds.values(position).items():
+            assert value == pytest.approx(found[label], rel=1e-12), (label, position)
+
+
+def test_a_tail_that_begins_in_the_warmup_cannot_be_written_in_phases():
+    tail = {"lr_decay_style": "WSD", "wsd_decay_steps": 105, "lr_wsd_decay_style": "linear"}
+    config = OptimizerParamConfig(**{**SEEDS, **tail, "wd_incr_style": "linear"})
+    with pytest.raises(ConfigError, match="begins in the warmup"):
+        of_seeds(config)

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ _SUFFIXES = {"k": 3, "K": 3, "M": 6, "B": 9, "G": 9, "T": 12}
 _SEEDS_LENGTHS = frozenset(
     {"lr_decay_steps", "lr_warmup_steps", "wd_incr_steps", "wsd_decay_steps"}
 )
-_LENGTHS = frozenset({"steps", "until", *schedules.LENGTHS})
+_PHASE_LENGTHS = frozenset({"steps", "until", "timescale", "milestones"})
+_LENGTHS = _SEEDS_LENGTHS | _PHASE_LENGTHS | schedules.LENGTHS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +87,7 @@ def _unambiguous(told: Any, name: str = "") -> Any:
         return {key: _unambiguous(value, key) for key, value in given.items()}
     if isinstance(told, list):
         return [_unambiguous(value, name) for value in told]
-    is_part = isinstance(told, float) and 0 < told < 1 and name in _LENGTHS | _SEEDS_LENGTHS
+    is_part = isinstance(told, float) and 0 < told < 1 and name in _LENGTHS
     return repr(told) if is_part else told
 
 
@@ -108,6 +109,7 @@ def _declared(told: Mapping[str, Any]) -> Declaration:
 
 def _seeds_config(told: Mapping[str, Any]) -> OptimizerParamConfig:
     known = OptimizerParamConfig.entry_names()
+    _refuse_unknown((name for name in told if near_miss(name, ["fields"])), ("fields",))
     for name in ("groups", "horizon"):
         if name in told:
             raise ConfigError(f"{name!r} is not known without 'fields'")
@@ -188,9 +190,10 @@ def _plain(told: Any, horizon: Any, where: str = "") -> Any:
     """Turn what people write in a phase or in arguments into numbers."""
     if not isinstance(told, Mapping):
         return told
+    lengths = _PHASE_LENGTHS if where else schedules.LENGTHS
     found = {}
     for name, value in told.items():
-        read_one = _amounts(f"{where}{name}", horizon) if name in _LENGTHS else number
+        read_one = _amounts(f"{where}{name}", horizon) if name in lengths else number
         is_list = isinstance(value, list | tuple)
         found[name] = [*map(read_one, value)] if is_list else read_one(value)
     return {name: value for name, value in found.items() if value is not None}
@@ -250,7 +253,7 @@ def _decimal(name: str, value: str, digits: str) -> Decimal:
     try:
         found = Decimal(digits)
         is_legal = found.is_finite() and abs(found) < Decimal("1e30")
-    except InvalidOperation:
+    except ArithmeticError:  # no number, or one beyond all
         is_legal = False
     if not is_legal:
         suffixes = listed(_SUFFIXES)
@@ -259,6 +262,8 @@ def _decimal(name: str, value: str, digits: str) -> Decimal:
 
 
 def _part(name: str, value: Any, part: Decimal, horizon: Any) -> int | float:
+    if name in {"horizon", "lr_decay_steps"} and horizon is None:
+        raise illegal(name, value, "is the horizon itself, so it cannot be a part of it")
     if horizon is None:
         rule = "is a part of the horizon, which is not given; write units as '0.5'"
         raise illegal(name, value, rule)
@@ -275,7 +280,7 @@ def _mapping(name: str, found: Any) -> Mapping[str, Any]:
     return found
 
 
-def _refuse_unknown(told: Mapping[str, Any], known: Iterable[str]) -> None:
+def _refuse_unknown(told: Iterable[str], known: Iterable[str]) -> None:
     names = tuple(known)
     for name in told:
         if name not in names:
@@ -288,7 +293,7 @@ def _loaded(path: Path) -> Mapping[str, Any]:
     if parse is None:
         raise ConfigError(f"the name must end in one of {listed(_PARSERS)}")
     try:
-        found = parse(path.read_text(encoding="utf-8"))
+        found = parse(path.read_text(encoding="utf-8-sig"))
     except ConfigError:
         raise
     except OSError as error:

@@ -385,8 +385,12 @@ class Schedule:
             found += [*idle_start(self), *self._high_floor()]
         if updates is not None and self.high > self.low:
             ends = end_of_run(self, self.horizon, updates, increment)
-            found += [end for end in ends if field == "lr" or end.position < self.horizon]
+            is_settled = field != "lr" or self._only_rises()
+            found += [end for end in ends if not is_settled or end.position < self.horizon]
         return tuple(sorted(found, key=lambda finding: finding.position))
+
+    def _only_rises(self) -> bool:
+        return all(start <= end for start, end in self.spans())
 
     def _jumps(self) -> Iterator[Finding]:
         spans = self.spans()
@@ -404,8 +408,9 @@ class Schedule:
             elif phase.lasts < 1:
                 yield Finding(
                     join,
-                    f"phase {index} ({phase.shape}) lasts {phase.lasts:g} units, less than one; "
-                    "fractions of the horizon are for config files",
+                    f"phase {index} ({phase.shape}) lasts {phase.lasts:g} units, less than one: "
+                    "a part of the horizon is written 0.03 or '3%' in a config file, and not in "
+                    "quotes without %",
                 )
 
     def _high_floor(self) -> Iterator[Finding]:
@@ -415,12 +420,12 @@ class Schedule:
             return
         last, shape = moves[-1], self.phases[moves[-1]].shape
         start, end = self.spans()[last]
-        is_warmup = last == 0 and shape == "linear"
+        is_warmup = last == 0 and shape == "linear" and (start == 0 or len(self.phases) > 1)
         if end > start and not is_warmup:
             yield Finding(
                 self.joins[last],
                 f"phase {last} ({shape}), the last that moves, rises from {start:g} to {end:g}: "
-                "a floor above the peak",
+                "a floor above the peak?",
             )
 
     def __reduce__(self) -> tuple[type[Schedule], tuple[tuple[Phase, ...]]]:
@@ -450,6 +455,8 @@ def end_of_run(
     """Name a horizon that is not where a run of some updates ends."""
     each = some("increment", increment)
     end = whole("updates", updates) * each
+    if curve(end) == curve(horizon) and horizon > end:
+        return
     if horizon < end:
         yield Finding(
             horizon,

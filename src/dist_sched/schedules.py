@@ -745,6 +745,7 @@ def _common(
         rate("floor", floor),
     )
     _at_most("warmup", found.warmup, found.horizon, f"horizon={found.horizon!r}")
+    _at_most("init", found.init, found.peak, f"peak={found.peak!r}")
     return found
 
 

@@ -82,8 +82,7 @@ class Shape:
             ConfigError: It cannot.
         """
         if self.is_geometric:
-            positive("start", start)
-            positive("end", end)
+            positive("end / start", positive("end", end) / positive("start", start))
         span = steps or 1
         for units in (span / 4, span / 2, 3 * span / 4):
             found = self.law(units, span, start, end, **parameters)
@@ -94,6 +93,15 @@ class Shape:
 
 
 _SHAPES: dict[str, Shape] = {}
+_ALIASES = {
+    "1-sqrt": "minus_sqrt",
+    "sqrt": "minus_sqrt",
+    "inverse-square-root": "inverse_sqrt",
+    "rsqrt": "inverse_sqrt",
+    "geometric": "exponential",
+    "1/x": "inverse",
+}
+"""What others call a shape."""
 
 
 def shapes() -> tuple[str, ...]:
@@ -108,7 +116,9 @@ def shape_of(name: object) -> Shape:
         ConfigError: None is known by it; names those that are.
     """
     if not isinstance(name, str) or name not in _SHAPES:
-        known = f"must be one of {listed(_SHAPES)}{near_miss(name, _SHAPES)}"
+        alias = _ALIASES.get(str(name))
+        close = f"; did you mean {alias!r}?" if alias else near_miss(name, _SHAPES)
+        known = f"must be one of {listed(_SHAPES)}{close}"
         raise illegal("shape", name, f"{known}; register_shape makes one's own known")
     return _SHAPES[name]
 
@@ -194,8 +204,7 @@ def _blend(coefficient: Callable[..., float]) -> Law:
 
     def law(units: float, steps: float, start: float, end: float, **parameters: Any) -> float:
         value = curves.between(coefficient(units / steps, **parameters), start, end)
-        low, high = (end, start) if end < start else (start, end)
-        return low if value < low else min(value, high)  # rounding must not leave the bounds
+        return _between(value, start, end)
 
     return law
 
@@ -239,8 +248,14 @@ def _hold(units: float, steps: float, start: float, end: float) -> float:  # noq
     return start
 
 
+def _between(value: float, start: float, end: float) -> float:
+    """Give a value that rounding has not taken out of the bounds."""
+    low, high = (end, start) if end < start else (start, end)
+    return low if value < low else min(value, high)
+
+
 def _geometric(units: float, steps: float, start: float, end: float) -> float:
-    return float(start * (end / start) ** (units / steps))
+    return _between(start * (end / start) ** (units / steps), start, end)
 
 
 def _multistep(
@@ -263,11 +278,11 @@ def _power_law(
         if end == 0:
             raise illegal("end", end, "must be greater than 0, or the shape needs a timescale")
         stretch = (positive("start", start) / end) ** (1 / power) - 1
-        return float(start * (1 + units / steps * stretch) ** -power)
+        return _between(start * (1 + units / steps * stretch) ** -power, start, end)
     fall, whole_fall = (
         math.expm1(-power * math.log1p(passed / timescale)) for passed in (units, steps)
     )
-    return curves.between(1 - fall / whole_fall, start, end)
+    return _between(curves.between(1 - fall / whole_fall, start, end), start, end)
 
 
 def _inverse_sqrt(
