@@ -827,7 +827,10 @@ def dry_run(args: argparse.Namespace) -> int:
         config = args.config or Path(folder) / "options.json"
         if not args.config:
             config.write_text(json.dumps(schedule_of(args)))
-        unit = declarations.read(config).unit
+        try:
+            unit = declarations.read(config).unit
+        except ConfigError as error:
+            fail(str(error))
         length = ["--updates", str(args.updates), "--increment", str(increment(args, unit))]
         statuses = [dist_sched(["show", str(config)]), dist_sched(["check", str(config), *length])]
         for newest in complete_checkpoints(args.checkpoint_dir)[-1:]:

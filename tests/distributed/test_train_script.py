@@ -105,6 +105,15 @@ def test_a_dry_run_of_the_options_needs_no_file(tmp_path):
     assert [] == list(tmp_path.iterdir())
 
 
+def test_a_dry_run_of_a_broken_file_says_so_in_one_line(tmp_path):
+    (tmp_path / "broken.yaml").write_text(CONFIG.replace("peak", "peek"))
+    command = [sys.executable, str(SCRIPT), "--checkpoint-dir", str(tmp_path), "--dry-run"]
+    command += ["--config", str(tmp_path / "broken.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (2, 1) == (done.returncode, len(done.stderr.splitlines()))
+    assert "did you mean 'peak'" in done.stderr
+
+
 def test_options_of_the_schedule_beside_a_file_are_refused(folder):
     command = [sys.executable, str(SCRIPT), "--checkpoint-dir", str(folder / "new")]
     command += ["--config", str(folder / "schedule.yaml"), "--max-lr", "1"]
