@@ -18,8 +18,8 @@ from dist_sched.specification import Specification
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
+    from dist_sched.cells import Group
     from dist_sched.coupling import Coupled
-    from dist_sched.groups import Group
     from dist_sched.phases import Schedule
 
 logger = logging.getLogger("dist_sched")
