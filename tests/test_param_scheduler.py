@@ -1312,3 +1312,18 @@ def test_plain_dcp_loads_the_position_of_the_seeds_class(tmp_path, floats):
     dcp.load({"scheduler": scheduler}, checkpoint_id=tmp_path)
     assert 60 == scheduler.num_steps
     assert any("OptimizerParamScheduler" in line for line in scheduler.last_reconciliation.warnings)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_lr_and_betas_on_a_gpu_are_filled_in_place():
+    weights = [torch.nn.Parameter(torch.ones(2, device="cuda"))]
+    lr, beta = (torch.tensor(value, device="cuda") for value in (1.0, 0.5))
+    optimizer = torch.optim.AdamW(
+        weights, lr=lr, betas=(beta, torch.tensor(0.75, device="cuda")), capturable=True
+    )
+    hill(optimizer, {"lr": HILL, "betas[0]": UP}).seek(4)
+    (group,) = optimizer.param_groups
+    assert group["lr"] is lr
+    assert group["betas"][0] is beta
+    assert [0.5, 0.5] == [lr.item(), beta.item()]
