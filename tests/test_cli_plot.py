@@ -16,7 +16,7 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 
-from dist_sched import OptimizerParamScheduler, plotting
+from dist_sched import OptimizerParamScheduler, pages
 from dist_sched.cli import plot as plot_module
 from dist_sched.cli.application import run
 
@@ -102,9 +102,10 @@ def test_a_chart_has_round_ticks_and_names_its_phases(plot):
 def test_a_checkpoints_position_is_marked(plot):
     status, out, _ = plot("step_10000")
     assert 0 == status
-    assert "\n  at 10,000: 1.5e-4\n" in out
-    frame = [line for line in out.split("\n\n")[1].splitlines() if "│" in line]
-    assert 1 == len({line.index("│", 6) for line in frame if line.count("│") > 1})
+    assert "\n  checkpoint step_10000 at 10,000: 1.5e-4\n" in out
+    frame = [line for line in out.split("\n\n")[1].splitlines() if ":" in line and "│" in line]
+    assert 5 == len(frame)
+    assert 1 == len({line.index(":") for line in frame})
 
 
 def test_positions_that_are_asked_for_are_marked(plot):
@@ -116,7 +117,7 @@ def test_configs_and_checkpoints_are_told_apart_without_colour(plot):
     out = plot("long.json", "step_10000")[1]
     assert "  o long.json   x step_10000\n" in out
     assert "  phases o: warmup 0-20k (0 to 3e-4); cosine 20k-200k (3e-4 to 3e-5)" in out
-    assert "  at 10,000: 1.5e-4 (x)\n" in out
+    assert "  checkpoint step_10000 at 10,000: 1.5e-4 (o), 1.5e-4 (x)\n" in out
     chart = out[out.index("┌") : out.index("└")]
     assert 10 < chart.count("o")
     assert 10 < chart.count("x")
@@ -169,7 +170,7 @@ def test_a_terminal_without_these_letters_has_others(terminal):
     assert "+-----" in out
 
 
-@pytest.mark.parametrize("ending", plotting.ENDINGS)
+@pytest.mark.parametrize("ending", pages.ENDINGS)
 def test_a_picture_is_written_and_no_chart(plot, folder, ending):
     assert (0, f"wrote lr{ending}\n", "") == plot("run.json", "step_10000", "-o", f"lr{ending}")
     assert 5000 < (folder / f"lr{ending}").stat().st_size
@@ -263,3 +264,43 @@ def test_the_chart_in_the_documentation_is_the_one_that_is_printed(plot, folder)
 def test_the_pictures_in_the_documentation_are_small():
     sizes = {path.name: path.stat().st_size for path in (ROOT / "docs" / "images").iterdir()}
     assert {} == {name: size for name, size in sizes.items() if size > 120_000}
+
+
+def test_a_picture_that_is_there_is_overwritten_by_force_alone(plot, folder):
+    (folder / "lr.svg").write_text("mine")
+    status, out, err = plot("run.json", "-o", "lr.svg")
+    assert (2, "") == (status, out)
+    assert err.endswith("lr.svg: is there already; --force overwrites it\n")
+    assert 1 == err.count("\n")
+    assert "mine" == (folder / "lr.svg").read_text()
+    assert (0, "wrote lr.svg\n", "") == plot("run.json", "-o", "lr.svg", "--force")
+
+
+def test_letters_that_no_font_has_are_one_note(plot, folder):
+    (folder / "\u5b9f\U000e01ff.json").write_text(json.dumps(CONFIG))
+    (folder / "\U0001f9ff\u0e01.json").write_text(json.dumps(CONFIG))
+    paths = ("\u5b9f\U000e01ff.json", "\U0001f9ff\u0e01.json")
+    status, out, err = plot(*paths, "-o", "lr.png")
+    assert (0, "wrote lr.png\n") == (status, out)
+    assert err.startswith("note: lr.png: no installed font has the letters")
+    assert 1 == err.count("\n")
+    assert (0, "wrote lr.svg\n", "") == plot(*paths, "-o", "lr.svg")
+
+
+def test_many_curves_have_markers_that_all_differ():
+    assert 60 <= len(plot_module._MARKERS) == len(set(plot_module._MARKERS))
+
+
+def test_a_long_list_of_names_stays_in_the_width(plot, folder):
+    for index in range(10):
+        (folder / f"{'a' * 60}{index}{'b' * 60}.json").write_text(json.dumps(CONFIG))
+    out = plot(*sorted(path.name for path in folder.glob("a*.json")))[1]
+    assert 80 >= max(map(len, out.splitlines()))
+    assert 10 == len({*re.findall(r"\S*\d\S*json", out.split("┌")[0])})
+
+
+def test_what_holds_past_the_end_is_told(plot, folder):
+    (folder / "cliff.json").write_text(
+        json.dumps({**CONFIG, "lr_decay_style": "inverse-square-root"})
+    )
+    assert "floor past 100k (3e-5)" in " ".join(plot("cliff.json")[1].split())

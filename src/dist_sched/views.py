@@ -26,7 +26,8 @@ class Span:
     begin: Number
     """Its first position, in units."""
     end: Number
-    """The position at which it ends, in units."""
+    """The position at which it ends, in units. One that ends where it begins, after others, is what
+    holds past that position, to which the curve jumps."""
     first: float
     """The value at its beginning."""
     last: float
@@ -47,7 +48,7 @@ class Track:
 
     @property
     def horizon(self) -> Number:
-        """The position past which nothing changes, in units."""
+        """The position past which the value stays the last span's, in units."""
         return self.spans[-1].end
 
     def value(self, position: int) -> float:
@@ -113,21 +114,39 @@ def _seeds_spans(curve: curves.LrCurve | curves.WdCurve) -> Iterator[Span]:
     """Give the parts of a seeds' curve; values at their ends are those that the curve gives."""
     if isinstance(curve, curves.WdCurve):
         end = 0 if curve.style == "constant" else curve.length
-        yield Span(curve.style, 0, end, curves.value(curve, 0), curves.value(curve, int(end)))
+        yield Span(curve.style, 0, end, _at(curve, 0), _at(curve, end))
         return
-    joins = [("warmup", curve.warmup), *_decay_joins(curve)]
     begin: Number = 0
-    for name, end in joins:
+    last = _at(curve, 0)
+    for name, end in [("warmup", curve.warmup), *_decay_joins(curve)]:
         if end > begin:
-            first, last = (curves.value(curve, int(position)) for position in (begin, end))
+            is_late = name.endswith(_TAIL) and begin > curve.horizon - curve.tail
+            first = _at(curve, _after(begin) if is_late else begin)
+            last = _at(curve, end)
             yield Span(name, begin, end, first, last)
             begin = end
+    if (floor := _at(curve, _after(begin))) != last and curve.style != "constant":
+        yield Span("floor", begin, begin, floor, floor)
+
+
+_TAIL = " tail"
 
 
 def _decay_joins(curve: curves.LrCurve) -> list[tuple[str, Number]]:
     if curve.style != "WSD":
         return [(curve.style, curve.horizon)]
-    return [("stable", curve.horizon - curve.tail), (f"{curve.tail_style} tail", curve.horizon)]
+    tail = f"{curve.tail_style}{_TAIL}"
+    return [("stable", curve.horizon - curve.tail), (tail, curve.horizon)]
+
+
+def _at(curve: curves.LrCurve | curves.WdCurve, position: Number) -> float:
+    """Give the value at a position that need not be whole, as the seeds' joins need not be."""
+    return curves.value(curve, position)  # type: ignore[arg-type] # their formulas take floats
+
+
+def _after(join: Number) -> int:
+    """Give the first whole position past a join."""
+    return math.floor(join) + 1
 
 
 def sampled(end: int, joins: Iterable[Number], most: int = 2000) -> list[int]:

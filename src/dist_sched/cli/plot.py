@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
+import string
 import sys
 import textwrap
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from dist_sched import plotting, views
-from dist_sched.cli import options, subjects, tables
+from dist_sched import layers, views
+from dist_sched.cli import documents, options, subjects, tables
+from dist_sched.errors import ConfigError
+from dist_sched.layers import Layer, Panel, Scale, shortened
 from dist_sched.views import brief, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from dist_sched.cli.subjects import Subject
-    from dist_sched.plotting import Layer, Line
+    from dist_sched.layers import Line, Points
     from dist_sched.views import Span, Track
 
 _PIPED = 80
@@ -33,7 +35,9 @@ _HEIGHT = 16
 """Lines of a chart, its axes included."""
 _LOW = 9
 """The same, of what never changes."""
-_MARKERS = "ox+*#@%&"
+_MARKERS = "ox+*#@%&" + "".join(
+    letter for letter in string.ascii_letters + string.digits if letter not in "oOxX0"
+)
 _COLOURS = (32, 166, 36, 175, 172, 74)
 """Of the 256: those nearest to Okabe's and Ito's."""
 _BRAILLE = range(0x2801, 0x2900)
@@ -45,8 +49,8 @@ _LEAST_LETTERS = 3
 """Columns that are too few for the beginning of a name."""
 _MOST_PHASES = 8
 """More phases than this are not all written."""
-_STEPS = 1, 2, 2.5, 5, 10
-"""What lies between ticks, but for a power of ten."""
+_OWN = ":"
+"""What the line at a checkpoint's own position is made of."""
 
 
 @click.command()
@@ -63,6 +67,7 @@ _STEPS = 1, 2, 2.5, 5, 10
 @click.option("--log", is_flag=True, help="Draw the values on a logarithmic axis.")
 @click.option("--terminal", is_flag=True, help="Draw in the terminal; so it is without -o.")
 @options.key
+@options.force
 def command(
     paths: tuple[str, ...],
     output: str | None,
@@ -71,6 +76,7 @@ def command(
     log: bool,
     terminal: bool,
     key: str | None,
+    force: bool,
 ) -> None:
     """Draw every field over the run, with its phases.
 
@@ -81,27 +87,42 @@ def command(
     dist-sched plot run.yaml checkpoints/step_2000 -o lr.png
     """  # noqa: D301 - click's mark for lines that stay as they are
     if output is not None:
-        plotting.check_ending(output)
-    at = plotting.positions("--at", positions)
-    read = [subjects.read(path, one) for path, one in zip(paths, _keys(paths, key), strict=True)]
-    layers = plotting.marked(
-        [
-            _layer(subject, name, groups=groups)
-            for subject, name in zip(read, _names(paths), strict=True)
-        ],
-        at,
-    )
-    for subject in read:
-        for note in subject.notes:
-            click.echo(tables.printable(f"note: {subject.path}: {note}"), err=True)
+        from dist_sched import pages
+
+        pages.check_ending(output)
+    given, notes = _read(paths, key, layers.positions("--at", positions), groups=groups)
     if output is not None:
-        try:
-            plotting.write(output, layers, log=log)
-        except ImportError as error:
-            raise click.ClickException(str(error)) from error
+        notes += [f"{output}: {note}" for note in _write(output, given, log=log, force=force)]
+    for note in notes:
+        click.echo(tables.printable(f"note: {note}"), err=True)
+    if output is not None:
         click.echo(f"wrote {tables.printable(output)}")
     if output is None or terminal:
-        _show(layers, log=log)
+        _show(given, log=log)
+
+
+def _read(
+    paths: Sequence[str], key: str | None, at: Sequence[int], *, groups: bool
+) -> tuple[Sequence[Layer], list[str]]:
+    """Read what is to be drawn, and give notes on it."""
+    read = [subjects.read(path, one) for path, one in zip(paths, _keys(paths, key), strict=True)]
+    named = zip(read, map(tables.printable, _names(paths)), strict=True)
+    given = layers.marked([_layer(one, name, groups=groups) for one, name in named], at)
+    return given, [f"{subject.path}: {note}" for subject in read for note in subject.notes]
+
+
+def _write(output: str, given: Sequence[Layer], *, log: bool, force: bool) -> list[str]:
+    """Write a picture, and give notes on it."""
+    from dist_sched import pages
+
+    try:
+        content, notes = pages.rendered(output, given, log=log)
+        documents.write(output, content, force=force)
+    except ImportError as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise ConfigError(f"{output}: cannot be written: {error.strerror or error}") from error
+    return notes
 
 
 def _keys(paths: Sequence[str], key: str | None) -> list[str | None]:
@@ -111,9 +132,8 @@ def _keys(paths: Sequence[str], key: str | None) -> list[str | None]:
 
 
 def _layer(subject: Subject, name: str, *, groups: bool) -> Layer:
-    marks = () if subject.position is None else (subject.position,)
     tracks = views.tracks(subject.curve(), groups=groups)
-    return plotting.Layer(tables.printable(name), tracks, subject.unit, marks)
+    return Layer(name, tracks, subject.unit, subject.position)
 
 
 def _names(paths: Sequence[str]) -> list[str]:
@@ -128,23 +148,17 @@ def _names(paths: Sequence[str]) -> list[str]:
             for name, part, n in zip(names, parts, lengths, strict=True)
         ]
         if longer == lengths:
-            return [
-                f"{name} ({names[: index + 1].count(name)})" if count[name] > 1 else name
-                for index, name in enumerate(names)
-            ]
+            return layers.numbered(names)
         lengths = longer
 
 
-def _show(layers: Sequence[Layer], *, log: bool) -> None:
+def _show(given: Sequence[Layer], *, log: bool) -> None:
     """Print a chart for each field."""
     is_terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size((_PIPED, 24)).columns if is_terminal else _PIPED
     width = min(max(width, _LEAST), _MOST)
-    end, label = plotting.end_of(layers), plotting.x_label(layers)
-    charts = [
-        _Chart(field, lines, end, width, log).text(label)
-        for field, lines in plotting.panels(layers).items()
-    ]
+    label = layers.x_label(given)
+    charts = [_Chart(panel, width).text(label, log=log) for panel in layers.panels(given)]
     text = "\n\n".join(charts)
     is_coloured = is_terminal and not os.environ.get("NO_COLOR")
     if not is_coloured:
@@ -168,30 +182,31 @@ def _encodable(text: str) -> str:
 class _Chart:
     """The chart of one field."""
 
-    field: str
-    lines: Sequence[Line]
-    end: int
+    panel: Panel
     width: int
-    is_log: bool
 
-    def text(self, x_label: str) -> str:
+    @property
+    def lines(self) -> Sequence[Line]:
+        return self.panel.lines
+
+    @property
+    def end(self) -> int:
+        return self.panel.end
+
+    def text(self, x_label: str, *, log: bool) -> str:
         """Give the chart, with phases above its frame, and below it what is in words."""
-        joins = [*plotting.joins_of(self.lines)]
+        joins = self.panel.joins
         # More phases than there are columns cannot be seen one by one.
         at = views.sampled(self.end, joins if len(joins) < _POINTS else [], 5 * _POINTS)
-        curves = [plotting.points(line.track, at) for line in self.lines]
-        values = [value for _, ys in curves for value in ys]
-        low, high, is_log = plotting.limits(values, log=self.is_log)
-        ticks = _log_ticks(low, high) if is_log else _ticks(max(low, 0.0), high)
-        labels = [brief(tick) for tick in ticks]
-        indent = max(map(len, labels)) + 1
+        curves = self.panel.curves(at)
+        scale = layers.scale_of(curves, log=log)
+        indent = max(len(brief(tick)) for tick in scale.ticks()) + 1
         inner = self.width - indent - 1
-        note = " (log, 0 off axis)" if is_log and min(values) < low else " (log)" * is_log
         told = [
-            f"{tables.printable(self.field)}{note}",
+            f"{tables.printable(self.panel.field)} {scale.note}",
             *self._legend(),
             *self._strips(indent, inner),
-            self._frame(curves, (low, high, is_log), (ticks, labels), inner),
+            self._frame(curves, scale, inner),
             " " * indent + x_label.center(inner),
             *self._phases(),
             *self._marks(),
@@ -206,7 +221,8 @@ class _Chart:
     def _legend(self) -> list[str]:
         if len(self.lines) == 1:
             return [f"  {self.lines[0].name}"] if self.lines[0].name else []
-        told = [f"{marker} {_cut(line.name, self.width)}" for marker, _, line in self._markers()]
+        names = shortened([line.name for line in self.lines], self.width - 8)
+        told = [f"{marker} {names[line.name]}" for marker, _, line in self._markers()]
         return self._folded("   ".join(name.replace(" ", "\0") for name in told))
 
     def _folded(self, text: str) -> list[str]:
@@ -215,18 +231,8 @@ class _Chart:
         found = textwrap.wrap(text, self.width, **folds)  # type: ignore[arg-type] # a bool among texts
         return [line.replace("\0", " ") for line in found]
 
-    def _frame(
-        self,
-        curves: Sequence[tuple[list[int], list[float]]],
-        limits: tuple[float, float, bool],
-        ticks: tuple[list[float], list[str]],
-        inner: int,
-    ) -> str:
+    def _frame(self, curves: Sequence[Points], scale: Scale, inner: int) -> str:
         import plotext
-
-        def scaled(values: Sequence[float]) -> list[float]:
-            least = limits[0] / 10  # off the chart
-            return [math.log10(max(value, least)) if limits[2] else value for value in values]
 
         plotext.clear_figure()
         plotext.theme("clear")
@@ -234,27 +240,36 @@ class _Chart:
         is_flat = len({value for _, ys in curves for value in ys}) == 1
         plotext.plot_size(self.width, _LOW if is_flat else _HEIGHT)
         plotext.xlim(0, self.end)
-        plotext.ylim(*scaled(limits[:2]))
-        plotext.yticks(scaled(ticks[0]), ticks[1])
-        positions = _ticks(0, self.end, max(inner // 12, 2))
-        positions = [position for position in positions if position == int(position)]
+        plotext.ylim(*scale.scaled([scale.low, scale.high]))
+        ticks = scale.ticks()
+        plotext.yticks(scale.scaled(ticks), [brief(tick) for tick in ticks])
+        positions = layers.whole_numbers(self.end, max(inner // 12, 2))
         plotext.xticks(positions, [short(position) for position in positions])
-        for mark in sorted({mark for line in self.lines for mark in line.marks}):
-            plotext.vertical_line(mark)
+        self._draw(plotext, curves, scale, inner)
+        built: str = plotext.build()
+        return "\n".join(line.rstrip() for line in built.rstrip("\n").split("\n"))
+
+    def _draw(self, plotext: Any, curves: Sequence[Points], scale: Scale, inner: int) -> None:
+        """Draw marks, and curves over them."""
+        for mark in self.panel.marks:
+            if mark.owners:
+                ends = scale.scaled([scale.low, scale.high])
+                plotext.plot([mark.position] * 2, ends, marker=_OWN)
+            else:
+                plotext.vertical_line(mark.position)
         is_one = len(curves) == 1
         for (marker, colour, _), (xs, ys) in zip(self._markers(), curves, strict=True):
-            plotext.plot(xs, scaled(ys), marker="braille" if is_one else marker, color=colour)
+            looks = {"marker": "braille" if is_one else marker, "color": colour}
+            plotext.plot(xs, scale.scaled(ys), **looks)
         for index, (marker, colour, line) in enumerate(self._markers() if not is_one else ()):
             # Where curves are the same, each has its columns.
             columns = range(index, inner, len(curves))
             xs = [round(column * self.end / (inner - 1)) for column in columns]
-            plotext.scatter(xs, scaled(line.track.values(xs)), marker=marker, color=colour)
-        built: str = plotext.build()
-        return "\n".join(line.rstrip() for line in built.rstrip("\n").split("\n"))
+            plotext.scatter(xs, scale.scaled(line.track.values(xs)), marker=marker, color=colour)
 
     def _strips(self, indent: int, inner: int) -> Iterator[str]:
         """Give the phases in columns of the chart, those that lines share once."""
-        found = plotting.rows(self.lines, self.end)
+        found = self.panel.rows()
         for spans, line in found.items() if len(found) <= _MOST_STRIPS else ():
             row = [" "] * inner
             for span in spans:
@@ -277,19 +292,13 @@ class _Chart:
             yield from self._folded(f"phases{name}: {text}")
 
     def _marks(self) -> Iterator[str]:
-        for position in sorted({mark for line in self.lines for mark in line.marks}):
-            is_one = len(self.lines) == 1
+        is_one = len(self.lines) == 1
+        for mark in self.panel.marks:
             told = [
-                brief(line.track.value(position)) + ("" if is_one else f" ({marker})")
+                brief(line.track.value(mark.position)) + ("" if is_one else f" ({marker})")
                 for marker, _, line in self._markers()
-                if position in line.marks
             ]
-            yield from self._folded(f"at {position:,}: {', '.join(told)}")
-
-
-def _cut(name: str, width: int) -> str:
-    most = width - 8
-    return name if len(name) <= most else f"…{name[1 - most :]}"
+            yield from self._folded(f"{mark.told}: {', '.join(told)}")
 
 
 def _fitting(name: str, room: int) -> str:
@@ -310,18 +319,5 @@ def _phase(span: Span, factor: float) -> str:
     first, last = brief(span.first * factor), brief(span.last * factor)
     values = first if first == last else f"{first} to {last}"
     where = f"\0{short(span.begin)}-{short(span.end)}" if span.end > span.begin else ""
+    where = f"\0past\0{short(span.end)}" if span.end == span.begin > 0 else where
     return f"{span.name}{where} ({values.replace(' ', chr(0))})".replace(" ", "\0")
-
-
-def _ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Give round numbers from `low` to `high`, about `most` of them."""
-    power = 10.0 ** math.floor(math.log10((high - low) / most))
-    step = next(step * power for step in _STEPS if step * power * most >= (high - low) * 0.99)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [float(f"{index * step:.12g}") for index in range(first, last + 1)]
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    """Give powers of ten from `low` to `high`, or round numbers where there are too few."""
-    powers = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
-    return [10.0**power for power in powers] if len(powers) > 1 else _ticks(low, high)
