@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import json
 import os
 import pickle
@@ -20,7 +21,7 @@ import yaml
 
 import dist_sched
 from dist_sched import OptimizerParamScheduler, ParamScheduler, checkpoint, from_config, schedules
-from dist_sched.cli import application, tables
+from dist_sched.cli import application, fork, tables
 
 CONFIG = {
     "init_lr": 0.0,
@@ -261,21 +262,36 @@ def test_inspect_shows_characters_that_would_steer_a_terminal_as_escapes(cli, ho
 # diff
 
 
-def test_diff_prints_the_table_that_a_resume_prints(cli):
+def test_diff_prints_the_entries_that_a_resume_reports(cli):
     status, out, err = cli("diff", "run.json", "before")
-    state = checkpoint.read_state("before")[0]
+    report = dist_sched.reconcile(CONFIG, checkpoint.read_state("before")[0])
     assert (1, "") == (status, err)
-    assert str(dist_sched.reconcile(CONFIG, state)) in out
-    assert ["60", "lr", "0.3", "0.55", "0.3"] in rows(out)
-    assert "policy                    checkpoint (the default)" in out
+    assert str(report).splitlines()[0] in out
+    for row in report.rows:
+        sides = [tables.exact(value) for value in (row.config, row.checkpoint, row.used)]
+        assert ["*"] * row.changed + [row.name, *sides, *row.why.split()] in rows(out)
+    assert ["60", "lr", "0.55", "0.3", "0.3"] in rows(out)
+    assert "policy          checkpoint (the default)" in out
 
 
 def test_diff_says_which_path_is_which(cli):
-    first, second = cli("diff", "run.json", "before")[1].splitlines()[:2]
-    assert first.startswith("A, the script's side")
+    first, second, _, read_as = cli("diff", "run.json", "before")[1].splitlines()[:4]
+    assert first.startswith("A (script)")
     assert "run.json" in first
-    assert second.startswith("B, the checkpoint's side")
+    assert second.startswith("B (checkpoint)")
     assert "step-60" in second
+    assert "a script that declares A loads B, at position 60; swap them for" in read_as
+
+
+def test_diff_names_the_sides_alike_and_in_one_order_in_both_tables(cli):
+    out = cli("diff", "run.json", "before")[1]
+    headers = [line for line in out.splitlines() if "used" in line and "A (script)  B (" in line]
+    assert 2 == len(headers)
+
+
+def test_diff_does_not_say_that_a_checkpoints_run_had_policy_config(cli):
+    out = cli("diff", "after", "before")[1]
+    assert "the policy of A's own run is not recorded" in out
 
 
 @pytest.mark.parametrize(
@@ -292,7 +308,11 @@ def test_diff_says_which_path_is_which(cli):
         ("run.json", "samples", 1),
         ("run.json", "scheduler.pt", 2),
         ("run.json", "deepspeed.pt", 2),
-        ("run.json", "spec", 2),
+        ("run.json", "spec", 1),
+        ("spec.yaml", "before", 1),
+        ("spec.yaml", "megatron.pt", 1),
+        ("spec.yaml", "run.json", 1),
+        ("spec.yaml", "scheduler.pt", 2),
         ("after", "run.json", 0),
         ("megatron.pt", "after", 0),
     ],
@@ -306,20 +326,20 @@ def test_diff_ends_with_0_for_the_same_1_for_different_and_2_where_it_cannot_tel
 def test_diff_follows_the_policy(cli):
     policy = ("--policy", "max_lr=config", "--policy", "*=checkpoint")
     out = cli("diff", "run.json", "before", *policy)[1]
-    assert ["60", "lr", "0.3", "0.55", "0.55", "x", "1.833"] in rows(out)
+    assert ["60", "lr", "0.55", "0.3", "0.55", "x", "1.833"] in rows(out)
     assert "at position 60 the resume moves lr from 0.3 to 0.55" in out
 
 
 def test_diff_uses_the_policy_of_a_config_file(cli):
     out = cli("diff", "policy.yaml", "before")[1]
     assert "*=checkpoint, max_lr=config (as A says)" in out
-    assert ["60", "lr", "0.3", "0.55", "0.55", "x", "1.833"] in rows(out)
+    assert ["60", "lr", "0.55", "0.3", "0.55", "x", "1.833"] in rows(out)
 
 
 def test_diff_reads_the_policy_from_the_seeds_booleans(cli):
     status, out, _ = cli("diff", "strict.yaml", "before")
     assert 1 == status
-    assert "policy                    strict (as A says)" in out
+    assert "policy          strict (as A says)" in out
 
 
 @pytest.mark.parametrize(
@@ -334,14 +354,92 @@ def test_diff_prints_a_refusal_and_the_table(cli, arguments, reason):
     assert (1, "") == (status, err)
     assert reason in out
     assert "lr_warmup_steps     10" in out
-    assert out.endswith("different, and the resume would be refused\n")
+    assert "different, and the resume would be refused\n" in out
 
 
 def test_diff_compares_values_at_the_positions_that_are_asked_for(told):
     found = told("diff", "run.json", "lower.yaml", "--at", 10, "--at", "110")
     lr = [row for row in found["values"] if row["field"] == "lr"]
-    assert {"position": 10, "field": "lr", "b": 0.5, "a": 1.0, "used": 0.5} == lr[0]
-    assert {"position": 110, "field": "lr", "b": 0.1, "a": 0.1, "used": 0.1} == lr[1]
+    assert {"position": 10, "field": "lr", "b": 0.5, "a": 1.0, "used": 0.5} in lr
+    assert {"position": 110, "field": "lr", "b": 0.1, "a": 0.1, "used": 0.1} in lr
+
+
+@pytest.mark.parametrize("b, position", [("before", 60), ("lower.yaml", 0)])
+def test_diff_resumes_at_the_position_of_b_whatever_else_is_compared(cli, told, b, position):
+    found = told("diff", "run.json", b, "--at", 10)
+    assert position == found["reconciliation"]["position"]
+    assert {position, 10} <= {row["position"] for row in found["values"]}
+    out = cli("diff", "run.json", b, "--at", 10)[1]
+    assert f"position {position}; 1 entry differs" in out
+    assert f"no value moves at position {position}" in out
+
+
+def test_diff_compares_the_values_of_different_schedulers_and_not_their_entries(cli):
+    status, out, err = cli("diff", "run.json", "spec")
+    assert (1, "") == (status, err)
+    assert "entries are not compared one by one" in out
+    assert "different: at position 500 the resume moves lr from 0.0003 to 0.1" in out
+    assert "betas[0]: A does not schedule it" in out
+    assert "weight_decay: B does not schedule it" in out
+    assert "refused" not in out
+
+
+def test_diff_says_which_side_alone_schedules_a_field(cli, tmp_path):
+    path = tmp_path / "two.yaml"
+    lr = {"schedule": "wsd", "peak": 3e-4, "horizon": 1000, "warmup": 20, "tail": 200}
+    path.write_text(yaml.safe_dump({"fields": {"lr": lr, "weight_decay": 0.1}}))
+    status, out, _ = cli("diff", path, "spec", "--policy", "config")
+    assert 1 == status
+    assert "refused" not in out
+    assert ["500", "betas[0]", "-", "0.9", "-", "A", "does", "not", "schedule", "it"] in rows(out)
+    assert {"  betas[0]: B alone has it", "  weight_decay: A alone has it"} <= set(out.splitlines())
+
+
+def test_diff_names_the_entries_that_move_a_value(cli, tmp_path):
+    path = tmp_path / "more.json"
+    path.write_text(json.dumps({**CONFIG, "init_lr": 0.05}))
+    lines = cli("diff", path, "before", "--policy", "config")[1].splitlines()
+    assert [
+        "  max_lr: 0.5 -> 1, which by itself moves lr from 0.3 to 0.55",
+        "  init_lr: 0 -> 0.05, which by itself moves no value at this position",
+    ] == lines[-2:]
+
+
+def test_diff_says_what_the_policy_keeps_from_moving(cli):
+    out = cli("diff", "run.json", "before")[1]
+    assert "A's own schedule (--policy config) would move lr from 0.3 to 0.55" in out
+    assert "max_lr: 0.5 in B, 1 in A; B's is used" in out
+
+
+def test_diff_says_at_which_later_position_values_part(cli):
+    out = cli("diff", "run.json", "lower.yaml", "--policy", "config")[1]
+    assert "no value moves at position 0; at 10 it would move lr from 0.5 to 1" in out
+
+
+def test_diff_says_that_late_changes_are_dropped_and_what_that_moves(cli):
+    out = cli("diff", "stable", "cooled")[1]
+    assert "-> dropped, which by itself moves lr from 0.3636039 to 1" in out
+
+
+def test_diff_hints_at_other_causes_where_schedules_are_the_same(cli, home):
+    save(seeds(), home / "later" / "step-90", 90)
+    status, out, _ = cli("diff", "later", "after")
+    assert 0 == status
+    assert "the same schedule; A is at position 90, B at 80. If lr jumped all the same" in out
+    assert "the optimizer's own state" in out
+
+
+def test_an_entry_is_written_alike_by_inspect_and_diff(cli, home):
+    save(seeds(max_lr=0.1 + 0.2), home / "odd", 60)
+    assert ["max_lr", "0.30000000000000004"] in rows(cli("inspect", "odd")[1])
+    out = cli("diff", "run.json", "odd")[1]
+    assert ["*", "max_lr", "1", "0.30000000000000004"] in [row[:4] for row in rows(out)]
+
+
+def test_diff_names_a_few_entries_without_a_word_and_counts_the_others(cli):
+    status, _, err = cli("diff", "spec.yaml", "spec", "--policy", "weight_decay=config")
+    assert (2, 1) == (status, err.count("lr.phases[1].steps"))
+    assert "more: name them, or add --policy '*=checkpoint'" in err
 
 
 def test_diff_gives_json_with_both_sides_and_the_reconciliation(told):
@@ -396,6 +494,12 @@ def test_check_says_each_illegal_config_in_a_line_and_goes_on(cli):
     first, second = err.splitlines()
     assert "dist-sched: error: illegal.yaml: min_lr=2.0: must be at most max_lr=1.0" == first
     assert "dist-sched: error: missing.yaml: cannot be read: No such file or directory" == second
+
+
+def test_check_takes_a_checkpoint(cli):
+    status, out, _ = cli("check", "before", "--updates", 100)
+    assert 1 == status
+    assert all(line.startswith("before: position ") for line in out.splitlines())
 
 
 def test_check_gives_json(told):
@@ -468,6 +572,9 @@ def test_convert_gives_the_seeds_their_ten_keys_and_says_what_is_lost(cli, tmp_p
     )
     lost = ("init_lr=0.0", "wsd_decay_steps=20", "unit='steps'", "the record of late changes")
     assert all(f"not carried: {entry}" in out for entry in lost)
+    (unit,) = [line for line in out.splitlines() if "unit=" in line]
+    assert "constructor" not in unit
+    assert "call its step(increment) with increments in steps" in unit
 
 
 def test_convert_gives_torch_a_state_that_its_lambda_scheduler_takes_up(cli, tmp_path):
@@ -564,8 +671,9 @@ def test_fork_prints_yaml_where_no_file_is_named(cli):
 @pytest.mark.parametrize(
     "arguments, reason",
     [
-        (("before", "--cooldown", 20), "schedule with ParamScheduler"),
-        (("megatron.pt", "--cooldown", 20), "schedule with ParamScheduler"),
+        (("megatron.pt", "--cooldown", 20), "say it with --unit"),
+        (("stable", "--cooldown", 20, "--end", 2), "min_lr=2.0: must be at most max_lr=1.0"),
+        (("stable", "--cooldown", 20, "--shape", "polynomia"), "polynomial"),
         (("scheduler.pt", "--cooldown", 20), "tells the position 4 alone"),
         (("stable", "--cooldown", 0), "must be greater than 0"),
         (("stable", "--cooldown", 20, "--end", "-1"), "must be a finite number >= 0"),
@@ -580,6 +688,26 @@ def test_fork_refuses_what_cannot_be(cli, arguments, reason):
     assert reason in err
 
 
+def test_fork_writes_a_param_schedulers_config_where_the_entries_cannot_say_it(cli, tmp_path):
+    path = tmp_path / "cool.yaml"
+    status, _, err = cli("fork", "before", "--cooldown", 20, "--shape", "linear", "-o", path)
+    assert 0 == status
+    assert "a ParamScheduler's config, whose values agree with the run's up to rounding" in err
+    forked = from_config(optimizer(), path)
+    forked.load_state_dict(checkpoint.read_state("before")[0])
+    forked.step()
+    assert [pytest.approx(0.29)] == forked.get_last_lr()
+    out = cli("diff", path, "before")[1]
+    assert "no value moves at position 60" in out
+
+
+def test_fork_offers_the_shapes_that_need_no_parameter(cli):
+    for shape in fork._plain_shapes():
+        arguments = ("--cooldown", 20, "--shape", shape, "--end", "1e-6")
+        assert 0 == cli("fork", "spec", *arguments)[0]
+    assert "exponential needs --end above 0" in " ".join(cli("fork", "--help")[1].split())
+
+
 # what is wrong
 
 
@@ -589,6 +717,12 @@ def test_fork_refuses_what_cannot_be(cli, arguments, reason):
         (("show", "nowhere"), "nowhere: nothing is there"),
         (("show", "illegal.yaml"), "illegal.yaml: min_lr=2.0: must be at most max_lr=1.0"),
         (("show", "scheduler.pt"), "tells the position 4 alone, and no curve"),
+        (("show", ""), "'': is no path: give a config file's or a checkpoint's"),
+        (("inspect", ""), "'': is no path"),
+        (("plot", "scheduler.pt"), "dist-sched show CONFIG --at 4"),
+        (("fork", "scheduler.pt", "--cooldown", 9), "convert scheduler.pt DST --to dist-sched"),
+        (("show", "run.json", "--at", "1e999999999"), "Invalid value for '--at'"),
+        (("fork", "stable", "--cooldown", "1e999999999"), "Invalid value for '--cooldown'"),
         (("show", "run.json", "--at", "-5"), "must be from 0 to 2**53 units"),
         (("show", "run.json", "--key", "a"), "is a config file, where --key means nothing"),
         (("inspect", "before", "--key", "x"), "no key 'x'; scheduler states stand under: 'app."),
@@ -618,11 +752,24 @@ def test_a_hostile_pickle_is_not_executed(cli, home):
 
 
 @pytest.mark.parametrize("place", [0, 2])
-def test_debug_shows_the_traceback_wherever_it_stands(cli, place):
+def test_debug_shows_the_traceback_wherever_it_stands_and_ends_as_else(cli, place):
     arguments = ["show", "nowhere"]
     arguments.insert(place, "--debug")
-    with pytest.raises(dist_sched.StateError, match="nothing is there"):
-        cli(*arguments)
+    status, out, err = cli(*arguments)
+    assert (2, "") == (status, out)
+    assert "Traceback (most recent call last)" in err
+    assert err.splitlines()[-1].startswith("dist-sched: error: ")
+    assert "nothing is there" in err
+
+
+def test_a_number_beyond_decimals_is_one_line(cli, monkeypatch):
+    def overflow(*_):
+        raise decimal.Overflow
+
+    monkeypatch.setattr("dist_sched.declarations.amount", overflow)
+    status, _, err = cli("show", "run.json", "--at", "1e999999999")
+    assert (2, 1) == (status, err.count("\n"))
+    assert "'1e999999999' is too large: give at most 2**53 units" in err
 
 
 def test_a_fault_of_our_own_is_one_line_too(cli, monkeypatch):
@@ -670,9 +817,32 @@ def test_a_table_in_a_terminal_is_folded_and_loses_nothing(capsys, monkeypatch):
     assert "\x1b" not in out
 
 
+@pytest.mark.parametrize("width", [20, 30, 40])
+def test_a_table_that_does_not_fit_is_written_row_by_row(capsys, monkeypatch, width):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("NO_COLOR", "1")
+    header = ("entry", "A (script)", "B (checkpoint)", "used", "why")
+    tables.table(header, [("max_lr", 1, 0.5, 2, "equal"), ("min_lr", 3, 4, 5, "equal")])
+    tables.pairs([("B (checkpoint)", "x" * 50)])
+    lines = capsys.readouterr().out.splitlines()
+    assert ["entry: max_lr", "A (script): 1", "B (checkpoint): 0.5", "used: 2"] == lines[:4]
+    assert max(map(len, lines)) <= width
+    assert 50 == "".join(lines).count("x") - 1
+
+
+def test_a_dumb_terminal_gets_no_escapes(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "dumb")
+    tables.heading("values")
+    assert "\nvalues\n" == capsys.readouterr().out
+
+
 def test_a_terminal_has_colour(capsys, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
     tables.heading("values")
     assert "\x1b[1mvalues" in capsys.readouterr().out
 
@@ -683,7 +853,7 @@ def test_a_terminal_has_colour(capsys, monkeypatch):
 def test_two_checkpoints_tell_why_lr_jumped_after_a_resume(cli):
     status, out, _ = cli("diff", "after", "before")
     assert 1 == status
-    assert ["*", "max_lr", "1.0", "0.5", "1.0"] in [row[:5] for row in rows(out)]
+    assert ["*", "max_lr", "1", "0.5", "1"] in [row[:5] for row in rows(out)]
     assert "different: at position 60 the resume moves lr from 0.3 to 0.55" in out
 
 
@@ -719,6 +889,53 @@ def process(*arguments, program="from dist_sched.cli.application import run", en
     )
     assert 0 == done.returncode, done.stderr
     return done.stdout
+
+
+def shell(line):
+    """Run `$D`, which is the command, in bash; give the status and what it says of errors."""
+    python = f"{sys.executable} -m dist_sched.cli"
+    source = str(Path(dist_sched.__file__).parents[1])
+    done = subprocess.run(
+        ["bash", "-c", line],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": source, "D": python},
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize(
+    "line, status, reason",
+    [
+        ("$D show run.json >&-", 2, "standard output is closed"),
+        ("$D show run.json > /dev/full", 2, "the output cannot be written"),
+        ("$D --help > /dev/full", 2, "the output cannot be written"),
+    ],
+)
+def test_what_cannot_be_printed_is_an_error_in_one_line(home, monkeypatch, line, status, reason):
+    monkeypatch.chdir(home)
+    found, err = shell(line)
+    assert (status, 1) == (found, err.count("\n"))
+    assert reason in err
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_a_reader_that_leaves_ends_it_quietly_as_it_ends_others(home, monkeypatch):
+    monkeypatch.chdir(home)
+    many = " ".join(f"--at {position}" for position in range(3000))
+    assert (141, "") == shell(f"set -o pipefail; $D show run.json {many} | head -1 > /dev/null")
+
+
+def test_ctrl_c_ends_it_with_130_and_without_a_traceback(cli, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dist_sched.cli.subjects.read", interrupted)
+    status, out, err = cli("show", "run.json")
+    assert (130, "") == (status, out)
+    assert "dist-sched: error: interrupted" == err.strip()
 
 
 LIGHT = [
@@ -788,7 +1005,25 @@ def test_completion_is_made_for_a_shell(shell):
         ("dist-sched show run", "file,run\n"),
         ("dist-sched convert a b --to n", "plain,nemo\n"),
         ("dist-sched diff a b --policy max_lr=c", "plain,max_lr=checkpoint\nplain,max_lr=config\n"),
+        ("dist-sched diff a b --policy max_lr = c", "plain,checkpoint\nplain,config\n"),
+        ("dist-sched diff a b --policy max_lr =", "plain,checkpoint\nplain,config\nplain,strict\n"),
     ],
 )
 def test_completion_knows_commands_paths_and_choices(words, found):
     assert found == completed(words, {"_DIST_SCHED_COMPLETE": "bash_complete"})
+
+
+def test_completion_knows_the_entries_of_a_config(home, monkeypatch):
+    monkeypatch.chdir(home)
+    bash = {"_DIST_SCHED_COMPLETE": "bash_complete"}
+    found = completed("dist-sched diff run.json before --policy max", bash)
+    words = ("checkpoint", "config", "strict")
+    assert [f"plain,max_lr={word}" for word in words] == found.splitlines()
+    assert "" == completed("dist-sched diff nowhere.json b --policy max", bash).strip()
+
+
+@pytest.mark.parametrize("name", ["show", "inspect", "diff", "check"])
+def test_help_names_what_json_has(cli, told, name):
+    path = {"diff": ("run.json", "before")}.get(name, ("before",))
+    help_text = cli(name, "--help")[1]
+    assert all(key in help_text for key in told(name, *path))

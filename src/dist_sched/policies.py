@@ -10,6 +10,9 @@ from dist_sched.rules import flag, illegal, listed, near_miss, optional, refuse
 
 CHECKPOINT, CONFIG, STRICT = POLICY_WORDS = ("checkpoint", "config", "strict")
 REST = "*"
+_SHOWN = 12
+"""Entries that an error names one by one."""
+
 LINEAGE = "lineage"
 """The late changes that a checkpoint records; a policy may name them."""
 
@@ -131,5 +134,8 @@ def _check_words(
     ]
     unnamed = [entry for entry in entry_names if not any(covers(begun, entry) for begun in words)]
     if unnamed and REST not in words:
-        problems.append(f"policy has no word for {', '.join(unnamed)}: name them, or add '*'")
+        more = f" and {len(unnamed) - _SHOWN} more" if len(unnamed) > _SHOWN else ""
+        problems.append(
+            f"policy has no word for {', '.join(unnamed[:_SHOWN])}{more}: name them, or add '*'"
+        )
     refuse(problems)

@@ -9,8 +9,12 @@ def main() -> None:
     """Run `dist-sched`."""
     try:
         from dist_sched.cli.application import run
+
+        status = run()
     except ModuleNotFoundError as error:
         if error.name not in {"click", "rich"}:
             raise
         sys.exit("dist-sched: error: the command needs its extra: pip install 'dist-sched[cli]'")
-    sys.exit(run())
+    except KeyboardInterrupt:  # while it was imported
+        sys.exit(130)
+    sys.exit(status)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import logging
 import os
 import sys
+import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
+from dist_sched.cli import completion
 from dist_sched.cli.tables import printable
 from dist_sched.errors import ConfigError, RankMismatchError, ReconcileError, StateError
 from dist_sched.rules import near_miss
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
 
 CANNOT_TELL = 2
 """The status of an error."""
+INTERRUPTED = 128 + 2
+"""The status that shells give to what SIGINT, Ctrl-C, has ended."""
+UNREAD = 128 + 13
+"""The status that shells give to what SIGPIPE has ended, as `git` and coreutils are: quietly."""
 
 COMMANDS = {
     "plot": "Draw schedules over a run.",
@@ -34,6 +41,8 @@ COMMANDS = {
 
 _DEBUG = "--debug"
 _EXPECTED = (ConfigError, StateError, ReconcileError, RankMismatchError, OSError)
+_UNWRITABLE = {errno.ENOSPC, errno.EBADF, errno.EIO, errno.EFBIG}
+"""Numbers of the errors that writing raises, without a file's name."""
 _OF_THE_EXTRAS = {
     "rich": "cli",
     "plotext": "cli",
@@ -81,7 +90,7 @@ Anneal from a checkpoint:     dist-sched fork CHECKPOINT --cooldown 2k \\
     epilog=_RECIPES,
 )
 @click.version_option(package_name="dist-sched")
-@click.option(_DEBUG, is_flag=True, expose_value=False, help="Show the traceback of an error.")
+@click.option(_DEBUG, is_flag=True, expose_value=False, help="Show the traceback of an error, too.")
 def application() -> None:
     """See a schedule before the run, and read it out of checkpoints after.
 
@@ -92,39 +101,66 @@ def application() -> None:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line, and give its status: 0, 1 where something was found, 2 on an error."""
+    """Run a command line, and give its status.
+
+    0, 1 where something was found, 2 on an error, 130 on Ctrl-C, 141 where nobody reads what is
+    printed.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     is_debug = _DEBUG in given
+    if sys.stdout is None:
+        return _fail("standard output is closed: give it a place, such as > /dev/null")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     with _logged(logging.DEBUG if is_debug else logging.WARNING):
         try:
-            return _run([argument for argument in given if argument != _DEBUG])
+            status = _run([argument for argument in given if argument != _DEBUG])
+            sys.stdout.flush()
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return CANNOT_TELL
-        except Exception as error:
+            _give_up_stdout()
+            return UNREAD
+        except KeyboardInterrupt:
+            return _interrupted()
+        except Exception as error:  # noqa: BLE001 - one that nobody expects is said so
             if is_debug:
-                raise
+                traceback.print_exc()
             return _fail(_told(error))
+    return status
 
 
 def _run(arguments: list[str]) -> int:
+    completion.register()
+    given = sys.stdout, sys.stderr
     try:
         status = application.main(arguments, prog_name="dist-sched", standalone_mode=False)
-        sys.stdout.flush()
     except click.exceptions.Exit as left:
         return left.exit_code
-    except SystemExit as left:  # of click's completion, or where nobody reads what is printed
-        return CANNOT_TELL if left.code else 0
+    except SystemExit as left:
+        if sys.stdout is not given[0]:  # click makes an exit of a broken pipe, and wraps both
+            sys.stdout, sys.stderr = given
+            raise BrokenPipeError from left
+        return CANNOT_TELL if left.code else 0  # of click's completion
     except click.Abort:
-        return _fail("interrupted")
+        return _interrupted()
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return 0
     except click.ClickException as error:
         return _fail(_of_usage(error))
     return status if isinstance(status, int) else 0
+
+
+def _give_up_stdout() -> None:
+    """Have what could not be printed forgotten, lest the interpreter try it again as it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _interrupted() -> int:
+    _fail("interrupted")
+    return INTERRUPTED
 
 
 def _of_usage(error: click.ClickException) -> str:
@@ -142,6 +178,9 @@ def _told(error: Exception) -> str:
         return f"this needs {error.name}: pip install 'dist-sched[{extra}]'"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+        _give_up_stdout()
+        return f"the output cannot be written: {error.strerror}"
     message = _one_line(str(error))
     if isinstance(error, _EXPECTED) and message:
         return message

@@ -17,11 +17,16 @@ FOUND, ILLEGAL = 1, 2
 
 
 @click.command(
-    epilog="""\b
+    epilog=f"""\b
 Before a launch:  dist-sched check *.yaml --updates 100k
-In tokens:        dist-sched check run.toml --updates 5k --increment 4M"""
+In tokens:        dist-sched check run.toml --updates 5k --increment 4M
+Before a resume:  dist-sched check runs/7b --updates 100k
+
+\b
+{options.JSON_KEYS}
+  configs: path, findings (position, message), error (null if it is legal)"""
 )
-@click.argument("paths", metavar="CONFIG...", nargs=-1, required=True, type=click.Path())
+@click.argument("paths", metavar="CONFIG|CHECKPOINT...", nargs=-1, required=True, type=click.Path())
 @click.option(
     "--updates",
     metavar="N",
@@ -41,8 +46,9 @@ def command(paths: tuple[str, ...], updates: int | None, increment: float, as_js
     """Name what is legal in a config and yet probably not meant.
 
     Jumps, a first learning rate of 0, phases of no length, a floor above the peak, a horizon that
-    is not the run's end. Ends with 0 if there is nothing, 1 if something was found, 2 if a config
-    is illegal.
+    is not the run's end. Of a checkpoint, it is the schedule that its run had that is checked,
+    late changes included. Ends with 0 if there is nothing, 1 if something was found, 2 if a
+    config is illegal.
     """
     results = [_checked(path, updates, increment) for path in paths]
     if as_json:

@@ -12,7 +12,7 @@ from dist_sched import declarations, views
 from dist_sched.cli import documents, options, subjects, tables
 from dist_sched.config import Config, OptimizerParamConfig, evolved
 from dist_sched.errors import ConfigError, StateError
-from dist_sched.state import TEXT_KEY, Checkpoint, for_seeds, pack, unpack
+from dist_sched.state import TEXT_KEY, UNIT_KEY, Checkpoint, for_seeds, pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -101,15 +101,25 @@ def _seeds(name: str) -> Callable[[Source], Written]:
         except StateError as error:
             hint = "" if source.declared or TEXT_KEY in state else "; give it with --config"
             raise StateError(f"{source.path}: {error}{hint}") from error
-        left["unit"] = source.unit
         lost = [
             f"not carried: {entry}={value!r}; give it to the constructor that loads this"
             for entry, value in left.items()
-            if value is not None
+            if value is not None and entry != UNIT_KEY
         ]
+        if source.unit is not None:
+            lost.append(_uncounted(source.unit))
         return {name: dict(keys)}, lost + _late(source, "stand in the entries as they changed them")
 
     return write
+
+
+def _uncounted(unit: str) -> str:
+    """Say what to do where the seeds have no word for the unit."""
+    hint = "" if unit == "samples" else "; Megatron-LM's training loop counts samples"
+    return (
+        f"not carried: unit={unit!r}, for which theirs has no argument: call its step(increment) "
+        f"with increments in {unit}, too{hint}"
+    )
 
 
 def _torch(source: Source) -> Written:

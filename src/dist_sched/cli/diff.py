@@ -2,76 +2,81 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from dist_sched import views
-from dist_sched.cli import options, subjects, tables
-from dist_sched.config import ABSENT, Config, evolved
-from dist_sched.errors import ReconcileError
-from dist_sched.policies import CHECKPOINT, CONFIG, POLICY_WORDS, Policy
-from dist_sched.reconciliation import Reconciliation, reconcile_checkpoint, saved_curve
-from dist_sched.state import TEXT_KEY, Checkpoint, unpack
+from dist_sched.cli import comparisons, options, subjects, tables
+from dist_sched.cli.comparisons import CANNOT_TELL, SAME, Comparison, moves
+from dist_sched.errors import ConfigError, StateError
+from dist_sched.policies import CHECKPOINT, CONFIG, LINEAGE, POLICY_WORDS, REST, covers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from dist_sched.cli.subjects import Subject
+    from dist_sched.reconciliation import Reconciliation, Row
 
-STATUS = {"same": 0, "different": 1, "cannot tell": 2}
+STATUS = dict(zip(comparisons.RESULTS, (0, 1, 2), strict=True))
 _MOST_JOINS = 8
 """More ends of phases are not compared unless they are asked for."""
+_MOST_ROWS = 60
+"""Of a longer report, the entries that do not differ are left out, as a resume does."""
+_MOST_CAUSES = 8
+"""More entries that differ are counted beside the verdict, not named."""
+_MOST_TRIED = 40
+"""More entries that differ are not tried one by one."""
+_MOST_NAMES = 6
+"""More names are not listed in an error."""
+_LONG = 60
+"""Characters of an entry, at most, beside the verdict."""
+_LONE = "does not schedule it"
+_SIDES = ("A (script)", "B (checkpoint)", "used")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """What a resume of one schedule from another would change."""
-
-    report: Reconciliation
-    refusal: str | None
-    """Why the resume would be refused, the report included; None if it would not."""
-    result: str
-    """same, different, or cannot tell."""
-    declared: Config
-    """A's curve."""
-    saved: Config | None
-    """B's curve; None where it tells none."""
-    used: Config | None
-    """The outcome's curve; None where it was refused."""
-    known: Mapping[str, float]
-    """By field, B's values at its position, where it tells no curve."""
-
-    def values(self, positions: Iterable[int]) -> Iterator[dict[str, Any]]:
-        """Give each field's values at positions, before and after."""
-        for position in positions:
-            after, before, used = (
-                {} if config is None else config.courses().values(position)
-                for config in (self.declared, self.saved, self.used)
-            )
-            if self.saved is None and position == self.report.position:
-                before = dict(self.known)
-            for field in dict.fromkeys((*before, *after)):
-                sides = {"b": before.get(field), "a": after.get(field), "used": used.get(field)}
-                yield {"position": position, "field": field, **sides}
-
-
-def _complete(ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+def _complete(ctx: click.Context, param: Any, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    """Complete a word, or the word of an entry of A's."""
     entry, is_pair, begun = incomplete.rpartition("=")
-    return [
-        CompletionItem(f"{entry}{is_pair}{word}") for word in POLICY_WORDS if word.startswith(begun)
-    ]
+    if is_pair:
+        return [CompletionItem(f"{entry}={word}") for word in _words(begun)]
+    path = ctx.params.get("a") or next(iter(ctx.args), None)
+    named = [name for name in _entries(path) if name.startswith(incomplete)]
+    pairs = [f"{name}={word}" for name in named if incomplete for word in POLICY_WORDS]
+    return [CompletionItem(word) for word in (*_words(incomplete), *pairs)]
+
+
+def _words(begun: str) -> list[str]:
+    return [word for word in POLICY_WORDS if word.startswith(begun)]
+
+
+def _entries(path: str | None) -> list[str]:
+    """Name the entries of a config file, while a command line is typed: a checkpoint is slow."""
+    if path is None or not subjects.is_config(path) or not os.path.isfile(path):  # noqa: PTH113
+        return []
+    try:
+        return [REST, *subjects.read(path).curve().entries()]
+    except (ConfigError, StateError):
+        return []
 
 
 @click.command(
-    epilog="""\b
+    epilog=f"""\b
 What would a resume change?   dist-sched diff run.yaml runs/7b
 Why did lr jump at a resume?  dist-sched diff runs/after runs/before
 Go on with a longer horizon?  dist-sched diff run.yaml runs/7b \\
                                 --policy lr_decay_steps=config \\
-                                --policy '*=checkpoint'"""
+                                --policy '*=checkpoint'
+
+\b
+{options.JSON_KEYS}
+  a, b: the two sides, each with {options.JSON_ORIGIN}
+  policy; result: same, different or cannot tell; refused
+  reconciliation: rows (name, config, checkpoint, used, why, changed),
+    position, next_update (field, config, checkpoint, used), warnings
+  values: position, field, b, a, used; null where not known"""
 )
 @click.argument("a", metavar="A", type=click.Path())
 @click.argument("b", metavar="B", type=click.Path())
@@ -81,11 +86,19 @@ Go on with a longer horizon?  dist-sched diff run.yaml runs/7b \\
     multiple=True,
     metavar="WORD",
     shell_complete=_complete,
-    help="Who wins where they differ: checkpoint, config (A) or strict; or, given again for each, "
-    "entry=word, with * for the rest. Default: what A's file says, else checkpoint; where A is a "
-    "checkpoint, config, since its curve is the one that was used.",
+    help="Who wins where they differ: checkpoint (B), config (A) or strict; or, given again for "
+    "each, entry=word, with * for the rest. Default: what A's file says, else checkpoint; where A "
+    "is a checkpoint, config, so that its curve is set against B's.",
 )
-@options.at
+@click.option(
+    "--at",
+    "positions",
+    multiple=True,
+    metavar="POSITION",
+    callback=options.amount(),
+    help="Compare the values there, too, such as 60 or 2k; may be given again. The resume stays "
+    "at B's position.",
+)
 @click.option("--key-a", metavar="KEY", help="The state's name in A, where there are several.")
 @click.option("--key-b", metavar="KEY", help="The state's name in B, where there are several.")
 @options.as_json
@@ -98,24 +111,27 @@ def command(
     key_b: str | None,
     as_json: bool,
 ) -> int:
-    """Print what would change if the script that A declares went on from B.
+    """Print what would change if the script that declares A loaded B.
 
     A and B are configs or checkpoints. A is the running script's side: a config, or a checkpoint
-    that was saved later, whose curve counts with its late changes. B is the checkpoint's side.
+    that was saved later, whose curve counts with its late changes. B is what is loaded: a
+    checkpoint, or a config as a run of it starts, at position 0. Swapped, they answer the
+    opposite: what would change if B's script loaded A.
+
     Ends with 0 if they are the same, 1 if they differ, 2 if that cannot be told.
     """
     mine, theirs = subjects.read(a, key_a, "--key-a"), subjects.read(b, key_b, "--key-b")
     policy = _policy(words, mine)
-    found = compare(mine, theirs, policy, positions[0] if positions else None)
-    values = list(found.values(positions or _positions(theirs, found)))
+    found = comparisons.compare(mine, theirs, policy)
+    values = list(found.values(_positions(theirs, found, positions)))
     if as_json:
         options.print_json(_told(mine, theirs, policy, found, values))
     else:
         _print(mine, theirs, _said(words, mine, policy), found, values)
-    if found.result == "cannot tell":
+    if found.result == CANNOT_TELL:
         raise click.ClickException(
-            f"cannot tell whether they differ: of {_kind(mine)}'s entries, {b} tells none; "
-            "the position alone was compared"
+            f"cannot tell whether they differ: of {_kind(mine)}'s entries, {b} tells none; the "
+            f"position alone was compared; compare with the config that its run had instead of {b}"
         )
     return STATUS[found.result]
 
@@ -136,81 +152,36 @@ def _policy(words: tuple[str, ...], mine: Subject) -> str | Mapping[str, str]:
         raise click.UsageError(
             f"--policy {told}: give one word, or entry=word pairs, each entry once"
         )
+    _refuse_unnamed(pairs, mine.curve().entries())
     return pairs
 
 
-def compare(
-    mine: Subject, theirs: Subject, policy: str | Mapping[str, str], position: int | None = None
-) -> Comparison:
-    """Bring A's config and B's state together as a resume would.
-
-    Args:
-        mine: A.
-        theirs: B.
-        policy: Who wins.
-        position: Where to compare the values; B's position if None.
-
-    Raises:
-        ConfigError: The policy is illegal.
-        StateError: A tells no curve.
-    """
-    declared = mine.curve()
-    told = _as_found(mine, theirs, declared)
-    if position is not None and position != told.position:
-        told = replace(told, position=position, values={})
-    saved = saved_curve(declared, told) if told.entries else theirs.config
-    parsed = Policy.parse(policy, tuple(declared.entries()))
-    used, report, refusal = _settled(declared, mine.unit or told.unit or "steps", told, parsed)
-    return Comparison(
-        report=report,
-        refusal=refusal,
-        result="different" if refusal is not None else _result(declared, told, report),
-        declared=declared,
-        saved=saved,
-        used=used,
-        known=told.values,
-    )
+def _refuse_unnamed(pairs: Mapping[str, str], entries: Iterable[str]) -> None:
+    """Refuse a policy that leaves entries without a word; a long schedule has hundreds."""
+    left = [name for name in entries if not any(covers(begun, name) for begun in pairs)]
+    if left and REST not in pairs:
+        more = len(left) - _MOST_NAMES
+        others = f" and {more} more" if more > 0 else ""
+        raise click.UsageError(
+            f"--policy has no word for {', '.join(left[:_MOST_NAMES])}{others}: name them, or add "
+            f"--policy '{REST}=checkpoint'"
+        )
 
 
-def _settled(
-    declared: Config, unit: str, told: Checkpoint, policy: Policy
-) -> tuple[Config | None, Reconciliation, str | None]:
-    """Give the curve to use, the report, and why a resume would be refused."""
-    try:
-        config, lineage, report = reconcile_checkpoint(declared, unit, told, policy)
-    except ReconcileError as error:
-        if error.reconciliation is None:
-            raise
-        return None, error.reconciliation, str(error)
-    return evolved(config, lineage), report, None
-
-
-def _as_found(mine: Subject, theirs: Subject, declared: Config) -> Checkpoint:
-    """Give what a load of B would find; late changes as part of the curve where they are of A's."""
-    told = unpack(theirs.as_state(), type(declared), own={TEXT_KEY: ""})
-    is_changed = mine.checkpoint is not None and bool(mine.checkpoint.lineage)
-    if is_changed and told.entries and theirs.config is not None:
-        return replace(told, entries=theirs.config.parts(), lineage=())
-    return told
-
-
-def _result(declared: Config, told: Checkpoint, report: Reconciliation) -> str:
-    if not told.entries:
-        return "cannot tell"
-    sides = declared.sides(told.entries).values()
-    is_added = told.unit is not None and any(both.checkpoint is ABSENT for both in sides)
-    return "different" if report.changed or is_added else "same"
-
-
-def _positions(theirs: Subject, found: Comparison) -> list[int]:
+def _positions(theirs: Subject, found: Comparison, asked: Iterable[int]) -> list[int]:
     """Give the positions at which values are compared: B's; of a config, where phases end."""
-    if theirs.position is not None:
-        return [theirs.position]
+    is_config = theirs.position is None
+    joins = _joins(found)[:_MOST_JOINS] if is_config else []
+    return sorted({found.report.position, *joins, *asked})
+
+
+def _joins(found: Comparison) -> list[int]:
+    """Give the positions past B's at which phases end."""
     sides = [config for config in (found.declared, found.saved) if config is not None]
     ends = {
         int(span.end) for config in sides for track in views.tracks(config) for span in track.spans
     }
-    return [0, *sorted(ends - {0})[:_MOST_JOINS]]
+    return sorted(end for end in ends if end > found.report.position)
 
 
 def _told(
@@ -237,7 +208,10 @@ def _said(words: tuple[str, ...], mine: Subject, policy: str | Mapping[str, str]
     if words:
         return told
     if mine.checkpoint is not None:
-        return f"{told} (A is a checkpoint: its curve is the one that was used)"
+        return (
+            f"{told} (of this comparison, so that A's curve is set against B's; the policy of A's "
+            "own run is not recorded)"
+        )
     return f"{told} ({'as A says' if mine.policy else 'the default'})"
 
 
@@ -248,27 +222,29 @@ def _print(
     found: Comparison,
     values: list[dict[str, Any]],
 ) -> None:
-    sides = [("A, the script's side", mine), ("B, the checkpoint's side", theirs)]
-    tables.pairs([*((name, side.described()) for name, side in sides), ("policy", policy)])
-    for line in _remarks(mine, theirs, found.report):
+    position = found.report.position
+    read_as = f"a script that declares A loads B, at position {position}; swap them for the reverse"
+    sides = [(name, side.described()) for name, side in zip(_SIDES, (mine, theirs), strict=False)]
+    tables.pairs([*sides, ("policy", policy), ("read as", read_as)])
+    for line in _remarks(mine, theirs, found):
         tables.say(f"note: {line}")
     click.echo()
     _print_report(found)
-    tables.heading("values before (B), as A has them, and after, by the policy")
-    rows = [
-        (row["position"], row["field"], row["b"], row["a"], row["used"], _changed(row))
-        for row in values
-    ]
+    tables.heading("values at positions")
+    rows = [_value_row(row, found) for row in values]
     marked = [index for index, row in enumerate(rows) if row[-1]]
-    tables.table(("position", "field", "before (B)", "A", "after", ""), rows, marked=marked)
-    if found.result != "cannot tell":
-        tables.heading(_verdict(found, values))
+    tables.table(("position", "field", *_SIDES, "change"), rows, marked=marked)
+    if found.result != CANNOT_TELL:
+        tables.heading(_verdict(mine, theirs, found, values))
+        for line in (*_lone(found, values), *_causes(found)):
+            tables.say(f"  {line}")
 
 
-def _remarks(mine: Subject, theirs: Subject, report: Reconciliation) -> Iterator[str]:
+def _remarks(mine: Subject, theirs: Subject, found: Comparison) -> Iterator[str]:
     """Give what a person should know of the sides, but for what the report says."""
+    yield from found.report.warnings
     for name, side in (("A", mine), ("B", theirs)):
-        yield from (f"{name}: {note}" for note in side.notes if note not in report.warnings)
+        yield from (f"{name}: {note}" for note in side.notes if note not in found.report.warnings)
         if side.checkpoint is not None:
             yield from (f"{name}: late change: {change}" for change in side.checkpoint.lineage)
     after, before = mine.position, theirs.position
@@ -280,48 +256,151 @@ def _remarks(mine: Subject, theirs: Subject, report: Reconciliation) -> Iterator
 
 
 def _print_report(found: Comparison) -> None:
-    """Print the report as a resume does; folded where a terminal is too narrow for its table."""
-    lines = [tables.printable(line) for line in (found.refusal or str(found.report)).splitlines()]
-    begin = next(index for index, line in enumerate(lines) if line.split()[:1] == ["entry"])
-    is_folded = tables.is_wide(lines[begin:])
-    for line in lines[:begin] if is_folded else lines:
-        tables.say(line, is_strong=line.startswith("*"))
-    if is_folded:
-        header = ("", "entry", "config", "checkpoint", "used", "why")
-        rows = list(_rows(found.report))
-        marked = [index for index, row in enumerate(rows) if row[0]]
-        tables.table(header, rows, marked=marked)
+    """Print the entries as a resume settles them, and why it would be refused."""
+    if found.refusal is not None:
+        for line in found.refusal.removesuffix(str(found.report)).splitlines():
+            tables.say(line)
+    if not found.is_entrywise and found.saved is not None:
+        tables.say(
+            "A and B are of different schedulers, whose entries are not compared one by one: B "
+            "gives the position alone, the curve is A's, and the values below are compared"
+        )
+        return
+    tables.say(str(found.report).partition("\n")[0])
+    rows = list(_rows(found.report))
+    marked = [index for index, row in enumerate(rows) if row[0]]
+    tables.table(("", "entry", *_SIDES, "why"), rows, marked=marked)
 
 
-def _rows(report: Reconciliation) -> Iterator[tuple[Any, ...]]:
-    for row in report.rows:
-        yield "*" * row.changed, row.name, row.config, row.checkpoint, row.used, row.why
-    for value in report.next_update:
-        yield "", value.field, value.config, value.checkpoint, value.used, "next update"
+def _rows(report: Reconciliation) -> Iterator[tuple[str, ...]]:
+    for row in report.rows if len(report.rows) <= _MOST_ROWS else report.changed:
+        sides = (tables.exact(value) for value in (row.config, row.checkpoint, row.used))
+        yield "*" * row.changed, row.name, *sides, row.why
 
 
-def _changed(row: dict[str, Any]) -> str:
+def _value_row(row: dict[str, Any], found: Comparison) -> tuple[Any, ...]:
+    sides = (row["a"], row["b"], row["used"])
+    is_exact = moves(row) and tables.shown(row["b"]) == tables.shown(row["used"])
+    told = (tables.exact(side) if is_exact else side for side in sides)
+    return row["position"], row["field"], *told, _changed(row, found)
+
+
+def _changed(row: dict[str, Any], found: Comparison) -> str:
+    """Say what becomes of a value."""
     before, after = row["b"], row["used"]
-    if after is None:
+    if row["a"] is None:
+        return f"A {_LONE}"
+    if before is None and found.saved is not None:
+        return f"B {_LONE}"
+    if found.refusal is not None:
         return "refused"
-    if before is None or before == after:
+    if not moves(row):
         return ""
-    return f"x {after / before:.4g}" if before else "from 0"
+    ratio = f"{after / before:.4g}" if before else "inf"
+    return f"x {ratio}" if ratio not in {"1", "inf"} else f"{after - before:+.4g}"
 
 
-def _verdict(found: Comparison, values: list[dict[str, Any]]) -> str:
+def _verdict(
+    mine: Subject, theirs: Subject, found: Comparison, values: list[dict[str, Any]]
+) -> str:
     """Say in a sentence what was found, and which values jump."""
+    if found.result == SAME:
+        return "the same schedule" + _elsewhere(mine, theirs)
     if found.refusal is not None:
         return "different, and the resume would be refused"
-    if found.result == "same":
-        return "the same"
-    changed = [row for row in values if _changed(row)]
-    if not changed:
-        return "different, but the values are the same at the positions above"
-    position = changed[0]["position"]
-    moves = [
-        f"{row['field']} from {tables.shown(row['b'])} to {tables.shown(row['used'])}"
-        for row in changed
-        if row["position"] == position
+    position = found.report.position
+    moved = [row for row in values if row["position"] == position and moves(row)]
+    if moved:
+        return f"different: at position {position} the resume moves {_moves(moved)}"
+    return (
+        f"different, but no value moves at position {position}"
+        f"{_later(found, values) or _otherwise(found)}"
+    )
+
+
+def _elsewhere(mine: Subject, theirs: Subject) -> str:
+    """Say where else to look if the schedule is the same, and yet something jumped."""
+    if mine.position is None or theirs.position is None:
+        return ""
+    at = f"both are at position {mine.position}"
+    if mine.position != theirs.position:
+        at = f"A is at position {mine.position}, B at {theirs.position}"
+    return (
+        f"; {at}. If lr jumped all the same, the cause is elsewhere: the position that the run "
+        "went on from, or the optimizer's own state"
+    )
+
+
+def _later(found: Comparison, values: list[dict[str, Any]]) -> str:
+    """Say where values part, if the resume's own position is none of those."""
+    positions = {row["position"] for row in values} | {*_joins(found)[:_MOST_TRIED]}
+    moved = [row for row in found.values(sorted(positions)) if moves(row)]
+    if not moved:
+        return ""
+    first = moved[0]["position"]
+    return f"; at {first} it would move {_moves(row for row in moved if row['position'] == first)}"
+
+
+def _otherwise(found: Comparison) -> str:
+    """Say what A's own curve would move, where the policy keeps B's."""
+    moved = found.moved_to(found.declared)
+    return f"; A's own schedule (--policy config) would move {_moves(moved)}" if moved else ""
+
+
+def _moves(rows: Iterable[dict[str, Any]]) -> str:
+    return ", ".join(f"{row['field']} from {_both(row['b'], row['used'])}" for row in rows)
+
+
+def _both(before: Any, after: Any) -> str:
+    """Write two values so that they can be told apart."""
+    told = tables.shown(before), tables.shown(after)
+    first, second = told if told[0] != told[1] else (tables.exact(before), tables.exact(after))
+    return f"{first} to {second}"
+
+
+def _lone(found: Comparison, values: list[dict[str, Any]]) -> list[str]:
+    """Name the fields that one side alone schedules, where entries are not compared."""
+    if found.is_entrywise or found.saved is None:
+        return []
+    told = {row["field"]: _changed(row, found) for row in values}
+    return [f"{field}: {about}" for field, about in told.items() if about.endswith(_LONE)]
+
+
+def _causes(found: Comparison) -> Iterator[str]:
+    """Name the entries that differ; those first that move a value by themselves."""
+    rows, lone = found.differing(), found.lone()
+    is_few = len(rows) <= _MOST_TRIED
+    told = [
+        (False, f"{row.name}: {lone[row.name]} alone has it")
+        if row.name in lone
+        else _cause(row, found, is_tried=is_few)
+        for row in rows
     ]
-    return f"different: at position {position} the resume moves {', '.join(moves)}"
+    told.sort(key=lambda cause: not cause[0])
+    yield from (line for _, line in told[:_MOST_CAUSES])
+    if len(told) > _MOST_CAUSES:
+        yield f"and {len(told) - _MOST_CAUSES} more entries, starred (*) above"
+
+
+def _cause(row: Row, found: Comparison, *, is_tried: bool) -> tuple[bool, str]:
+    """Tell whether an entry moves a value by itself, and say what it was and is."""
+    name, (mine, theirs) = row.name, map(_cut, (row.config, row.checkpoint))
+    if row.name == LINEAGE and row.used == row.checkpoint:
+        return False, f"{name}: {theirs}; kept"
+    if found.refusal is not None:
+        return False, f"{name}: {theirs} in B, {mine} in A"
+    if row.used == row.checkpoint:
+        return False, f"{name}: {theirs} in B, {mine} in A; B's is used"
+    moved = found.moved_by(name) if is_tried else None
+    outcome = "dropped" if name == LINEAGE else _cut(row.used)
+    change = f"{name}: {theirs} -> {outcome}"
+    if moved is None:
+        return False, change
+    if not moved:
+        return False, f"{change}, which by itself moves no value at this position"
+    return True, f"{change}, which by itself moves {_moves(moved)}"
+
+
+def _cut(value: Any) -> str:
+    told = tables.exact(value)
+    return told if len(told) <= _LONG else f"{told[:_LONG]}..."

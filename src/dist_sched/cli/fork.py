@@ -8,20 +8,31 @@ import click
 
 from dist_sched import declarations, rules, views
 from dist_sched.cli import documents, options, subjects, tables
+from dist_sched.config import OptimizerParamConfig
 from dist_sched.errors import ConfigError
 from dist_sched.lineage import Change
 from dist_sched.policies import CONFIG
-from dist_sched.shapes import shapes
+from dist_sched.shapes import shape_of, shapes
 
 if TYPE_CHECKING:
     from dist_sched.cli.subjects import Subject
     from dist_sched.config import Config
 
 
+_ADVICE = ": schedule with ParamScheduler"
+"""What the library says of entries that cannot express a late change."""
+
+
+def _plain_shapes() -> list[str]:
+    """Name the shapes that need no parameter, as none can be given, and that go somewhere."""
+    found = {name: shape_of(name) for name in shapes() if name != "constant"}
+    return [name for name, shape in found.items() if set(shape.rules) <= set(shape.defaults)]
+
+
 def _rate(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     try:
         return None if value is None else rules.rate("end", declarations.number(value))
-    except ConfigError as error:
+    except (ConfigError, ArithmeticError) as error:
         raise click.BadParameter(str(error), ctx, param) from error
 
 
@@ -43,10 +54,10 @@ See what will happen:   dist-sched diff cool.yaml runs/7b
 @click.option(
     "--shape",
     metavar="SHAPE",
-    type=click.Choice(shapes()),
+    type=click.Choice(_plain_shapes()),
     default="minus_sqrt",
     show_default=True,
-    help=f"How: {', '.join(shapes())}.",
+    help=f"How: {', '.join(_plain_shapes())}. exponential needs --end above 0.",
 )
 @click.option(
     "--end",
@@ -80,15 +91,18 @@ def command(
 
     The checkpoint is left as it is. A run that resumes from it with this config, whose policy is
     "config", goes on as after scheduler.cooldown(...) there.
+
+    Where the entries of OptimizerParamScheduler cannot express the cooldown, it is a config of
+    ParamScheduler (with "fields"), whose values agree with the run's up to rounding.
     """
     write = documents.to_yaml if output is None else documents.writer(output)
     subject = subjects.read_checkpoint(path, key)
     arguments = {"field": field, "steps": steps, "shape": shape, "end": end}
-    before, change = subject.curve(), _change(subject, arguments)
-    after = _changed(before, change)
+    change = _change(subject, arguments)
+    after, said = _forked(subject.curve(), change)
     mapping = declarations.to_mapping(after, unit=_unit(subject, unit), policy=CONFIG)
     told = {name: value for name, value in mapping.items() if value != {}}
-    _note(subject)
+    _note(*subject.notes, *said)
     if output is None:
         click.echo(write(told), nl=False)
         return
@@ -100,6 +114,38 @@ def command(
 def _change(subject: Subject, arguments: dict[str, Any]) -> Change:
     position = subject.position
     return Change(0 if position is None else position, "cooldown", arguments)
+
+
+def _forked(before: Config, change: Change) -> tuple[Config, list[str]]:
+    """Make a late change, of a `ParamScheduler`'s config where the entries cannot express it.
+
+    Returns:
+        The config, and what a person should know of it.
+
+    Raises:
+        ConfigError: Neither can express it.
+    """
+    try:
+        return _changed(before, change), []
+    except ConfigError as error:
+        other = _as_specification(before) if str(error).endswith(_ADVICE) else None
+        if other is None:
+            raise
+        after, reason = _changed(other, change), str(error).removesuffix(_ADVICE)
+    about = "this is a ParamScheduler's config, whose values agree with the run's up to rounding"
+    return after, [f"{about}: {reason}"]
+
+
+def _as_specification(config: Config) -> Config | None:
+    """Give the same curves as a `ParamScheduler`'s config; None where phases cannot say them."""
+    if not isinstance(config, OptimizerParamConfig):
+        return None
+    try:
+        from dist_sched.specification import of_seeds
+
+        return of_seeds(config)
+    except (ImportError, ConfigError):
+        return None
 
 
 def _changed(before: Config, change: Change) -> Config:
@@ -128,8 +174,8 @@ def _unit(subject: Subject, given: str | None) -> str:
     return found
 
 
-def _note(subject: Subject) -> None:
-    for note in subject.notes:
+def _note(*notes: str) -> None:
+    for note in notes:
         click.echo(f"note: {tables.printable(note)}", err=True)
 
 

@@ -18,9 +18,16 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="""\b
+    epilog=f"""\b
 Examples:  dist-sched inspect runs/7b
-           dist-sched inspect s3://bucket/run/step-2000 --key app.scheduler"""
+           dist-sched inspect s3://bucket/run/step-2000 --key app.scheduler
+
+\b
+{options.JSON_KEYS}
+  {options.JSON_ORIGIN}; null where not told
+  torn: keys that differ from the text; entries: by name
+  lineage: position, operation, arguments
+  next_update: values by field; notes; state: as it stands"""
 )
 @click.argument("path", metavar="CHECKPOINT", type=click.Path())
 @options.key
@@ -122,14 +129,15 @@ def _origin(subject: Subject, told: Checkpoint) -> Iterator[tuple[str, Any]]:
 
 
 def _print_entries(entries: Mapping[str, Any], told: Checkpoint, state: Mapping[str, Any]) -> None:
+    exact = {name: tables.exact(value) for name, value in entries.items()}
     if not told.torn:
-        tables.table(("entry", "value"), entries.items())
+        tables.table(("entry", "value"), exact.items())
         return
-    rows = [(name, value, state.get(name)) for name, value in entries.items()]
+    rows = [(name, value, tables.exact(state.get(name))) for name, value in exact.items()]
     torn = [index for index, (name, _, _) in enumerate(rows) if name in told.torn]
     tables.table(("entry", "text (trusted)", "key"), rows, marked=torn)
 
 
 def _change(told: dict[str, Any]) -> tuple[int, str, str]:
-    given = ", ".join(f"{name}={tables.shown(value)}" for name, value in told["arguments"].items())
+    given = ", ".join(f"{name}={tables.exact(value)}" for name, value in told["arguments"].items())
     return told["position"], told["operation"], given

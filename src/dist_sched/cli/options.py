@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 VERSION = 1
 """Of what `--json` prints."""
+JSON_KEYS = f"--json prints one object, whose version is {VERSION}:"
+JSON_ORIGIN = "path, found, scheduler, unit, position"
+"""Names that tell where a config or checkpoint came from."""
 
 
 def amount(rule: Callable[[str, object], float] = rules.whole) -> Callable[..., Any]:
@@ -29,6 +32,9 @@ def amount(rule: Callable[[str, object], float] = rules.whole) -> Callable[..., 
             return None if value is None else rule(name, declarations.amount(name, value, None))
         except ConfigError as error:
             raise click.BadParameter(str(error), ctx, param) from error
+        except ArithmeticError as error:  # what decimals raise where a number has no end
+            told = f"{rules.shown(value)} is too large: give at most 2**53 units"
+            raise click.BadParameter(told, ctx, param) from error
 
     return read
 
@@ -45,7 +51,7 @@ at = click.option(
     help="A position, such as 60 or 2k; may be given again.",
 )
 as_json = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON: docs/cli.md describes it."
+    "--json", "as_json", is_flag=True, help="Print JSON, whose names are listed below."
 )
 force = click.option("--force", is_flag=True, help="Overwrite a file that is there.")
 unit = click.option(

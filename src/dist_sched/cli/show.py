@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 _PAST = "past the end"
 
 
-@click.command(epilog="Example: dist-sched show run.yaml --at 0 --at 2k")
+@click.command(
+    epilog=f"""\b
+Example:  dist-sched show run.yaml --at 0 --at 2k
+
+\b
+{options.JSON_KEYS}
+  {options.JSON_ORIGIN}; null where not told
+  fields: by name,
+    phases: name, begin, end, first, last
+    values: position, value
+  notes"""
+)
 @click.argument("path", metavar="CONFIG|CHECKPOINT", type=click.Path())
 @options.at
 @click.option("--groups", is_flag=True, help="Show what named groups have of their own, too.")

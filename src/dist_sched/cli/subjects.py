@@ -64,8 +64,10 @@ class Subject:
         """
         if self.config is None:
             raise StateError(
-                f"{self.path}: tells the position {self.position} alone, and no curve: "
-                "give the config that the run had"
+                f"{self.path}: tells the position {self.position} alone, and no curve: use the "
+                f"config that the run had, as in dist-sched show CONFIG --at {self.position}, or "
+                f"bring both together with dist-sched convert {self.path} DST --to dist-sched "
+                "--config CONFIG, and use DST"
             )
         return self.config
 
@@ -103,10 +105,11 @@ def read(path: str, key: str | None = None, option: str = "--key") -> Subject:
         option: By which the key is given, for errors.
 
     Raises:
-        ConfigError: The config file is illegal, or a key was given for it.
+        ConfigError: The path is empty, the config file is illegal, or a key was given for it.
         StateError: The checkpoint is damaged, or holds no scheduler's state.
     """
-    if not _is_config(path):
+    _refuse_empty(path)
+    if not is_config(path):
         return _checkpoint(path, key, option)
     if key is not None:
         raise ConfigError(f"{path}: is a config file, where {option} means nothing: leave it out")
@@ -117,17 +120,27 @@ def read_checkpoint(path: str, key: str | None = None) -> Subject:
     """Read a checkpoint.
 
     Raises:
-        ConfigError: It is a config file.
+        ConfigError: It is a config file, or the path is empty.
         StateError: As for `read`.
     """
-    if _is_config(path):
+    _refuse_empty(path)
+    if is_config(path):
         raise ConfigError(
             f"{path}: is a config file, and this takes a checkpoint; see dist-sched show {path}"
         )
     return _checkpoint(path, key, "--key")
 
 
-def _is_config(path: str) -> bool:
+def _refuse_empty(path: str) -> None:
+    if not path.strip():
+        raise ConfigError(
+            f"{path!r}: is no path: give a config file's or a checkpoint's (is a variable of the "
+            "shell empty?)"
+        )
+
+
+def is_config(path: str) -> bool:
+    """Tell by how its name ends whether a path is a config file's."""
     return os.fspath(path).lower().endswith(CONFIG_ENDINGS)
 
 
