@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dist_sched import OptimizerParamScheduler
+from dist_sched import OptimizerParamScheduler, shapes
 
 CONFIG = {
     "init_lr": 0.0,
@@ -66,3 +66,12 @@ def floats():
 @pytest.fixture
 def tensors():
     return Workshop("tensor")
+
+
+@pytest.fixture(autouse=True)
+def _no_shapes_are_left():
+    """Forget the shapes that a test registers, examples in docstrings among them."""
+    known = dict(shapes._SHAPES)
+    yield
+    shapes._SHAPES.clear()
+    shapes._SHAPES.update(known)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dist_sched import ConfigError, Phase, Schedule, register_shape
-from dist_sched.shapes import _SHAPES, shapes
+from dist_sched.shapes import shapes
 
 BUILT_IN = (
     "constant",
@@ -88,14 +88,6 @@ TABLE = [
 ]
 NAMES = [f"{shape}-{start:g}-{end:g}-{given}" for shape, given, _, start, end, _ in TABLE]
 SMOOTH = [row for row in TABLE if row[0] not in {"constant", "step", "multistep"}]
-
-
-@pytest.fixture(autouse=True)
-def _same_shapes_after():
-    before = dict(_SHAPES)
-    yield
-    _SHAPES.clear()
-    _SHAPES.update(before)
 
 
 def alone(shape, steps=10, start=1.0, end=0.0, **parameters):
