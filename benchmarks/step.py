@@ -33,6 +33,7 @@ WARMUP = 10
 
 MEGATRON, NEMO, OURS, FLOOR = "Megatron-LM", "NeMo AutoModel", "dist_sched", "floor"
 LAMBDA, COSINE = "LambdaLR", "CosineAnnealingLR"
+PHASES = "ParamScheduler"
 
 INSTALL = "source scripts/env.sh && make_environment dev && install_seeds"
 
@@ -90,8 +91,12 @@ SCENARIOS = {
     "shared": Scenario(
         title="Groups that share bounds",
         own=lambda _: {},
-        peers=(MEGATRON, NEMO, LAMBDA, COSINE),
-        note=TORCH_NOTE,
+        peers=(MEGATRON, NEMO, LAMBDA, COSINE, PHASES),
+        note=(
+            f"{TORCH_NOTE} The starred is dist_sched's other face, with lr and weight decay in "
+            "phases, and is left out of the ratio."
+        ),
+        unequal=(PHASES,),
     ),
     "own-lr": Scenario(
         title="Each group with its own lr at construction",
@@ -160,6 +165,17 @@ def load_nemo() -> Any:
 def load_ours() -> Any:
     """Import the class of this library."""
     return importlib.import_module("dist_sched").OptimizerParamScheduler
+
+
+def time_phases(optimizer: torch.optim.Optimizer) -> timeit.Timer:
+    """Make a timer of `step(1)` of our scheduler of phases, on the same curves."""
+    from dist_sched import ParamScheduler, Phase, Schedule, schedules
+
+    decay = Schedule([Phase("linear", HORIZON, end=0.1, start=0.01)])
+    lr = schedules.cosine(PEAK, HORIZON, WARMUP, floor=PEAK / 100)
+    scheduler = ParamScheduler(optimizer, {"lr": lr, "weight_decay": decay})
+    scheduler.step(START)
+    return time_cpu("scheduler.step(1)", scheduler=scheduler)
 
 
 def time_cpu(statement: str, **names: object) -> timeit.Timer:
@@ -240,6 +256,7 @@ BUILDERS: dict[str, Callable[[torch.optim.Optimizer], timeit.Timer]] = {
     NEMO: lambda optimizer: time_class(load_nemo, optimizer),
     LAMBDA: lambda optimizer: time_torch(make_lambda, optimizer),
     COSINE: lambda optimizer: time_torch(make_cosine, optimizer),
+    PHASES: time_phases,
     OURS: lambda optimizer: time_class(load_ours, optimizer),
     FLOOR: time_floor,
 }
