@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from dist_sched import ConfigError, Phase, Schedule
 from dist_sched.config import ABSENT, Misfit, OptimizerParamConfig, Sides
 from dist_sched.coupling import Coupled
+from dist_sched.courses import Inventory
 from dist_sched.lineage import Change
 from dist_sched.policies import Policy, covers
 from dist_sched.reconciliation import settle
@@ -239,7 +240,7 @@ HIGH = st.lists(PHASES, min_size=1, max_size=3).map(Schedule).filter(lambda one:
 
 
 @st.composite
-def specifications(draw, keys=("lr", "weight_decay", "betas[0]")):
+def specifications(draw, keys=("lr", "weight_decay", "eps")):
     fields = {key: draw(CURVES) for key in keys[1:]}
     fields = {keys[0]: draw(HIGH), **fields}
     if draw(st.booleans()):
@@ -338,8 +339,9 @@ def test_labels_and_values_are_by_field_and_by_group():
     courses = FULL.courses()
     labels = ["lr", "weight_decay", "betas[0]", "eps", "groups[head*].lr"]
     own = ["groups[head*].weight_decay", "groups[a.b].weight_decay"]
-    assert [*labels, *own] == courses.labels()
+    multiplied = ["groups[head*].betas[0]"]
     values = courses.values(4)
+    assert {*labels, *own, *multiplied} == set(values)
     assert (0.5, 0.25, 0.5, 1e-8) == tuple(values[label] for label in labels[:4])
     assert (0.25, 0.125, 0.125) == tuple(values[label] for label in [labels[4], *own])
 
@@ -347,7 +349,7 @@ def test_labels_and_values_are_by_field_and_by_group():
 def test_what_a_group_is_told_stands_once_and_not_what_would_follow_from_its_lr():
     fields = {"lr": HILL, "weight_decay": Coupled(0.5)}
     courses = spec(fields, {"a": {"lr": SQUARE, "weight_decay": UP}}).courses()
-    assert ["lr", "weight_decay", "groups[a].lr", "groups[a].weight_decay"] == courses.labels()
+    assert ["lr", "weight_decay", "groups[a].lr", "groups[a].weight_decay"] == [*courses.values(4)]
     assert 0.5 == courses.values(4)["groups[a].weight_decay"]
 
 
@@ -373,12 +375,12 @@ def test_a_change_is_of_every_schedule_of_its_field_and_of_no_multiplier():
 
 def test_lint_names_whose_schedule_it_means():
     jump = Schedule([Phase("linear", 8, end=1.0, start=0.0), Phase("linear", 8, 0.0, 0.5)])
-    built = spec({"lr": jump, "momentum": jump}, {"head.*": {"lr": jump, "momentum": 0.0}})
+    built = spec({"lr": jump, "eps": jump}, {"head.*": {"lr": jump, "eps": 0.0}})
     assert [
         "position 0: lr: the first update has lr 0 and changes nothing",
         "position 0: groups[head.*].lr: the first update has lr 0 and changes nothing",
         "position 8: lr: jumps from 1 to 0.5 at a join",
-        "position 8: momentum: jumps from 1 to 0.5 at a join",
+        "position 8: eps: jumps from 1 to 0.5 at a join",
         "position 8: groups[head.*].lr: jumps from 1 to 0.5 at a join",
     ] == [str(finding) for finding in built.lint()]
 
@@ -484,6 +486,46 @@ def test_the_seeds_curves_are_written_in_phases_up_to_rounding(style, tail, wd_s
         found = phases.values(position)
         for label, value in seeds.values(position).items():
             assert value == pytest.approx(found[label], rel=1e-12), (label, position)
+
+
+@pytest.mark.parametrize("horizon", [51, 51.5])
+@pytest.mark.parametrize("warmup", [0, 5])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lr_decay_style": "inverse-square-root"},
+        {"lr_decay_style": "WSD", "wsd_decay_steps": 0, "lr_wsd_decay_style": "linear"},
+    ],
+)
+def test_the_seeds_falls_past_the_horizon_are_where_they_have_them(changes, warmup, horizon):
+    entries = {**SEEDS, "wd_incr_style": "linear", "min_lr": 0.0, **changes}
+    entries |= {"lr_warmup_steps": warmup, "lr_decay_steps": horizon}
+    config = OptimizerParamConfig(**entries)
+    seeds, phases = config.courses(), of_seeds(config).courses()
+    for position in (0, 1, 4, 5, 6, 49, 50, 51, 52, 53, 60):
+        expected = seeds.values(position)["lr"]
+        assert expected == pytest.approx(phases.values(position)["lr"], rel=1e-12), position
+
+
+def test_a_multiplier_is_a_value_of_its_own():
+    values = spec({"lr": UP}, {"a": {"lr": 0.5}}).courses().values(8)
+    assert {"lr": 0.75, "groups[a].lr": 0.375} == values
+
+
+def test_a_weight_of_a_running_mean_is_refused_without_an_optimizer():
+    for fields, groups in (({"betas[1]": 1.0}, {}), ({"momentum": 0.5}, {"a": {"momentum": HILL}})):
+        with pytest.raises(ConfigError, match=r"would reach 1\.0, and must be below 1"):
+            spec(fields, groups)
+
+
+def test_a_specification_takes_of_another_rank_what_its_own_groups_have_no_use_for():
+    mine = spec({"lr": UP}, {"a": {"lr": 0.5}})
+    other = {"lr": HILL, "eps": 0.5, "alpha": 0.25}
+    others = spec(other, {"a": {"lr": 0.25}, "b": {"lr": 0.125}, "c*": {"lr": 0.125}})
+    inventory = Inventory(names=frozenset({"a", "cc"}), fields=frozenset({"lr", "alpha"}))
+    both = mine.united(others, inventory)
+    assert {"lr": UP, "eps": always(0.5)} == both.fields
+    assert {"a": {"lr": 0.5}, "b": {"lr": 0.125}} == both.groups
 
 
 def test_a_tail_that_begins_in_the_warmup_cannot_be_written_in_phases():

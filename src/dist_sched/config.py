@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from dist_sched import curves
-from dist_sched.courses import Courses, Field
+from dist_sched.courses import Courses, Field, Inventory
 from dist_sched.errors import ConfigError
 from dist_sched.phases import Finding, end_of_run, idle_start
 from dist_sched.rules import (
@@ -102,6 +102,9 @@ class Config(Protocol):
 
     def sides(self, theirs: Mapping[str, Any]) -> dict[str, Sides]:
         """Give what this config and what was read of a checkpoint have, entry by entry."""
+
+    def united(self, other: Any, inventory: Inventory) -> Config:
+        """Give this config, with what another rank's has and this rank's groups have no use for."""
 
     def merged(self, theirs: Mapping[str, Any], used: Mapping[str, Any]) -> Config:
         """Build a config of the entries to use, named as in `sides`, or raise a ConfigError."""
@@ -298,6 +301,10 @@ class OptimizerParamConfig:
             )
             for name, mine in self.entries().items()
         }
+
+    def united(self, other: Any, inventory: Inventory) -> OptimizerParamConfig:  # noqa: ARG002
+        """Give this config: its entries are for the groups of every rank."""
+        return self
 
     def merged(self, theirs: Mapping[str, Any], used: Mapping[str, Any]) -> OptimizerParamConfig:  # noqa: ARG002
         """Build a config of the entries to use."""

@@ -32,6 +32,11 @@ class Field:
     is_added: bool = False
     """Whether groups that lack the key are given it, as the seeds do; else they are passed over."""
 
+    @property
+    def is_weight(self) -> bool:
+        """Whether it is the weight of a running mean, which must stay below 1."""
+        return self.key.partition("[")[0] in {"betas", "momentum"}
+
     def overrides(self) -> list[str]:
         """Name the keys by which a group changes its schedule."""
         return [name for name in (self.high, self.low, self.multiplier) if name]
@@ -39,6 +44,14 @@ class Field:
     def is_overridden(self, group: Mapping[str, object]) -> bool:
         """Tell whether a group has a bound or multiplier of its own."""
         return self.high in group or self.low in group or self.multiplier in group
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """What a rank's groups have."""
+
+    names: frozenset[str]
+    fields: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +65,8 @@ class Own:
     """Instead of the field's; it has no ratio then."""
     multiplier: float | None = None
     """Instead of the group's ratio."""
+    follows: str = ""
+    """The field whose schedule of the whole run, and not of these groups, the curve follows."""
     is_implied: bool = False
     """Whether it follows from something else that the group has: it yields, and keeps the ratio."""
 
@@ -82,17 +97,20 @@ class Courses:
         own = tuple(own)
         return cls(fields, (*base, *(one.curve for one in own if one.curve is not None)), own)
 
-    def labels(self) -> list[str]:
-        """Name the curves as reports do."""
-        own = [one.label for one in self.own if one.curve is not None]
-        return [*(field.key for field in self.fields), *own]
-
     def values(self, position: int) -> dict[str, float]:
-        """Give each curve's value at a position, by label."""
-        return {
-            label: value(curve, position)
-            for label, curve in zip(self.labels(), self.curves, strict=True)
+        """Give the value of each field at a position, and of what named groups have, by label."""
+        base = {
+            field.key: value(curve, position)
+            for field, curve in zip(self.fields, self.curves, strict=False)
         }
+        curves = {one.label: one.curve for one in self.own if one.curve is not None}
+        found = {
+            label: value(curves[label], position) if label in curves else base[field]
+            for label, field in {one.label: one.field for one in self.own}.items()
+        }
+        for one in self.own:
+            found[one.label] *= 1.0 if one.multiplier is None else one.multiplier
+        return {**base, **found}
 
     def jumps(self, before: Courses, position: int) -> list[str]:
         """Say which curves have another value at a position than they had in other courses."""
@@ -128,11 +146,21 @@ class Courses:
         own = self.own_of(name, self.fields[place])
         if own is None:
             return place, None
+        self._check_followed(name, own)
         curve = own.curve or self._implied(name, self.fields[place])
         index = next((at for at, found in enumerate(self.curves) if found is curve), place)
         if own.is_implied:
             return index, None
         return index, 1.0 if own.multiplier is None else own.multiplier
+
+    def _check_followed(self, name: object, own: Own) -> None:
+        """Make sure that what one pattern couples is no other pattern's to schedule."""
+        for one in self.own:
+            if one.field == own.follows and one.curve is not None and one.matches(name):
+                raise ConfigError(
+                    f"{own.label} follows {own.follows}, to which {one.label} gives group {name!r} "
+                    "a schedule of its own: say both under one pattern"
+                )
 
     def _implied(self, name: object, field: Field) -> Curve | None:
         """Give the curve that follows from what else the groups of a name have."""

@@ -237,7 +237,7 @@ class Scheduler:
         jumps = courses.jumps(self._courses, self._position)
         if jumps and not allow_jump:
             raise ConfigError(f"{change}: {'; '.join(jumps)}; allow_jump=True does it all the same")
-        self._groups.check(courses)
+        self._groups.check(courses, known=self._courses)
         self._go(self._position, courses)
         self._config, self._lineage = config, (*self._lineage, change)
 
@@ -327,6 +327,9 @@ class Scheduler:
     def synchronize(self) -> None:
         """Make every rank adopt the first rank's config and position; for a fresh start.
 
+        What other ranks alone schedule, since the first rank's groups do not have it (a field, a
+        named group), is adopted from them, in the order of ranks.
+
         Collective: one gather. Pipeline stages whose first groups differ in lr or weight decay
         need it, for their ratios to be those of one process: measured against the first value
         that is not zero, in the order of ranks.
@@ -334,14 +337,19 @@ class Scheduler:
         Raises:
             ConfigError: A group of this rank has an illegal bound or multiplier.
         """
-        told = ranks.gather(self._terms(), self.process_group)
+        gathered = ranks.gather((self._terms(), self._groups.inventory()), self.process_group)
+        told, inventory = [terms for terms, _ in gathered], gathered[0][1]
         for rank, terms in enumerate(told):
             _check_kinds(rank, terms.declared, told[0].declared)
+        declared, used = told[0].declared, told[0].used
+        for terms in told[1:]:
+            declared = declared.united(terms.declared, inventory)
+            used = used.united(terms.used, inventory)
         references = {
             key: next((terms.references[key] for terms in told if terms.references[key]), None)
             for key in told[0].references
         }
-        self._adopt(replace(told[0], references=references))
+        self._adopt(replace(told[0], declared=declared, used=used, references=references))
 
     def verify(self) -> None:
         """Check that all ranks agree and that their groups hold what they should.
@@ -414,7 +422,7 @@ class Scheduler:
 
     def _check_groups(self, courses: Courses) -> None:
         try:
-            self._groups.check(courses)
+            self._groups.check(courses, known=self._declared.courses())
         except ConfigError as error:
             raise ConfigError(
                 f"what the checkpoint has does not fit these groups: {error} (a policy of 'config' "
@@ -477,7 +485,7 @@ class Scheduler:
             wrong = [f"its groups cannot be read: {error!r}"]
         told = replace(self._terms(), declared=self._base).told()
         references = {
-            f"reference {key}": value
+            f"{_REFERENCE}{key}": value
             for key, value in self._groups.references.items()
             if self._groups.members
         }
@@ -577,23 +585,38 @@ def _check_kinds(rank: int, mine: Config, first: Config) -> None:
         )
 
 
+_NOTHING = "nothing"
+"""What a rank has for a name that it does not know."""
+_REFERENCE = "reference "
+
+
+def _shown(value: Any) -> str:
+    return value if value is _NOTHING else repr(value)
+
+
 def _differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    pairs = {
+        name: (mine.get(name, _NOTHING), theirs.get(name, _NOTHING)) for name in {**theirs, **mine}
+    }
     return [
-        f"{name} {theirs[name]!r} instead of {mine[name]!r}"
-        for name in mine
-        if mine[name] != theirs.get(name)
+        f"{name} {_shown(other)} instead of {_shown(own)}"
+        for name, (own, other) in pairs.items()
+        if own != other
     ]
 
 
 def _disagreements(told: list[dict[str, Any]], rank: int) -> list[str]:
     """Say in what a rank differs from the first, and which of its groups hold other values."""
-    mine = told[rank]
-    first = {name: value for testimony in reversed(told) for name, value in testimony.items()}
-    differ = [name for name in mine if name != "groups" and mine[name] != first[name]]
-    return [
-        *(f"rank {rank}: {name} is {mine[name]!r}, rank 0 has {first[name]!r}" for name in differ),
-        *(f"rank {rank}: {line}" for line in mine["groups"]),
-    ]
+    mine, first = told[rank], told[0]
+    lines = []
+    for name in {**first, **mine}:
+        own, other = mine.get(name, _NOTHING), first.get(name, _NOTHING)
+        if name.startswith(_REFERENCE):  # which ranks without groups do not have
+            other = next(testimony[name] for testimony in told if name in testimony)
+            own = mine.get(name, other)
+        if own != other and name != "groups":
+            lines.append(f"rank {rank}: {name} is {_shown(own)}, rank 0 has {_shown(other)}")
+    return [*lines, *(f"rank {rank}: {line}" for line in mine["groups"])]
 
 
 def _check_position(found: int, expected: int) -> None:

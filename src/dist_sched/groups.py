@@ -16,6 +16,7 @@ from operator import is_
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dist_sched import cells
+from dist_sched.courses import Inventory
 from dist_sched.errors import ConfigError
 from dist_sched.members import (
     Member,
@@ -33,7 +34,7 @@ from dist_sched.members import (
 from dist_sched.rules import listed, near_miss, rate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torch.optim import Optimizer
 
@@ -62,8 +63,6 @@ _ALIASES = {
     "wd": "weight_decay",
 }
 """What people call a field that an optimizer has under another name."""
-_BELOW_ONE = frozenset({"betas", "momentum"})
-"""Fields that are weights of a running mean."""
 
 
 class _Followed(NamedTuple):
@@ -214,8 +213,13 @@ class Groups:
         bounds = {name: group[name] for name in (field.high, field.low) if name in group}
         return self._special_values([bounds], field, curve, *curve.at(position))[0]
 
-    def check(self, courses: Courses) -> None:
+    def check(self, courses: Courses, known: Courses | None = None) -> None:
         """Make sure that the groups have what is scheduled, and can be given it.
+
+        Args:
+            courses: What shall be scheduled.
+            known: What is scheduled already. Groups may lack its fields and names: another rank's
+                have them.
 
         Raises:
             ConfigError: No group has a field, no or two patterns match, a group has a multiplier
@@ -223,14 +227,18 @@ class Groups:
         """
         if not self.members:
             return
+        fields = known.fields if known is not None else ()
         for field in courses.fields:
+            if field in fields:
+                continue
             if not (
                 field.is_added or any(own_value(one, field.key) is not None for one in self.members)
             ):
                 raise ConfigError(self._missing(field.key))
         names = [member.name for member in self.members]
+        labels = {own.label for own in known.own} if known is not None else set()
         for own in courses.own:
-            if not any(own.matches(name) for name in names):
+            if own.label not in labels and not any(own.matches(name) for name in names):
                 has = listed(dict.fromkeys(name for name in names if isinstance(name, str)))
                 raise ConfigError(
                     f"{own.label}: no group's name matches {own.pattern!r}; "
@@ -238,6 +246,13 @@ class Groups:
                 )
         for member in self.members:
             self._check_member(member, courses)
+
+    def inventory(self) -> Inventory:
+        """Say what the groups are named, and which fields they have."""
+        self._refresh()
+        names = frozenset(one.name for one in self.members if isinstance(one.name, str))
+        fields = (key for one in self.members for key in cells.fields_of(one.group))
+        return Inventory(names=names, fields=frozenset(fields))
 
     def _missing(self, key: str) -> str:
         """Say that no group has a field, and what groups have."""
@@ -250,7 +265,7 @@ class Groups:
         for field, index, ratio in self._followed(member, courses):
             _refuse_second_multiplier(member, field, courses)
             highest = courses.curves[index].high * ratio
-            if cells.split(field.key)[0] in _BELOW_ONE and highest >= 1:
+            if field.is_weight and highest >= 1:
                 raise ConfigError(
                     f"{member}: {field.key} would reach {highest!r} (its ratio to the first group "
                     f"is {ratio!r}), and must be below 1: lower the schedule, or give the group "
@@ -388,6 +403,7 @@ class Groups:
     def _plan(self, courses: Courses) -> None:
         """Sort the groups by curve and ratio, so that those of one ratio share a multiplication."""
         if courses.fields != self.fields:  # another rank's, or a checkpoint's
+            self._give_back(field for field in self.fields if field not in courses.fields)
             self.fields = courses.fields
             self._own_tensors(self.members)
         rows, part_rows = [], []
@@ -401,6 +417,14 @@ class Groups:
                     part_rows.append((index, field.key, cohorts))
         self._courses, self._rows, self._part_rows = courses, rows, part_rows
         self._known = [member.group for member in self.members]
+
+    def _give_back(self, fields: Iterable[Field]) -> None:
+        """Give the groups what they had of fields that are scheduled no more."""
+        for field in fields:
+            for member in self.members:
+                own = own_value(member, field.key)
+                if own is not None:
+                    cells.put(member.group, field.key, own)
 
     def _cohorts(self, members: list[Member], courses: Courses) -> dict[tuple[Field, int], Cohorts]:
         """Sort members by field and curve, and then by ratio."""

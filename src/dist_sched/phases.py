@@ -253,7 +253,8 @@ class Schedule:
             import numpy as np
         except ImportError:
             return [self(position) for position in positions]
-        given = np.asarray(positions if hasattr(positions, "__len__") else list(positions))
+        is_array = hasattr(positions, "__len__") or hasattr(positions, "__array__")
+        given = np.asarray(positions if is_array else list(positions))
         flat = given.ravel()
         if flat.dtype.kind not in "iuf":
             told = (number("position", position) for position in flat.tolist())

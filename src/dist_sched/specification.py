@@ -6,11 +6,12 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from dist_sched.config import ABSENT, Misfit, OptimizerParamConfig, Sides
 from dist_sched.coupling import Coupled, CoupledCurve
-from dist_sched.courses import Courses, Field, Own
+from dist_sched.courses import Courses, Field, Inventory, Own
 from dist_sched.errors import ConfigError
 from dist_sched.phases import Finding, Phase, Schedule
 from dist_sched.rules import Number, illegal, near_miss, rate, text
@@ -92,6 +93,11 @@ class Specification:
         for name, course in self._every():
             if isinstance(course, Coupled):
                 self._schedule_for(name, course)
+            is_weight = Field(name.rpartition("].")[2] or name).is_weight
+            if is_weight and isinstance(course, Schedule) and course.high >= 1:
+                raise ConfigError(
+                    f"{name} would reach {course.high!r}, and must be below 1: lower the schedule"
+                )
 
     def _every(self) -> Iterator[tuple[str, Course | float]]:
         """Give what there is, by the names that reports use."""
@@ -185,6 +191,19 @@ class Specification:
                 found |= {f"{name}{path}": Sides(*both, key) for path, both in parts.items()}
         return found
 
+    def united(self, other: Specification, inventory: Inventory) -> Specification:
+        """Give this specification, with what another rank's has and this rank could not declare.
+
+        That is fields that none of its groups has, and patterns that match none of their names.
+        """
+        fields = {key: one for key, one in other.fields.items() if key not in inventory.fields}
+        groups = {
+            pattern: own
+            for pattern, own in other.groups.items()
+            if not any(fnmatchcase(name, pattern) for name in inventory.names)
+        }
+        return Specification(fields={**fields, **self.fields}, groups={**groups, **self.groups})
+
     def merged(self, theirs: Mapping[str, Any], used: Mapping[str, Any]) -> Specification:
         """Build a specification of the entries to use, named as in `sides`.
 
@@ -266,7 +285,9 @@ class Specification:
                     yield Own(pattern=pattern, field=key, multiplier=course)
                 else:
                     curve = self._curve(f"groups[{pattern}].{key}", course, own)
-                    yield Own(pattern=pattern, field=key, curve=curve)
+                    is_elsewhere = isinstance(course, Coupled) and course.to not in _schedules(own)
+                    follows = course.to if isinstance(course, Coupled) and is_elsewhere else ""
+                    yield Own(pattern=pattern, field=key, curve=curve, follows=follows)
             for key, course in self.fields.items():
                 is_told = isinstance(own.get(key), Schedule | Coupled)
                 if isinstance(course, Coupled) and course.to in _schedules(own) and not is_told:
@@ -501,6 +522,9 @@ def _seeds_decay(config: OptimizerParamConfig) -> list[Phase]:
     tail = config.wsd_decay_steps or 0
     if tail > steps:
         raise ConfigError("its WSD tail begins in the warmup, which phases cannot say")
+    if tail == 0:
+        stable = Phase("constant", _seeds_past(config), peak, peak)
+        return [stable, Phase("constant", 0, floor, floor)]
     style = config.lr_wsd_decay_style or "linear"
     stable = Phase("constant", steps - tail, peak, peak)
     return [stable, Phase(_SEEDS_SHAPES.get(style, style), tail, floor)]
@@ -511,14 +535,19 @@ def _seeds_inverse_sqrt(config: OptimizerParamConfig, steps: Number) -> list[Pha
     peak, floor, scale = config.max_lr, config.min_lr, max(config.lr_warmup_steps, 1)
     waits = scale - config.lr_warmup_steps
     met = scale * ((peak / floor) ** 2 - 1) if floor else math.inf
-    fall = min(steps - waits, met)
+    fall = max(0, min(steps - waits, met))
     end = peak / math.sqrt(1 + fall / scale)
     return [
         Phase("constant", waits, peak, peak),
         Phase("inverse_sqrt", fall, end, timescale=scale),
-        Phase("constant", steps - waits - fall + 1, end, end),
+        Phase("constant", _seeds_past(config) - waits - fall, end, end),
         Phase("constant", 0, floor, floor),
     ]
+
+
+def _seeds_past(config: OptimizerParamConfig) -> Number:
+    """Give the length from the warmup to the first whole position past the horizon."""
+    return math.floor(config.lr_decay_steps) + 1 - config.lr_warmup_steps
 
 
 def _seeds_rise(config: OptimizerParamConfig) -> Phase:

@@ -63,3 +63,30 @@ def test_a_rank_with_the_other_scheduler_is_named_and_nothing_changes(resumed):
         assert told["is_unchanged"]
         if len(resumed) > 1:
             assert all("OptimizerParamScheduler" in error for error in told["errors"])
+
+
+VARIANTS = {
+    "more phases here": 1.0,
+    "fewer phases here": 0.5,
+    "cut here": 0.7,
+    "a group here": 0.5,
+    "a group there": 1.0,
+}
+
+
+def test_parts_that_one_rank_lacks_are_found_and_mended(resumed):
+    for result in resumed:
+        for name, lr in VARIANTS.items():
+            is_found, lrs, position = result["variants"][name]
+            assert (len(resumed) > 1, 50) == (is_found, position), name
+            assert [lr] == lrs, name
+
+
+def test_a_field_that_the_first_rank_does_not_schedule_gets_back_what_it_was(resumed):
+    assert [0.1] * len(resumed) == [result["weight_decay"] for result in resumed]
+
+
+def test_a_named_group_of_the_last_rank_alone_is_scheduled_there(resumed):
+    for result in resumed:
+        is_last, lrs = result["stage"]
+        assert [0.5 if is_last else 1.0] == lrs

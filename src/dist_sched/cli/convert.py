@@ -144,7 +144,7 @@ def _torch(source: Source) -> Written:
         "_last_lr": [track.value(position)] * groups,
         "lr_lambdas": [None] * groups,
     }
-    others = [name for name in config.courses().labels() if name != "lr"]
+    others = [name for name in config.courses().values(0) if name != "lr"]
     lost = ["the curve of lr: the lambda of the script that loads this has to give it", *others]
     about = f"written for {groups} param group{'s' * (groups != 1)}, all with the same lr"
     said = [about, *(f"not carried: {name}" for name in lost)]

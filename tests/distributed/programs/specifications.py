@@ -140,6 +140,9 @@ def load(folder):
         "config": config_of_one_rank(),
         "fields": fields_of_one_rank(),
         "kind": kind_of_one_rank(),
+        "variants": variants(),
+        "weight_decay": weight_decay_of_one_rank(),
+        "stage": stage_of_one_rank(),
     }
 
 
@@ -198,6 +201,65 @@ def fields_of_one_rank():
         group = scheduler.optimizer.param_groups[0]
         found.append([group["lr"], group["weight_decay"], group.get("momentum")])
     return found
+
+
+VARIANTS = {
+    "more phases here": (schedules.wsd(1.0, 100, tail=10), schedules.linear(1.0, 100), {}, {}),
+    "fewer phases here": (schedules.linear(1.0, 100), schedules.wsd(1.0, 100, tail=10), {}, {}),
+    "cut here": (
+        Schedule([Phase("linear", 100, 0.0, 1.0, until=30)]),
+        schedules.linear(1.0, 100),
+        {},
+        {},
+    ),
+    "a group here": (1.0, 1.0, {"a": {"lr": 0.5}}, {}),
+    "a group there": (1.0, 1.0, {}, {"a": {"lr": 0.5}}),
+}
+
+
+def variants():
+    """Ranks whose specifications differ by parts that one of them lacks are told, and mended."""
+    rank, found = dist.get_rank(), {}
+    for name, (mine, others, groups, other_groups) in VARIANTS.items():
+        optimizer = torch.optim.SGD(
+            [{"params": [torch.nn.Parameter(torch.zeros(1))], "name": "a"}], lr=1.0
+        )
+        fields = {"lr": others if rank else mine}
+        scheduler = ParamScheduler(optimizer, fields, groups=other_groups if rank else groups)
+        scheduler.seek(50)
+        try:
+            scheduler.verify()
+            is_found = False
+        except RankMismatchError:
+            is_found = True
+        scheduler.synchronize()
+        scheduler.verify()
+        found[name] = [is_found, scheduler.get_last_lr(), scheduler.num_steps]
+    return found
+
+
+def weight_decay_of_one_rank():
+    """A load drops a field that the first rank does not schedule: groups get back what they had."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, weight_decay=0.1)
+    fields = {"lr": 1.0, "weight_decay": 0.2} if dist.get_rank() else {"lr": 1.0}
+    scheduler = ParamScheduler(optimizer, fields)
+    state = small().state_dict() if dist.get_rank() else scheduler.state_dict()
+    scheduler.load_state_dict(state)
+    scheduler.verify()
+    return optimizer.param_groups[0]["weight_decay"]
+
+
+def stage_of_one_rank():
+    """A named group that only the last rank has is scheduled there after synchronize."""
+    is_last = dist.get_rank() == dist.get_world_size() - 1
+    name = "head" if is_last else "body"
+    group = {"params": [torch.nn.Parameter(torch.zeros(1))], "name": name}
+    groups = {"head": {"lr": 0.5}} if is_last else {}
+    scheduler = ParamScheduler(torch.optim.SGD([group], lr=1.0), {"lr": 1.0}, groups=groups)
+    scheduler.synchronize()
+    scheduler.load_state_dict(scheduler.state_dict())
+    scheduler.verify()
+    return [is_last, scheduler.get_last_lr()]
 
 
 def kind_of_one_rank():
