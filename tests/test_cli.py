@@ -1027,3 +1027,52 @@ def test_help_names_what_json_has(cli, told, name):
     path = {"diff": ("run.json", "before")}.get(name, ("before",))
     help_text = cli(name, "--help")[1]
     assert all(key in help_text for key in told(name, *path))
+
+
+def test_convert_doubts_a_tail_of_a_config_whose_run_ended_elsewhere(tmp_path, capsys):
+    config = {**SEEDS_WSD, "lr_decay_steps": 60, "wsd_decay_steps": 10}
+    (tmp_path / "run.json").write_text(json.dumps(config))
+    scheduler = OptimizerParamScheduler(
+        torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0), **config
+    )
+    scheduler.seek(20)
+    scheduler.cooldown(15, "linear")
+    torch.save({"scheduler": checkpoint.export_state(scheduler.state_dict())}, tmp_path / "m.pt")
+    arguments = ["convert", str(tmp_path / "m.pt"), str(tmp_path / "back.pt"), "--to", "dist-sched"]
+    arguments += ["--unit", "steps", "--config", str(tmp_path / "run.json")]
+    assert 0 == application.run(arguments)
+    told = "".join(capsys.readouterr())
+    assert "make sure of wsd_decay_steps and lr_wsd_decay_style" in told
+    assert "lr_decay_steps=35" in told
+
+
+SEEDS_WSD = {
+    "init_lr": 0.0,
+    "max_lr": 1.0,
+    "min_lr": 0.0,
+    "lr_warmup_steps": 0,
+    "lr_decay_style": "WSD",
+    "lr_wsd_decay_style": "cosine",
+    "start_wd": 0.0,
+    "end_wd": 0.0,
+    "wd_incr_steps": 0,
+    "wd_incr_style": "constant",
+}
+
+
+def test_check_refuses_a_momentum_that_reaches_1(tmp_path, capsys):
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"fields": {"lr": 0.1, "momentum": 1.5}}))
+    assert 2 == application.run(["check", str(path)])
+    assert "momentum would reach 1.5, and must be below 1" in capsys.readouterr().err
+
+
+def test_diff_shows_what_a_groups_multiplier_moves(tmp_path, capsys):
+    fields = {"lr": {"schedule": "linear", "peak": 1.0, "horizon": 100}}
+    for name, groups in (("a", {"head": {"lr": 5}}), ("b", {"head": {"lr": 0.5}}), ("c", {})):
+        told = json.dumps({"fields": fields, "groups": groups})
+        (tmp_path / f"{name}.json").write_text(told)
+    for mine, lr in (("a", "5"), ("c", "1")):
+        arguments = [str(tmp_path / f"{mine}.json"), str(tmp_path / "b.json")]
+        assert 1 == application.run(["diff", *arguments, "--policy", "config"])
+        assert f"moves groups[head].lr from 0.5 to {lr}" in capsys.readouterr().out

@@ -736,7 +736,8 @@ def test_ranks_that_were_changed_differently_are_told_apart(build, monkeypatch):
 @BOTH
 def test_synchronize_carries_the_changes(build, monkeypatch, caplog):
     first, second = cooled(build), build()
-    monkeypatch.setattr(engine.ranks, "gather", lambda *_: [first._terms(), second._terms()])
+    told = [(one._terms(), one._groups.inventory()) for one in (first, second)]
+    monkeypatch.setattr(engine.ranks, "gather", lambda *_: told)
     second.synchronize()
     assert (first.lineage, first.state_dict()) == (second.lineage, second.state_dict())
     assert [1.0, 0.5, 0.0] == at(second, 100, 132, 164)

@@ -1130,7 +1130,7 @@ def test_the_next_update_is_given_for_each_field_and_for_groups_with_a_curve(cap
     assert [("lr", 0.5, 2.0, 2.0), ("betas[0]", 0.5, 0.5, 0.5)] == [
         (one.field, one.config, one.checkpoint, one.used) for one in values[:2]
     ]
-    assert ("groups[head].lr", 0.5, None, 0.5) == (
+    assert ("groups[head].lr", 0.5, 2.0, 0.5) == (
         values[2].field,
         values[2].config,
         values[2].checkpoint,

@@ -80,6 +80,15 @@ class Own:
         return f"groups[{self.pattern}].{self.field}"
 
 
+def value_of(values: Mapping[str, float], label: str) -> float | None:
+    """Give a value by its label: of named groups of which nothing is said, the field's.
+
+    >>> value_of({"lr": 0.5, "groups[a].lr": 0.25}, "groups[b].lr")
+    0.5
+    """
+    return values.get(label, values.get(label.rpartition("].")[2]))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Courses:
     """Which curve every group follows for every field."""

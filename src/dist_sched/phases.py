@@ -344,7 +344,8 @@ class Schedule:
         """Give the schedule that ends later.
 
         Lengthened is the first constant phase that has not ended at the position; if there is
-        none, the longest that has not ended; past the horizon, the last.
+        none, the longest that has not ended; past the horizon, the last. One that a late change
+        has cut stays at its last value for so long.
 
         Args:
             position: Where the run is.
@@ -359,8 +360,10 @@ class Schedule:
             raise illegal("horizon", horizon, rule)
         index = self._to_extend(whole("position", position))
         phase, (_, end) = self.phases[index], self.spans()[index]
-        longer = phase.with_(steps=phase.lasts + more, end=end, until=None)
-        return Schedule([*self.phases[:index], longer, *self.phases[index + 1 :]])
+        longer = [phase.with_(steps=phase.lasts + more, until=None)]
+        if phase.until is not None and phase.shape != "constant":
+            longer = [phase, Phase("constant", more, end, end)]  # it stays where it was cut
+        return Schedule([*self.phases[:index], *longer, *self.phases[index + 1 :]])
 
     def _to_extend(self, position: int) -> int:
         ends = (*self.joins[1:], self.horizon)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dist_sched import declarations
 from dist_sched.config import ABSENT, Config, Sides, evolved
+from dist_sched.courses import value_of
 from dist_sched.errors import ConfigError, ReconcileError
 from dist_sched.policies import CHECKPOINT, CONFIG, LINEAGE, STRICT, Policy
 from dist_sched.state import UNIT_KEY, Checkpoint, pack, unpack
@@ -47,7 +48,8 @@ class NextValue:
     """A field's value for the next update, before ratios and multipliers of groups."""
 
     field: str
-    """A field, or `groups[...].` and a field, where named groups have a curve of their own."""
+    """A field, or `groups[...].` and a field, where named groups have something of their own; a
+    side that says nothing of them has the field's value there."""
     config: float | None
     checkpoint: float | None
     """None where the checkpoint's entries alone make no legal config."""
@@ -344,7 +346,7 @@ def _next_update(
     if not checkpoint.entries:
         sides[1] = checkpoint.values
     labels = dict.fromkeys(label for values in sides for label in values)
-    return tuple(NextValue(label, *(values.get(label) for values in sides)) for label in labels)
+    return tuple(NextValue(label, *(value_of(side, label) for side in sides)) for label in labels)
 
 
 def _breaks(next_update: tuple[NextValue, ...], values: Mapping[str, float]) -> list[str]:

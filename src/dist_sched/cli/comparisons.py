@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dist_sched.config import ABSENT, Config, evolved
+from dist_sched.courses import value_of
 from dist_sched.errors import ConfigError, ReconcileError
 from dist_sched.policies import LINEAGE, Policy
 from dist_sched.reconciliation import Reconciliation, Row, reconcile_checkpoint, saved_curve
@@ -52,8 +53,12 @@ class Comparison:
             )
             if self.saved is None and position == self.report.position:
                 before = dict(self.told.values)
-            for field in dict.fromkeys((*before, *after)):
-                sides = {"b": before.get(field), "a": after.get(field), "used": used.get(field)}
+            for field in dict.fromkeys((*before, *after, *used)):
+                sides = {
+                    "b": value_of(before, field),
+                    "a": value_of(after, field),
+                    "used": value_of(used, field),
+                }
                 yield {"position": position, "field": field, **sides}
 
     def differing(self) -> list[Row]:

@@ -72,7 +72,23 @@ class Source:
         if self.declared is None:
             return []
         names = [name for name in self.declared.parts() if name not in self.told.entries]
-        return [f"taken from --config: {', '.join(names)}"] if names else []
+        said = [f"taken from --config: {', '.join(names)}"] if names else []
+        return said + self._doubts(names)
+
+    def _doubts(self, taken: list[str]) -> list[str]:
+        """Name a tail that is taken from a config whose run ended elsewhere."""
+        own, other = (
+            parts.get("lr_decay_steps") for parts in (self.told.entries, self.declared_parts())
+        )
+        is_wsd = self.told.entries.get("lr_decay_style") == "WSD"
+        if not is_wsd or own == other or set(_WSD).isdisjoint(taken):
+            return []
+        doubt = f"the state's lr_decay_steps={own!r} is not the config's {other!r}"
+        return [f"make sure of {' and '.join(_WSD)}: {doubt}, so its tail may be another too"]
+
+    def declared_parts(self) -> Mapping[str, Any]:
+        """Give what --config has."""
+        return {} if self.declared is None else self.declared.parts()
 
     def _missing(self, parts: Mapping[str, Any]) -> list[str]:
         if self.kind is not OptimizerParamConfig:
