@@ -14,8 +14,8 @@ import dist_sched
 HOME = Path(dist_sched.__file__).parent
 PURE = ["errors", "rules", "curves", "shapes", "phases", "coupling", "schedules", "courses"]
 PURE += ["policies", "lineage", "config", "specification", "declarations", "dialects", "state"]
-PURE += ["reconciliation", "views", "pickles", "sources", "checkpoint"]
-ROOMS = [*PURE[:17], "cells", "members", "groups", "ranks", "engine", "scheduler", *PURE[17:]]
+PURE += ["reconciliation", "translation", "views", "pickles", "sources", "checkpoint"]
+ROOMS = [*PURE[:18], "cells", "members", "groups", "ranks", "engine", "scheduler", *PURE[18:]]
 PURE += ["layers", "placement", "plotting", "pages"]
 ROOMS += ["adapters", "layers", "placement", "plotting", "pages", "cli"]
 PURE = [room for room in PURE if (HOME / f"{room}.py").exists()]

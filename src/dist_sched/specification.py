@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from dist_sched.config import ABSENT, Misfit, OptimizerParamConfig, Sides
+from dist_sched.config import ABSENT, Misfit, Sides
 from dist_sched.coupling import Coupled, CoupledCurve
 from dist_sched.courses import Courses, Field, Inventory, Own
 from dist_sched.errors import ConfigError
@@ -484,73 +483,3 @@ def _merged_phase(mine: Phase, theirs: Phase, chosen: dict[str, Any]) -> dict[st
         side = mine if chosen["shape"] == _shape_told(mine) else theirs
         chosen = {**chosen, **side.parameters, "shape": side.shape}
     return {key: value for key, value in chosen.items() if value is not None}
-
-
-_SEEDS_SHAPES = {"exponential": "halving"}
-"""What a shape is called here that the seeds call otherwise."""
-
-
-def of_seeds(config: OptimizerParamConfig) -> Specification:
-    """Write the curves of the seeds' class in phases; the values agree up to rounding.
-
-    Raises:
-        ConfigError: Phases cannot say it: a WSD tail that begins in the warmup.
-    """
-    return Specification(
-        fields={
-            "lr": Schedule([*_seeds_warmup(config), *_seeds_decay(config)]),
-            "weight_decay": Schedule([_seeds_rise(config)]),
-        },
-        groups={},
-    )
-
-
-def _seeds_warmup(config: OptimizerParamConfig) -> list[Phase]:
-    steps = config.lr_warmup_steps
-    return [Phase("linear", steps, config.max_lr, config.init_lr)] if steps else []
-
-
-def _seeds_decay(config: OptimizerParamConfig) -> list[Phase]:
-    peak, floor, style = config.max_lr, config.min_lr, config.lr_decay_style
-    steps = config.lr_decay_steps - config.lr_warmup_steps
-    if style == "constant":
-        return [Phase("constant", steps, peak, peak)]
-    if style == "inverse-square-root":
-        return _seeds_inverse_sqrt(config, steps)
-    if style != "WSD":
-        return [Phase(style, steps, floor, peak)]
-    tail = config.wsd_decay_steps or 0
-    if tail > steps:
-        raise ConfigError("its WSD tail begins in the warmup, which phases cannot say")
-    if tail == 0:
-        stable = Phase("constant", _seeds_past(config), peak, peak)
-        return [stable, Phase("constant", 0, floor, floor)]
-    style = config.lr_wsd_decay_style or "linear"
-    stable = Phase("constant", steps - tail, peak, peak)
-    return [stable, Phase(_SEEDS_SHAPES.get(style, style), tail, floor)]
-
-
-def _seeds_inverse_sqrt(config: OptimizerParamConfig, steps: Number) -> list[Phase]:
-    """Fall to the floor or to the horizon, past which the seeds' curve is at its floor."""
-    peak, floor, scale = config.max_lr, config.min_lr, max(config.lr_warmup_steps, 1)
-    waits = scale - config.lr_warmup_steps
-    met = scale * ((peak / floor) ** 2 - 1) if floor else math.inf
-    fall = max(0, min(steps - waits, met))
-    end = peak / math.sqrt(1 + fall / scale)
-    return [
-        Phase("constant", waits, peak, peak),
-        Phase("inverse_sqrt", fall, end, timescale=scale),
-        Phase("constant", _seeds_past(config) - waits - fall, end, end),
-        Phase("constant", 0, floor, floor),
-    ]
-
-
-def _seeds_past(config: OptimizerParamConfig) -> Number:
-    """Give the length from the warmup to the first whole position past the horizon."""
-    return math.floor(config.lr_decay_steps) + 1 - config.lr_warmup_steps
-
-
-def _seeds_rise(config: OptimizerParamConfig) -> Phase:
-    if config.wd_incr_style == "constant":
-        return Phase("constant", 0, config.end_wd, config.end_wd)
-    return Phase(config.wd_incr_style, config.wd_incr_steps, config.end_wd, config.start_wd)

@@ -13,6 +13,7 @@ from dist_sched.errors import ConfigError
 from dist_sched.lineage import Change
 from dist_sched.policies import CONFIG
 from dist_sched.shapes import shape_of, shapes
+from dist_sched.translation import of_seeds
 
 if TYPE_CHECKING:
     from dist_sched.cli.subjects import Subject
@@ -141,10 +142,8 @@ def _as_specification(config: Config) -> Config | None:
     if not isinstance(config, OptimizerParamConfig):
         return None
     try:
-        from dist_sched.specification import of_seeds
-
         return of_seeds(config)
-    except (ImportError, ConfigError):
+    except ConfigError:
         return None
 
 
