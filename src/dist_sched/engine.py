@@ -346,8 +346,8 @@ class Scheduler:
             declared = declared.united(terms.declared, inventory)
             used = used.united(terms.used, inventory)
         references = {
-            key: next((terms.references[key] for terms in told if terms.references[key]), None)
-            for key in told[0].references
+            key: next((found for terms in told if (found := terms.references.get(key))), None)
+            for key in dict.fromkeys(key for terms in told for key in terms.references)
         }
         self._adopt(replace(told[0], declared=declared, used=used, references=references))
 
@@ -469,11 +469,9 @@ class Scheduler:
             mine = replace(mine, position=terms.position, lineage=terms.lineage)
         differences = _differences(mine.told(), terms.told())
         if differences:
-            logger.warning(
-                "rank %d adopts what rank 0 has: %s",
-                ranks.rank(self.process_group),
-                "; ".join(differences),
-            )
+            rank = ranks.rank(self.process_group)
+            whose = "rank 0 has" if rank else "other ranks alone have"
+            logger.warning("rank %d adopts what %s: %s", rank, whose, "; ".join(differences))
 
     def _testimony(self) -> dict[str, Any]:
         """Tell what this rank has, and which of its groups hold something else."""

@@ -55,6 +55,8 @@ def test_fields_are_known_by_name_whatever_their_order_and_passed_over_where_gro
     for rank, result in enumerate(resumed):
         assert [0.5, 0.1, 0.45] == result["fields"][0]
         assert [0.5, 0.1, 0.45 if rank == 0 else None] == result["fields"][1]
+        is_last = rank == len(resumed) - 1
+        assert [0.5, 0.1, 0.45 if is_last else None] == result["fields"][2]
 
 
 def test_a_rank_with_the_other_scheduler_is_named_and_nothing_changes(resumed):

@@ -193,7 +193,7 @@ def fields_of_one_rank():
     """Other ranks name the fields in another order, or lack one together with their groups."""
     rank = dist.get_rank()
     found = []
-    for has_momentum in (True, rank == 0):
+    for has_momentum in (True, rank == 0, rank == dist.get_world_size() - 1):
         scheduler = with_momentum(reversed if rank else list, has_momentum=has_momentum)
         scheduler.synchronize()
         scheduler.seek(50)
