@@ -39,7 +39,7 @@ class Launch:
     """By rank, what it wrote; a rank that wrote nothing is absent."""
 
 
-def launch(folder, program, world_size, *args, timeout=60, check=True, options=()):
+def launch(folder, program, world_size, *args, timeout=60, check=True, options=(), aborts=False):
     """Run one of the programs under torchrun, and collect what its ranks wrote.
 
     Args:
@@ -50,6 +50,8 @@ def launch(folder, program, world_size, *args, timeout=60, check=True, options=(
         timeout: Seconds that a worker has: past them it prints its stack and ends itself.
         check: Raise unless every process ended well and every rank wrote its result. False is for
             programs in which ranks are meant to die.
+        aborts: Pass over ranks that abort when they leave, after all have written. For programs
+            with FSDP that write once, as the last thing that they do.
         options: Options for torchrun itself, such as `--monitor-interval=20`, with which workers
             outlive one that died for so long.
 
@@ -91,7 +93,8 @@ def launch(folder, program, world_size, *args, timeout=60, check=True, options=(
         results=read_results(folder),
     )
     problem = f"ran past {timeout} s" if is_late else check and shortcoming(outcome, world_size)
-    if not is_late and problem and ABORT in outcome.output and len(outcome.results) == world_size:
+    is_whole = len(outcome.results) == world_size and ABORT in outcome.output
+    if aborts and not is_late and is_whole:
         problem = ""
     if problem:
         raise LaunchError(f"{program} on {world_size} ranks {problem}\n{outcome.output}")

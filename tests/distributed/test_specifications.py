@@ -14,14 +14,16 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def uninterrupted(torchrun, folder):
-    results = torchrun("specifications.py", 2, "save", folder, timeout=90).results
+    results = torchrun("specifications.py", 2, "save", folder, timeout=90, aborts=True).results
     assert results[0] == results[1]
     return results[0]
 
 
 @pytest.fixture(scope="module", params=[1, 2, 3], ids="{} ranks".format)
 def resumed(request, torchrun, folder, uninterrupted):  # noqa: ARG001 - it saves first
-    results = torchrun("specifications.py", request.param, "load", folder, timeout=110).results
+    results = torchrun(
+        "specifications.py", request.param, "load", folder, timeout=110, aborts=True
+    ).results
     return [results[rank] for rank in range(request.param)]
 
 
