@@ -1,7 +1,7 @@
 """Time one `step` of dist_sched's OptimizerParamScheduler beside its peers.
 
-All subjects follow a cosine, half-way to a horizon that is far away, so that each step computes a
-new value. The subjects of a row are timed in turn, in rounds, so that whatever else the machine
+All inputs follow a cosine, half-way to a horizon that is far away, so that each step computes a
+new value. The inputs of a row are timed in turn, in rounds, so that whatever else the machine
 does hits all alike; a cell is the median of the rounds, in µs of CPU time a step.
 """
 
@@ -35,7 +35,7 @@ MEGATRON, NEMO, OURS, FLOOR = "Megatron-LM", "NeMo AutoModel", "dist_sched", "fl
 LAMBDA, COSINE = "LambdaLR", "CosineAnnealingLR"
 PHASES = "ParamScheduler"
 
-INSTALL = "source scripts/env.sh && make_environment dev && install_seeds"
+INSTALL = "source scripts/env.sh && make_environment dev && install_upstream"
 
 BATCH_SECONDS = 0.002
 """How long a timed batch of calls takes at least, far above the clock's grain."""
@@ -283,10 +283,10 @@ def time_in_turn(timers: dict[str, timeit.Timer], repeats: int) -> dict[str, lis
 
 
 def measure(name: str, groups: int, repeats: int) -> Row:
-    """Measure all subjects of a scenario at one number of groups, each on its own optimizer."""
+    """Measure all inputs of a scenario at one number of groups, each on its own optimizer."""
     scenario = SCENARIOS[name]
-    subjects = (*scenario.peers, OURS, FLOOR)
-    timers = {who: BUILDERS[who](make_optimizer(scenario, groups)) for who in subjects}
+    inputs = (*scenario.peers, OURS, FLOOR)
+    timers = {who: BUILDERS[who](make_optimizer(scenario, groups)) for who in inputs}
     return Row(scenario=name, groups=groups, samples=time_in_turn(timers, repeats))
 
 
@@ -417,7 +417,7 @@ def main() -> None:
     try:
         rows = run(options)
     except ModuleNotFoundError as error:
-        raise SystemExit(f"{error}; all subjects come with: {INSTALL}") from error
+        raise SystemExit(f"{error}; all inputs come with: {INSTALL}") from error
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
     if options.json is not None:
         options.json.write_text(as_json(rows), encoding="utf-8")

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # To be sourced. Defines
 #   make_environment EXTRA…   .venv in the repository root, with the project and these extras in it
-#   install_seeds             the two released packages that tests and benchmarks compare with
+#   install_upstream             the two released packages that tests and benchmarks compare with
 # PYTHON names the interpreter to build on; python3 where it is not set.
 
 _repository="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -49,7 +49,7 @@ _make_venv() {
 
 # The seeds come without their dependencies, of which the two files in use need none that is not an
 # extra of ours. nemo-automodel asks for Python 3.11; its one file in use runs on 3.10 as well.
-install_seeds() {
+install_upstream() {
   _begin_change
   _pip install --quiet --no-deps --ignore-requires-python \
     --constraint "$_repository/constraints.txt" megatron-core nemo-automodel || return

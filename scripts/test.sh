@@ -7,8 +7,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/env.sh
 
 make_environment dev
-install_seeds
+install_upstream
 python -m ruff check .
 python -m ruff format --check .
 python -m mypy
+lint-imports
 exec python -m pytest "$@"

@@ -52,7 +52,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn import functional
 
-from dist_sched import ConfigError, ReconcileError, StateError, declarations, from_config
+from dist_sched import ConfigError, ReconcileError, StateError, from_config
+from dist_sched._config import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -828,7 +829,7 @@ def dry_run(args: argparse.Namespace) -> int:
         if not args.config:
             config.write_text(json.dumps(schedule_of(args)))
         try:
-            unit = declarations.read(config).unit
+            unit = files.read(config).unit
         except ConfigError as error:
             fail(str(error))
         length = ["--updates", str(args.updates), "--increment", str(increment(args, unit))]

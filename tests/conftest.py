@@ -6,7 +6,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-from dist_sched import OptimizerParamScheduler, shapes
+from dist_sched import OptimizerParamScheduler
+from dist_sched._curves import shapes
 
 # The same examples each time, so that a failure is of the change at hand. New ones are drawn with
 # `--hypothesis-profile=default`.

@@ -683,18 +683,18 @@ def test_a_newer_version_is_refused(tmp_path, floats, state):
 
 
 def test_the_export_is_the_seeds_ten_keys_and_names_what_they_cannot_carry(state, caplog):
-    exported = checkpoint.export_state(state)
+    exported = checkpoint.to_megatron_state(state)
     assert {key: value for key, value in state.items() if key != "dist_sched"} == exported
     assert "do not carry init_lr=0.0, unit='steps'" in caplog.text
 
 
 def test_the_export_of_a_torn_state_is_what_its_text_says(state):
-    assert 60 == checkpoint.export_state({**state, "num_steps": 61})["num_steps"]
+    assert 60 == checkpoint.to_megatron_state({**state, "num_steps": 61})["num_steps"]
 
 
 def test_what_does_not_tell_the_ten_keys_cannot_be_exported():
     with pytest.raises(StateError, match="min_lr"):
-        checkpoint.export_state({"last_batch_iteration": 7})
+        checkpoint.to_megatron_state({"last_batch_iteration": 7})
 
 
 def test_reading_starts_neither_torch_nor_a_process_group(tmp_path, state):

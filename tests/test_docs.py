@@ -13,10 +13,10 @@ import torch
 
 import dist_sched
 from dist_sched import Phase, Schedule, reconcile
-from dist_sched.config import OptimizerParamConfig
-from dist_sched.coupling import Coupled
-from dist_sched.specification import Specification
-from dist_sched.state import pack
+from dist_sched._config.entries import OptimizerParamConfig
+from dist_sched._config.specification import Specification
+from dist_sched._curves.proportional import ProportionalTo
+from dist_sched._state.format import pack
 
 ROOT = Path(__file__).parents[1]
 HOME = Path(dist_sched.__file__).parent
@@ -66,7 +66,7 @@ def test_the_report_in_the_documentation_is_the_one_that_is_logged(config):
 def test_the_page_about_the_state_names_every_key_of_a_specification():
     page = (ROOT / "docs/state.md").read_text()
     schedule = Schedule([Phase("linear", 10, end=1.0, start=0.0, until=5)])
-    told = {"fields": {"lr": schedule, "weight_decay": Coupled(0.1)}, "groups": {}}
+    told = {"fields": {"lr": schedule, "weight_decay": ProportionalTo(0.1)}, "groups": {}}
     text = json.loads(pack(Specification(**told), 0, "steps")["dist_sched"])
     phase, coupling = (
         schedule.to_dict()["phases"][0],

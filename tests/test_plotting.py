@@ -28,12 +28,12 @@ from dist_sched import (
     plotting,
 )
 from dist_sched import schedules as named
+from dist_sched._config.views import brief, sampled, short
 from dist_sched.layers import of, shortened
 from dist_sched.placement import Box, Label, place
 from dist_sched.plotting import plot
-from dist_sched.views import brief, sampled, short
 
-WSD = named.wsd(3e-4, 100_000, warmup=2000, tail=20_000)
+WSD = named.wsd(3e-4, 100_000, warmup=2000, decay=20_000)
 SEEDS = {
     "init_lr": 0.0,
     "max_lr": 1.0,
@@ -56,7 +56,7 @@ def optimizer():
 
 
 def param_scheduler():
-    fields = {"lr": WSD, "weight_decay": named.coupled(0.1), "momentum": 0.9}
+    fields = {"lr": WSD, "weight_decay": named.proportional_to(0.1), "momentum": 0.9}
     return ParamScheduler(optimizer(), fields, groups={"embed": {"lr": 0.1}}, unit="tokens")
 
 
@@ -208,7 +208,7 @@ def test_every_horizon_is_inside_the_picture(horizon):
 
 
 CROWDED = {
-    "cycles": lambda: plot(named.wsd_s(1, 120, tail=2, ends=range(10, 120, 10)), at=33),
+    "cycles": lambda: plot(named.wsd_s(1, 120, decay=2, decay_ends=range(10, 120, 10)), at=33),
     "cosine": lambda: plot(SEEDS, at=[0, 4999, 5000, 5001]),
     "forks": lambda: plot([WSD.cooldown(at, 5000) for at in (10_000, 40_000, 80_000)], at=15_000),
     "groups": lambda: plot(param_scheduler(), groups=True, at=[1, 2000, 50_000], log=True),
@@ -423,7 +423,7 @@ def test_phases_of_too_many_schedules_are_told_in_words():
 def test_bars_that_are_too_narrow_are_told_with_their_owner_and_its_colour():
     cycles = named.cyclic(1.0, 20_000, up=2, down=2)
     axes = plot(
-        {"fast": cycles, "short": named.wsd_s(1, 120, tail=2, ends=range(10, 120, 10))}
+        {"fast": cycles, "short": named.wsd_s(1, 120, decay=2, decay_ends=range(10, 120, 10))}
     ).axes[0]
     told = [text[:20] for text in texts(axes) if "phases: " in text]
     assert ["short: 24 phases: co", "fast: 10,000 phases:"] == told

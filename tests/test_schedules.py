@@ -67,7 +67,7 @@ def transformers_constant(peak, warmup, rest, share, small):  # noqa: ARG001
 def torch_linear_warmup(peak, warmup, rest, share, small):  # noqa: ARG001
     start = max(share, 0.001)
     peer = of_torch("LinearLR", peak, start_factor=start, total_iters=warmup + 1)
-    return schedules.constant(peak, warmup=warmup + 1, init=start * peak), peer
+    return schedules.constant(peak, warmup=warmup + 1, start=start * peak), peer
 
 
 def torch_constant(peak, warmup, rest, share, small):  # noqa: ARG001
@@ -196,7 +196,7 @@ def fairseq_tri_stage(peak, warmup, rest, share, small):
         rate = -math.log(last / peak) / (rest - hold)
         return peak * math.exp(-rate * (n - warmup - hold))
 
-    named = {"init": first, "floor": last, "hold": hold}
+    named = {"start": first, "floor": last, "hold": hold}
     return schedules.tri_stage(peak, warmup + rest, warmup, **named), peer
 
 
@@ -205,7 +205,7 @@ def transformers_wsd(peak, warmup, rest, share, small):
     tail, floor = max(1, rest * small // 7), share * peak
     given = {"num_decay_steps": tail, "num_training_steps": warmup + rest, "decay_type": theirs}
     peer = of_transformers("get_wsd_schedule", peak, warmup, min_lr_ratio=share, **given)
-    ours = {"tail": tail, "tail_shape": theirs.replace("1-sqrt", "minus_sqrt")}
+    ours = {"decay": tail, "decay_shape": theirs.replace("1-sqrt", "minus_sqrt")}
     return schedules.wsd(peak, warmup + rest, warmup, floor, floor, **ours), peer
 
 
@@ -221,7 +221,7 @@ def wsd_s_of_the_paper(peak, warmup, rest, share, small):
         return 1 / (through / low + (1 - through) / peak)
 
     ends = [warmup + every, warmup + 2 * every]
-    named = {"floor": low, "tail": tail, "ends": ends, "tail_shape": "inverse"}
+    named = {"floor": low, "decay": tail, "decay_ends": ends, "decay_shape": "inverse"}
     return schedules.wsd_s(peak, warmup + 3 * every, warmup, **named), peer
 
 
@@ -237,7 +237,7 @@ def infinite_of_the_paper(peak, warmup, rest, share, small):
             return level + (peak - level) / 2 * (1 + math.cos(math.pi * (n - warmup) / cooldown))
         return level * (low / level) ** (max(0, n - (horizon - tail)) / tail)
 
-    named = {"floor": low, "constant": level, "cooldown": cooldown, "tail": tail}
+    named = {"floor": low, "constant": level, "cooldown": cooldown, "decay": tail}
     return schedules.infinite(peak, horizon, warmup, **named), peer
 
 
@@ -356,9 +356,9 @@ LEGAL = {
     "inverse_sqrt": {"peak": 1.0, "horizon": 90, "warmup": 10, "floor": 0.4},
     "noam": {"peak": 1.0, "horizon": 90, "warmup": 10},
     "tri_stage": {"peak": 1.0, "horizon": 120, "warmup": 10, "hold": 10},
-    "wsd": {"peak": 1.0, "horizon": 110, "warmup": 10, "tail": 100},
-    "wsd_s": {"peak": 1.0, "horizon": 110, "warmup": 10, "tail": 40, "ends": [60]},
-    "one_cycle": {"peak": 1.0, "horizon": 110, "warmup": 10, "init": 0.0, "floor": 0.5},
+    "wsd": {"peak": 1.0, "horizon": 110, "warmup": 10, "decay": 100},
+    "wsd_s": {"peak": 1.0, "horizon": 110, "warmup": 10, "decay": 40, "decay_ends": [60]},
+    "one_cycle": {"peak": 1.0, "horizon": 110, "warmup": 10, "start": 0.0, "floor": 0.5},
     "cyclic": {"peak": 1.0, "horizon": 50, "up": 10, "floor": 0.2},
     "infinite": {
         "peak": 1.0,
@@ -367,7 +367,7 @@ LEGAL = {
         "floor": 0.125,
         "constant": 0.5,
         "cooldown": 100,
-        "tail": 40,
+        "decay": 40,
     },
 }
 
@@ -412,7 +412,7 @@ def test_the_horizon_is_the_one_that_was_given(name):
 
 @pytest.mark.parametrize("name", sorted({*WITH_FLOOR} & {*WITH_WARMUP} - {"inverse_sqrt", "noam"}))
 def test_first_peak_and_last_are_exactly_what_was_given(name):
-    given = {"peak": 0.3, "warmup": 7, "init": 0.1 / 3, "floor": 0.1}
+    given = {"peak": 0.3, "warmup": 7, "start": 0.1 / 3, "floor": 0.1}
     given |= {"constant": 0.2} if name == "infinite" else {}
     schedule = build(name, **given)
     found = [schedule(position) for position in (0, 7, schedule.horizon, schedule.horizon + 1)]
@@ -422,8 +422,8 @@ def test_first_peak_and_last_are_exactly_what_was_given(name):
 @pytest.mark.parametrize("name", WITH_WARMUP)
 def test_a_warmup_may_end_between_two_positions(name):
     changes = {"milestones": [60.5]} if name == "multistep" else {}
-    changes |= {"ends": []} if name == "wsd_s" else {"tail": 40} if name == "wsd" else {}
-    schedule = build(name, warmup=37.5, init=0.25, **changes)
+    changes |= {"decay_ends": []} if name == "wsd_s" else {"decay": 40} if name == "wsd" else {}
+    schedule = build(name, warmup=37.5, start=0.25, **changes)
     assert 1.0 == schedule(37.5)
     if name != "one_cycle":  # it rises along half a cosine
         assert 0.25 + 0.75 * 30 / 37.5 == pytest.approx(schedule(30), rel=1e-15)
@@ -431,7 +431,7 @@ def test_a_warmup_may_end_between_two_positions(name):
 
 @pytest.mark.parametrize("name", sorted(set(WITH_WARMUP) - {"noam"}))
 def test_without_a_warmup_a_schedule_starts_at_the_peak(name):
-    assert 1.0 == build(name, warmup=0, init=0.25)(0)
+    assert 1.0 == build(name, warmup=0, start=0.25)(0)
 
 
 FILLED_BY_THE_WARMUP = sorted(set(WITH_WARMUP) - {"wsd", "wsd_s", "infinite"})
@@ -455,7 +455,11 @@ def test_a_floor_at_the_peak_is_legal(name):
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"infinite", "noam"}))
 def test_a_horizon_of_one_unit_is_legal(name):
-    changes = {"wsd": {"tail": 1}, "wsd_s": {"tail": 1, "ends": []}, "tri_stage": {"hold": 0}}
+    changes = {
+        "wsd": {"decay": 1},
+        "wsd_s": {"decay": 1, "decay_ends": []},
+        "tri_stage": {"hold": 0},
+    }
     own = {"cyclic": {}, "multistep": {"warmup": 0, "milestones": [1]}}.get(name, {"warmup": 0})
     schedule = build(name, horizon=1, **changes.get(name, {}), **own)
     assert 1 == schedule.horizon
@@ -474,16 +478,16 @@ def test_equal_milestones_count_twice():
 
 def test_each_cycle_is_as_many_times_as_long_as_the_one_before():
     schedule = schedules.cosine_with_restarts(1.0, 71, warmup=1, cycles=3, growth=2)
-    assert (0, 1, 11, 31) == schedule.joins
+    assert (0, 1, 11, 31) == schedule.boundaries
     assert [1.0] * 3 == [schedule(join) for join in (1, 11, 31)]
 
 
 def test_a_shape_of_a_tail_takes_parameters_of_its_own():
-    schedule = schedules.wsd(1.0, 100, tail=10, tail_shape="polynomial", power=2)
+    schedule = schedules.wsd(1.0, 100, decay=10, decay_shape="polynomial", power=2)
     assert 0.25 == schedule(95)
-    named = {"peak": 1.0, "horizon": 100, "tail": 10, "tail_shape": "polynomial", "power": 2}
+    named = {"peak": 1.0, "horizon": 100, "decay": 10, "decay_shape": "polynomial", "power": 2}
     assert schedule == schedules.build("wsd", **named)
-    assert 0.25 == schedules.build("wsd_s", ends=[50], **named)(45)
+    assert 0.25 == schedules.build("wsd_s", decay_ends=[50], **named)(45)
 
 
 def test_the_floor_of_tri_stage_is_one_percent_of_the_peak_unless_told():
@@ -497,9 +501,9 @@ def test_the_last_value_of_cyclic_is_the_one_where_the_horizon_cuts_it():
 
 
 def test_a_cooldown_and_a_tail_take_other_shapes():
-    named = {"constant": 0.5, "cooldown": 40, "tail": 20}
+    named = {"constant": 0.5, "cooldown": 40, "decay": 20}
     schedule = schedules.infinite(
-        1.0, 100, **named, cooldown_shape="linear", tail_shape="minus_sqrt"
+        1.0, 100, **named, cooldown_shape="linear", decay_shape="minus_sqrt"
     )
     assert [1.0, 0.75, 0.5, 0.25, 0.0] == [schedule(at) for at in (0, 20, 60, 85, 100)]
 
@@ -514,7 +518,7 @@ BAD = [math.nan, math.inf, -1.0, "1", True, None, [1.0]]
 
 
 @pytest.mark.parametrize("value", BAD, ids=repr)
-@pytest.mark.parametrize("argument", ["peak", "horizon", "warmup", "init", "floor"])
+@pytest.mark.parametrize("argument", ["peak", "horizon", "warmup", "start", "floor"])
 @pytest.mark.parametrize("name", NAMES)
 def test_an_illegal_number_is_refused_by_name(name, argument, value):
     defaults = inspect.signature(schedules.NAMED[name]).parameters
@@ -533,8 +537,8 @@ def test_a_warmup_beyond_the_horizon_is_refused(name):
 
 @pytest.mark.parametrize("name", WITH_WARMUP)
 def test_a_start_above_the_peak_is_refused(name):
-    with pytest.raises(ConfigError, match=r"init=2.0: must be at most peak=1.0"):
-        build(name, init=2.0)
+    with pytest.raises(ConfigError, match=r"start=2.0: must be at most peak=1.0"):
+        build(name, start=2.0)
 
 
 @pytest.mark.parametrize("name", sorted({*WITH_FLOOR} - {"inverse_sqrt", "noam", "cyclic"}))
@@ -567,18 +571,22 @@ def test_a_horizon_of_zero_is_refused(name):
         ("tri_stage", {"hold": 111}, "hold=111: must be at most horizon - warmup = 110"),
         ("polynomial", {"power": 0}, "power=0: must be greater than 0"),
         ("inverse_sqrt", {"timescale": 0}, "timescale=0: must be greater than 0"),
-        ("wsd", {"tail": 101}, "tail=101: must be at most horizon - warmup = 100"),
-        ("wsd", {"tail": 0}, "tail=0: must be greater than 0"),
-        ("wsd", {"tail_shape": "minus-sqrt"}, "tail_shape=.*did you mean 'minus_sqrt'"),
-        ("wsd", {"tail_shape": "exponential"}, "floor=0.0: .*give floor, or another tail_shape"),
-        ("wsd_s", {"tail": 101}, "tail=101: must be at most horizon - warmup = 100"),
-        ("wsd_s", {"ends": [40]}, r"ends=\[40\]: no room for tail=40 between positions 10 and 40"),
-        ("wsd_s", {"ends": [60, 60]}, "no room for tail=40 between positions 60 and 60"),
-        ("wsd_s", {"ends": [80, 60]}, r"ends=\[80, 60\]: must rise"),
-        ("wsd_s", {"ends": [111]}, "ends=.*not after horizon=110"),
-        ("wsd_s", {"ends": [110]}, "no room for tail=40 between positions 110 and 110"),
-        ("wsd_s", {"ends": 60}, "ends=60: must be a list of positions"),
-        ("wsd_s", {"ends": [-1]}, r"ends\[0\]=-1: must be a finite number >= 0"),
+        ("wsd", {"decay": 101}, "decay=101: must be at most horizon - warmup = 100"),
+        ("wsd", {"decay": 0}, "decay=0: must be greater than 0"),
+        ("wsd", {"decay_shape": "minus-sqrt"}, "decay_shape=.*did you mean 'minus_sqrt'"),
+        ("wsd", {"decay_shape": "exponential"}, "floor=0.0: .*give floor, or another decay_shape"),
+        ("wsd_s", {"decay": 101}, "decay=101: must be at most horizon - warmup = 100"),
+        (
+            "wsd_s",
+            {"decay_ends": [40]},
+            r"decay_ends=\[40\]: no room for decay=40 between positions 10 and 40",
+        ),
+        ("wsd_s", {"decay_ends": [60, 60]}, "no room for decay=40 between positions 60 and 60"),
+        ("wsd_s", {"decay_ends": [80, 60]}, r"decay_ends=\[80, 60\]: must rise"),
+        ("wsd_s", {"decay_ends": [111]}, "decay_ends=.*not after horizon=110"),
+        ("wsd_s", {"decay_ends": [110]}, "no room for decay=40 between positions 110 and 110"),
+        ("wsd_s", {"decay_ends": 60}, "decay_ends=60: must be a list of positions"),
+        ("wsd_s", {"decay_ends": [-1]}, r"ends\[0\]=-1: must be a finite number >= 0"),
         ("multistep", {"milestones": [60, 50]}, r"milestones=\[60, 50\]: must rise"),
         ("multistep", {"milestones": [10, 50]}, "must be after warmup=10"),
         ("multistep", {"milestones": [111]}, "not after horizon=110"),
@@ -598,9 +606,9 @@ def test_a_horizon_of_zero_is_refused(name):
         ("cyclic", {"cycle_decay": 2}, "cycle_decay=2.0: must be at most 1"),
         ("cyclic", {"horizon": 10**9, "up": 1}, "horizon=1000000000: .*50,000 cycles of 2 units"),
         ("infinite", {"constant": 2.0}, "constant=2.0: must be at most peak=1.0"),
-        ("infinite", {"floor": 0.0}, "floor=0.0: .*give floor, or another tail_shape"),
+        ("infinite", {"floor": 0.0}, "floor=0.0: .*give floor, or another decay_shape"),
         ("infinite", {"cooldown": 201}, "cooldown=201: must be at most horizon - warmup = 200"),
-        ("infinite", {"tail": 101}, "tail=101: must be at most .* - cooldown = 100"),
+        ("infinite", {"decay": 101}, "decay=101: must be at most .* - cooldown = 100"),
         ("infinite", {"cooldown_shape": "cosin"}, "cooldown_shape=.*did you mean 'cosine'"),
     ],
 )
@@ -624,7 +632,7 @@ def test_what_is_no_name_is_refused(name):
     "name, argument, meant",
     [
         ("linear", "warmpu", "warmup"),
-        ("wsd", "tail_shap", "tail_shape"),
+        ("wsd", "tail_shap", "decay_shape"),
         ("cyclic", "cycle_dekay", "cycle_decay"),
     ],
 )

@@ -125,13 +125,13 @@ def rehearse(config: dict[str, Any], state: dict[str, Any]) -> list[str]:
 
 def read_and_load(scheduler: OptimizerParamScheduler, path: Path) -> str:
     state, where = checkpoint.read_state(path, key="app.scheduler")
-    exported: dict[str, int | float | str] = checkpoint.export_state(state)
+    exported: dict[str, int | float | str] = checkpoint.to_megatron_state(state)
     found = checkpoint.load(scheduler, str(path), expected_position=int(exported["num_steps"]))
     return f"{where.path} {where.key} {found.dialect}"
 
 
 def load_from_elsewhere(scheduler: OptimizerParamScheduler, state: dict[str, Any]) -> int:
-    return scheduler.load_from(lambda: (state, 7), local=True)
+    return scheduler.load_with(lambda: (state, 7), local=True)
 
 
 def report(scheduler: OptimizerParamScheduler) -> str:
@@ -150,8 +150,8 @@ def schedule_anything(optimizer: torch.optim.Optimizer) -> ParamScheduler:
     return ParamScheduler(
         optimizer,
         {
-            "lr": schedules.wsd(3e-4, 100_000, warmup=2_000, tail=20_000),
-            "weight_decay": schedules.coupled(0.1),
+            "lr": schedules.wsd(3e-4, 100_000, warmup=2_000, decay=20_000),
+            "weight_decay": schedules.proportional_to(0.1),
             "betas[0]": 0.9,
         },
         groups={"embed*": {"lr": 0.5}, "head": {"lr": schedules.linear(1e-3, 10_000)}},
@@ -164,7 +164,7 @@ def change_late(scheduler: ParamScheduler | OptimizerParamScheduler) -> list[str
     scheduler.cooldown(1_000, shape="linear", end=0.0)
     scheduler.extend(200_000, allow_jump=True)
     scheduler.rewarm(100, peak=1e-4, field="weight_decay")
-    return [f"{change.position} {change.operation}" for change in scheduler.lineage]
+    return [f"{change.position} {change.operation}" for change in scheduler.history]
 
 
 def build_from_a_file(

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dist_sched import checkpoint, schedules
+    from dist_sched._curves.phases import Phase, Schedule
+    from dist_sched._curves.shapes import register_shape
+    from dist_sched._state.reconciliation import Reconciliation, reconcile
     from dist_sched.errors import ConfigError, RankMismatchError, ReconcileError, StateError
-    from dist_sched.phases import Phase, Schedule
     from dist_sched.plotting import plot
-    from dist_sched.reconciliation import Reconciliation, reconcile
     from dist_sched.scheduler import OptimizerParamScheduler, ParamScheduler, from_config
-    from dist_sched.shapes import register_shape
 
 __all__ = [
     "ConfigError",
@@ -24,6 +24,7 @@ __all__ = [
     "Reconciliation",
     "Schedule",
     "StateError",
+    "__version__",
     "checkpoint",
     "from_config",
     "plot",
@@ -32,32 +33,34 @@ __all__ = [
     "schedules",
 ]
 
-_HOMES = {
+__version__ = "0.1.0"
+
+_MODULES = {
     "ConfigError": "errors",
     "checkpoint": "checkpoint",
     "OptimizerParamScheduler": "scheduler",
     "ParamScheduler": "scheduler",
-    "Phase": "phases",
+    "Phase": "_curves.phases",
     "RankMismatchError": "errors",
     "ReconcileError": "errors",
-    "Reconciliation": "reconciliation",
-    "Schedule": "phases",
+    "Reconciliation": "_state.reconciliation",
+    "Schedule": "_curves.phases",
     "StateError": "errors",
     "from_config": "scheduler",
     "plot": "plotting",
-    "reconcile": "reconciliation",
-    "register_shape": "shapes",
+    "reconcile": "_state.reconciliation",
+    "register_shape": "_curves.shapes",
     "schedules": "schedules",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for, so that `import dist_sched` is cheap."""
-    if name not in _HOMES:
+    if name not in _MODULES:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
-    found = home if name == _HOMES[name] else getattr(home, name)
+    module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    found = module if name == _MODULES[name] else getattr(module, name)
     globals()[name] = found
     return found
 

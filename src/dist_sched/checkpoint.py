@@ -9,18 +9,18 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dist_sched import sources
-from dist_sched.config import OptimizerParamConfig
+from dist_sched._config.entries import OptimizerParamConfig
+from dist_sched._state.format import SEED, State, dialect_of, to_upstream
+from dist_sched._storage import trees
+from dist_sched._storage.pickles import TruncatedError
+from dist_sched._storage.trees import Leaf, Place
 from dist_sched.errors import StateError
-from dist_sched.pickles import TruncatedError
-from dist_sched.sources import Leaf, Place
-from dist_sched.state import SEED, State, dialect_of, for_seeds
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping
 
-    from dist_sched.engine import Scheduler
+    from dist_sched._optim.base import Scheduler
 
 logger = logging.getLogger("dist_sched")
 
@@ -28,7 +28,7 @@ _FILES = ("*.pt", "*.pth", "*.ckpt", "*.bin")
 _COPIES, _ALL = "copies", "all"
 _LAYOUTS = (
     (("common.pt",), _COPIES),
-    (sources.METADATA, _COPIES),
+    (trees.METADATA, _COPIES),
     (("scheduler.pt", "scheduler*.bin"), _ALL),
     (("mp_rank_00*/model_optim_rng.pt",), _COPIES),
     (("*mp_rank_00_model_states.pt",), _COPIES),
@@ -121,12 +121,12 @@ def load(
         StateError: As for `read_state`, or the position is another than expected.
         ReconcileError: Strict entries or units differ, or the outcome is an illegal config.
     """
-    return scheduler.load_from(
+    return scheduler.load_with(
         lambda: read_state(path, key), expected_position=expected_position, local=local
     )
 
 
-def export_state(state: Mapping[str, Any]) -> State:
+def to_megatron_state(state: Mapping[str, Any]) -> State:
     """Give a state as the seeds save it: their ten keys, from the text where there is one.
 
     A state of ours loads in the seeds as it is; this is for those who want nothing else in it.
@@ -135,7 +135,7 @@ def export_state(state: Mapping[str, Any]) -> State:
     Raises:
         StateError: The state is malformed, or does not tell all ten.
     """
-    keys, left = for_seeds(state, OptimizerParamConfig)
+    keys, left = to_upstream(state, OptimizerParamConfig)
     lost = ", ".join(f"{name}={value!r}" for name, value in left.items() if value is not None)
     if lost:
         logger.warning(
@@ -180,7 +180,7 @@ def _matching(folder: Place, names: list[str], pattern: str) -> list[Place]:
 def _tree(place: Place) -> Any:
     if not place.is_file():
         raise StateError(f"{place}: is neither a file nor a folder")
-    return (sources.dcp_folder if place.name in sources.METADATA else sources.torch_file)(place)
+    return (trees.dcp_folder if place.name in trees.METADATA else trees.torch_file)(place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +193,11 @@ def _chosen(kept: list[list[Place]], key: str | None) -> tuple[dict[str, Any], W
     """Read the one state in the likeliest of some files that have any."""
     seen: list[tuple[Place, Any]] = []
     for places in kept:
-        trees = [(place, _tree(place)) for place in places]
-        found = [candidate for place, tree in trees for candidate in _found(place, tree, key)]
+        read = [(place, _tree(place)) for place in places]
+        found = [candidate for place, tree in read for candidate in _found(place, tree, key)]
         if found:
             return _only(found)
-        seen += trees
+        seen += read
     raise StateError(_nothing(seen, key))
 
 
@@ -209,14 +209,14 @@ def _found(place: Place, tree: Any, key: str | None) -> list[_Candidate]:
     ]
 
 
-def _nothing(trees: list[tuple[Place, Any]], key: str | None) -> str:
+def _nothing(read: list[tuple[Place, Any]], key: str | None) -> str:
     """Say what is there instead, and what to do."""
-    files = ", ".join(str(place) for place, _ in trees)
-    states = [name for _, tree in trees for name, _, _ in _states(tree)]
+    files = ", ".join(str(place) for place, _ in read)
+    states = [name for _, tree in read for name, _, _ in _states(tree)]
     missing = "no scheduler's state that is known" if key is None else f"no key {key!r}"
     if states:
         return f"{files}: {missing}; scheduler states stand under: {_listed(states)}"
-    names = [name for _, tree in trees for name, _ in sources.children(tree)]
+    names = [name for _, tree in read for name, _ in trees.children(tree)]
     return (
         f"{files}: {missing}; it holds: {_listed(names) or 'nothing'}; give the state's key, or, "
         "if none was saved, call scheduler.seek(position) with the trainer's own count"
@@ -237,7 +237,7 @@ def _only(found: list[_Candidate]) -> tuple[dict[str, Any], Where]:
             "the path of one file"
         )
     where = found[0].where
-    state = sources.plain(found[0].node, where.path)
+    state = trees.plain(found[0].node, where.path)
     names = state if isinstance(state, dict) else {}
     dialect = dialect_of(names, "scheduler")
     if dialect is None:
@@ -260,9 +260,9 @@ def _states(tree: Any) -> Iterator[tuple[str, str, Any]]:
         dialect = dialect_of(node.keys(), name) if isinstance(node, dict) else None
         if dialect is not None:
             yield ".".join(path), dialect, node
-        elif id(node) not in seen and len(path) < sources.MAX_DEPTH:
+        elif id(node) not in seen and len(path) < trees.MAX_DEPTH:
             seen.add(id(node))
-            waiting.extend(((*path, part), child) for part, child in sources.branches(node))
+            waiting.extend(((*path, part), child) for part, child in trees.branches(node))
 
 
 def _under(tree: Any, key: str) -> Iterator[tuple[str, str, Any]]:
@@ -278,7 +278,7 @@ def _under(tree: Any, key: str) -> Iterator[tuple[str, str, Any]]:
             seen.add((id(node), len(rest)))
             waiting += [
                 (child, rest[len(name) + 1 :])
-                for name, child in sources.children(node)
+                for name, child in trees.children(node)
                 if rest == name or rest.startswith(f"{name}.")
             ]
 

@@ -11,18 +11,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dist_sched import declarations
-from dist_sched.config import OptimizerParamConfig
+from dist_sched._config import files
+from dist_sched._config.entries import OptimizerParamConfig
+from dist_sched._config.specification import Specification
+from dist_sched._config.views import Span, Track, sampled, short, tracks
+from dist_sched._curves.phases import Schedule
+from dist_sched._rules import MAX_LENGTH, Number, illegal, whole
 from dist_sched.errors import ConfigError
-from dist_sched.phases import Schedule
-from dist_sched.rules import MAX_LENGTH, Number, illegal, whole
-from dist_sched.specification import Specification
-from dist_sched.views import Span, Track, sampled, short, tracks
 
 _BARE = "value"
 """What a schedule is drawn as that stands for no field."""
 _CONFIG_NAMES = frozenset(
-    {"fields", "groups", "horizon", *declarations.SETTINGS, *OptimizerParamConfig.entry_names()}
+    {"fields", "groups", "horizon", *files.SETTINGS, *OptimizerParamConfig.entry_names()}
 )
 _DECADES = 5
 """How far down an axis of logarithms goes at most."""
@@ -108,7 +108,7 @@ class Panel:
     def rows(self) -> dict[tuple[Span, ...], Line]:
         """Give the phases that lines have, those that several share once, with the first of them.
 
-        A curve without a length, which is a constant, lasts throughout.
+        A curve without a length, which is a constant, duration throughout.
         """
         found: dict[tuple[tuple[Any, ...], ...], tuple[tuple[Span, ...], Line]] = {}
         for line in self.lines:
@@ -321,14 +321,14 @@ def _layer(name: str, what: Any, groups: bool, bare: str) -> Layer:
         (track,) = tracks(Specification.of({bare: what}))
         return Layer(name, (track,))
     if isinstance(what, Mapping | str | os.PathLike):
-        told = declarations.read(what)
+        told = files.read(what)
         return Layer(name, tracks(told.config, groups=groups), told.unit)
-    from dist_sched.engine import Scheduler  # torch comes with it
+    from dist_sched._optim.base import Scheduler  # torch comes with it
 
     if not isinstance(what, Scheduler):
         rule = "must be a Schedule, a scheduler, a config, its path, or several of them"
         raise illegal("what", what, rule)
-    used = declarations.read(what.to_config()).config
+    used = files.read(what.to_config()).config
     return Layer(name, tracks(used, groups=groups), what.unit, what.num_steps, "scheduler")
 
 

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dist_sched import plotting
+from dist_sched._config.views import brief
+from dist_sched._rules import listed
 from dist_sched.errors import ConfigError
-from dist_sched.rules import listed
-from dist_sched.views import brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from matplotlib.figure import Figure
 
+    from dist_sched._config.views import Span
     from dist_sched.layers import Layer
-    from dist_sched.views import Span
 
 ENDINGS = (".png", ".svg", ".html")
 """The pictures that can be written."""

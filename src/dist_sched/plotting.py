@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dist_sched import layers, placement
+from dist_sched._config.views import Span, brief, short
 from dist_sched.layers import Layer, Line, Panel, Points, Scale, shortened
 from dist_sched.placement import Box, Label, Placed
-from dist_sched.views import Span, brief, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -7,20 +7,20 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final, overload
 
-from dist_sched import declarations
-from dist_sched.config import OptimizerParamConfig
-from dist_sched.engine import Scheduler
+from dist_sched._config import files
+from dist_sched._config.entries import OptimizerParamConfig
+from dist_sched._config.policy import CHECKPOINT, CONFIG, REST, STRICT, Policy
+from dist_sched._config.specification import Specification
+from dist_sched._optim.base import Scheduler
+from dist_sched._state.reconciliation import settle
 from dist_sched.errors import ConfigError, ReconcileError
-from dist_sched.policies import CHECKPOINT, CONFIG, REST, STRICT, Policy
-from dist_sched.reconciliation import settle
-from dist_sched.specification import Specification
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-    from dist_sched.cells import Group
-    from dist_sched.coupling import Coupled
-    from dist_sched.phases import Schedule
+    from dist_sched._curves.phases import Schedule
+    from dist_sched._curves.proportional import ProportionalTo
+    from dist_sched._optim.fields import Group
 
 logger = logging.getLogger("dist_sched")
 
@@ -71,7 +71,7 @@ class OptimizerParamScheduler(Scheduler):
 
     Constructor, methods, state keys and values are those of `OptimizerParamScheduler` in
     megatron-core 0.16.1 and nemo-automodel 0.7.0. The curves are described under
-    `dist_sched.curves.LrCurve` and `WdCurve`.
+    `dist_sched._curves.megatron.LrCurve` and `WdCurve`.
 
     Args:
         optimizer: An optimizer, a list of them, or anything with `param_groups`. A group keeps
@@ -238,7 +238,7 @@ class ParamScheduler(Scheduler):
             the first group's, and may carry `lr_mult` or `wd_mult` instead. Groups that lack a
             field are passed over.
         fields: By param-group key (`lr`, `weight_decay`, `momentum`, `betas[0]`, ...), a
-            `Schedule`, a number for a constant one, or a `schedules.coupled`, which follows
+            `Schedule`, a number for a constant one, or a `schedules.proportional_to`, which follows
             another field.
         groups: By pattern of group names (`param_group["name"]`, as `fnmatch` reads it) and then
             by field: a schedule of their own, or a number that multiplies the field's instead of
@@ -273,9 +273,9 @@ class ParamScheduler(Scheduler):
     def __init__(
         self,
         optimizer: Any,
-        fields: Mapping[str, Schedule | Coupled | float],
+        fields: Mapping[str, Schedule | ProportionalTo | float],
         *,
-        groups: Mapping[str, Mapping[str, Schedule | Coupled | float]] | None = None,
+        groups: Mapping[str, Mapping[str, Schedule | ProportionalTo | float]] | None = None,
         policy: str | Mapping[str, str] | None = None,
         unit: str = "steps",
         keep_group_ratios: bool = True,
@@ -313,7 +313,7 @@ def from_config(
     Raises:
         ConfigError: A name is unknown or missing, a value is illegal, or the file cannot be read.
     """
-    told = declarations.read(source)
+    told = files.read(source)
     try:
         return _built(optimizer, told, policy, process_group)
     except ConfigError as error:
@@ -324,7 +324,7 @@ def from_config(
 
 def _built(
     optimizer: Any,
-    told: declarations.Declaration,
+    told: files.Declaration,
     policy: str | Mapping[str, str] | None,
     process_group: ProcessGroup | None,
 ) -> OptimizerParamScheduler | ParamScheduler:

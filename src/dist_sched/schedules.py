@@ -3,8 +3,8 @@
 These words mean the same in every one of them:
 
 - `peak`: the highest value; it is reached at position `warmup`.
-- `init`: the value at position 0, where there is a warmup.
-- `warmup`: length of the rise in a line from `init` to `peak`, in units; with 0 the schedule starts
+- `start`: the value at position 0, where there is a warmup.
+- `warmup`: length of the rise in a line from `start` to `peak`, in units; with 0 the schedule starts
   at the peak.
 - `floor`: the value that the decay goes down to.
 - `horizon`: the position at which the schedule ends, in units, the warmup included. The value stays
@@ -27,11 +27,11 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from dist_sched import curves
-from dist_sched.coupling import Coupled
-from dist_sched.errors import ConfigError
-from dist_sched.phases import MOST_PHASES, Phase, Schedule
-from dist_sched.rules import (
+from dist_sched._curves import coefficients
+from dist_sched._curves.phases import MOST_PHASES, Phase, Schedule
+from dist_sched._curves.proportional import ProportionalTo
+from dist_sched._curves.shapes import shape_of, shapes
+from dist_sched._rules import (
     MAX_LENGTH,
     Number,
     flag,
@@ -46,22 +46,22 @@ from dist_sched.rules import (
     some,
     whole,
 )
-from dist_sched.shapes import shape_of, shapes
+from dist_sched.errors import ConfigError
 
 
 def constant(
-    peak: float, horizon: Number | None = None, warmup: Number = 0, init: float = 0.0
+    peak: float, horizon: Number | None = None, warmup: Number = 0, start: float = 0.0
 ) -> Schedule:
     """Stay at the peak after the warmup: `peak`.
 
     Agrees with transformers' `get_constant_schedule_with_warmup`, and as a warmup alone with
-    torch's `LinearLR(start_factor=init / peak, total_iters=warmup)`.
+    torch's `LinearLR(start_factor=start / peak, total_iters=warmup)`.
 
     Args:
         peak: Highest value.
         horizon: Where the schedule ends, in units; at the end of the warmup, if None.
         warmup: Length of the rise, in units.
-        init: Value at position 0, where there is a warmup.
+        start: Value at position 0, where there is a warmup.
 
     Raises:
         ConfigError: Names the argument, its value and the rule.
@@ -70,13 +70,13 @@ def constant(
     >>> [schedule(position) for position in (0, 5, 10, 110)]
     [0.0, 0.5, 1.0, 1.0]
     """
-    common = _common(peak, warmup if horizon is None else horizon, warmup, init)
+    common = _common(peak, warmup if horizon is None else horizon, warmup, start)
     hold = common.hold(common.rest)
     return common.then(hold) if common.horizon else Schedule([hold])
 
 
 def linear(
-    peak: float, horizon: Number, warmup: Number = 0, init: float = 0.0, floor: float = 0.0
+    peak: float, horizon: Number, warmup: Number = 0, start: float = 0.0, floor: float = 0.0
 ) -> Schedule:
     """Fall in a line: `floor + (1 - r) (peak - floor)`.
 
@@ -87,7 +87,7 @@ def linear(
         peak: Highest value, at position `warmup`.
         horizon: Where the decay ends, in units.
         warmup: Length of the rise, in units.
-        init: Value at position 0, where there is a warmup.
+        start: Value at position 0, where there is a warmup.
         floor: Value at the horizon.
 
     Raises:
@@ -97,11 +97,11 @@ def linear(
     >>> [schedule(position) for position in (0, 10, 60, 110)]
     [0.0, 1.0, 0.5, 0.0]
     """
-    return _decay("linear", _common(peak, some("horizon", horizon), warmup, init, floor))
+    return _decay("linear", _common(peak, some("horizon", horizon), warmup, start, floor))
 
 
 def cosine(
-    peak: float, horizon: Number, warmup: Number = 0, init: float = 0.0, floor: float = 0.0
+    peak: float, horizon: Number, warmup: Number = 0, start: float = 0.0, floor: float = 0.0
 ) -> Schedule:
     """Fall along half a cosine: `floor + (1 + cos(pi r)) / 2 (peak - floor)`.
 
@@ -113,7 +113,7 @@ def cosine(
         peak: Highest value, at position `warmup`.
         horizon: Where the decay ends, in units.
         warmup: Length of the rise, in units.
-        init: Value at position 0, where there is a warmup.
+        start: Value at position 0, where there is a warmup.
         floor: Value at the horizon.
 
     Raises:
@@ -125,14 +125,14 @@ def cosine(
     >>> [schedule(position) for position in (0, 10, 60, 110)]
     [0.0, 1.0, 0.75, 0.5]
     """
-    return _decay("cosine", _common(peak, some("horizon", horizon), warmup, init, floor))
+    return _decay("cosine", _common(peak, some("horizon", horizon), warmup, start, floor))
 
 
 def cosine_with_restarts(
     peak: float,
     horizon: Number,
     warmup: Number = 0,
-    init: float = 0.0,
+    start: float = 0.0,
     floor: float = 0.0,
     *,
     cycles: int = 1,
@@ -152,7 +152,7 @@ def cosine_with_restarts(
         peak: Highest value, at the beginning of each cycle.
         horizon: Where the last cycle ends, in units.
         warmup: Length of the rise, in units; only the first cycle has one.
-        init: Value at position 0, where there is a warmup.
+        start: Value at position 0, where there is a warmup.
         floor: Value at the end of each cycle.
         cycles: How many.
         growth: Length of a cycle as a multiple of the one before.
@@ -166,7 +166,7 @@ def cosine_with_restarts(
     >>> [schedule(position) for position in (0, 5, 10, 20, 30, 70)]
     [1.0, 0.5, 1.0, 0.5, 1.0, 0.0]
     """
-    common = _common(peak, some("horizon", horizon), warmup, init, floor)
+    common = _common(peak, some("horizon", horizon), warmup, start, floor)
     weights = _weights(cycles, growth)
     whole_weight = sum(weights)
     lengths = [common.rest * weight / whole_weight for weight in weights]
@@ -177,7 +177,7 @@ def polynomial(
     peak: float,
     horizon: Number,
     warmup: Number = 0,
-    init: float = 0.0,
+    start: float = 0.0,
     floor: float = 0.0,
     power: float = 1.0,
 ) -> Schedule:
@@ -190,7 +190,7 @@ def polynomial(
         peak: Highest value, at position `warmup`.
         horizon: Where the decay ends, in units.
         warmup: Length of the rise, in units.
-        init: Value at position 0, where there is a warmup.
+        start: Value at position 0, where there is a warmup.
         floor: Value at the horizon.
         power: More than 0; 1 is a line.
 
@@ -201,12 +201,12 @@ def polynomial(
     >>> [schedule(position) for position in (0, 10, 60, 110)]
     [0.0, 1.0, 0.25, 0.0]
     """
-    common = _common(peak, some("horizon", horizon), warmup, init, floor)
+    common = _common(peak, some("horizon", horizon), warmup, start, floor)
     return _decay("polynomial", common, power=power)
 
 
 def exponential(
-    peak: float, horizon: Number, floor: float, warmup: Number = 0, init: float = 0.0
+    peak: float, horizon: Number, floor: float, warmup: Number = 0, start: float = 0.0
 ) -> Schedule:
     """Fall by the same factor in each unit: `peak (floor / peak)^r`.
 
@@ -218,7 +218,7 @@ def exponential(
         horizon: Where the decay ends, in units.
         floor: Value at the horizon; more than 0.
         warmup: Length of the rise, in units.
-        init: Value at position 0, where there is a warmup.
+        start: Value at position 0, where there is a warmup.
 
     Raises:
         ConfigError: Names the argument, its value and the rule.
@@ -228,14 +228,14 @@ def exponential(
     [0.0, 1.0, 0.5, 0.25]
     """
     positive("floor", floor)
-    return _decay("exponential", _common(peak, some("horizon", horizon), warmup, init, floor))
+    return _decay("exponential", _common(peak, some("horizon", horizon), warmup, start, floor))
 
 
 def multistep(
     peak: float,
     horizon: Number,
     warmup: Number = 0,
-    init: float = 0.0,
+    start: float = 0.0,
     *,
     milestones: Iterable[Number],
     gamma: float = 0.1,
@@ -249,7 +249,7 @@ def multistep(
         peak: Highest value, at position `warmup`.
         horizon: Where the schedule ends, in units; not before the last milestone.
         warmup: Length of the rise, in units.
-        init: Value at position 0, where there is a warmup.
+        start: Value at position 0, where there is a warmup.
         milestones: Positions, rising, after the warmup; one that is given twice counts twice.
         gamma: The factor, from 0 to 1.
 
@@ -260,7 +260,7 @@ def multistep(
     >>> [schedule(position) for position in (0, 29, 30, 60, 90)]
     [1.0, 1.0, 0.5, 0.25, 0.25]
     """
-    common = _common(peak, some("horizon", horizon), warmup, init)
+    common = _common(peak, some("horizon", horizon), warmup, start)
     factor = rate("gamma", gamma)
     _at_most("gamma", factor, 1, "1")
     begins = (common.warmup, *_positions("milestones", milestones, common))
@@ -276,7 +276,7 @@ def inverse_sqrt(
     peak: float,
     horizon: Number,
     warmup: Number = 0,
-    init: float = 0.0,
+    start: float = 0.0,
     floor: float = 0.0,
     *,
     timescale: Number | None = None,
@@ -289,7 +289,7 @@ def inverse_sqrt(
         peak: Highest value, at position `warmup`; more than 0.
         horizon: Where the schedule ends, in units, above the floor or at it.
         warmup: Length of the rise, in units.
-        init: Value at position 0, where there is a warmup.
+        start: Value at position 0, where there is a warmup.
         floor: Lower bound; where the curve meets it the rest is constant.
         timescale: Units after the warmup at which the value is `peak / sqrt(2)`; if None, the
             warmup, or 10,000 without one.
@@ -301,25 +301,25 @@ def inverse_sqrt(
     >>> [schedule(position) for position in (0, 10, 40, 90)]
     [0.0, 1.0, 0.5, 0.3333333333333333]
     """
-    common = _common(peak, some("horizon", horizon), warmup, init, floor)
+    common = _common(peak, some("horizon", horizon), warmup, start, floor)
     scale = optional(positive)("timescale", timescale)
     return _inverse_sqrt(common, scale or common.warmup or 10_000)
 
 
 def noam(
-    peak: float, horizon: Number, warmup: Number, init: float = 0.0, floor: float = 0.0
+    peak: float, horizon: Number, warmup: Number, start: float = 0.0, floor: float = 0.0
 ) -> Schedule:
     """Rise in a line, fall as one over a square root: `peak min(n / w, sqrt(w / n))`.
 
     The paper's step is the position. In its words the peak is `(d_model * warmup)**-0.5`. The first
-    update uses position 0, so it uses `init`, where an implementation that counts from 1 uses
+    update uses position 0, so it uses `start`, where an implementation that counts from 1 uses
     `peak / warmup`.
 
     Args:
         peak: Highest value, at position `warmup`; more than 0.
         horizon: Where the schedule ends, in units, above the floor or at it.
         warmup: Length of the rise, in units; more than 0.
-        init: Value at position 0.
+        start: Value at position 0.
         floor: Lower bound of the fall; where the curve meets it the rest is constant.
 
     Raises:
@@ -332,14 +332,14 @@ def noam(
     [0.0, 0.5, 1.0, 0.5, 0.3333333333333333]
     """
     rise = some("warmup", warmup)
-    return _inverse_sqrt(_common(peak, some("horizon", horizon), rise, init, floor), rise)
+    return _inverse_sqrt(_common(peak, some("horizon", horizon), rise, start, floor), rise)
 
 
 def tri_stage(
     peak: float,
     horizon: Number,
     warmup: Number = 0,
-    init: float = 0.0,
+    start: float = 0.0,
     floor: float | None = None,
     *,
     hold: Number = 0,
@@ -348,13 +348,13 @@ def tri_stage(
 
     `t = (n - w - hold) / (h - w - hold)`. Agrees with fairseq's `tri_stage`, whose
     `update_num` is the position: `warmup_steps`, `hold_steps` and `decay_steps` sum up to the
-    horizon, `init_lr_scale * peak` is `init` (0.01 there) and `final_lr_scale * peak` the floor.
+    horizon, `init_lr_scale * peak` is `start` (0.01 there) and `final_lr_scale * peak` the floor.
 
     Args:
         peak: Highest value, at position `warmup`; more than 0.
         horizon: Where the decay ends, in units.
         warmup: Length of the rise, in units.
-        init: Value at position 0, where there is a warmup.
+        start: Value at position 0, where there is a warmup.
         floor: Value at the horizon, more than 0; 1 % of the peak, if None.
         hold: Length at the peak, in units.
 
@@ -368,7 +368,7 @@ def tri_stage(
     [0.0, 1.0, 1.0, 0.1, 0.01]
     """
     lowest = 0.01 * rate("peak", peak) if floor is None else positive("floor", floor)
-    common = _common(positive("peak", peak), some("horizon", horizon), warmup, init, lowest)
+    common = _common(positive("peak", peak), some("horizon", horizon), warmup, start, lowest)
     held = length("hold", hold)
     _at_most("hold", held, common.rest, f"horizon - warmup = {common.rest!r}")
     return common.then(common.hold(held), common.fall("exponential", common.rest - held))
@@ -378,43 +378,43 @@ def wsd(
     peak: float,
     horizon: Number,
     warmup: Number = 0,
-    init: float = 0.0,
+    start: float = 0.0,
     floor: float = 0.0,
     *,
-    tail: Number,
-    tail_shape: str = "minus_sqrt",
+    decay: Number,
+    decay_shape: str = "minus_sqrt",
     **parameters: Any,
 ) -> Schedule:
-    """Stay at the peak until the tail: `floor + (1 - sqrt(t)) (peak - floor)` by default.
+    """Stay at the peak until the decay: `floor + (1 - sqrt(t)) (peak - floor)` by default.
 
-    `t = (n - (h - tail)) / tail` is the progress through the tail. Agrees with transformers'
-    `get_wsd_schedule` (`num_decay_steps=tail`, `min_lr_ratio=floor / peak`, which is the warmup's
-    `init / peak` there too): its `decay_type` "linear", "cosine" and "1-sqrt" are the tail shapes
-    linear, cosine and minus_sqrt. The seeds' "exponential" is the tail shape halving.
+    `t = (n - (h - decay)) / decay` is the progress through the decay. Agrees with transformers'
+    `get_wsd_schedule` (`num_decay_steps=decay`, `min_lr_ratio=floor / peak`, which is the warmup's
+    `start / peak` there too): its `decay_type` "linear", "cosine" and "1-sqrt" are the decay shapes
+    linear, cosine and minus_sqrt. The seeds' "exponential" is the decay shape halving.
 
     Args:
-        peak: Highest value, from position `warmup` to the tail.
-        horizon: Where the tail ends, in units.
+        peak: Highest value, from position `warmup` to the decay.
+        horizon: Where the decay ends, in units.
         warmup: Length of the rise, in units.
-        init: Value at position 0, where there is a warmup.
+        start: Value at position 0, where there is a warmup.
         floor: Value at the horizon.
-        tail: Length of the decay, in units, more than 0.
-        tail_shape: A name of `dist_sched.shapes.shapes()`.
-        **parameters: The tail shape's own, by name.
+        decay: Length of the decay, in units, more than 0.
+        decay_shape: A name of `dist_sched._curves.shapes.shapes()`.
+        **parameters: The decay shape's own, by name.
 
     Raises:
         ConfigError: Names the argument, its value and the rule.
 
     Reference: Hägele et al. 2024, https://arxiv.org/abs/2405.18392.
 
-    >>> schedule = wsd(1.0, 110, warmup=10, tail=20)
+    >>> schedule = wsd(1.0, 110, warmup=10, decay=20)
     >>> [schedule(position) for position in (0, 10, 90, 95, 110)]
     [0.0, 1.0, 1.0, 0.5, 0.0]
     """
-    common = _common(peak, some("horizon", horizon), warmup, init, floor)
-    shape = _tail_shape("tail_shape", tail_shape, common.floor)
-    short = some("tail", tail)
-    _at_most("tail", short, common.rest, f"horizon - warmup = {common.rest!r}")
+    common = _common(peak, some("horizon", horizon), warmup, start, floor)
+    shape = _decay_shape("decay_shape", decay_shape, common.floor)
+    short = some("decay", decay)
+    _at_most("decay", short, common.rest, f"horizon - warmup = {common.rest!r}")
     return common.then(common.hold(common.rest - short), common.fall(shape, short, **parameters))
 
 
@@ -422,51 +422,51 @@ def wsd_s(
     peak: float,
     horizon: Number,
     warmup: Number = 0,
-    init: float = 0.0,
+    start: float = 0.0,
     floor: float = 0.0,
     *,
-    tail: Number,
-    ends: Iterable[Number] = (),
-    tail_shape: str = "minus_sqrt",
+    decay: Number,
+    decay_ends: Iterable[Number] = (),
+    decay_shape: str = "minus_sqrt",
     **parameters: Any,
 ) -> Schedule:
     """Decay at several positions, and go on at the peak after each: WSD-S.
 
-    Before each of `ends`, and before the horizon, the last `tail` units fall as in `wsd`. At a
-    position of `ends` itself the value is the peak again, so the update before it is the tail's
+    Before each of `decay_ends`, and before the horizon, the last `decay` units fall as in `wsd`. At a
+    position of `decay_ends` itself the value is the peak again, so the update before it is the decay's
     last; at the horizon it is the floor.
 
     Args:
         peak: Highest value.
-        horizon: Where the last tail ends, in units.
+        horizon: Where the last decay ends, in units.
         warmup: Length of the rise, in units; only the first stretch has one.
-        init: Value at position 0, where there is a warmup.
-        floor: Value at the end of each tail.
-        tail: Length of each decay, in units, more than 0.
-        ends: Positions at which the earlier tails end, rising, at least a tail apart.
-        tail_shape: A name of `dist_sched.shapes.shapes()`; "inverse" lets one over the value rise
+        start: Value at position 0, where there is a warmup.
+        floor: Value at the end of each decay.
+        decay: Length of each decay, in units, more than 0.
+        decay_ends: Positions at which the earlier tails end, rising, at least a decay apart.
+        decay_shape: A name of `dist_sched._curves.shapes.shapes()`; "inverse" lets one over the value rise
             in a line, as the paper's decay does.
-        **parameters: The tail shape's own, by name.
+        **parameters: The decay shape's own, by name.
 
     Raises:
         ConfigError: Names the argument, its value and the rule.
 
     Reference: Wen et al. 2024, https://arxiv.org/abs/2410.05192.
 
-    >>> schedule = wsd_s(1.0, 100, tail=20, ends=[50], tail_shape="linear")
+    >>> schedule = wsd_s(1.0, 100, decay=20, decay_ends=[50], decay_shape="linear")
     >>> [schedule(position) for position in (0, 30, 40, 50, 90, 100)]
     [1.0, 1.0, 0.5, 1.0, 0.5, 0.0]
     """
-    common = _common(peak, some("horizon", horizon), warmup, init, floor)
-    shape = _tail_shape("tail_shape", tail_shape, common.floor)
-    short = some("tail", tail)
-    _at_most("tail", short, common.rest, f"horizon - warmup = {common.rest!r}")
-    stops = (*_positions("ends", ends, common), common.horizon)
+    common = _common(peak, some("horizon", horizon), warmup, start, floor)
+    shape = _decay_shape("decay_shape", decay_shape, common.floor)
+    short = some("decay", decay)
+    _at_most("decay", short, common.rest, f"horizon - warmup = {common.rest!r}")
+    stops = (*_positions("decay_ends", decay_ends, common), common.horizon)
     phases = []
     for begin, stop in zip((common.warmup, *stops[:-1]), stops, strict=True):
         if stop - begin < short:
-            rule = f"no room for tail={short!r} between positions {begin!r} and {stop!r}"
-            raise illegal("ends", ends, rule)
+            rule = f"no room for decay={short!r} between positions {begin!r} and {stop!r}"
+            raise illegal("decay_ends", decay_ends, rule)
         phases += [common.hold(stop - begin - short), common.fall(shape, short, **parameters)]
     return common.then(*phases)
 
@@ -475,7 +475,7 @@ def one_cycle(
     peak: float,
     horizon: Number,
     warmup: Number | None = None,
-    init: float | None = None,
+    start: float | None = None,
     floor: float | None = None,
     *,
     shape: str = "cosine",
@@ -491,24 +491,24 @@ def one_cycle(
         peak: Highest value, at position `warmup` (torch's `max_lr`).
         horizon: Where the fall ends, in units.
         warmup: Length of the rise, in units; `0.3 * (horizon + 1) - 1`, if None.
-        init: Value at position 0, where there is a warmup (torch's `max_lr / div_factor`);
+        start: Value at position 0, where there is a warmup (torch's `max_lr / div_factor`);
             `peak / 25`, if None.
-        floor: Value at the horizon (torch's `initial_lr / final_div_factor`); `init / 1e4`, if
+        floor: Value at the horizon (torch's `initial_lr / final_div_factor`); `start / 1e4`, if
             None.
         shape: "cosine" or "linear", of rise and fall (torch's "cos" and "linear").
-        three_phase: Fall to `init` first, as long as the warmup, and then to the floor.
+        three_phase: Fall to `start` first, as long as the warmup, and then to the floor.
 
     Raises:
         ConfigError: Names the argument, its value and the rule.
 
     Reference: Smith and Topin 2017, https://arxiv.org/abs/1708.07120.
 
-    >>> schedule = one_cycle(1.0, 100, 40, init=0.5, floor=0.0)
+    >>> schedule = one_cycle(1.0, 100, 40, start=0.5, floor=0.0)
     >>> [schedule(position) for position in (0, 20, 40, 70, 100)]
     [0.5, 0.75, 1.0, 0.5, 0.0]
     """
     end = some("horizon", horizon)
-    begin = rate("peak", peak) / 25 if init is None else rate("init", init)
+    begin = rate("peak", peak) / 25 if start is None else rate("start", start)
     lowest = begin / 1e4 if floor is None else floor
     common = _common(peak, end, _one_cycle_warmup(end, warmup), begin, lowest)
     by = one_of(("cosine", "linear"))("shape", shape)
@@ -517,8 +517,8 @@ def one_cycle(
     some("warmup", common.warmup)
     left = common.rest - common.warmup
     _at_most("warmup", common.warmup, common.rest, "half the horizon, where there are three phases")
-    back = Phase(by, common.warmup, common.init, common.peak)
-    return common.then(back, Phase(by, left, common.floor, common.init), rise=by)
+    back = Phase(by, common.warmup, common.start, common.peak)
+    return common.then(back, Phase(by, left, common.floor, common.start), rise=by)
 
 
 def cyclic(
@@ -533,7 +533,7 @@ def cyclic(
     """Go up and down in lines between floor and peak, again and again.
 
     Cycle i (from 0) tops at `floor + cycle_decay^i (peak - floor)`. There is no warmup and no
-    `init`: the first rise is a cycle's own. The horizon may lie anywhere in a cycle, and the value
+    `start`: the first rise is a cycle's own. The horizon may lie anywhere in a cycle, and the value
     there stays.
 
     Agrees with torch's `CyclicLR`: mode "triangular" with a `cycle_decay` of 1, "triangular2" with
@@ -571,31 +571,31 @@ def infinite(
     peak: float,
     horizon: Number,
     warmup: Number = 0,
-    init: float = 0.0,
+    start: float = 0.0,
     floor: float = 0.0,
     *,
     constant: float,
     cooldown: Number,
-    tail: Number,
+    decay: Number,
     cooldown_shape: str = "cosine",
-    tail_shape: str = "exponential",
+    decay_shape: str = "exponential",
 ) -> Schedule:
     """Fall to a constant that any length of training can stay at, and anneal at the end.
 
     After the warmup `cooldown` units of `cooldown_shape` from peak to `constant`, then `constant`,
-    then `tail` units of `tail_shape` down to the floor.
+    then `decay` units of `decay_shape` down to the floor.
 
     Args:
         peak: Highest value, at position `warmup`.
-        horizon: Where the tail ends, in units.
+        horizon: Where the decay ends, in units.
         warmup: Length of the rise, in units.
-        init: Value at position 0, where there is a warmup.
-        floor: Value at the horizon; more than 0 for an exponential tail.
-        constant: Value between cooldown and tail.
+        start: Value at position 0, where there is a warmup.
+        floor: Value at the horizon; more than 0 for an exponential decay.
+        constant: Value between cooldown and decay.
         cooldown: Length of the first fall, in units, more than 0.
-        tail: Length of the last fall, in units, more than 0.
-        cooldown_shape: A name of `dist_sched.shapes.shapes()`.
-        tail_shape: The same.
+        decay: Length of the last fall, in units, more than 0.
+        cooldown_shape: A name of `dist_sched._curves.shapes.shapes()`.
+        decay_shape: The same.
 
     Raises:
         ConfigError: Names the argument, its value and the rule.
@@ -603,22 +603,22 @@ def infinite(
     Reference: Ibrahim et al. 2024, https://arxiv.org/abs/2403.08763.
 
     >>> schedule = infinite(
-    ...     1.0, 200, warmup=10, floor=0.125, constant=0.5, cooldown=90, tail=40
+    ...     1.0, 200, warmup=10, floor=0.125, constant=0.5, cooldown=90, decay=40
     ... )
     >>> [schedule(position) for position in (0, 10, 55, 100, 160, 180, 200)]
     [0.0, 1.0, 0.75, 0.5, 0.5, 0.25, 0.125]
     """
-    common = _common(peak, some("horizon", horizon), warmup, init, floor)
+    common = _common(peak, some("horizon", horizon), warmup, start, floor)
     level = rate("constant", constant)
     _at_most("constant", level, common.peak, f"peak={common.peak!r}")
-    falls, ends = some("cooldown", cooldown), some("tail", tail)
+    falls, ends = some("cooldown", cooldown), some("decay", decay)
     _at_most("cooldown", falls, common.rest, f"horizon - warmup = {common.rest!r}")
     left = common.rest - falls
-    _at_most("tail", ends, left, f"horizon - warmup - cooldown = {left!r}")
+    _at_most("decay", ends, left, f"horizon - warmup - cooldown = {left!r}")
     return common.then(
-        Phase(_tail_shape("cooldown_shape", cooldown_shape, level), falls, level, common.peak),
+        Phase(_decay_shape("cooldown_shape", cooldown_shape, level), falls, level, common.peak),
         Phase("constant", left - ends, level, level),
-        Phase(_tail_shape("tail_shape", tail_shape, common.floor), ends, common.floor, level),
+        Phase(_decay_shape("decay_shape", decay_shape, common.floor), ends, common.floor, level),
     )
 
 
@@ -645,19 +645,19 @@ LENGTHS = frozenset(
     {
         "horizon",
         "warmup",
-        "tail",
+        "decay",
         "hold",
         "up",
         "down",
         "cooldown",
         "timescale",
         "milestones",
-        "ends",
+        "decay_ends",
     }
 )
 """The arguments that are lengths or positions, in units."""
 
-coupled = Coupled
+proportional_to = ProportionalTo
 """A field that follows another's schedule, such as weight decay that follows lr."""
 
 
@@ -686,8 +686,8 @@ def _match(make: Callable[..., Schedule], arguments: Mapping[str, Any]) -> None:
     """Make sure that a function takes these arguments, and needs no others."""
     takes = dict(inspect.signature(make).parameters)
     if takes.pop("parameters", None):
-        shape = arguments.get("tail_shape", takes["tail_shape"].default)
-        own = tuple(shape_of(_shape("tail_shape", shape)).rules)
+        shape = arguments.get("decay_shape", takes["decay_shape"].default)
+        own = tuple(shape_of(_shape("decay_shape", shape)).rules)
     else:
         own = ()
     known = (*takes, *own)
@@ -708,7 +708,7 @@ class _Common:
     peak: float
     horizon: Number
     warmup: Number
-    init: float
+    start: float
     floor: float
 
     @property
@@ -718,7 +718,7 @@ class _Common:
 
     def rise(self, shape: str = "linear") -> list[Phase]:
         """Give the warmup, if there is one."""
-        return [Phase(shape, self.warmup, self.peak, self.init)] if self.warmup else []
+        return [Phase(shape, self.warmup, self.peak, self.start)] if self.warmup else []
 
     def hold(self, steps: Number) -> Phase:
         """Stay at the peak."""
@@ -734,18 +734,18 @@ class _Common:
 
 
 def _common(
-    peak: float, horizon: Number, warmup: Number, init: float, floor: float = 0.0
+    peak: float, horizon: Number, warmup: Number, start: float, floor: float = 0.0
 ) -> _Common:
     """Check what the schedules share."""
     found = _Common(
         rate("peak", peak),
         length("horizon", horizon),
         length("warmup", warmup),
-        rate("init", init),
+        rate("start", start),
         rate("floor", floor),
     )
     _at_most("warmup", found.warmup, found.horizon, f"horizon={found.horizon!r}")
-    _at_most("init", found.init, found.peak, f"peak={found.peak!r}")
+    _at_most("start", found.start, found.peak, f"peak={found.peak!r}")
     return found
 
 
@@ -771,7 +771,7 @@ def _shape(name: str, value: object) -> str:
     return one_of(shapes())(name, value)
 
 
-def _tail_shape(name: str, value: object, end: float) -> str:
+def _decay_shape(name: str, value: object, end: float) -> str:
     """Check a shape's name, and that the shape can reach the end."""
     shape = _shape(name, value)
     if shape_of(shape).is_geometric and end == 0:
@@ -820,7 +820,9 @@ def _triangles(common: _Common, up: Number, down: Number, decay: float) -> Itera
     """Give the phases of ever lower cycles, without an end."""
     for cycle in count():
         height = decay**cycle
-        top = common.peak if height == 1 else curves.between(height, common.peak, common.floor)
+        top = (
+            common.peak if height == 1 else coefficients.between(height, common.peak, common.floor)
+        )
         yield Phase("linear", up, top, common.floor)
         yield Phase("linear", down, common.floor, top)
 
@@ -830,7 +832,7 @@ def _cut(phases: Iterable[Phase], horizon: Number) -> Iterator[Phase]:
     left = horizon
     for phase in phases:
         if phase.steps >= left:
-            yield phase.with_(until=left) if phase.steps > left else phase
+            yield phase.replace(until=left) if phase.steps > left else phase
             return
         yield phase
         left -= phase.steps

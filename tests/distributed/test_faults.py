@@ -138,7 +138,10 @@ REFUSED = {
     "the_first_state_has_nan_in_its_text": ("StateError", "'dist_sched'", "NaN"),
     "the_first_state_has_a_wrong_type_in_its_text": ("StateError", "'dist_sched.config.max_lr'"),
     "the_first_state_has_a_negative_position_in_its_text": ("StateError", "'dist_sched.position'"),
-    "the_first_state_has_an_unknown_entry_in_its_text": ("StateError", "dist_sched.config.cool"),
+    "the_first_state_has_an_unknown_entry_in_its_text": (
+        "StateError",
+        "dist_sched._config.entries.cool",
+    ),
     "the_first_state_has_an_unknown_unit_in_its_text": ("StateError", "'dist_sched.unit'"),
     "the_first_state_has_an_illegal_late_change_in_its_text": (
         "StateError",

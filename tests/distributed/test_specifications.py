@@ -44,7 +44,7 @@ def test_a_late_change_of_one_rank_is_named_and_mended(resumed):
     for result in resumed:
         told = result["late"]
         assert ([0.0], 1) == (told["lr"], told["changes"])
-        assert (len(resumed) > 1) == ("rank 1: lineage" in told["error"])
+        assert (len(resumed) > 1) == ("rank 1: history" in told["error"])
 
 
 def test_a_rank_with_another_specification_adopts_the_first_ranks(resumed):

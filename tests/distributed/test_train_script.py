@@ -19,7 +19,7 @@ CONFIG = """
 unit: tokens
 horizon: "7.68k"
 fields:
-  lr: {schedule: wsd, peak: 3e-3, warmup: 10%, tail: 20%}
+  lr: {schedule: wsd, peak: 3e-3, warmup: 10%, decay: 20%}
   weight_decay: {peak: 0.1, to: lr}
   betas[0]: {phases: [{shape: linear, steps: 20%, start: 0.8, end: 0.9}]}
 groups:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dist_sched._rules import near_miss
 from dist_sched.cli import completion
 from dist_sched.cli.tables import printable
 from dist_sched.errors import ConfigError, RankMismatchError, ReconcileError, StateError
-from dist_sched.rules import near_miss
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

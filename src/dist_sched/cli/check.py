@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dist_sched import rules
+from dist_sched import _rules as rules
 from dist_sched.cli import options, subjects, tables
 from dist_sched.errors import ConfigError, StateError
 
 if TYPE_CHECKING:
-    from dist_sched.phases import Finding
+    from dist_sched._curves.phases import Finding
 
 FOUND, ILLEGAL = 1, 2
 

@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from dist_sched.config import ABSENT, Config, evolved
-from dist_sched.courses import value_of
+from dist_sched._config.entries import ABSENT, Config, with_history
+from dist_sched._config.plan import value_of
+from dist_sched._config.policy import HISTORY, Policy
+from dist_sched._state.format import TEXT_KEY, Checkpoint, unpack
+from dist_sched._state.reconciliation import Reconciliation, Row, reconcile_checkpoint, saved_curve
 from dist_sched.errors import ConfigError, ReconcileError
-from dist_sched.policies import LINEAGE, Policy
-from dist_sched.reconciliation import Reconciliation, Row, reconcile_checkpoint, saved_curve
-from dist_sched.state import TEXT_KEY, Checkpoint, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -48,7 +48,7 @@ class Comparison:
         """Give each field's values at positions, before and after."""
         for position in positions:
             after, before, used = (
-                {} if config is None else config.courses().values(position)
+                {} if config is None else config.plan().values(position)
                 for config in (self.declared, self.saved, self.used)
             )
             if self.saved is None and position == self.report.position:
@@ -93,9 +93,9 @@ class Comparison:
         }
         if name in sides:
             used[name] = sides[name].config
-        lineage = () if name == LINEAGE else self.told.lineage
+        history = () if name == HISTORY else self.told.history
         try:
-            config = evolved(self.declared.merged(self.told.entries, used), lineage)
+            config = with_history(self.declared.merged(self.told.entries, used), history)
         except ConfigError:
             return None
         return self.moved_to(config)
@@ -147,20 +147,20 @@ def _settled(
 ) -> tuple[Config | None, Reconciliation, str | None]:
     """Give the curve to use, the report, and why a resume would be refused."""
     try:
-        config, lineage, report = reconcile_checkpoint(declared, unit, told, policy)
+        config, history, report = reconcile_checkpoint(declared, unit, told, policy)
     except ReconcileError as error:
         if error.reconciliation is None:
             raise
         return None, error.reconciliation, str(error)
-    return evolved(config, lineage), report, None
+    return with_history(config, history), report, None
 
 
 def _as_found(mine: Subject, theirs: Subject, declared: Config) -> Checkpoint:
     """Give what a load of B would find; late changes as part of the curve where they are of A's."""
     told = unpack(theirs.as_state(), type(declared), own={TEXT_KEY: ""})
-    is_changed = mine.checkpoint is not None and bool(mine.checkpoint.lineage)
+    is_changed = mine.checkpoint is not None and bool(mine.checkpoint.history)
     if is_changed and told.entries and theirs.config is not None:
-        return replace(told, entries=theirs.config.parts(), lineage=())
+        return replace(told, entries=theirs.config.parts(), history=())
     return told
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dist_sched import declarations, views
+from dist_sched._config import files, views
+from dist_sched._config.entries import Config, OptimizerParamConfig, with_history
+from dist_sched._state.format import TEXT_KEY, UNIT_KEY, Checkpoint, pack, to_upstream, unpack
 from dist_sched.cli import documents, options, subjects, tables
-from dist_sched.config import Config, OptimizerParamConfig, evolved
 from dist_sched.errors import ConfigError, StateError
-from dist_sched.state import TEXT_KEY, UNIT_KEY, Checkpoint, for_seeds, pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -100,7 +100,7 @@ class Source:
 
 def _dist_sched(source: Source) -> Written:
     base = source.base()
-    state = pack(base, source.told.position, source.counted(), source.told.lineage)
+    state = pack(base, source.told.position, source.counted(), source.told.history)
     return dict(state), []
 
 
@@ -111,9 +111,9 @@ def _seeds(name: str) -> Callable[[Source], Written]:
         state = source.state
         if source.declared is not None:
             position, unit = source.told.position, source.unit or "steps"
-            state = pack(source.base(), position, unit, source.told.lineage)
+            state = pack(source.base(), position, unit, source.told.history)
         try:
-            keys, left = for_seeds(state, OptimizerParamConfig)
+            keys, left = to_upstream(state, OptimizerParamConfig)
         except StateError as error:
             hint = "" if source.declared or TEXT_KEY in state else "; give it with --config"
             raise StateError(f"{source.path}: {error}{hint}") from error
@@ -146,13 +146,13 @@ def _torch(source: Source) -> Written:
             f"{source.path}: counts {unit}, and torch's schedulers count calls of step(): only "
             "steps can be converted"
         )
-    config = evolved(source.base(), source.told.lineage)
+    config = with_history(source.base(), source.told.history)
     track = next((track for track in views.tracks(config) if track.label == "lr"), None)
     if track is None:
         raise StateError(f"{source.path}: schedules no lr, which is all that torch's would take up")
     position, groups = source.told.position, source.num_groups
     state = {
-        "base_lrs": [float(track.curve.high)] * groups,
+        "base_lrs": [float(track.curve.max_value)] * groups,
         "last_epoch": position,
         "_step_count": position + 1,
         "_is_initial": False,
@@ -160,7 +160,7 @@ def _torch(source: Source) -> Written:
         "_last_lr": [track.value(position)] * groups,
         "lr_lambdas": [None] * groups,
     }
-    others = [name for name in config.courses().values(0) if name != "lr"]
+    others = [name for name in config.plan().values(0) if name != "lr"]
     lost = ["the curve of lr: the lambda of the script that loads this has to give it", *others]
     about = f"written for {groups} param group{'s' * (groups != 1)}, all with the same lr"
     said = [about, *(f"not carried: {name}" for name in lost)]
@@ -168,9 +168,9 @@ def _torch(source: Source) -> Written:
 
 
 def _late(source: Source, what: str) -> list[str]:
-    if not source.told.lineage:
+    if not source.told.history:
         return []
-    changes = "; ".join(map(str, source.told.lineage))
+    changes = "; ".join(map(str, source.told.history))
     return [f"not carried: the record of late changes, which {what}: {changes}"]
 
 
@@ -237,7 +237,7 @@ def command(
 def _source(subject: Subject, config_path: str | None, unit: str | None, num_groups: int) -> Source:
     """Bring together what a checkpoint tells and what is given beside it."""
     state, kind, told = subject.state or {}, subject.kind, subject.checkpoint
-    declared = None if config_path is None else declarations.read(config_path)
+    declared = None if config_path is None else files.read(config_path)
     if declared is not None or kind is None or told is None:
         kind = OptimizerParamConfig if declared is None else type(declared.config)
         told = unpack(state, kind, own={TEXT_KEY: ""})

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from dist_sched import views
+from dist_sched._config import views
+from dist_sched._config.policy import CHECKPOINT, CONFIG, HISTORY, POLICY_WORDS, REST, covers
 from dist_sched.cli import comparisons, options, subjects, tables
 from dist_sched.cli.comparisons import CANNOT_TELL, SAME, Comparison, moves
 from dist_sched.errors import ConfigError, StateError
-from dist_sched.policies import CHECKPOINT, CONFIG, LINEAGE, POLICY_WORDS, REST, covers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from dist_sched._state.reconciliation import Reconciliation, Row
     from dist_sched.cli.subjects import Subject
-    from dist_sched.reconciliation import Reconciliation, Row
 
 STATUS = dict(zip(comparisons.RESULTS, (0, 1, 2), strict=True))
 _MOST_JOINS = 8
@@ -246,7 +246,7 @@ def _remarks(mine: Subject, theirs: Subject, found: Comparison) -> Iterator[str]
     for name, side in (("A", mine), ("B", theirs)):
         yield from (f"{name}: {note}" for note in side.notes if note not in found.report.warnings)
         if side.checkpoint is not None:
-            yield from (f"{name}: late change: {change}" for change in side.checkpoint.lineage)
+            yield from (f"{name}: late change: {change}" for change in side.checkpoint.history)
     after, before = mine.position, theirs.position
     if after is not None and before is not None and after < before:
         yield (
@@ -385,14 +385,14 @@ def _causes(found: Comparison) -> Iterator[str]:
 def _cause(row: Row, found: Comparison, *, is_tried: bool) -> tuple[bool, str]:
     """Tell whether an entry moves a value by itself, and say what it was and is."""
     name, (mine, theirs) = row.name, map(_cut, (row.config, row.checkpoint))
-    if row.name == LINEAGE and row.used == row.checkpoint:
+    if row.name == HISTORY and row.used == row.checkpoint:
         return False, f"{name}: {theirs}; kept"
     if found.refusal is not None:
         return False, f"{name}: {theirs} in B, {mine} in A"
     if row.used == row.checkpoint:
         return False, f"{name}: {theirs} in B, {mine} in A; B's is used"
     moved = found.moved_by(name) if is_tried else None
-    outcome = "dropped" if name == LINEAGE else _cut(row.used)
+    outcome = "dropped" if name == HISTORY else _cut(row.used)
     change = f"{name}: {theirs} -> {outcome}"
     if moved is None:
         return False, change

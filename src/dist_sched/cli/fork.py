@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dist_sched import declarations, rules, views
+from dist_sched import _rules as rules
+from dist_sched._config import files, views
+from dist_sched._config.entries import OptimizerParamConfig
+from dist_sched._config.history import Change
+from dist_sched._config.policy import CONFIG
+from dist_sched._config.translation import from_entries_config
+from dist_sched._curves.shapes import shape_of, shapes
 from dist_sched.cli import documents, options, subjects, tables
-from dist_sched.config import OptimizerParamConfig
 from dist_sched.errors import ConfigError
-from dist_sched.lineage import Change
-from dist_sched.policies import CONFIG
-from dist_sched.shapes import shape_of, shapes
-from dist_sched.translation import of_seeds
 
 if TYPE_CHECKING:
+    from dist_sched._config.entries import Config
     from dist_sched.cli.subjects import Subject
-    from dist_sched.config import Config
 
 
 _ADVICE = ": schedule with ParamScheduler"
@@ -32,7 +33,7 @@ def _plain_shapes() -> list[str]:
 
 def _rate(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     try:
-        return None if value is None else rules.rate("end", declarations.number(value))
+        return None if value is None else rules.rate("end", files.number(value))
     except (ConfigError, ArithmeticError) as error:
         raise click.BadParameter(str(error), ctx, param) from error
 
@@ -101,7 +102,7 @@ def command(
     arguments = {"field": field, "steps": steps, "shape": shape, "end": end}
     change = _change(subject, arguments)
     after, said = _forked(subject.curve(), change)
-    mapping = declarations.to_mapping(after, unit=_unit(subject, unit), policy=CONFIG)
+    mapping = files.to_mapping(after, unit=_unit(subject, unit), policy=CONFIG)
     told = {name: value for name, value in mapping.items() if value != {}}
     _note(*subject.notes, *said)
     if output is None:
@@ -142,7 +143,7 @@ def _as_specification(config: Config) -> Config | None:
     if not isinstance(config, OptimizerParamConfig):
         return None
     try:
-        return of_seeds(config)
+        return from_entries_config(config)
     except ConfigError:
         return None
 
@@ -150,7 +151,7 @@ def _as_specification(config: Config) -> Config | None:
 def _changed(before: Config, change: Change) -> Config:
     """Make a late change, and make sure that no value jumps where it is made."""
     after = before.changed(change)
-    found = after.courses().jumps(before.courses(), change.position)
+    found = after.plan().jumps(before.plan(), change.position)
     if found:
         raise ConfigError(f"{change}: {'; '.join(found)}: fork where the values are steady")
     return after

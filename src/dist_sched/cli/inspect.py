@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dist_sched._state.format import TEXT_KEY
 from dist_sched.cli import options, subjects, tables
-from dist_sched.state import TEXT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from dist_sched._state.format import Checkpoint
     from dist_sched.cli.subjects import Subject
-    from dist_sched.state import Checkpoint
 
 
 @click.command(
@@ -26,7 +26,7 @@ Examples:  dist-sched inspect runs/7b
 {options.JSON_KEYS}
   {options.JSON_ORIGIN}; null where not told
   torn: keys that differ from the text; entries: by name
-  lineage: position, operation, arguments
+  history: position, operation, arguments
   next_update: values by field; notes; state: as it stands"""
 )
 @click.argument("path", metavar="CHECKPOINT", type=click.Path())
@@ -53,7 +53,7 @@ def _told(subject: Subject, told: Checkpoint, state: Mapping[str, Any]) -> dict[
         "scheduler": _scheduler(subject),
         "torn": list(told.torn),
         "entries": _jsonable(_entries(subject, told)),
-        "lineage": [change.to_dict() for change in told.lineage],
+        "history": [change.to_dict() for change in told.history],
         "next_update": _next_update(subject, told),
         "notes": list(subject.notes),
         "state": _jsonable(dict(state)),
@@ -79,7 +79,7 @@ def _entries(subject: Subject, told: Checkpoint) -> Mapping[str, Any]:
 def _next_update(subject: Subject, told: Checkpoint) -> dict[str, float]:
     if subject.config is None:
         return dict(told.values)
-    return subject.config.courses().values(told.position)
+    return subject.config.plan().values(told.position)
 
 
 def _jsonable(found: Any) -> Any:
@@ -101,12 +101,12 @@ def _print(subject: Subject, told: Checkpoint, state: Mapping[str, Any]) -> None
         tables.say(f"note: {note}")
     entries = _entries(subject, told)
     if entries:
-        tables.heading("entries" + (", after the late changes" if told.lineage else ""))
+        tables.heading("entries" + (", after the late changes" if told.history else ""))
         _print_entries(entries, told, state)
-    if told.lineage:
+    if told.history:
         tables.heading("late changes")
         header = ("position", "what", "with")
-        tables.table(header, [_change(change.to_dict()) for change in told.lineage])
+        tables.table(header, [_change(change.to_dict()) for change in told.history])
     if TEXT_KEY not in state:
         tables.heading("the state as it stands")
         tables.table(("key", "value"), state.items())

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dist_sched import declarations, rules
-from dist_sched.config import UNITS
+from dist_sched import _rules as rules
+from dist_sched._config import files
+from dist_sched._config.entries import UNITS
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def amount(rule: Callable[[str, object], float] = rules.whole) -> Callable[..., 
             return tuple(read(ctx, param, one) for one in value)
         name = param.opts[0].lstrip("-")
         try:
-            return None if value is None else rule(name, declarations.amount(name, value, None))
+            return None if value is None else rule(name, files.amount(name, value, None))
         except ConfigError as error:
             raise click.BadParameter(str(error), ctx, param) from error
         except ArithmeticError as error:  # what decimals raise where a number has no end

@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dist_sched import layers, views
+from dist_sched import layers
+from dist_sched._config import views
+from dist_sched._config.views import brief, short
 from dist_sched.cli import documents, options, subjects, tables
 from dist_sched.errors import ConfigError
 from dist_sched.layers import Layer, Panel, Scale, shortened
-from dist_sched.views import brief, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from dist_sched._config.views import Span, Track
     from dist_sched.cli.subjects import Subject
     from dist_sched.layers import Line, Points
-    from dist_sched.views import Span, Track
 
 _PIPED = 80
 """Columns, where the output is no terminal."""

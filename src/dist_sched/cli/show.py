@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dist_sched import views
+from dist_sched._config import views
 from dist_sched.cli import options, subjects, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from dist_sched._config.views import Span, Track
     from dist_sched.cli.subjects import Subject
-    from dist_sched.views import Span, Track
 
 _PAST = "past the end"
 

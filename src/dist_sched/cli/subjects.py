@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dist_sched import checkpoint as checkpoints
-from dist_sched import declarations
-from dist_sched.config import Config, OptimizerParamConfig, evolved
+from dist_sched._config import files
+from dist_sched._config.entries import Config, OptimizerParamConfig, with_history
+from dist_sched._config.policy import Policy
+from dist_sched._state.format import Checkpoint, State, pack, tell
 from dist_sched.errors import ConfigError, StateError
-from dist_sched.policies import Policy
-from dist_sched.state import Checkpoint, State, pack, tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -145,7 +145,7 @@ def is_config(path: str) -> bool:
 
 
 def _config_file(path: str) -> Subject:
-    told = declarations.read(path)
+    told = files.read(path)
     return Subject(
         path=path,
         config=told.config,
@@ -155,7 +155,7 @@ def _config_file(path: str) -> Subject:
     )
 
 
-def _policy(path: str, told: declarations.Declaration) -> str | dict[str, str] | None:
+def _policy(path: str, told: files.Declaration) -> str | dict[str, str] | None:
     if told.policy is None and not told.booleans:
         return None
     booleans = told.booleans
@@ -179,7 +179,7 @@ def _checkpoint(path: str, key: str | None, option: str) -> Subject:
     base, notes = _base(kind, told)
     return Subject(
         path=path,
-        config=None if base is None else evolved(base, told.lineage),
+        config=None if base is None else with_history(base, told.history),
         base=base,
         unit=told.unit,
         position=told.position,

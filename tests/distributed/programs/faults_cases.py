@@ -33,7 +33,7 @@ from faults_bench import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dist_sched import RankMismatchError, ReconcileError
-from dist_sched.ranks import decide as decide_once
+from dist_sched._optim.process_groups import decide as decide_once
 
 CASES = {}
 
@@ -233,7 +233,7 @@ def in_text_config(**entries):
         "has_a_negative_position_in_its_text": in_text(position=-1),
         "has_an_unknown_entry_in_its_text": in_text_config(cooldown=8),
         "has_an_unknown_unit_in_its_text": in_text(unit="epochs"),
-        "has_an_illegal_late_change_in_its_text": in_text(lineage=[{"cooldown": 8}]),
+        "has_an_illegal_late_change_in_its_text": in_text(history=[{"cooldown": 8}]),
         "is_of_a_newer_version": in_text(version=2),
         "is_of_no_version": in_text(version=0),
     },

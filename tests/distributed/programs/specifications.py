@@ -55,7 +55,7 @@ def drawn_schedule(draw, highest):
 def drawn(case):
     """Give fields, groups and a late change: the position and what is done there."""
     draw = random.Random(case)
-    fields = {"lr": drawn_schedule(draw, 1e-2), "weight_decay": schedules.coupled(0.1)}
+    fields = {"lr": drawn_schedule(draw, 1e-2), "weight_decay": schedules.proportional_to(0.1)}
     if draw.random() < 0.5:
         fields["weight_decay"] = drawn_schedule(draw, 0.1)
     fields["betas[0]"] = drawn_schedule(draw, 0.9)
@@ -148,7 +148,7 @@ def load(folder):
 
 def small(peak=1.0):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    return ParamScheduler(optimizer, {"lr": schedules.wsd(peak, 100, tail=10)})
+    return ParamScheduler(optimizer, {"lr": schedules.wsd(peak, 100, decay=10)})
 
 
 def late_changes_of_one_rank():
@@ -165,7 +165,7 @@ def late_changes_of_one_rank():
     scheduler.synchronize()
     scheduler.verify()
     scheduler.step(10)
-    return {"error": error, "lr": scheduler.get_last_lr(), "changes": len(scheduler.lineage)}
+    return {"error": error, "lr": scheduler.get_last_lr(), "changes": len(scheduler.history)}
 
 
 def config_of_one_rank():
@@ -204,8 +204,8 @@ def fields_of_one_rank():
 
 
 VARIANTS = {
-    "more phases here": (schedules.wsd(1.0, 100, tail=10), schedules.linear(1.0, 100), {}, {}),
-    "fewer phases here": (schedules.linear(1.0, 100), schedules.wsd(1.0, 100, tail=10), {}, {}),
+    "more phases here": (schedules.wsd(1.0, 100, decay=10), schedules.linear(1.0, 100), {}, {}),
+    "fewer phases here": (schedules.linear(1.0, 100), schedules.wsd(1.0, 100, decay=10), {}, {}),
     "cut here": (
         Schedule([Phase("linear", 100, 0.0, 1.0, until=30)]),
         schedules.linear(1.0, 100),

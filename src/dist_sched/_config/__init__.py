@@ -1,0 +1,1 @@
+"""What is declared: entries, specifications, policy, history, files."""

@@ -1,0 +1,359 @@
+"""Declarations: a config as a mapping or a file, for either scheduler.
+
+In a declaration, lengths may be written for people: `"2k"` and `"1.5B"` are units, `0.03` and
+`"3%"` are parts of the horizon, and `1` is one unit.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from dist_sched import schedules
+from dist_sched._config.entries import Config, OptimizerParamConfig, unit_word
+from dist_sched._config.specification import Specification
+from dist_sched._curves.phases import Schedule
+from dist_sched._curves.proportional import ProportionalTo
+from dist_sched._rules import flag, illegal, listed, near_miss, plain, shown, some
+from dist_sched.errors import ConfigError
+
+SETTINGS = ("unit", "policy", "keep_group_ratios")
+_BOOLEANS = ("use_checkpoint_opt_param_scheduler", "override_opt_param_scheduler")
+_SUFFIXES = {"k": 3, "K": 3, "M": 6, "B": 9, "G": 9, "T": 12}
+_SEEDS_LENGTHS = frozenset(
+    {"lr_decay_steps", "lr_warmup_steps", "wd_incr_steps", "wsd_decay_steps"}
+)
+_PHASE_LENGTHS = frozenset({"steps", "until", "timescale", "milestones"})
+_LENGTHS = _SEEDS_LENGTHS | _PHASE_LENGTHS | schedules.LENGTHS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration:
+    """What a mapping or a file declares."""
+
+    config: Config
+    unit: str = "steps"
+    """What a position counts."""
+    policy: str | Mapping[str, str] | None = None
+    """Not yet parsed: which entries there are is the config's."""
+    keep_group_ratios: bool = True
+    booleans: Mapping[str, bool]
+    """The seeds' two, where they are given."""
+
+
+def read(source: Mapping[str, Any] | str | os.PathLike[str]) -> Declaration:
+    """Read what a mapping declares, or a file that holds one.
+
+    A mapping with `fields` is `ParamScheduler`'s: `fields`, `groups`, `horizon`; any other is
+    `OptimizerParamScheduler`'s and holds its entries. Both may have `unit`, `policy` and
+    `keep_group_ratios`. docs/configuration.md describes them.
+
+    Args:
+        source: The mapping, or the path of a `.json`, `.yaml`, `.yml` or `.toml` file.
+
+    Raises:
+        ConfigError: The file cannot be read, a name is unknown or missing, or a value is illegal.
+    """
+    if isinstance(source, Mapping):
+        return _declared(source)
+    if not isinstance(source, str | os.PathLike):
+        raise illegal("config", source, "must be a mapping, or a path of a file that holds one")
+    try:
+        return _declared(_loaded(Path(source)))
+    except ConfigError as error:
+        raise ConfigError(f"{os.fspath(source)}: {error}") from error
+
+
+def to_mapping(config: Config, **settings: Any) -> dict[str, Any]:
+    """Give a config as a mapping that `read` reads, with the settings that are not the default."""
+    given = {name: value for name, value in settings.items() if value != _DEFAULTS[name]}
+    return {**given, **_unambiguous(config.told())}
+
+
+_DEFAULTS = {"unit": "steps", "policy": "checkpoint", "keep_group_ratios": True}
+
+
+def _unambiguous(told: Any, name: str = "") -> Any:
+    """Write lengths below one unit as texts, since a number would be a part of the horizon."""
+    if isinstance(told, Mapping):
+        given = {key: value for key, value in told.items() if value is not None}
+        return {key: _unambiguous(value, key) for key, value in given.items()}
+    if isinstance(told, list):
+        return [_unambiguous(value, name) for value in told]
+    is_part = isinstance(told, float) and 0 < told < 1 and name in _LENGTHS
+    return repr(told) if is_part else told
+
+
+def _declared(told: Mapping[str, Any]) -> Declaration:
+    rest = {name: value for name, value in told.items() if name not in (*SETTINGS, *_BOOLEANS)}
+    config = _specification(rest) if "fields" in told else _seeds_config(rest)
+    is_seeds = isinstance(config, OptimizerParamConfig)
+    booleans = {name: flag(name, told[name]) for name in _BOOLEANS if name in told}
+    if booleans and not is_seeds:
+        raise ConfigError(f"{listed(booleans)}: give policy instead")
+    return Declaration(
+        config=config,
+        unit=unit_word("unit", told.get("unit", "steps")),
+        policy=told.get("policy"),
+        keep_group_ratios=flag("keep_group_ratios", told.get("keep_group_ratios", True)),
+        booleans=booleans,
+    )
+
+
+def _seeds_config(told: Mapping[str, Any]) -> OptimizerParamConfig:
+    known = OptimizerParamConfig.entry_names()
+    _refuse_unknown((name for name in told if near_miss(name, ["fields"])), ("fields",))
+    for name in ("groups", "horizon"):
+        if name in told:
+            raise ConfigError(f"{name!r} is not known without 'fields'")
+    _refuse_unknown(told, (*known, *SETTINGS, *_BOOLEANS, "fields", "groups"))
+    found = {name: value for name, value in told.items() if name in known}
+    horizon = _horizon(found, name="lr_decay_steps")
+    for name, value in found.items():
+        if name == "lr_decay_steps":
+            found[name] = horizon
+        elif name in _SEEDS_LENGTHS:
+            found[name] = amount(name, value, horizon)
+        elif not name.endswith("_style"):
+            found[name] = number(value)
+    return OptimizerParamConfig.from_entries(found)
+
+
+def _specification(told: Mapping[str, Any]) -> Specification:
+    _refuse_unknown(told, ("fields", "groups", "horizon", *SETTINGS))
+    horizon = _horizon(told)
+    fields = _courses("fields", told["fields"], horizon)
+    groups = {
+        pattern: _courses(f"groups[{pattern}]", own, horizon)
+        for pattern, own in _mapping("groups", told.get("groups", {})).items()
+    }
+    return Specification(fields=fields, groups=groups)
+
+
+def _horizon(told: Mapping[str, Any], outer: Any = None, name: str = "horizon") -> Any:
+    """Read the horizon that a mapping gives; the one around it, if it gives none."""
+    given = told.get(name)
+    return outer if given is None else some(name, amount(name, given, outer))
+
+
+def _courses(name: str, told: object, horizon: Any) -> dict[str, Any]:
+    plan = {}
+    for key, course in _mapping(name, told).items():
+        try:
+            plan[key] = _course(course, horizon)
+        except ConfigError as error:
+            where = key if name == "fields" else f"{name}.{key}"
+            raise ConfigError(f"{where}: {error}") from error
+    return plan
+
+
+def _course(told: Any, horizon: Any) -> Any:
+    """Read a schedule by its name or its phases, a coupling, or a number."""
+    if not isinstance(told, Mapping):
+        return number(told)
+    if "schedule" in told:
+        return _named(told, horizon)
+    if "to" in told:
+        _refuse_unknown(told, ("peak", "to"))
+        if "peak" not in told:
+            raise ConfigError("peak is missing")
+        return ProportionalTo(number(told["peak"]), told["to"])
+    others = () if "phases" in told else ("schedule", "peak", "to")
+    _refuse_unknown(told, ("phases", "horizon", *others))
+    phases = told.get("phases")
+    if not isinstance(phases, list | tuple):
+        raise illegal("schedule", told, "must have schedule, phases (a list), or peak and to")
+    whole = _horizon(told, horizon)
+    return Schedule.from_dict(
+        {"phases": [_plain(phase, whole, f"phases[{i}].") for i, phase in enumerate(phases)]}
+    )
+
+
+def _named(told: Mapping[str, Any], horizon: Any) -> Schedule:
+    arguments = {key: value for key, value in told.items() if key not in {"schedule", "horizon"}}
+    for name in arguments:
+        if not isinstance(name, str):
+            raise ConfigError(f"{name!r} is not known here")
+    whole = _horizon(told, horizon)
+    given = {} if whole is None else {"horizon": whole}
+    return schedules.build(told["schedule"], **given, **_plain(arguments, whole))
+
+
+def _plain(told: Any, horizon: Any, where: str = "") -> Any:
+    """Turn what people write in a phase or in arguments into numbers."""
+    if not isinstance(told, Mapping):
+        return told
+    lengths = _PHASE_LENGTHS if where else schedules.LENGTHS
+    found = {}
+    for name, value in told.items():
+        read_one = _amounts(f"{where}{name}", horizon) if name in lengths else number
+        is_list = isinstance(value, list | tuple)
+        found[name] = [*map(read_one, value)] if is_list else read_one(value)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _amounts(name: str, horizon: Any) -> Callable[[Any], Any]:
+    return lambda value: amount(name, value, horizon)
+
+
+def number(value: Any) -> Any:
+    """Read a number that is written as a text, as YAML gives `3e-4`; other things pass.
+
+    >>> number("3e-4")
+    0.0003
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return int(value) if value.strip().isdecimal() else float(value)
+    except ValueError:
+        return value
+
+
+def amount(name: str, value: Any, horizon: Any) -> Any:
+    """Read a length as people write it; other things pass, for the rules to refuse.
+
+    >>> amount("warmup", "2k", None), amount("warmup", 0.03, 1000), amount("warmup", "3%", 1000)
+    (2000, 30, 30)
+    >>> amount("warmup", 1, 1000), amount("warmup", "0.5", 1000)
+    (1, 0.5)
+
+    Args:
+        name: Of the length, for the error.
+        value: A number of units, or a part of the horizon; texts are units, or percents.
+        horizon: In units; None where there is none.
+
+    Raises:
+        ConfigError: It is a part, and there is no horizon; or a text that is no length.
+    """
+    value = plain(value)
+    if isinstance(value, str):
+        if value.strip().endswith("%"):
+            return _part(name, value, _decimal(name, value, value.strip()[:-1]) / 100, horizon)
+        return _units(name, value)
+    if isinstance(value, float) and 0 < value < 1:
+        return _part(name, value, Decimal(repr(value)), horizon)
+    return value
+
+
+def _units(name: str, value: str) -> int | float:
+    stripped = value.strip()
+    power = _SUFFIXES.get(stripped[-1:], 0)
+    return _plain_number(_decimal(name, value, stripped[:-1] if power else stripped) * 10**power)
+
+
+def _decimal(name: str, value: str, digits: str) -> Decimal:
+    try:
+        found = Decimal(digits)
+        is_legal = found.is_finite() and abs(found) < Decimal("1e30")
+    except ArithmeticError:  # no number, or one beyond all
+        is_legal = False
+    if not is_legal:
+        suffixes = listed(_SUFFIXES)
+        raise illegal(name, value, f"must be a number of units, with a suffix ({suffixes}) or %")
+    return found
+
+
+def _part(name: str, value: Any, part: Decimal, horizon: Any) -> int | float:
+    if name in {"horizon", "lr_decay_steps"} and horizon is None:
+        raise illegal(name, value, "is the horizon itself, so it cannot be a part of it")
+    if horizon is None:
+        rule = "is a part of the horizon, which is not given; write units as '0.5'"
+        raise illegal(name, value, rule)
+    return _plain_number(part * Decimal(repr(some("horizon", horizon))))
+
+
+def _plain_number(found: Decimal) -> int | float:
+    return int(found) if found == found.to_integral_value() else float(found)
+
+
+def _mapping(name: str, found: Any) -> Mapping[str, Any]:
+    if not isinstance(found, Mapping):
+        raise illegal(name, found, "must be a mapping")
+    return found
+
+
+def _refuse_unknown(told: Iterable[str], known: Iterable[str]) -> None:
+    names = tuple(known)
+    for name in told:
+        if name not in names:
+            raise ConfigError(f"{name!r} is not known here{near_miss(name, names)}")
+
+
+def _loaded(path: Path) -> Mapping[str, Any]:
+    """Read a file by what its name ends in."""
+    parse = _PARSERS.get(path.suffix.lower())
+    if parse is None:
+        raise ConfigError(f"the name must end in one of {listed(_PARSERS)}")
+    try:
+        found = parse(path.read_text(encoding="utf-8-sig"))
+    except ConfigError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"is not valid: {error}") from error
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"must hold a mapping, not {shown(found)}")
+    return found
+
+
+def _parse_json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_no_duplicates)
+
+
+def _no_duplicates(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} stands twice")
+    return found
+
+
+def _parse_yaml(text: str) -> Any:
+    try:
+        import yaml
+    except ImportError as error:
+        raise ConfigError("reading YAML needs PyYAML: pip install 'dist-sched[yaml]'") from error
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc] # it ships no types
+        """Refuses a name that stands twice; one that is merged may be given again."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: ARG002
+            """Build a mapping whose own names are all different."""
+            merge = "tag:yaml.org,2002:merge"
+            own = [self.construct_object(key) for key, _ in node.value if key.tag != merge]
+            _no_duplicates([(name, None) for name in own])
+            return super().construct_mapping(node, deep=True)
+
+    try:
+        return yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    except (TypeError, LookupError, AttributeError) as error:
+        # What PyYAML raises at `!!int ''` or at `!!timestamp x`.
+        raise ValueError(f"a tag or a name does not fit: {error!r}") from error
+
+
+def _parse_toml(text: str) -> Any:
+    try:
+        toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    except ImportError as error:
+        raise ConfigError("reading TOML on Python 3.10 needs tomli: pip install tomli") from error
+    return toml.loads(text)
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    ".json": _parse_json,
+    ".yaml": _parse_yaml,
+    ".yml": _parse_yaml,
+    ".toml": _parse_toml,
+}

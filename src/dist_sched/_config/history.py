@@ -1,0 +1,99 @@
+"""History: the late changes of a schedule, in the order in which they were made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from dist_sched._curves.shapes import shape_name
+from dist_sched._rules import illegal, length, listed, one_of, optional, rate, some, text, whole
+from dist_sched.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from dist_sched._curves.phases import Schedule
+
+
+def _field_arguments(**others: Callable[[str, Any], Any]) -> dict[str, Callable[[str, Any], Any]]:
+    return {"field": text, **others}
+
+
+def _duration(name: str, value: object) -> int | float:
+    found = length(name, value)
+    if found < 1:
+        raise illegal(name, value, "must be at least 1 unit (parts of the horizon are for files)")
+    return found
+
+
+_OPERATIONS = {
+    "cooldown": _field_arguments(steps=_duration, shape=shape_name, end=optional(rate)),
+    "extend": _field_arguments(horizon=some),
+    "rewarm": _field_arguments(steps=_duration, peak=optional(rate)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A late change of a schedule: what was done, and at which position.
+
+    Raises:
+        ConfigError: An argument is illegal, missing or unknown.
+    """
+
+    position: int
+    """Where the run was, in units."""
+    operation: str
+    """cooldown, extend or rewarm."""
+    arguments: Mapping[str, Any] = dataclass_field(hash=False)
+    """What the operation was given, and which field it was for."""
+
+    def __post_init__(self) -> None:
+        whole("position", self.position)
+        rules = _OPERATIONS[one_of(tuple(_OPERATIONS))("operation", self.operation)]
+        if self.arguments.keys() != rules.keys():
+            raise illegal("arguments", dict(self.arguments), f"must be {listed(rules)}")
+        checked = {name: rule(name, self.arguments[name]) for name, rule in rules.items()}
+        object.__setattr__(self, "arguments", MappingProxyType(checked))
+
+    def __reduce__(self) -> tuple[type[Change], tuple[int, str, dict[str, Any]]]:
+        return Change, (self.position, self.operation, dict(self.arguments))
+
+    @property
+    def field(self) -> str:
+        """The field whose schedule was changed."""
+        return str(self.arguments["field"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it as data for JSON."""
+        told = {"position": self.position, "operation": self.operation}
+        return {**told, "arguments": dict(self.arguments)}
+
+    def applied(self, schedule: Schedule, scale: float = 1.0) -> Schedule:
+        """Give the schedule that a schedule becomes.
+
+        Args:
+            schedule: The one that is changed.
+            scale: What its values are to those of the field's own, for which `end` and `peak` are.
+
+        Raises:
+            ConfigError: It cannot be changed so.
+        """
+        given = {name: value for name, value in self.arguments.items() if name != "field"}
+        for name in ("end", "peak"):
+            if given.get(name) is not None:
+                given[name] *= scale
+        try:
+            changed: Schedule = getattr(schedule, self.operation)(self.position, **given)
+        except ConfigError as error:
+            raise ConfigError(f"{self}: {error}") from error
+        return changed
+
+    def __str__(self) -> str:
+        given = ", ".join(f"{name}={value}" for name, value in self.arguments.items())
+        return f"{self.operation} at {self.position} ({given})"
+
+
+History = tuple[Change, ...]

@@ -1,0 +1,83 @@
+"""Translation: the curves of the seeds' class, written in phases."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from dist_sched._config.specification import Specification
+from dist_sched._curves.phases import Phase, Schedule
+from dist_sched.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dist_sched._config.entries import OptimizerParamConfig
+    from dist_sched._rules import Number
+
+_SHAPES = {"exponential": "halving"}
+"""What a shape is called here that the seeds call otherwise."""
+
+
+def from_entries_config(config: OptimizerParamConfig) -> Specification:
+    """Write the curves of the seeds' class in phases; the values agree up to rounding.
+
+    Raises:
+        ConfigError: Phases cannot say it: a WSD tail that begins in the warmup.
+    """
+    return Specification(
+        fields={
+            "lr": Schedule([*_warmup(config), *_decay(config)]),
+            "weight_decay": Schedule([_rise(config)]),
+        },
+        groups={},
+    )
+
+
+def _warmup(config: OptimizerParamConfig) -> list[Phase]:
+    steps = config.lr_warmup_steps
+    return [Phase("linear", steps, config.max_lr, config.init_lr)] if steps else []
+
+
+def _decay(config: OptimizerParamConfig) -> list[Phase]:
+    peak, floor, style = config.max_lr, config.min_lr, config.lr_decay_style
+    steps = config.lr_decay_steps - config.lr_warmup_steps
+    if style == "constant":
+        return [Phase("constant", steps, peak, peak)]
+    if style == "inverse-square-root":
+        return _inverse_sqrt(config, steps)
+    if style != "WSD":
+        return [Phase(style, steps, floor, peak)]
+    tail = config.wsd_decay_steps or 0
+    if tail > steps:
+        raise ConfigError("its WSD tail begins in the warmup, which phases cannot say")
+    if tail == 0:
+        stable = Phase("constant", _past(config), peak, peak)
+        return [stable, Phase("constant", 0, floor, floor)]
+    style = config.lr_wsd_decay_style or "linear"
+    stable = Phase("constant", steps - tail, peak, peak)
+    return [stable, Phase(_SHAPES.get(style, style), tail, floor)]
+
+
+def _inverse_sqrt(config: OptimizerParamConfig, steps: Number) -> list[Phase]:
+    """Fall to the floor or to the horizon, past which the seeds' curve is at its floor."""
+    peak, floor, scale = config.max_lr, config.min_lr, max(config.lr_warmup_steps, 1)
+    waits = scale - config.lr_warmup_steps
+    met = scale * ((peak / floor) ** 2 - 1) if floor else math.inf
+    fall = max(0, min(steps - waits, met))
+    end = peak / math.sqrt(1 + fall / scale)
+    return [
+        Phase("constant", waits, peak, peak),
+        Phase("inverse_sqrt", fall, end, timescale=scale),
+        Phase("constant", _past(config) - waits - fall, end, end),
+        Phase("constant", 0, floor, floor),
+    ]
+
+
+def _past(config: OptimizerParamConfig) -> Number:
+    """Give the length from the warmup to the first whole position past the horizon."""
+    return math.floor(config.lr_decay_steps) + 1 - config.lr_warmup_steps
+
+
+def _rise(config: OptimizerParamConfig) -> Phase:
+    if config.wd_incr_style == "constant":
+        return Phase("constant", 0, config.end_wd, config.end_wd)
+    return Phase(config.wd_incr_style, config.wd_incr_steps, config.end_wd, config.start_wd)

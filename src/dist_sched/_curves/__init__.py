@@ -1,0 +1,1 @@
+"""Pure functions of a position: shapes, phases, Megatron's curves, lint."""

@@ -1,0 +1,327 @@
+"""Shapes: how a phase goes from its start to its end, by name.
+
+Most shapes are a *coefficient* that falls from 1 to 0 (`dist_sched._curves.megatron`) and blends the two.
+Those with a law of their own (geometric, power laws, steps) give the value itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import numbers
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from dist_sched._curves import coefficients
+from dist_sched._rules import (
+    Number,
+    illegal,
+    length,
+    listed,
+    near_miss,
+    optional,
+    plain,
+    positive,
+    shown,
+    text,
+)
+from dist_sched.errors import ConfigError
+
+Parameter = int | float | None | tuple[int | float, ...]
+Law = Callable[..., float]
+"""`law(units, steps, start, end, **parameters)` gives the value for 0 < units < steps."""
+_Function = TypeVar("_Function", bound=Callable[..., float])
+
+_PHASE_NAMES = ("shape", "steps", "end", "start", "until")
+_REQUIRED = inspect.Parameter.empty
+_TOLERANCE = 1e-6
+"""How far from 1 and 0 a coefficient of one's own may begin and end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How a phase goes from its start to its end."""
+
+    law: Law
+    rules: Mapping[str, Callable[[str, Any], Any]] = field(default_factory=dict)
+    """The rule of each parameter."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """What a parameter is where it is not given; a parameter that is not here has to be."""
+    is_geometric: bool = False
+    """Start and end must be greater than 0."""
+    origin: tuple[str, str] | None = None
+    """Module and name of a function of one's own, which may be defined anew, as in a notebook."""
+
+    def parameters(self, name: str, given: Mapping[str, object]) -> dict[str, Parameter]:
+        """Check what a phase gives, and complete it with the defaults.
+
+        Raises:
+            ConfigError: One is unknown, missing or illegal.
+        """
+        for parameter in given:
+            if parameter not in self.rules:
+                has = listed(self.rules) or "none"
+                close = near_miss(parameter, (*self.rules, *_PHASE_NAMES))
+                raise ConfigError(
+                    f"{parameter!r} is not a parameter of shape {name!r} (it has {has}){close}"
+                )
+        told = {**self.defaults, **given}
+        missing = [parameter for parameter in self.rules if parameter not in told]
+        if missing:
+            raise ConfigError(f"shape {name!r} needs {', '.join(missing)}")
+        return {
+            parameter: rule(parameter, told[parameter]) for parameter, rule in self.rules.items()
+        }
+
+    def check(self, steps: Number, start: float, end: float, **parameters: Any) -> None:
+        """Make sure that the shape can go this way.
+
+        Raises:
+            ConfigError: It cannot.
+        """
+        if self.is_geometric:
+            positive("end / start", positive("end", end) / positive("start", start))
+        span = steps or 1
+        for units in (span / 4, span / 2, 3 * span / 4):
+            found = self.law(units, span, start, end, **parameters)
+            if not isinstance(found, numbers.Real) or not 0 <= found < math.inf:
+                raise illegal(
+                    "value", found, f"must be a finite number >= 0, after {units:g} units"
+                )
+
+
+_SHAPES: dict[str, Shape] = {}
+_ALIASES = {
+    "1-sqrt": "minus_sqrt",
+    "sqrt": "minus_sqrt",
+    "inverse-square-root": "inverse_sqrt",
+    "rsqrt": "inverse_sqrt",
+    "geometric": "exponential",
+    "1/x": "inverse",
+}
+"""What others call a shape."""
+
+
+def shapes() -> tuple[str, ...]:
+    """Name the known shapes."""
+    return tuple(_SHAPES)
+
+
+def shape_of(name: object) -> Shape:
+    """Give the shape of a name.
+
+    Raises:
+        ConfigError: None is known by it; names those that are.
+    """
+    if not isinstance(name, str) or name not in _SHAPES:
+        alias = _ALIASES.get(str(name))
+        close = f"; did you mean {alias!r}?" if alias else near_miss(name, _SHAPES)
+        known = f"must be one of {listed(_SHAPES)}{close}"
+        raise illegal("shape", name, f"{known}; register_shape makes one's own known")
+    return _SHAPES[name]
+
+
+def shape_name(name: str, value: object) -> str:
+    """Check the name of a known shape."""
+    shape_of(value)
+    return text(name, value)
+
+
+def register_shape(name: str) -> Callable[[_Function], _Function]:
+    """Make a function known as a shape, for phases that name it and checkpoints that hold them.
+
+    The function is `coefficient(progress, **parameters)`: 1 at progress 0, 0 at progress 1; the
+    value is `end + coefficient * (start - end)`. Its parameters are numbers or tuples of numbers,
+    and are saved with the phase, those that were left to their defaults too. Register it in every
+    process, before a schedule that names it is built or loaded.
+
+    Args:
+        name: What phases call it.
+
+    Raises:
+        ConfigError: The name is taken or no text, or the function is no such coefficient.
+
+    >>> @register_shape("quarter_circle")
+    ... def quarter_circle(progress, roundness=2.0):
+    ...     return (1 - progress**roundness) ** (1 / roundness)
+    >>> from dist_sched import Phase, Schedule
+    >>> Schedule([Phase("quarter_circle", 10, end=0.0, start=1.0)])(6)
+    0.8
+    """
+    text("name", name)
+
+    def register(coefficient: _Function) -> _Function:
+        given = _parameters_of(name, coefficient)
+        origin = (coefficient.__module__, getattr(coefficient, "__qualname__", "<lambda>"))
+        known = _SHAPES.get(name)
+        if known is not None and ("<lambda>" in origin[1] or known.origin != origin):
+            raise ConfigError(f"shape {name!r} is known already; choose another name")
+        defaults = {one: default for one, default in given.items() if default is not _REQUIRED}
+        rules = dict.fromkeys(given, _any_parameter)
+        law = _checked_blend(name, coefficient)
+        _SHAPES[name] = Shape(law, rules, defaults, origin=origin)
+        return coefficient
+
+    return register
+
+
+def _parameters_of(name: str, coefficient: Callable[..., float]) -> dict[str, Any]:
+    """Give a function's parameters after the first, with their defaults."""
+    try:
+        taken = list(inspect.signature(coefficient).parameters.values())
+    except (TypeError, ValueError) as error:
+        rule = "must be a function with a signature"
+        raise ConfigError(f"shape {name!r}: {shown(coefficient)} {rule}") from error
+    first, others = taken[:1], taken[1:]
+    by_place = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY}
+    by_name = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+    has_first = any(one.kind in by_place for one in first)
+    if not has_first or any(one.kind not in by_name or one.name in _PHASE_NAMES for one in others):
+        raise ConfigError(
+            f"shape {name!r}: its function must take the progress and parameters by name, other "
+            f"than {listed(_PHASE_NAMES)}"
+        )
+    return {one.name: one.default for one in others}
+
+
+def _any_parameter(name: str, value: object) -> Parameter:
+    if isinstance(value, list | tuple):
+        return tuple(_finite(name, one) for one in value)
+    return _finite(name, value)
+
+
+def _finite(name: str, value: object) -> Number:
+    found = plain(value)
+    if isinstance(found, bool) or not isinstance(found, numbers.Real) or not math.isfinite(found):
+        raise illegal(name, value, "must be a finite number, or a list of such")
+    return int(found) if isinstance(found, numbers.Integral) else float(found)
+
+
+def _blend(coefficient: Callable[..., float]) -> Law:
+    """Make the law of a coefficient: `end + coefficient * (start - end)`."""
+
+    def law(units: float, steps: float, start: float, end: float, **parameters: Any) -> float:
+        value = coefficients.between(coefficient(units / steps, **parameters), start, end)
+        return _between(value, start, end)
+
+    return law
+
+
+def _checked_blend(name: str, coefficient: Callable[..., float]) -> Law:
+    """Make the law of a coefficient of one's own, which may give anything."""
+
+    def law(units: float, steps: float, start: float, end: float, **parameters: Any) -> float:
+        for progress, due in ((0.0, 1.0), (1.0, 0.0)):
+            found = coefficient(progress, **parameters)
+            if not abs(found - due) <= _TOLERANCE:
+                raise ConfigError(f"shape {name!r} is {found!r} at progress {progress}, not {due}")
+        value = coefficients.between(coefficient(units / steps, **parameters), start, end)
+        if not 0 <= value < math.inf:
+            raise illegal("value", value, f"shape {name!r} must give finite numbers >= 0")
+        return value
+
+    return law
+
+
+def _cosine(progress: float, exponent: float) -> float:
+    """Fall along a power of half a cosine, as optax's `cosine_decay_schedule`."""
+    fall = coefficients.cosine(progress)
+    return fall if exponent == 1 else fall**exponent
+
+
+def _polynomial(progress: float, power: float) -> float:
+    return float(coefficients.linear(progress) ** power)
+
+
+def _constant(units: float, steps: float, start: float, end: float) -> float:  # noqa: ARG001
+    if start != end:
+        raise ConfigError(
+            f"starts at {start!r} and ends at {end!r}: a constant's start and end must be equal; "
+            "give start= too if it shall jump there"
+        )
+    return end
+
+
+def _hold(units: float, steps: float, start: float, end: float) -> float:  # noqa: ARG001
+    return start
+
+
+def _between(value: float, start: float, end: float) -> float:
+    """Give a value that rounding has not taken out of the bounds."""
+    low, high = (end, start) if end < start else (start, end)
+    return low if value < low else min(value, high)
+
+
+def _geometric(units: float, steps: float, start: float, end: float) -> float:
+    return _between(start * (end / start) ** (units / steps), start, end)
+
+
+def _multistep(
+    units: float, steps: float, start: float, end: float, milestones: tuple[Number, ...]
+) -> float:
+    """Go from start to end by as many equal factors as there are milestones."""
+    if milestones[-1] > steps:
+        raise illegal("milestones", milestones, f"must not pass the phase's end, steps={steps!r}")
+    return _geometric(bisect_right(milestones, units), len(milestones), start, end)
+
+
+def _power_law(
+    units: float, steps: float, start: float, end: float, power: float, timescale: float | None
+) -> float:
+    """Fall as `(1 + units / timescale) ** -power`, scaled to meet start and end.
+
+    Without a timescale it is the one for which `start * (…)` itself meets the end.
+    """
+    if timescale is None:
+        if end == 0:
+            raise illegal("end", end, "must be greater than 0, or the shape needs a timescale")
+        stretch = (positive("start", start) / end) ** (1 / power) - 1
+        return _between(start * (1 + units / steps * stretch) ** -power, start, end)
+    fall, whole_fall = (
+        math.expm1(-power * math.log1p(passed / timescale)) for passed in (units, steps)
+    )
+    return _between(coefficients.between(1 - fall / whole_fall, start, end), start, end)
+
+
+def _inverse_sqrt(
+    units: float, steps: float, start: float, end: float, timescale: float | None
+) -> float:
+    return _power_law(units, steps, start, end, 0.5, timescale)
+
+
+def _inverse(
+    units: float, steps: float, start: float, end: float, timescale: float | None
+) -> float:
+    return _power_law(units, steps, start, end, 1.0, timescale)
+
+
+def milestones(name: str, value: object) -> tuple[Number, ...]:
+    """Check lengths that rise, all of them greater than 0."""
+    if not isinstance(value, Iterable) or isinstance(value, str | Mapping):
+        raise illegal(name, value, "must be a list of lengths from the phase's beginning")
+    found = tuple(length(name, one) for one in value)
+    if not found or found[0] <= 0 or list(found) != sorted(found):
+        raise illegal(name, value, "must rise from above 0")
+    return found
+
+
+_TIMESCALE = {"timescale": optional(positive)}
+
+_SHAPES |= {
+    "constant": Shape(_constant),
+    "linear": Shape(_blend(coefficients.linear)),
+    "cosine": Shape(_blend(_cosine), {"exponent": positive}, {"exponent": 1.0}),
+    "polynomial": Shape(_blend(_polynomial), {"power": positive}, {"power": 1.0}),
+    "exponential": Shape(_geometric, is_geometric=True),
+    "halving": Shape(_blend(coefficients.halving)),
+    "minus_sqrt": Shape(_blend(coefficients.minus_sqrt)),
+    "inverse_sqrt": Shape(_inverse_sqrt, _TIMESCALE, {"timescale": None}),
+    "power_law": Shape(
+        _power_law, {"power": positive, **_TIMESCALE}, {"power": 1.0, "timescale": None}
+    ),
+    "inverse": Shape(_inverse, _TIMESCALE, {"timescale": None}),
+    "step": Shape(_hold),
+    "multistep": Shape(_multistep, {"milestones": milestones}, is_geometric=True),
+}

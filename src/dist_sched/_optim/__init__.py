@@ -1,0 +1,1 @@
+"""What is driven: optimizers, groups and their fields, the writer, process groups."""

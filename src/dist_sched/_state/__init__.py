@@ -1,0 +1,1 @@
+"""What is saved: the format, foreign states, reconciliation and its report."""

@@ -1,0 +1,213 @@
+"""Dialects: what the states of other libraries' schedulers tell, in our words.
+
+Told is only what the state says and what our entries can express exactly; everything else is the
+config's, and the report says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dist_sched._config.entries import OptimizerParamConfig
+from dist_sched._rules import Entry, whole
+from dist_sched.errors import ConfigError, StateError
+
+TORCH = "torch LRScheduler"
+DEEPSPEED = "DeepSpeed"
+
+_TORCH_KEYS = {"_last_lr", "_schedulers", "_step_count", "base_lrs"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What another library's state tells."""
+
+    dialect: str
+    position: int
+    warning: str
+    """How far the position can be trusted."""
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict)
+    """By field, what the source's first scheduled group had for its next update."""
+
+
+def dialect_of(keys: Collection[object], name: str = "") -> str | None:
+    """Tell from its keys whose scheduler a state is; None if no known one's.
+
+    Args:
+        keys: The state's keys.
+        name: Under which the state stands: torchtitan saves `last_epoch` alone, so that nothing
+            but a name such as `lr_scheduler` tells it from a trainer's own count.
+    """
+    if "last_batch_iteration" in keys:
+        return DEEPSPEED
+    has_count = "last_epoch" in keys
+    if "_schedulers" in keys or (has_count and not _TORCH_KEYS.isdisjoint(keys)):
+        return TORCH
+    return TORCH if has_count and "sched" in name.lower() else None
+
+
+def tell(state: Mapping[Any, Any]) -> Told | None:
+    """Say what a state tells, or None if it is none of another library.
+
+    Raises:
+        StateError: Its position is none, or it does not follow from the position at all.
+    """
+    dialect = dialect_of(state.keys(), "scheduler")
+    if dialect == DEEPSPEED:
+        return _deepspeed(state)
+    return _torch(state) if dialect == TORCH else None
+
+
+def _deepspeed(state: Mapping[Any, Any]) -> Told:
+    """Read DeepSpeed's count, which starts at -1: it is the number of updates less one."""
+    last = state["last_batch_iteration"]
+    is_new = type(last) is int and last == -1
+    return Told(
+        dialect=DEEPSPEED,
+        position=0 if is_new else _count("last_batch_iteration", last) + 1,
+        warning="the state is DeepSpeed's: it tells the position alone (last_batch_iteration + 1); "
+        "DeepSpeed's own curves are one update behind: they use for update k what was for k - 1",
+    )
+
+
+def _torch(state: Mapping[Any, Any]) -> Told:
+    if "num_bad_epochs" in state:
+        raise StateError(
+            "the state is a ReduceLROnPlateau's, which counts evaluations and follows a metric: "
+            "no position can be told from it; call seek(position) with the trainer's own count"
+        )
+    position = _torch_position(state)
+    entries = _legal(_curve(state, position))
+    told = f"the position, {', '.join(entries)}" if entries else "the position alone"
+    return Told(
+        dialect=TORCH,
+        position=position,
+        entries=entries,
+        values=_last_lr(state),
+        warning=f"the state is a torch LRScheduler's: it tells {told}; its position is how often "
+        "step() was called: make sure that this was once for each optimizer update (accelerate "
+        "calls it once for each process, many scripts once for each epoch)",
+    )
+
+
+def _torch_position(state: Mapping[Any, Any]) -> int:
+    if "last_epoch" in state:
+        return _count("last_epoch", state["last_epoch"])
+    parts = _parts(state)
+    positions = {_count("_schedulers.last_epoch", part.get("last_epoch")) for part in parts}
+    if len(positions) != 1:
+        raise StateError(
+            "key '_schedulers' of the checkpoint state: its schedulers are at positions "
+            f"{sorted(positions)}; no one position can be told"
+        )
+    return positions.pop()
+
+
+def _count(key: str, value: object) -> int:
+    try:
+        return whole(key, value)
+    except ConfigError as error:
+        raise StateError(f"key {key!r} of the checkpoint state: {error}") from error
+
+
+def _parts(state: Mapping[Any, Any]) -> list[Mapping[Any, Any]]:
+    found = state.get("_schedulers")
+    if not isinstance(found, list | tuple):
+        return []
+    return [part for part in found if isinstance(part, Mapping)]
+
+
+def _numbers(found: object) -> list[float]:
+    """Give a list of finite numbers, or an empty one if it is anything else."""
+    if not isinstance(found, list | tuple):
+        return []
+    try:
+        is_legal = all(type(value) in {int, float} and math.isfinite(value) for value in found)
+    except OverflowError:
+        return []
+    return list(found) if is_legal else []
+
+
+def _last_lr(state: Mapping[Any, Any]) -> dict[str, float]:
+    """Give the lr that torch's scheduler had for the first group that is scheduled."""
+    pairs = zip(_numbers(state.get("_last_lr")), _base_lrs(state), strict=False)
+    found = next((float(lr) for lr, base in pairs if base), None)
+    return {} if found is None else {"lr": found}
+
+
+def _base_lrs(state: Mapping[Any, Any]) -> list[float]:
+    parts = _parts(state)
+    return _numbers((parts[0] if parts else state).get("base_lrs"))
+
+
+def _curve(state: Mapping[Any, Any], position: int) -> dict[str, Any]:
+    """Tell torch's curve in our entries, where they can express it to its end."""
+    bases = {base for base in _base_lrs(state) if base}
+    if len(bases) != 1:
+        return {}  # torch's floors are absolute for each group, ours follow the ratio
+    base = bases.pop()
+    parts = _parts(state)
+    if "_schedulers" not in state:
+        return _decay(state, base, 0, position)
+    joins = _numbers(state.get("_milestones"))
+    if len(joins) != 1 or len(parts) != len(joins) + 1:
+        return {}
+    (join,), (rise, fall) = joins, parts
+    is_warmup = rise.get("total_iters") == join and rise.get("end_factor") == 1
+    start = _numbers([rise.get("start_factor")])
+    decay = _decay(fall, base, join, position)
+    if not (is_warmup and start and decay):
+        return {}
+    return {**decay, "init_lr": start[0] * base}
+
+
+def _decay(state: Mapping[Any, Any], base: float, start: float, position: int) -> dict[str, Any]:
+    """Tell a fall that begins at a position, by torch's own parameters."""
+    told = _fall(state, base)
+    if told is None:
+        return {}
+    style, peak, floor, length = told
+    climbs_again = style == "cosine" and position > start + length
+    jumps = start > 0 and peak != base
+    if climbs_again or jumps:
+        return {}
+    return {
+        "init_lr": peak,
+        "max_lr": peak,
+        "min_lr": floor,
+        "lr_warmup_steps": start,
+        "lr_decay_steps": start + length,
+        "lr_decay_style": style,
+    }
+
+
+def _fall(state: Mapping[Any, Any], base: float) -> tuple[str, float, Any, int] | None:
+    """Give style, peak, floor and length of a scheduler that falls from a base lr."""
+    if {"T_max", "eta_min"} <= state.keys():
+        return "cosine", base, state["eta_min"], _length(state["T_max"])
+    ends = _numbers([state.get("start_factor"), state.get("end_factor")])
+    if ends:
+        return "linear", ends[0] * base, ends[1] * base, _length(state.get("total_iters"))
+    if state.get("power") == 1:
+        return "linear", base, 0.0, _length(state.get("total_iters"))
+    return None
+
+
+def _length(value: object) -> int:
+    return value if type(value) is int else 0
+
+
+_NO_DECAY = {"start_wd": 0.0, "end_wd": 0.0, "wd_incr_steps": 0, "wd_incr_style": "constant"}
+
+
+def _legal(entries: Mapping[str, Any]) -> dict[str, Entry]:
+    """Give the entries as plain values if they are legal here, else none."""
+    try:
+        config = OptimizerParamConfig.from_entries({**entries, **_NO_DECAY})
+    except ConfigError:
+        return {}
+    return {name: value for name, value in config.entries().items() if name in entries}

@@ -1,0 +1,1 @@
+"""What lies in storage: pickles read as data, folders and files as trees."""

@@ -1,0 +1,1080 @@
+"""The command line says what is so of real configs and checkpoints, and ends as it should."""
+
+from __future__ import annotations
+
+import decimal
+import json
+import os
+import pickle
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fsspec
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+import yaml
+
+import dist_sched
+from dist_sched import OptimizerParamScheduler, ParamScheduler, checkpoint, from_config, schedules
+from dist_sched.cli import application, fork, tables
+
+CONFIG = {
+    "init_lr": 0.0,
+    "max_lr": 1.0,
+    "min_lr": 0.1,
+    "lr_warmup_steps": 10,
+    "lr_decay_steps": 110,
+    "lr_decay_style": "linear",
+    "start_wd": 0.0,
+    "end_wd": 0.1,
+    "wd_incr_steps": 100,
+    "wd_incr_style": "linear",
+}
+SEEDS = [name for name in CONFIG if name != "init_lr"]
+SPECIFICATION = """
+horizon: 100k
+unit: tokens
+fields:
+  lr: {schedule: wsd, peak: 3e-4, start: 1e-6, warmup: 3%, decay: 20%, decay_shape: linear}
+  weight_decay: {peak: 0.1, to: lr}
+groups:
+  "embed*": {lr: 0.1}
+"""
+
+
+class Runs:
+    """Pickles as code that makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def optimizer(groups=1):
+    made = [{"params": [torch.nn.Parameter(torch.ones(2))]} for _ in range(groups)]
+    return torch.optim.AdamW(made, lr=1.0, weight_decay=0.1)
+
+
+def seeds(**changes):
+    return OptimizerParamScheduler(optimizer(), **{**CONFIG, **changes})
+
+
+def save(scheduler, path, position):
+    scheduler.seek(position)
+    dcp.save({"app": {"scheduler": scheduler.state_dict()}}, checkpoint_id=path)
+
+
+def save_foreign(home):
+    state = seeds().state_dict()
+    keys = {name: state[name] for name in SEEDS}
+    torch.save({"opt_param_scheduler": {**keys, "num_steps": 60}}, home / "megatron.pt")
+    made = optimizer()
+    torchs = torch.optim.lr_scheduler.LambdaLR(made, lambda step: 1 / (1 + step))
+    for _ in range(4):
+        made.step()
+        torchs.step()
+    torch.save(torchs.state_dict(), home / "scheduler.pt")
+    torch.save({"lr_scheduler": {"last_batch_iteration": 41}}, home / "deepspeed.pt")
+    torch.save({"a": {**keys, "num_steps": 1}, "b": {**keys, "num_steps": 2}}, home / "two.pt")
+    torch.save({**state, "max_lr": 7.0}, home / "torn.pt")
+    (home / "hostile.pt").write_bytes(pickle.dumps({"scheduler": Runs(home / "ran")}))
+
+
+def save_configs(home):
+    (home / "run.json").write_text(json.dumps(CONFIG))
+    (home / "same.yaml").write_text(yaml.safe_dump(CONFIG))
+    (home / "lower.yaml").write_text(yaml.safe_dump({**CONFIG, "max_lr": 0.5}))
+    policy = {"max_lr": "config", "*": "checkpoint"}
+    (home / "policy.yaml").write_text(yaml.safe_dump({**CONFIG, "policy": policy}))
+    strict = {"use_checkpoint_opt_param_scheduler": False}
+    (home / "strict.yaml").write_text(yaml.safe_dump({**CONFIG, **strict}))
+    (home / "clean.yaml").write_text(yaml.safe_dump({**CONFIG, "init_lr": 0.01}))
+    tail = {"lr_decay_style": "WSD", "wsd_decay_steps": 105, "lr_wsd_decay_style": "linear"}
+    (home / "jump.yaml").write_text(yaml.safe_dump({**CONFIG, **tail, "init_lr": 0.01}))
+    (home / "spec.yaml").write_text(SPECIFICATION)
+    (home / "illegal.yaml").write_text(yaml.safe_dump({**CONFIG, "min_lr": 2.0}))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    made = tmp_path_factory.mktemp("home")
+    save(seeds(max_lr=0.5), made / "before" / "step-60", 60)
+    save(seeds(), made / "after" / "step-80", 80)
+    stable = seeds(lr_decay_style="constant")
+    save(stable, made / "stable", 60)
+    stable.cooldown(20)
+    save(stable, made / "cooled", 70)
+    fields = {"lr": schedules.wsd(3e-4, 1000, warmup=20, decay=200), "betas[0]": 0.9}
+    save(ParamScheduler(optimizer(), fields), made / "spec", 500)
+    save(seeds(unit="samples"), made / "samples", 60)
+    save_foreign(made)
+    save_configs(made)
+    return made
+
+
+@pytest.fixture
+def cli(home, capsys, monkeypatch):
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+    def call(*arguments):
+        status = application.run([str(argument) for argument in arguments])
+        told = capsys.readouterr()
+        assert "\x1b" not in told.out + told.err
+        return status, told.out, told.err
+
+    return call
+
+
+@pytest.fixture
+def told(cli):
+    def call(*arguments):
+        return json.loads(cli(*arguments, "--json")[1])
+
+    return call
+
+
+def rows(out):
+    return [line.split() for line in out.splitlines()]
+
+
+# show
+
+
+def test_show_prints_every_phase_and_the_values_at_positions(cli):
+    status, out, err = cli("show", "run.json", "--at", 60, "--at", "2k")
+    assert (0, "") == (status, err)
+    assert ["lr", "linear", "10", "110", "1", "0.1"] in rows(out)
+    assert ["weight_decay", "linear", "0", "100", "0", "0.1"] in rows(out)
+    assert ["60", "lr", "0.55", "linear"] in rows(out)
+    assert ["2000", "lr", "0.1", "past", "the", "end"] in rows(out)
+
+
+def test_show_prints_a_checkpoints_schedule_as_it_was_used_and_the_values_there(cli):
+    status, out, _ = cli("show", "cooled")
+    assert 0 == status
+    assert ["lr", "minus_sqrt", "tail", "60", "80", "1", "0.1"] in rows(out)
+    assert ["70", "lr", "0.3636039", "minus_sqrt", "tail"] in rows(out)
+
+
+def test_show_prints_what_named_groups_have_only_when_it_is_asked(cli):
+    assert "embed" not in cli("show", "spec.yaml")[1]
+    out = cli("show", "spec.yaml", "--groups")[1]
+    assert ["groups[embed*].lr", "constant", "3000", "80000", "3e-05", "3e-05"] in rows(out)
+
+
+def test_show_gives_json_with_a_version(told):
+    found = told("show", "before", "--at", 10)
+    assert 1 == found["version"]
+    assert ("steps", 60, "OptimizerParamScheduler") == (
+        found["unit"],
+        found["position"],
+        found["scheduler"],
+    )
+    assert ["app.scheduler", "dist_sched"] == [found["found"]["key"], found["found"]["dialect"]]
+    values = {row["position"]: row["value"] for row in found["fields"]["lr"]["values"]}
+    assert {10: 0.5, 60: pytest.approx(0.3)} == values
+    phase = {"name": "linear", "begin": 10, "end": 110, "first": 0.5, "last": 0.1}
+    assert phase == found["fields"]["lr"]["phases"][1]
+
+
+def test_show_says_what_a_seeds_state_does_not_tell(cli):
+    out = cli("show", "megatron.pt")[1]
+    assert "note: not in the state, and assumed: init_lr=0.0" in out
+    assert "units that it does not tell" in out
+
+
+# inspect
+
+
+def test_inspect_prints_where_what_and_every_entry(cli, home):
+    status, out, _ = cli("inspect", "before")
+    assert 0 == status
+    assert ["found", "in", str(home / "before" / "step-60" / ".metadata")] in rows(out)
+    assert {("position", "60"), ("unit", "steps"), ("torn", "no"), ("key", "app.scheduler")} <= {
+        tuple(row) for row in rows(out)
+    }
+    assert {("max_lr", "0.5"), ("lr", "0.3")} <= {tuple(row) for row in rows(out)}
+
+
+def test_inspect_sets_the_keys_of_a_torn_state_beside_its_text(cli):
+    out = cli("inspect", "torn.pt")[1]
+    assert ["torn", "max_lr"] in rows(out)
+    assert ["max_lr", "1", "7"] in rows(out)
+
+
+def test_inspect_prints_late_changes(cli):
+    out = cli("inspect", "cooled")[1]
+    assert "entries, after the late changes" in out
+    assert ["lr_decay_style", "WSD"] in rows(out)
+    assert ["60", "cooldown", "field=lr,", "steps=20,", "shape=minus_sqrt,", "end=-"] in rows(out)
+
+
+@pytest.mark.parametrize(
+    "path, dialect, position",
+    [
+        ("megatron.pt", "OptimizerParamScheduler", 60),
+        ("scheduler.pt", "torch LRScheduler", 4),
+        ("deepspeed.pt", "DeepSpeed", 42),
+    ],
+)
+def test_inspect_reads_every_dialect(told, path, dialect, position):
+    found = told("inspect", path)
+    assert (1, dialect, position) == (
+        found["version"],
+        found["found"]["dialect"],
+        found["position"],
+    )
+    assert found["unit"] is None
+
+
+def test_inspect_gives_json_with_the_state_as_it_stands(told):
+    found = told("inspect", "torn.pt")
+    assert ["max_lr"] == found["torn"]
+    assert (1.0, 7.0) == (found["entries"]["max_lr"], found["state"]["max_lr"])
+    assert [] == found["history"]
+    assert {"lr": 0.0, "weight_decay": 0.0} == found["next_update"]
+
+
+def test_inspect_reads_an_address(told, home):
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/cli/megatron.pt", (home / "megatron.pt").read_bytes())
+    try:
+        assert 60 == told("inspect", "memory://cli/megatron.pt")["position"]
+    finally:
+        memory.rm("/cli", recursive=True)
+    assert 60 == told("inspect", f"file://{home}/megatron.pt")["position"]
+
+
+def test_inspect_shows_characters_that_would_steer_a_terminal_as_escapes(cli, home):
+    keys = seeds().state_dict()
+    torch.save({**keys, "\x1b[31mred": 1}, home / "red.pt")
+    assert r"unknown keys are ignored: \x1b[31mred" in cli("inspect", "red.pt")[1]
+
+
+# diff
+
+
+def test_diff_prints_the_entries_that_a_resume_reports(cli):
+    status, out, err = cli("diff", "run.json", "before")
+    report = dist_sched.reconcile(CONFIG, checkpoint.read_state("before")[0])
+    assert (1, "") == (status, err)
+    assert str(report).splitlines()[0] in out
+    for row in report.rows:
+        sides = [tables.exact(value) for value in (row.config, row.checkpoint, row.used)]
+        assert ["*"] * row.changed + [row.name, *sides, *row.why.split()] in rows(out)
+    assert ["60", "lr", "0.55", "0.3", "0.3"] in rows(out)
+    assert "policy          checkpoint (the default)" in out
+
+
+def test_diff_says_which_path_is_which(cli):
+    first, second, _, read_as = cli("diff", "run.json", "before")[1].splitlines()[:4]
+    assert first.startswith("A (script)")
+    assert "run.json" in first
+    assert second.startswith("B (checkpoint)")
+    assert "step-60" in second
+    assert "a script that declares A loads B, at position 60; swap them for" in read_as
+
+
+def test_diff_names_the_sides_alike_and_in_one_order_in_both_tables(cli):
+    out = cli("diff", "run.json", "before")[1]
+    headers = [line for line in out.splitlines() if "used" in line and "A (script)  B (" in line]
+    assert 2 == len(headers)
+
+
+def test_diff_does_not_say_that_a_checkpoints_run_had_policy_config(cli):
+    out = cli("diff", "after", "before")[1]
+    assert "the policy of A's own run is not recorded" in out
+
+
+@pytest.mark.parametrize(
+    "a, b, status",
+    [
+        ("run.json", "after", 0),
+        ("run.json", "same.yaml", 0),
+        ("run.json", "lower.yaml", 1),
+        ("lower.yaml", "before", 0),
+        ("before", "after", 1),
+        ("cooled", "cooled", 0),
+        ("stable", "cooled", 1),
+        ("run.json", "megatron.pt", 0),
+        ("run.json", "samples", 1),
+        ("run.json", "scheduler.pt", 2),
+        ("run.json", "deepspeed.pt", 2),
+        ("run.json", "spec", 1),
+        ("spec.yaml", "before", 1),
+        ("spec.yaml", "megatron.pt", 1),
+        ("spec.yaml", "run.json", 1),
+        ("spec.yaml", "scheduler.pt", 2),
+        ("after", "run.json", 0),
+        ("megatron.pt", "after", 0),
+    ],
+)
+def test_diff_ends_with_0_for_the_same_1_for_different_and_2_where_it_cannot_tell(
+    cli, a, b, status
+):
+    assert status == cli("diff", a, b)[0]
+
+
+def test_diff_follows_the_policy(cli):
+    policy = ("--policy", "max_lr=config", "--policy", "*=checkpoint")
+    out = cli("diff", "run.json", "before", *policy)[1]
+    assert ["60", "lr", "0.55", "0.3", "0.55", "x", "1.833"] in rows(out)
+    assert "at position 60 the resume moves lr from 0.3 to 0.55" in out
+
+
+def test_diff_uses_the_policy_of_a_config_file(cli):
+    out = cli("diff", "policy.yaml", "before")[1]
+    assert "*=checkpoint, max_lr=config (as A says)" in out
+    assert ["60", "lr", "0.55", "0.3", "0.55", "x", "1.833"] in rows(out)
+
+
+def test_diff_reads_the_policy_from_the_seeds_booleans(cli):
+    status, out, _ = cli("diff", "strict.yaml", "before")
+    assert 1 == status
+    assert "policy          strict (as A says)" in out
+
+
+@pytest.mark.parametrize(
+    "arguments, reason",
+    [
+        (("run.json", "before", "--policy", "strict"), "max_lr is 1.0 in the config and 0.5 in"),
+        (("run.json", "samples"), "unit is 'steps' in the config and 'samples' in"),
+    ],
+)
+def test_diff_prints_a_refusal_and_the_table(cli, arguments, reason):
+    status, out, err = cli("diff", *arguments)
+    assert (1, "") == (status, err)
+    assert reason in out
+    assert "lr_warmup_steps     10" in out
+    assert "different, and the resume would be refused\n" in out
+
+
+def test_diff_compares_values_at_the_positions_that_are_asked_for(told):
+    found = told("diff", "run.json", "lower.yaml", "--at", 10, "--at", "110")
+    lr = [row for row in found["values"] if row["field"] == "lr"]
+    assert {"position": 10, "field": "lr", "b": 0.5, "a": 1.0, "used": 0.5} in lr
+    assert {"position": 110, "field": "lr", "b": 0.1, "a": 0.1, "used": 0.1} in lr
+
+
+@pytest.mark.parametrize("b, position", [("before", 60), ("lower.yaml", 0)])
+def test_diff_resumes_at_the_position_of_b_whatever_else_is_compared(cli, told, b, position):
+    found = told("diff", "run.json", b, "--at", 10)
+    assert position == found["reconciliation"]["position"]
+    assert {position, 10} <= {row["position"] for row in found["values"]}
+    out = cli("diff", "run.json", b, "--at", 10)[1]
+    assert f"position {position}; 1 entry differs" in out
+    assert f"no value moves at position {position}" in out
+
+
+def test_diff_compares_the_values_of_different_schedulers_and_not_their_entries(cli):
+    status, out, err = cli("diff", "run.json", "spec")
+    assert (1, "") == (status, err)
+    assert "entries are not compared one by one" in out
+    assert "different: at position 500 the resume moves lr from 0.0003 to 0.1" in out
+    assert "betas[0]: A does not schedule it" in out
+    assert "weight_decay: B does not schedule it" in out
+    assert "refused" not in out
+
+
+def test_diff_says_which_side_alone_schedules_a_field(cli, tmp_path):
+    path = tmp_path / "two.yaml"
+    lr = {"schedule": "wsd", "peak": 3e-4, "horizon": 1000, "warmup": 20, "decay": 200}
+    path.write_text(yaml.safe_dump({"fields": {"lr": lr, "weight_decay": 0.1}}))
+    status, out, _ = cli("diff", path, "spec", "--policy", "config")
+    assert 1 == status
+    assert "refused" not in out
+    assert ["500", "betas[0]", "-", "0.9", "-", "A", "does", "not", "schedule", "it"] in rows(out)
+    assert {"  betas[0]: B alone has it", "  weight_decay: A alone has it"} <= set(out.splitlines())
+
+
+def test_diff_names_the_entries_that_move_a_value(cli, tmp_path):
+    path = tmp_path / "more.json"
+    path.write_text(json.dumps({**CONFIG, "init_lr": 0.05}))
+    lines = cli("diff", path, "before", "--policy", "config")[1].splitlines()
+    assert [
+        "  max_lr: 0.5 -> 1, which by itself moves lr from 0.3 to 0.55",
+        "  init_lr: 0 -> 0.05, which by itself moves no value at this position",
+    ] == lines[-2:]
+
+
+def test_diff_says_what_the_policy_keeps_from_moving(cli):
+    out = cli("diff", "run.json", "before")[1]
+    assert "A's own schedule (--policy config) would move lr from 0.3 to 0.55" in out
+    assert "max_lr: 0.5 in B, 1 in A; B's is used" in out
+
+
+def test_diff_says_at_which_later_position_values_part(cli):
+    out = cli("diff", "run.json", "lower.yaml", "--policy", "config")[1]
+    assert "no value moves at position 0; at 10 it would move lr from 0.5 to 1" in out
+
+
+def test_diff_says_that_late_changes_are_dropped_and_what_that_moves(cli):
+    out = cli("diff", "stable", "cooled")[1]
+    assert "-> dropped, which by itself moves lr from 0.3636039 to 1" in out
+
+
+def test_diff_hints_at_other_causes_where_schedules_are_the_same(cli, home):
+    save(seeds(), home / "later" / "step-90", 90)
+    status, out, _ = cli("diff", "later", "after")
+    assert 0 == status
+    assert "the same schedule; A is at position 90, B at 80. If lr jumped all the same" in out
+    assert "the optimizer's own state" in out
+
+
+def test_an_entry_is_written_alike_by_inspect_and_diff(cli, home):
+    save(seeds(max_lr=0.1 + 0.2), home / "odd", 60)
+    assert ["max_lr", "0.30000000000000004"] in rows(cli("inspect", "odd")[1])
+    out = cli("diff", "run.json", "odd")[1]
+    assert ["*", "max_lr", "1", "0.30000000000000004"] in [row[:4] for row in rows(out)]
+
+
+def test_diff_names_a_few_entries_without_a_word_and_counts_the_others(cli):
+    status, _, err = cli("diff", "spec.yaml", "spec", "--policy", "weight_decay=config")
+    assert (2, 1) == (status, err.count("lr.phases[1].steps"))
+    assert "more: name them, or add --policy '*=checkpoint'" in err
+
+
+def test_diff_gives_json_with_both_sides_and_the_reconciliation(told):
+    found = told("diff", "run.json", "before", "--policy", "strict")
+    assert (1, "different", True) == (found["version"], found["result"], found["refused"])
+    assert ("run.json", None, 60) == (
+        found["a"]["path"],
+        found["a"]["found"],
+        found["b"]["position"],
+    )
+    changed = [row["name"] for row in found["reconciliation"]["rows"] if row["changed"]]
+    assert ["max_lr"] == changed
+
+
+def test_diff_shows_the_lr_that_torchs_scheduler_had(told):
+    found = told("diff", "run.json", "scheduler.pt")
+    assert "cannot tell" == found["result"]
+    lr = {"position": 4, "field": "lr", "b": 0.2, "a": 0.4, "used": 0.4}
+    assert lr == found["values"][0]
+
+
+def test_diff_reads_each_side_under_its_key(cli):
+    keys = ("--key-a", "a", "--key-b", "b")
+    assert 0 == cli("diff", "two.pt", "two.pt", *keys)[0]
+
+
+# check
+
+
+def test_check_finds_nothing_in_a_good_config_and_ends_with_0(cli):
+    assert (0, "clean.yaml: no findings\n", "") == cli("check", "clean.yaml", "--updates", 110)
+
+
+def test_check_names_path_position_and_values_and_ends_with_1(cli):
+    status, out, err = cli("check", "clean.yaml", "jump.yaml")
+    assert (1, "") == (status, err)
+    first, second = out.splitlines()
+    assert "clean.yaml: no findings" == first
+    assert second.startswith("jump.yaml: position 10: lr: the WSD tail begins at 5 and overlaps")
+
+
+def test_check_compares_the_horizon_with_the_length_of_the_run(cli):
+    assert 0 == cli("check", "clean.yaml", "--updates", 55, "--increment", 2)[0]
+    status, out, _ = cli("check", "clean.yaml", "--updates", 100)
+    assert 1 == status
+    assert out.startswith("clean.yaml: position 100: lr: the run ends after 100 updates, 10 units")
+
+
+def test_check_says_each_illegal_config_in_a_line_and_goes_on(cli):
+    status, out, err = cli("check", "illegal.yaml", "missing.yaml", "clean.yaml")
+    assert (2, "clean.yaml: no findings\n") == (status, out)
+    first, second = err.splitlines()
+    assert "dist-sched: error: illegal.yaml: min_lr=2.0: must be at most max_lr=1.0" == first
+    assert "dist-sched: error: missing.yaml: cannot be read: No such file or directory" == second
+
+
+def test_check_takes_a_checkpoint(cli):
+    status, out, _ = cli("check", "before", "--updates", 100)
+    assert 1 == status
+    assert all(line.startswith("before: position ") for line in out.splitlines())
+
+
+def test_check_gives_json(told):
+    found = told("check", "jump.yaml", "illegal.yaml")
+    assert 1 == found["version"]
+    jump, illegal = found["configs"]
+    assert ("jump.yaml", 10, None) == (jump["path"], jump["findings"][0]["position"], jump["error"])
+    assert [] == illegal["findings"]
+    assert "min_lr=2.0" in illegal["error"]
+
+
+# convert
+
+
+def loaded(path):
+    return torch.load(path, weights_only=True)
+
+
+def test_convert_gives_a_seeds_state_our_form_from_a_config(cli, tmp_path):
+    out = cli(
+        "convert", "megatron.pt", tmp_path / "a.pt", "--to", "dist-sched", "--config", "run.json"
+    )
+    assert 0 == out[0]
+    assert "taken from --config: init_lr" in out[1]
+    expected = seeds()
+    expected.seek(60)
+    assert expected.state_dict() == loaded(tmp_path / "a.pt")
+
+
+def test_convert_keeps_a_state_of_ours_with_its_late_changes(cli, tmp_path):
+    assert 0 == cli("convert", "cooled", tmp_path / "a.pt", "--to", "dist-sched")[0]
+    assert checkpoint.read_state("cooled")[0] == loaded(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    "source, missing", [("megatron.pt", "init_lr"), ("deepspeed.pt", "max_lr")]
+)
+def test_convert_names_what_the_source_does_not_tell(cli, tmp_path, source, missing):
+    status, out, err = cli("convert", source, tmp_path / "a.pt", "--to", "dist-sched")
+    assert (2, "") == (status, out)
+    assert missing in err
+    assert "--config" in err
+    assert not (tmp_path / "a.pt").exists()
+
+
+def test_convert_gives_a_state_that_tells_the_position_alone_the_configs_curve(cli, tmp_path):
+    arguments = ("--to", "dist-sched", "--config", "spec.yaml")
+    assert 0 == cli("convert", "deepspeed.pt", tmp_path / "a.pt", *arguments)[0]
+    scheduler = from_config(named(), "spec.yaml")
+    scheduler.load_state_dict(loaded(tmp_path / "a.pt"))
+    assert ("tokens", 42) == (scheduler.unit, scheduler.num_steps)
+
+
+def named():
+    embed = {"params": [torch.nn.Parameter(torch.ones(1))], "name": "embedding"}
+    return torch.optim.AdamW([embed], lr=1.0, weight_decay=0.1)
+
+
+@pytest.mark.parametrize(
+    "target, name", [("megatron", "opt_param_scheduler"), ("nemo", "scheduler")]
+)
+def test_convert_gives_the_seeds_their_ten_keys_and_says_what_is_lost(cli, tmp_path, target, name):
+    status, out, _ = cli("convert", "cooled", tmp_path / "a.pt", "--to", target)
+    assert 0 == status
+    found = loaded(tmp_path / "a.pt")
+    assert [name] == list(found)
+    assert {*SEEDS, "num_steps"} == set(found[name])
+    assert ("WSD", 80, 70) == tuple(
+        found[name][key] for key in ("lr_decay_style", "lr_decay_steps", "num_steps")
+    )
+    lost = ("init_lr=0.0", "wsd_decay_steps=20", "unit='steps'", "the record of late changes")
+    assert all(f"not carried: {entry}" in out for entry in lost)
+    (unit,) = [line for line in out.splitlines() if "unit=" in line]
+    assert "constructor" not in unit
+    assert "call its step(increment) with increments in steps" in unit
+
+
+def test_convert_gives_torch_a_state_that_its_lambda_scheduler_takes_up(cli, tmp_path):
+    arguments = ("--to", "torch", "--num-groups", 2)
+    status, out, _ = cli("convert", "after", tmp_path / "a.pt", *arguments)
+    assert 0 == status
+    assert "not carried: weight_decay" in out
+    made = optimizer(groups=2)
+    theirs = torch.optim.lr_scheduler.LambdaLR(made, lambda step: (110 - step) * 0.009 + 0.1)
+    theirs.load_state_dict(loaded(tmp_path / "a.pt"))
+    assert 80 == theirs.last_epoch
+    assert [0.37, 0.37] == pytest.approx(theirs.get_last_lr())
+    made.step()
+    theirs.step()
+    assert [0.361, 0.361] == pytest.approx(theirs.get_last_lr())
+
+
+@pytest.mark.parametrize(
+    "source, options, reason",
+    [
+        ("samples", ("--to", "torch"), "only steps can be converted"),
+        ("spec", ("--to", "nemo"), "its curves are none that the seeds have"),
+        ("samples", ("--to", "dist-sched", "--unit", "steps"), "counts samples"),
+        ("scheduler.pt", ("--to", "megatron"), "give it with --config"),
+        ("run.json", ("--to", "megatron"), "is a config file, and this takes a checkpoint"),
+    ],
+)
+def test_convert_refuses_what_it_cannot_write(cli, tmp_path, source, options, reason):
+    status, _, err = cli("convert", source, tmp_path / "a.pt", *options)
+    assert 2 == status
+    assert reason in err
+    assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("convert", "after", "--to", "nemo"), ("fork", "stable", "--cooldown", 20, "-o")],
+)
+def test_a_file_is_overwritten_only_by_force(cli, tmp_path, arguments):
+    path = tmp_path / "there.yaml"
+    path.write_text("mine")
+    given = (
+        [*arguments[:2], path, *arguments[2:]] if arguments[0] == "convert" else [*arguments, path]
+    )
+    status, _, err = cli(*given)
+    assert (2, "mine") == (status, path.read_text())
+    assert f"{path}: is there already; --force overwrites it" in err
+    assert 0 == cli(*given, "--force")[0]
+    assert b"mine" != path.read_bytes()
+
+
+# fork
+
+
+@pytest.mark.parametrize("source", ["stable", "spec"])
+@pytest.mark.parametrize("ending", ["yaml", "json", "toml"])
+def test_a_run_that_resumes_from_a_forked_config_anneals_as_after_a_cooldown(
+    cli, tmp_path, source, ending
+):
+    path = tmp_path / f"cool.{ending}"
+    arguments = ("--cooldown", 20, "--shape", "linear", "--end", "1e-5", "-o", path)
+    assert 0 == cli("fork", source, *arguments)[0]
+    state = checkpoint.read_state(source)[0]
+    forked = from_config(optimizer(), path)
+    forked.load_state_dict(state)
+    expected = original(source)
+    expected.load_state_dict(state)
+    expected.cooldown(20, "linear", 1e-5)
+    for _ in range(25):
+        assert expected.get_last_lr() == forked.get_last_lr()
+        expected.step()
+        forked.step()
+    assert [1e-5] == forked.get_last_lr()
+
+
+def original(source):
+    if source == "stable":
+        return seeds(lr_decay_style="constant")
+    fields = {"lr": schedules.wsd(3e-4, 1000, warmup=20, decay=200), "betas[0]": 0.9}
+    return ParamScheduler(optimizer(), fields)
+
+
+def test_fork_prints_yaml_where_no_file_is_named(cli):
+    status, out, err = cli("fork", "stable", "--cooldown", "2k")
+    assert (0, "") == (status, err)
+    found = yaml.safe_load(out)
+    assert ("config", "WSD", 2060) == (
+        found["policy"],
+        found["lr_decay_style"],
+        found["lr_decay_steps"],
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, reason",
+    [
+        (("megatron.pt", "--cooldown", 20), "say it with --unit"),
+        (("stable", "--cooldown", 20, "--end", 2), "min_lr=2.0: must be at most max_lr=1.0"),
+        (("stable", "--cooldown", 20, "--shape", "polynomia"), "polynomial"),
+        (("scheduler.pt", "--cooldown", 20), "tells the position 4 alone"),
+        (("stable", "--cooldown", 0), "must be greater than 0"),
+        (("stable", "--cooldown", 20, "--end", "-1"), "must be a finite number >= 0"),
+        (("stable", "--cooldown", 20, "--unit", "tokens"), "counts steps"),
+        (("spec", "--cooldown", 20, "--field", "lrr"), "did you mean 'lr'?"),
+        (("stable", "--cooldown", 20, "-o", "cool.ini"), "must end in one of .yaml"),
+    ],
+)
+def test_fork_refuses_what_cannot_be(cli, arguments, reason):
+    status, out, err = cli("fork", *arguments)
+    assert (2, "", 1) == (status, out, err.count("\n"))
+    assert reason in err
+
+
+def test_fork_writes_a_param_schedulers_config_where_the_entries_cannot_say_it(cli, tmp_path):
+    path = tmp_path / "cool.yaml"
+    status, _, err = cli("fork", "before", "--cooldown", 20, "--shape", "linear", "-o", path)
+    assert 0 == status
+    assert "a ParamScheduler's config, whose values agree with the run's up to rounding" in err
+    forked = from_config(optimizer(), path)
+    forked.load_state_dict(checkpoint.read_state("before")[0])
+    forked.step()
+    assert [pytest.approx(0.29)] == forked.get_last_lr()
+    out = cli("diff", path, "before")[1]
+    assert "no value moves at position 60" in out
+
+
+def test_fork_offers_the_shapes_that_need_no_parameter(cli):
+    for shape in fork._plain_shapes():
+        arguments = ("--cooldown", 20, "--shape", shape, "--end", "1e-6")
+        assert 0 == cli("fork", "spec", *arguments)[0]
+    assert "exponential needs --end above 0" in " ".join(cli("fork", "--help")[1].split())
+
+
+# what is wrong
+
+
+@pytest.mark.parametrize(
+    "arguments, reason",
+    [
+        (("show", "nowhere"), "nowhere: nothing is there"),
+        (("show", "illegal.yaml"), "illegal.yaml: min_lr=2.0: must be at most max_lr=1.0"),
+        (("show", "scheduler.pt"), "tells the position 4 alone, and no curve"),
+        (("show", ""), "'': is no path: give a config file's or a checkpoint's"),
+        (("inspect", ""), "'': is no path"),
+        (("plot", "scheduler.pt"), "dist-sched show CONFIG --at 4"),
+        (("fork", "scheduler.pt", "--cooldown", 9), "convert scheduler.pt DST --to dist-sched"),
+        (("show", "run.json", "--at", "1e999999999"), "Invalid value for '--at'"),
+        (("fork", "stable", "--cooldown", "1e999999999"), "Invalid value for '--cooldown'"),
+        (("show", "run.json", "--at", "-5"), "must be from 0 to 2**53 units"),
+        (("show", "run.json", "--key", "a"), "is a config file, where --key means nothing"),
+        (("inspect", "before", "--key", "x"), "no key 'x'; scheduler states stand under: 'app."),
+        (("inspect", "two.pt"), "say which with --key KEY"),
+        (("inspect", "hostile.pt"), "hostile.pt"),
+        (("inspect", "run.json"), "is a config file, and this takes a checkpoint"),
+        (("diff", "run.json", "two.pt"), "say which with --key-b KEY"),
+        (("diff", "run.json", "before", "--policy", "both"), "policy='both'"),
+        (("diff", "run.json", "before", "--policy", "a", "--policy", "b=c"), "entry=word pairs"),
+        (("show", "run.json", "--colour"), "No such option '--colour'"),
+        (("sho", "run.json"), "No such command 'sho'; did you mean 'show'?"),
+        (("show",), "Missing argument 'CONFIG|CHECKPOINT'"),
+        (("convert", "after", "s3://there/a.pt", "--to", "nemo"), "only local files are written"),
+        (("convert", "after", "no/a.pt", "--to", "nemo"), "no/a.pt: No such file or directory"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_status_2(cli, arguments, reason):
+    status, out, err = cli(*arguments)
+    assert (2, "", 1) == (status, out, err.count("\n"))
+    assert err.startswith("dist-sched: error: ")
+    assert reason in err
+
+
+def test_a_hostile_pickle_is_not_executed(cli, home):
+    cli("inspect", "hostile.pt")
+    assert not (home / "ran").exists()
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_debug_shows_the_traceback_wherever_it_stands_and_ends_as_else(cli, place):
+    arguments = ["show", "nowhere"]
+    arguments.insert(place, "--debug")
+    status, out, err = cli(*arguments)
+    assert (2, "") == (status, out)
+    assert "Traceback (most recent call last)" in err
+    assert err.splitlines()[-1].startswith("dist-sched: error: ")
+    assert "nothing is there" in err
+
+
+def test_a_number_beyond_decimals_is_one_line(cli, monkeypatch):
+    def overflow(*_):
+        raise decimal.Overflow
+
+    monkeypatch.setattr("dist_sched._config.files.amount", overflow)
+    status, _, err = cli("show", "run.json", "--at", "1e999999999")
+    assert (2, 1) == (status, err.count("\n"))
+    assert "'1e999999999' is too large: give at most 2**53 units" in err
+
+
+def test_a_fault_of_our_own_is_one_line_too(cli, monkeypatch):
+    monkeypatch.setattr("dist_sched.cli.subjects.read", lambda *_: 1 // 0)
+    status, out, err = cli("show", "run.json")
+    assert (2, "") == (status, out)
+    assert "unexpected ZeroDivisionError" in err
+    assert "--debug shows where" in err
+
+
+def test_a_checkpoint_that_was_not_finished_is_skipped_and_named(cli, home):
+    (home / "after" / "step-90").mkdir(exist_ok=True)
+    status, out, err = cli("inspect", "after")
+    (home / "after" / "step-90").rmdir()
+    assert 0 == status
+    assert ["position", "80"] in rows(out)
+    assert err.startswith("dist-sched: warning: skipped an incomplete checkpoint: ")
+
+
+def test_help_names_every_command_and_needs_none_of_them(cli):
+    status, out, _ = cli()
+    assert 0 == status
+    assert all(f"  {name} " in out for name in application.COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted({*application.COMMANDS} - {"plot"}))
+def test_help_of_each_command_fits_80_columns(cli, name):
+    status, out, _ = cli(name, "--help")
+    assert 0 == status
+    assert max(map(len, out.splitlines())) <= 80
+
+
+# what people see
+
+
+def test_a_table_in_a_terminal_is_folded_and_loses_nothing(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    long = "x" * 200
+    tables.table(("entry", "value"), [("max_lr", long)])
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert 200 == out.count("x") - "max_lr".count("x")
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize("width", [20, 30, 40])
+def test_a_table_that_does_not_fit_is_written_row_by_row(capsys, monkeypatch, width):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("NO_COLOR", "1")
+    header = ("entry", "A (script)", "B (checkpoint)", "used", "why")
+    tables.table(header, [("max_lr", 1, 0.5, 2, "equal"), ("min_lr", 3, 4, 5, "equal")])
+    tables.pairs([("B (checkpoint)", "x" * 50)])
+    lines = capsys.readouterr().out.splitlines()
+    assert ["entry: max_lr", "A (script): 1", "B (checkpoint): 0.5", "used: 2"] == lines[:4]
+    assert max(map(len, lines)) <= width
+    assert 50 == "".join(lines).count("x") - 1
+
+
+def test_a_dumb_terminal_gets_no_escapes(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "dumb")
+    tables.heading("values")
+    assert "\nvalues\n" == capsys.readouterr().out
+
+
+def test_a_terminal_has_colour(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    tables.heading("values")
+    assert "\x1b[1mvalues" in capsys.readouterr().out
+
+
+# scenarios
+
+
+def test_two_checkpoints_tell_why_lr_jumped_after_a_resume(cli):
+    status, out, _ = cli("diff", "after", "before")
+    assert 1 == status
+    assert ["*", "max_lr", "1", "0.5", "1"] in [row[:5] for row in rows(out)]
+    assert "different: at position 60 the resume moves lr from 0.3 to 0.55" in out
+
+
+def test_a_cooldown_is_planned_written_and_seen_before_the_run(cli, tmp_path):
+    path = tmp_path / "cool.yaml"
+    said = cli("fork", "stable", "--cooldown", 40, "-o", path)[1]
+    assert "lr goes from 1 at position 60 to 0.1 at 100 (minus_sqrt)" in said
+    status, out, _ = cli("diff", path, "stable")
+    assert 1 == status
+    assert ["60", "lr", "1", "1", "1"] in rows(out)
+    assert ["100", "lr", "0.1", "past", "the", "end"] in rows(cli("show", path, "--at", 100)[1])
+
+
+def test_the_broken_config_among_three_is_spotted(cli):
+    status, out, _ = cli("check", "clean.yaml", "jump.yaml", "policy.yaml", "--updates", 110)
+    assert 1 == status
+    jumps = [line for line in out.splitlines() if "jumps from" in line]
+    assert ["jump.yaml"] == [line.partition(":")[0] for line in jumps]
+
+
+# the process
+
+
+def process(*arguments, program="from dist_sched.cli.application import run", environment=None):
+    source = Path(dist_sched.__file__).parents[1]
+    code = f"import sys\n{program}\nstatus = run(sys.argv[1:])\nprint('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(source), **(environment or {})},
+    )
+    assert 0 == done.returncode, done.stderr
+    return done.stdout
+
+
+def shell(line):
+    """Run `$D`, which is the command, in bash; give the status and what it says of errors."""
+    python = f"{sys.executable} -m dist_sched.cli"
+    source = str(Path(dist_sched.__file__).parents[1])
+    done = subprocess.run(
+        ["bash", "-c", line],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": source, "D": python},
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize(
+    "line, status, reason",
+    [
+        ("$D show run.json >&-", 2, "standard output is closed"),
+        ("$D show run.json > /dev/full", 2, "the output cannot be written"),
+        ("$D --help > /dev/full", 2, "the output cannot be written"),
+    ],
+)
+def test_what_cannot_be_printed_is_an_error_in_one_line(home, monkeypatch, line, status, reason):
+    monkeypatch.chdir(home)
+    found, err = shell(line)
+    assert (status, 1) == (found, err.count("\n"))
+    assert reason in err
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_a_reader_that_leaves_ends_it_quietly_as_it_ends_others(home, monkeypatch):
+    monkeypatch.chdir(home)
+    many = " ".join(f"--at {position}" for position in range(3000))
+    assert (141, "") == shell(f"set -o pipefail; $D show run.json {many} | head -1 > /dev/null")
+
+
+def test_ctrl_c_ends_it_with_130_and_without_a_traceback(cli, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dist_sched.cli.subjects.read", interrupted)
+    status, out, err = cli("show", "run.json")
+    assert (130, "") == (status, out)
+    assert "dist-sched: error: interrupted" == err.strip()
+
+
+LIGHT = [
+    ("show", "run.json"),
+    ("show", "spec.yaml"),
+    ("check", "run.json"),
+    ("diff", "run.json", "lower.yaml"),
+    ("inspect", "before"),
+    ("diff", "run.json", "before"),
+    ("fork", "stable", "--cooldown", "5"),
+]
+
+
+@pytest.mark.parametrize("arguments", LIGHT, ids=" ".join)
+def test_what_needs_no_torch_does_not_import_it(home, monkeypatch, arguments):
+    monkeypatch.chdir(home)
+    assert "False" == process(*arguments).splitlines()[-1]
+
+
+def seconds(*command):
+    spent = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, *command], capture_output=True, check=False)
+        spent.append(time.perf_counter() - begun)
+    return statistics.median(spent)
+
+
+def test_a_light_command_takes_at_most_a_third_of_importing_torch(home, monkeypatch):
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("PYTHONPATH", str(Path(dist_sched.__file__).parents[1]))
+    light = (("show", "run.json"), ("check", "run.json"), ("diff", "run.json", "lower.yaml"))
+    for _ in range(4):  # another program may have been busy
+        spent = max(seconds("-m", "dist_sched.cli", *arguments) for arguments in light)
+        if 3 * spent <= seconds("-c", "import torch"):
+            return
+    pytest.fail(f"a command took {spent:.2f} s")
+
+
+def completed(words, environment):
+    environment = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")), **environment}
+    return subprocess.run(
+        [sys.executable, "-m", "dist_sched.cli"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(dist_sched.__file__).parents[1]),
+            **environment,
+        },
+    ).stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_is_made_for_a_shell(shell):
+    if shutil.which(shell) is None and shell == "bash":
+        pytest.skip("there is no bash")
+    out = completed("", {"_DIST_SCHED_COMPLETE": f"{shell}_source"})
+    assert f"_DIST_SCHED_COMPLETE={shell}_complete" in out
+
+
+@pytest.mark.parametrize(
+    "words, found",
+    [
+        ("dist-sched in", "plain,inspect\n"),
+        ("dist-sched show run", "file,run\n"),
+        ("dist-sched convert a b --to n", "plain,nemo\n"),
+        ("dist-sched diff a b --policy max_lr=c", "plain,max_lr=checkpoint\nplain,max_lr=config\n"),
+        ("dist-sched diff a b --policy max_lr = c", "plain,checkpoint\nplain,config\n"),
+        ("dist-sched diff a b --policy max_lr =", "plain,checkpoint\nplain,config\nplain,strict\n"),
+    ],
+)
+def test_completion_knows_commands_paths_and_choices(words, found):
+    assert found == completed(words, {"_DIST_SCHED_COMPLETE": "bash_complete"})
+
+
+def test_completion_knows_the_entries_of_a_config(home, monkeypatch):
+    monkeypatch.chdir(home)
+    bash = {"_DIST_SCHED_COMPLETE": "bash_complete"}
+    found = completed("dist-sched diff run.json before --policy max", bash)
+    words = ("checkpoint", "config", "strict")
+    assert [f"plain,max_lr={word}" for word in words] == found.splitlines()
+    assert "" == completed("dist-sched diff nowhere.json b --policy max", bash).strip()
+
+
+@pytest.mark.parametrize("name", ["show", "inspect", "diff", "check"])
+def test_help_names_what_json_has(cli, told, name):
+    path = {"diff": ("run.json", "before")}.get(name, ("before",))
+    help_text = cli(name, "--help")[1]
+    assert all(key in help_text for key in told(name, *path))
+
+
+def test_convert_doubts_a_tail_of_a_config_whose_run_ended_elsewhere(tmp_path, capsys):
+    config = {**SEEDS_WSD, "lr_decay_steps": 60, "wsd_decay_steps": 10}
+    (tmp_path / "run.json").write_text(json.dumps(config))
+    scheduler = OptimizerParamScheduler(
+        torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0), **config
+    )
+    scheduler.seek(20)
+    scheduler.cooldown(15, "linear")
+    torch.save(
+        {"scheduler": checkpoint.to_megatron_state(scheduler.state_dict())}, tmp_path / "m.pt"
+    )
+    arguments = ["convert", str(tmp_path / "m.pt"), str(tmp_path / "back.pt"), "--to", "dist-sched"]
+    arguments += ["--unit", "steps", "--config", str(tmp_path / "run.json")]
+    assert 0 == application.run(arguments)
+    told = "".join(capsys.readouterr())
+    assert "make sure of wsd_decay_steps and lr_wsd_decay_style" in told
+    assert "lr_decay_steps=35" in told
+
+
+SEEDS_WSD = {
+    "init_lr": 0.0,
+    "max_lr": 1.0,
+    "min_lr": 0.0,
+    "lr_warmup_steps": 0,
+    "lr_decay_style": "WSD",
+    "lr_wsd_decay_style": "cosine",
+    "start_wd": 0.0,
+    "end_wd": 0.0,
+    "wd_incr_steps": 0,
+    "wd_incr_style": "constant",
+}
+
+
+def test_check_refuses_a_momentum_that_reaches_1(tmp_path, capsys):
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"fields": {"lr": 0.1, "momentum": 1.5}}))
+    assert 2 == application.run(["check", str(path)])
+    assert "momentum would reach 1.5, and must be below 1" in capsys.readouterr().err
+
+
+def test_diff_shows_what_a_groups_multiplier_moves(tmp_path, capsys):
+    fields = {"lr": {"schedule": "linear", "peak": 1.0, "horizon": 100}}
+    for name, groups in (("a", {"head": {"lr": 5}}), ("b", {"head": {"lr": 0.5}}), ("c", {})):
+        told = json.dumps({"fields": fields, "groups": groups})
+        (tmp_path / f"{name}.json").write_text(told)
+    for mine, lr in (("a", "5"), ("c", "1")):
+        arguments = [str(tmp_path / f"{mine}.json"), str(tmp_path / "b.json")]
+        assert 1 == application.run(["diff", *arguments, "--policy", "config"])
+        assert f"moves groups[head].lr from 0.5 to {lr}" in capsys.readouterr().out

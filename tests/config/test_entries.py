@@ -1,0 +1,233 @@
+"""Every rule for a config: what is refused names entry, value and rule; legal edges are legal."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from dist_sched import ConfigError
+from dist_sched._config.entries import OptimizerParamConfig
+from dist_sched._config.policy import Policy
+
+LEGAL = {
+    "init_lr": 0.0,
+    "max_lr": 1.0,
+    "min_lr": 0.1,
+    "lr_warmup_steps": 10,
+    "lr_decay_steps": 110,
+    "lr_decay_style": "cosine",
+    "start_wd": 0.0,
+    "end_wd": 0.1,
+    "wd_incr_steps": 100,
+    "wd_incr_style": "linear",
+}
+WSD = {"lr_decay_style": "WSD", "wsd_decay_steps": 20, "lr_wsd_decay_style": "cosine"}
+RATES = ["init_lr", "max_lr", "min_lr", "start_wd", "end_wd"]
+LENGTHS = ["lr_warmup_steps", "lr_decay_steps", "wd_incr_steps", "wsd_decay_steps"]
+STYLES = ["lr_decay_style", "wd_incr_style", "lr_wsd_decay_style"]
+NOT_NUMBERS = [True, False, "1", None, [1], 1j, np.bool_(True), torch.ones(2), torch.tensor(True)]
+NOT_NUMBERS += [torch.empty((), device="meta")]
+
+
+def build(**changes):
+    return OptimizerParamConfig(**{**LEGAL, **changes})
+
+
+@pytest.mark.parametrize("value", NOT_NUMBERS, ids=repr)
+@pytest.mark.parametrize("name", RATES + LENGTHS)
+def test_what_is_no_number_is_refused_by_name(name, value):
+    if name == "wsd_decay_steps" and value is None:
+        assert build(**{name: value}).wsd_decay_steps is None
+        return
+    with pytest.raises(ConfigError, match=rf"{name}=.*must be a number"):
+        build(**{name: value})
+
+
+@pytest.mark.parametrize("value", [-1, -1e-9, math.nan, math.inf, -math.inf, 10**400], ids=str)
+@pytest.mark.parametrize("name", RATES + LENGTHS)
+def test_what_is_not_finite_or_negative_is_refused_by_name(name, value):
+    with pytest.raises(ConfigError, match=rf"{name}=.*must be a"):
+        build(**{name: value})
+
+
+@pytest.mark.parametrize("name", LENGTHS)
+def test_a_length_over_2_to_the_53_is_refused(name):
+    with pytest.raises(ConfigError, match=rf"{name}=9007199254740993: must be at most 2\*\*53"):
+        build(**{name: 2**53 + 1})
+
+
+def test_a_length_of_2_to_the_53_is_legal():
+    assert 2**53 == build(lr_decay_steps=2**53).lr_decay_steps
+
+
+@pytest.mark.parametrize("value", ["", "Cosine", "cosin", 3, None, True, ["cosine"]], ids=repr)
+@pytest.mark.parametrize("name", STYLES)
+def test_an_unknown_style_is_refused_by_name_and_lists_the_known(name, value):
+    if name == "lr_wsd_decay_style" and value is None:
+        assert build(**{name: value}).lr_wsd_decay_style is None
+        return
+    with pytest.raises(ConfigError, match=rf"{name}=.*must be one of .*'linear'"):
+        build(**{name: value})
+
+
+def test_a_misspelt_style_names_the_near_miss():
+    with pytest.raises(ConfigError, match="did you mean 'minus_sqrt'"):
+        build(**{**WSD, "lr_wsd_decay_style": "minus-sqrt"})
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"min_lr": 2.0}, "min_lr=2.0: must be at most max_lr=1.0"),
+        ({"init_lr": 2.0}, "init_lr=2.0: must be at most max_lr=1.0"),
+        ({"lr_decay_steps": 0, "lr_warmup_steps": 0}, "lr_decay_steps=0: must be greater than 0"),
+        ({"lr_warmup_steps": 110}, "lr_warmup_steps=110: must be less than lr_decay_steps=110"),
+        ({"start_wd": 0.2}, "start_wd=0.2: must be at most end_wd=0.1"),
+        ({"wd_incr_style": "constant"}, "start_wd=0.0: .*'constant'.* end_wd=0.1"),
+        ({**WSD, "wsd_decay_steps": None}, "wsd_decay_steps=None: is required"),
+        ({**WSD, "lr_wsd_decay_style": None}, "lr_wsd_decay_style=None: is required"),
+        (
+            {**WSD, "wsd_decay_steps": 111},
+            "wsd_decay_steps=111: must be at most lr_decay_steps=110",
+        ),
+    ],
+)
+def test_entries_that_do_not_fit_together_are_refused_by_name(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        build(**changes)
+
+
+def test_every_illegal_entry_is_named_at_once():
+    with pytest.raises(ConfigError, match=r"max_lr=nan.*wd_incr_style='up'"):
+        build(max_lr=math.nan, wd_incr_style="up")
+
+
+def test_callers_that_catch_the_seeds_assertion_catch_our_error():
+    for base in (AssertionError, ValueError):
+        with pytest.raises(base):
+            build(min_lr=2.0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lr_warmup_steps": 0},
+        {"lr_warmup_steps": 1},
+        {"lr_warmup_steps": 37.5},
+        {"wd_incr_steps": 0},
+        {"min_lr": 1.0},
+        {"min_lr": 0.0, "max_lr": 0.0},
+        {"start_wd": 0.0, "end_wd": 0.0},
+        {"lr_decay_steps": 1, "lr_warmup_steps": 0},
+        {**WSD, "wsd_decay_steps": 110},
+        {**WSD, "wsd_decay_steps": 105},
+        {**WSD, "wsd_decay_steps": 0},
+        {"wsd_decay_steps": 10**6},
+        {"lr_wsd_decay_style": "exponential"},
+    ],
+    ids=str,
+)
+def test_legal_edges_are_legal(changes):
+    entries = build(**changes).entries()
+    assert changes == {name: entries[name] for name in changes}
+
+
+@pytest.mark.parametrize(
+    "value, kind",
+    [
+        (np.float64(0.5), float),
+        (np.float32(0.5), float),
+        (torch.tensor(0.5), float),
+        (np.array(0.5), float),
+        (Fraction(1, 2), float),
+    ],
+    ids=repr,
+)
+def test_a_scalar_of_another_library_is_stored_as_a_plain_number(value, kind):
+    stored = build(min_lr=value).min_lr
+    assert (0.5, kind) == (stored, type(stored))
+
+
+@pytest.mark.parametrize("value", [np.int64(20), torch.tensor(20), np.uint8(20)], ids=repr)
+def test_an_integer_length_of_another_library_is_stored_as_an_int(value):
+    stored = build(lr_warmup_steps=value).lr_warmup_steps
+    assert (20, int) == (stored, type(stored))
+
+
+def test_from_entries_names_unknown_and_missing_entries():
+    entries = {**LEGAL, "lr_warmup": 3}
+    del entries["max_lr"]
+    with pytest.raises(ConfigError, match=r"'lr_warmup' is not an entry.*max_lr is missing"):
+        OptimizerParamConfig.from_entries(entries)
+
+
+NAMES = OptimizerParamConfig.entry_names()
+
+
+@pytest.mark.parametrize(
+    "booleans, word",
+    [
+        ({"use_checkpoint": True, "override": False}, "checkpoint"),
+        ({"use_checkpoint": False, "override": True}, "config"),
+        ({"use_checkpoint": False, "override": False}, "strict"),
+        ({"use_checkpoint": None, "override": None}, "strict"),
+    ],
+    ids=str,
+)
+def test_the_seeds_booleans_mean_a_policy(booleans, word):
+    assert word == Policy.parse(None, NAMES, **booleans).word("max_lr")
+
+
+def test_both_booleans_are_an_error_in_the_seeds_words():
+    with pytest.raises(ConfigError, match=r"both override and use-checkpoint are set\."):
+        Policy.parse(None, NAMES, use_checkpoint=True, override=True)
+
+
+@pytest.mark.parametrize(
+    "booleans", [{"use_checkpoint": False}, {"use_checkpoint": False, "override": True}]
+)
+def test_a_boolean_that_differs_from_its_default_beside_a_policy_is_an_error(booleans):
+    with pytest.raises(ConfigError, match="replaces"):
+        Policy.parse("strict", NAMES, **booleans)
+
+
+@pytest.mark.parametrize("value", ["false", 2, "yes"])
+def test_a_boolean_that_is_none_is_refused(value):
+    with pytest.raises(ConfigError, match=r"use_checkpoint_opt_param_scheduler.*True or False"):
+        Policy.parse(None, NAMES, use_checkpoint=value)
+
+
+@pytest.mark.parametrize(
+    "policy, message",
+    [
+        ("checkpiont", "did you mean 'checkpoint'"),
+        (3, "must be one of"),
+        (["strict"], "must be one of"),
+        ({"max_lr": "config"}, "no word for init_lr"),
+        (
+            {"maxlr": "config", "*": "strict"},
+            "'maxlr', which is not an entry; did you mean 'max_lr'",
+        ),
+        ({"max_lr": "mine", "*": "strict"}, "'mine' for 'max_lr'"),
+        ({"max_lr": None, "*": "strict"}, "None for 'max_lr'"),
+        ({1: "config", "*": "strict"}, "1, which is not an entry"),
+        ({}, "no word for"),
+    ],
+    ids=str,
+)
+def test_an_illegal_policy_is_refused_by_name(policy, message):
+    with pytest.raises(ConfigError, match=message):
+        Policy.parse(policy, NAMES)
+
+
+def test_a_policy_gives_each_entry_its_word_and_the_rest_the_star():
+    policy = Policy.parse({"lr_decay_steps": "config", "*": "strict"}, NAMES)
+    assert ("config", "strict") == (policy.word("lr_decay_steps"), policy.word("max_lr"))
+
+
+def test_a_policy_that_names_every_entry_needs_no_star():
+    assert "config" == Policy.parse(dict.fromkeys(NAMES, "config"), NAMES).word("max_lr")

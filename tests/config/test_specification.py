@@ -1,0 +1,481 @@
+"""Specifications: what is told and read, compared and merged, without an optimizer."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dist_sched import ConfigError, Phase, Schedule
+from dist_sched._config.entries import ABSENT, Misfit, Sides
+from dist_sched._config.history import Change
+from dist_sched._config.plan import Inventory
+from dist_sched._config.policy import Policy, covers
+from dist_sched._config.specification import Specification, always
+from dist_sched._curves.proportional import ProportionalTo
+from dist_sched._state.reconciliation import settle
+
+UP = Schedule([Phase("linear", 8, end=0.75, start=0.25)])
+HILL = Schedule([Phase("linear", 8, end=1.0, start=0.0), Phase("cosine", 32, end=0.5)])
+SQUARE = Schedule([Phase("polynomial", 8, end=0.0, start=1.0, power=2.0)])
+
+
+def spec(fields=None, groups=None):
+    return Specification.of(fields or {"lr": HILL}, groups)
+
+
+FULL = spec(
+    {"lr": HILL, "weight_decay": ProportionalTo(0.5), "betas[0]": UP, "eps": 1e-8},
+    {"head*": {"lr": SQUARE, "betas[0]": 0.5}, "a.b": {"weight_decay": ProportionalTo(0.25)}},
+)
+
+
+# What is given
+
+
+def test_a_number_for_a_field_is_a_constant_schedule_and_for_a_group_a_multiplier():
+    built = spec({"lr": 0.5}, {"a": {"lr": 0.25}})
+    assert (always(0.5), 0.25) == (built.fields["lr"], built.groups["a"]["lr"])
+    assert [0.5, 0.5] == [built.fields["lr"](position) for position in (0, 10**9)]
+
+
+@pytest.mark.parametrize(
+    "fields, groups, message",
+    [
+        ({}, None, "fields={}: give at least one field"),
+        ([("lr", HILL)], None, "fields=.*must be a mapping"),
+        ({"": HILL}, None, "field='': must be a text"),
+        ({3: HILL}, None, "field=3: must be a text"),
+        ({"l\nr": HILL}, None, "must be printable"),
+        ({"lr": "high"}, None, "lr='high': must be a schedule"),
+        ({"lr": True}, None, "lr=True"),
+        ({"lr": -1}, None, "lr=-1"),
+        ({"lr": [HILL]}, None, "lr="),
+        ({"lr": HILL}, [], r"groups=\[\]: must be a mapping"),
+        ({"lr": HILL}, {"a": HILL}, r"groups\[a\]="),
+        ({"lr": HILL}, {"a": {"lrr": 1}}, r"groups\[a\]\.lrr: .*did you mean 'lr'"),
+        ({"lr": HILL}, {"a": {"lr": None}}, r"groups\[a\]\.lr=None"),
+        ({"lr": HILL}, {"a\t": {"lr": 1}}, "pattern=.*printable"),
+        ({"lr": HILL, "wd": ProportionalTo(1.0, to="wd")}, None, r"wd\.to='wd'"),
+    ],
+)
+def test_an_illegal_specification_is_refused_by_name(fields, groups, message):
+    with pytest.raises(ConfigError, match=message):
+        Specification(fields=fields, groups={} if groups is None else groups)
+
+
+def test_a_groups_own_coupling_follows_the_fields_schedule():
+    built = spec({"lr": UP}, {"a": {"lr": ProportionalTo(1.5)}})
+    assert 1.0 == built.plan().values(4)["groups[a].lr"]
+
+
+@pytest.mark.parametrize("peak", [-1.0, float("nan"), "high", None, True])
+def test_a_coupling_needs_a_peak(peak):
+    with pytest.raises(ConfigError, match="peak="):
+        ProportionalTo(peak)
+
+
+def test_a_coupled_curve_has_the_bounds_of_what_it_follows():
+    curve = ProportionalTo(0.5).following(HILL)
+    assert (0.5, 0.0) == (curve.max_value, curve.min_value)
+    floored = ProportionalTo(0.5).following(UP)
+    assert (0.5, 0.5 / 3) == (floored.max_value, pytest.approx(floored.min_value))
+
+
+# Told and read
+
+
+def test_what_is_told_is_json_and_read_back_equal():
+    told = json.loads(json.dumps(FULL.told()))
+    assert {"fields", "groups"} == told.keys()
+    assert FULL == Specification.of_parts(Specification.read(told))
+    assert FULL == Specification.of_parts(FULL.parts())
+    assert FULL == pickle.loads(pickle.dumps(FULL))  # noqa: S301 - our own bytes
+
+
+def test_what_is_told_is_plain():
+    built = spec({"lr": UP, "weight_decay": ProportionalTo(0.5)}, {"a": {"lr": 0.5}})
+    phase = {"shape": "linear", "steps": 8, "end": 0.75, "start": 0.25}
+    fields = {"lr": {"phases": [phase]}, "weight_decay": {"peak": 0.5, "to": "lr"}}
+    assert {"fields": fields, "groups": {"a": {"lr": 0.5}}} == built.told()
+
+
+def told_with(**changes):
+    return {**spec({"lr": UP, "weight_decay": ProportionalTo(0.5)}).told(), **changes}
+
+
+WITHOUT_END = {"phases": [{"shape": "linear", "steps": 8, "start": 0.0}]}
+
+
+@pytest.mark.parametrize(
+    "told, part",
+    [
+        ({"groups": {}}, "fields"),
+        ({"fields": {"lr": UP.to_dict()}}, "groups"),
+        (told_with(color=1), "color"),
+        (told_with(fields=[]), "fields"),
+        (told_with(fields={}), "fields"),
+        (told_with(fields={"lr": 0.5}), "fields.lr"),
+        (told_with(fields={"lr": WITHOUT_END}), "fields.lr"),
+        (told_with(fields={"lr": {"phases": []}}), "fields.lr"),
+        (told_with(fields={"lr": {**UP.to_dict(), "color": 1}}), "fields.lr"),
+        (told_with(fields={"lr": {"peak": -1.0, "to": "lr"}}), "fields.lr"),
+        (told_with(fields={"lr": {"peak": 1.0}}), "fields.lr"),
+        (told_with(fields={"lr": {"peak": 1.0, "to": "lr", "color": 1}}), "fields.lr"),
+        (told_with(fields={"weight_decay": {"peak": 1.0, "to": "lr"}}), "fields"),
+        (told_with(groups=[]), "groups"),
+        (told_with(groups={"a": []}), "groups[a]"),
+        (told_with(groups={"a": {"lr": "x"}}), "groups[a].lr"),
+        (told_with(groups={"a": {"lr": WITHOUT_END}}), "groups[a].lr"),
+        (told_with(groups={"a": {"momentum": 0.5}}), "fields"),
+    ],
+)
+def test_a_misfit_names_the_part(told, part):
+    with pytest.raises(Misfit) as error:
+        Specification.read(told)
+    assert part == error.value.part
+    assert str(error.value).startswith(f"{part}: ")
+
+
+def test_no_entry_stands_in_a_state_under_its_own_name():
+    with pytest.raises(ConfigError, match="max_lr: is not known"):
+        Specification.check_entry("max_lr", 1.0)
+    assert () == Specification.STATE_KEYS
+
+
+# Sides
+
+
+def test_entries_are_paths():
+    built = spec(
+        {"lr": SQUARE, "weight_decay": ProportionalTo(0.5)},
+        {"head.*": {"lr": 0.5, "weight_decay": UP}},
+    )
+    expected = {
+        "lr.phases[0].shape": "polynomial",
+        "lr.phases[0].steps": 8,
+        "lr.phases[0].end": 0.0,
+        "lr.phases[0].start": 1.0,
+        "lr.phases[0].power": 2.0,
+        "weight_decay.peak": 0.5,
+        "weight_decay.to": "lr",
+        "groups[head.*].lr": 0.5,
+        "groups[head.*].weight_decay.phases[0].shape": "linear",
+        "groups[head.*].weight_decay.phases[0].steps": 8,
+        "groups[head.*].weight_decay.phases[0].end": 0.75,
+        "groups[head.*].weight_decay.phases[0].start": 0.25,
+    }
+    assert expected == built.entries()
+
+
+def differing(mine, theirs):
+    sides = mine.sides(theirs.parts())
+    return {name: both for name, both in sides.items() if both.config != both.checkpoint}
+
+
+def test_schedules_of_as_many_phases_are_compared_phase_by_phase():
+    expected = {
+        "lr.phases[0].shape": Sides("linear", "polynomial (power=2.0)"),
+        "lr.phases[0].end": Sides(0.75, 0.0),
+        "lr.phases[0].start": Sides(0.25, 1.0),
+    }
+    assert expected == differing(spec({"lr": UP}), spec({"lr": SQUARE}))
+
+
+@pytest.mark.parametrize(
+    "mine, theirs",
+    [(UP, HILL), (ProportionalTo(0.5, to="b"), UP), (UP, ProportionalTo(0.5, to="b"))],
+)
+def test_schedules_of_other_phase_counts_or_kinds_are_one_entry(mine, theirs):
+    given = [spec({"lr": course, "b": UP}) for course in (mine, theirs)]
+    assert {"lr": Sides(mine, theirs, "lr")} == differing(*given)
+
+
+def test_what_one_side_lacks_is_absent_there():
+    mine = spec({"lr": UP, "eps": 0.5}, {"a": {"lr": 0.5}})
+    theirs = spec({"lr": UP, "alpha": 0.25}, {"b": {"lr": 0.5}})
+    assert {
+        "eps": Sides(always(0.5), ABSENT, "eps"),
+        "alpha": Sides(ABSENT, always(0.25), "alpha"),
+        "groups[a].lr": Sides(0.5, ABSENT, ""),
+        "groups[b].lr": Sides(ABSENT, 0.5, ""),
+    } == differing(mine, theirs)
+
+
+def test_each_side_says_whose_curve_it_is_part_of():
+    fields = {name: both.field for name, both in FULL.sides(FULL.parts()).items()}
+    assert "lr" == fields["groups[head*].lr.phases[0].steps"]
+    assert "" == fields["groups[head*].betas[0]"]  # a multiplier is no part of a curve
+    assert "weight_decay" == fields["weight_decay.to"]
+    assert "weight_decay" == fields["groups[a.b].weight_decay.peak"]
+
+
+def test_a_checkpoint_that_tells_nothing_has_nothing():
+    assert {"lr": Sides(HILL, ABSENT, "lr")} == spec().sides({})
+    assert spec() == spec().merged({}, {"lr": HILL})
+
+
+def test_every_entry_matters():
+    assert frozenset() == FULL.unused()
+
+
+# Merged
+
+
+RATES = st.floats(0.0, 1e6)
+PHASES = st.one_of(
+    st.builds(Phase, st.sampled_from(["linear", "cosine"]), st.integers(0, 99), RATES, RATES),
+    st.builds(
+        lambda end, start, power: Phase("polynomial", 7.5, end, start, power=power),
+        RATES,
+        RATES,
+        st.floats(0.5, 3.0),
+    ),
+)
+CURVES = st.one_of(RATES.map(always), st.lists(PHASES, min_size=1, max_size=3).map(Schedule))
+COUPLED = st.builds(ProportionalTo, RATES)
+HIGH = st.lists(PHASES, min_size=1, max_size=3).map(Schedule).filter(lambda one: one.max_value > 0)
+
+
+@st.composite
+def specifications(draw, keys=("lr", "weight_decay", "eps")):
+    fields = {key: draw(CURVES) for key in keys[1:]}
+    fields = {keys[0]: draw(HIGH), **fields}
+    if draw(st.booleans()):
+        fields["weight_decay"] = draw(COUPLED)
+    own = st.dictionaries(st.sampled_from(list(keys[1:])), st.one_of(CURVES, RATES))
+    groups = draw(st.dictionaries(st.sampled_from(["a", "b.*", "c[0]"]), own, max_size=2))
+    return Specification.of(fields, {name: own for name, own in groups.items() if own})
+
+
+def chosen(mine, theirs, word):
+    """Give the outcome of a policy of one word."""
+    sides = mine.sides(theirs.parts())
+    used = {
+        name: both.config
+        if both.checkpoint is ABSENT
+        else settle(both.config, both.checkpoint, word)[0]
+        for name, both in sides.items()
+    }
+    return mine.merged(theirs.parts(), used)
+
+
+@given(specifications())
+@settings(deadline=None)
+def test_any_specification_is_read_back_equal(built):
+    assert built == Specification.of_parts(Specification.read(json.loads(json.dumps(built.told()))))
+
+
+@given(specifications(), specifications())
+@settings(deadline=None)
+def test_merged_with_all_of_the_configs_is_the_config(mine, theirs):
+    assert mine == chosen(mine, theirs, "config")
+
+
+@given(specifications(), specifications())
+@settings(deadline=None)
+def test_merged_with_all_of_the_checkpoints_is_the_checkpoint(mine, theirs):
+    merged = chosen(mine, theirs, "checkpoint")
+    assert theirs.fields == merged.fields
+    kept = {pattern: own for pattern, own in mine.groups.items() if pattern not in theirs.groups}
+    for pattern, own in {**theirs.groups, **kept}.items():
+        assert own == {key: merged.groups[pattern][key] for key in own}
+
+
+@given(specifications())
+@settings(deadline=None)
+def test_a_specification_has_no_difference_to_itself(built):
+    assert {} == differing(built, built)
+    assert built == chosen(built, built, "strict")
+
+
+def merged(mine, theirs, **used):
+    sides = mine.sides(theirs.parts())
+    words = {name: both.config for name, both in sides.items()}
+    return mine.merged(theirs.parts(), {**words, **used})
+
+
+def test_entries_of_both_sides_make_one_schedule():
+    mine, theirs = spec({"lr": UP}), spec({"lr": SQUARE})
+    outcome = merged(mine, theirs, **{"lr.phases[0].end": 0.0})
+    assert spec({"lr": Schedule([Phase("linear", 8, end=0.0, start=0.25)])}) == outcome
+
+
+def test_entries_that_make_no_schedule_name_the_field():
+    mine, theirs = spec({"lr": UP}), spec({"lr": SQUARE})
+    with pytest.raises(ConfigError, match=r"lr: .*steps"):
+        merged(mine, theirs, **{"lr.phases[0].steps": -1})
+
+
+def test_a_shape_brings_its_own_parameters_along():
+    mine, theirs = spec({"lr": SQUARE}), spec({"lr": UP})
+    shape = mine.sides(theirs.parts())["lr.phases[0].shape"]
+    used = merged(mine, theirs, **{"lr.phases[0].shape": shape.config}).fields["lr"].phases[0]
+    assert ("polynomial", 2.0) == (used.shape, used.parameters["power"])
+    used = merged(mine, theirs, **{"lr.phases[0].shape": shape.checkpoint}).fields["lr"].phases[0]
+    assert ("linear", {}) == (used.shape, dict(used.parameters))
+
+
+def test_a_field_of_the_checkpoint_alone_cannot_be_merged_but_dropped():
+    mine, theirs = spec({"lr": UP}), spec({"lr": UP, "eps": 0.5}, {"a": {"eps": 0.5}})
+    dropped = {"eps": ABSENT, "groups[a].eps": ABSENT}
+    assert mine == merged(mine, theirs, **dropped)
+    with pytest.raises(ConfigError, match="eps is scheduled in the checkpoint and not here"):
+        merged(mine, theirs, **{**dropped, "eps": always(0.5)})
+
+
+def test_a_group_of_a_field_that_is_dropped_cannot_stay():
+    mine, theirs = spec({"lr": UP}), spec({"lr": UP, "eps": 0.5}, {"a": {"eps": 0.5}})
+    with pytest.raises(ConfigError, match=r"groups\[a\]\.eps: 'eps' is not among"):
+        merged(mine, theirs, **{"eps": ABSENT, "groups[a].eps": 0.5})
+
+
+# Plan
+
+
+def test_labels_and_values_are_by_field_and_by_group():
+    plan = FULL.plan()
+    labels = ["lr", "weight_decay", "betas[0]", "eps", "groups[head*].lr"]
+    own = ["groups[head*].weight_decay", "groups[a.b].weight_decay"]
+    multiplied = ["groups[head*].betas[0]"]
+    values = plan.values(4)
+    assert {*labels, *own, *multiplied} == set(values)
+    assert (0.5, 0.25, 0.5, 1e-8) == tuple(values[label] for label in labels[:4])
+    assert (0.25, 0.125, 0.125) == tuple(values[label] for label in [labels[4], *own])
+
+
+def test_what_a_group_is_told_stands_once_and_not_what_would_follow_from_its_lr():
+    fields = {"lr": HILL, "weight_decay": ProportionalTo(0.5)}
+    plan = spec(fields, {"a": {"lr": SQUARE, "weight_decay": UP}}).plan()
+    assert ["lr", "weight_decay", "groups[a].lr", "groups[a].weight_decay"] == [*plan.values(4)]
+    assert 0.5 == plan.values(4)["groups[a].weight_decay"]
+
+
+def test_a_group_is_told_of_by_the_pattern_that_its_name_matches():
+    plan = FULL.plan()
+    lr = plan.fields[0]
+    assert plan.override_of("headless", lr).label == "groups[head*].lr"
+    assert [None, None, None] == [plan.override_of(name, lr) for name in ("Head", None, 3)]
+
+
+# Late changes and lint
+
+
+def test_a_change_is_of_every_schedule_of_its_field_and_of_no_multiplier():
+    built = spec({"lr": UP, "eps": 0.5}, {"a": {"lr": HILL, "eps": UP}, "b": {"lr": 0.5}})
+    arguments = {"steps": 4, "shape": "linear", "end": 0.0, "field": "lr"}
+    outcome = built.changed(Change(8, "cooldown", arguments))
+    found = [outcome.fields["lr"](10), outcome.groups["a"]["lr"](10), outcome.groups["b"]["lr"]]
+    assert [0.375, 0.5, 0.5] == found
+    assert (built.fields["eps"], UP) == (outcome.fields["eps"], outcome.groups["a"]["eps"])
+    assert UP == built.fields["lr"]
+
+
+def test_lint_names_whose_schedule_it_means():
+    jump = Schedule([Phase("linear", 8, end=1.0, start=0.0), Phase("linear", 8, 0.0, 0.5)])
+    built = spec({"lr": jump, "eps": jump}, {"head.*": {"lr": jump, "eps": 0.0}})
+    assert [
+        "position 0: lr: the first update has lr 0 and changes nothing",
+        "position 0: groups[head.*].lr: the first update has lr 0 and changes nothing",
+        "position 8: lr: jumps from 1 to 0.5 at a join",
+        "position 8: eps: jumps from 1 to 0.5 at a join",
+        "position 8: groups[head.*].lr: jumps from 1 to 0.5 at a join",
+    ] == [str(finding) for finding in built.lint()]
+
+
+def test_lint_compares_each_horizon_with_the_run():
+    found = spec({"lr": SQUARE, "eps": 0.5}).lint(updates=5, increment=2)
+    assert ["position 8: lr: the horizon is 1 updates before the end of the run"] == [
+        str(finding).partition(" (")[0] for finding in found
+    ]
+    assert () == spec({"lr": SQUARE}).lint(updates=4, increment=2)
+    assert () == spec({"eps": UP}).lint(updates=5, increment=2)
+
+
+def test_lint_of_what_is_well_says_nothing():
+    assert (
+        () == spec({"lr": SQUARE, "weight_decay": ProportionalTo(0.5)}, {"a": {"lr": 0.0}}).lint()
+    )
+
+
+def test_lint_names_a_lone_rise_that_does_not_begin_at_0_as_a_floor_above_the_peak():
+    (found,) = spec({"lr": UP}).lint()
+    assert "a floor above the peak?" in str(found)
+
+
+# Policies by the beginning of a path
+
+
+@pytest.mark.parametrize(
+    "entry, word",
+    [
+        ("lr.phases[0].steps", "strict"),
+        ("lr.phases[1].steps", "config"),
+        ("lr.phases[10].steps", "config"),
+        ("lr", "config"),
+        ("lr_mult", "checkpoint"),
+        ("betas[0].phases[0].end", "strict"),
+        ("betas[1].phases[0].end", "config"),
+        ("groups[head.*].lr.phases[0].end", "strict"),
+        ("groups[head.*].eps", "config"),
+        ("groups[head].lr", "config"),
+        ("eps", "checkpoint"),
+    ],
+)
+def test_the_longest_beginning_of_a_path_gives_its_word(entry, word):
+    words = {
+        "lr": "config",
+        "lr.phases[0]": "strict",
+        "betas[0]": "strict",
+        "betas": "config",
+        "groups": "config",
+        "groups[head.*].lr": "strict",
+        "*": "checkpoint",
+    }
+    assert word == Policy(words).word(entry)
+
+
+def test_a_policy_may_name_beginnings_and_the_changes_and_then_needs_no_star():
+    names = tuple(FULL.entries())
+    beginnings = ["lr", "weight_decay", "betas", "eps", "groups", "history"]
+    policy = Policy.parse(dict.fromkeys(beginnings, "config"), names)
+    assert ["config"] == list({policy.word(name) for name in (*names, "history")})
+    assert "checkpoint" == policy.word("momentum")
+
+
+@pytest.mark.parametrize(
+    "name", ["l", "lr.", "lr.phases[", "lr.phases[0", "lr.phases[9]", "groups[head"]
+)
+def test_a_policy_that_names_no_beginning_is_refused(name):
+    names = tuple(FULL.entries())
+    with pytest.raises(ConfigError, match="which is not an entry"):
+        Policy.parse({name: "config", "*": "strict"}, names)
+
+
+def test_a_beginning_ends_where_a_name_ends():
+    pairs = [("lr", "lr"), ("lr", "lr.a"), ("lr", "lr[0]"), ("lr", "lr_a"), ("lr.a", "lr")]
+    assert [True, True, True, False, False] == [covers(*pair) for pair in pairs]
+
+
+def test_a_multiplier_is_a_value_of_its_own():
+    values = spec({"lr": UP}, {"a": {"lr": 0.5}}).plan().values(8)
+    assert {"lr": 0.75, "groups[a].lr": 0.375} == values
+
+
+def test_a_weight_of_a_running_mean_is_refused_without_an_optimizer():
+    for fields, groups in (({"betas[1]": 1.0}, {}), ({"momentum": 0.5}, {"a": {"momentum": HILL}})):
+        with pytest.raises(ConfigError, match=r"would reach 1\.0, and must be below 1"):
+            spec(fields, groups)
+
+
+def test_a_specification_takes_of_another_rank_what_its_own_groups_have_no_use_for():
+    mine = spec({"lr": UP}, {"a": {"lr": 0.5}})
+    other = {"lr": HILL, "eps": 0.5, "alpha": 0.25}
+    others = spec(other, {"a": {"lr": 0.25}, "b": {"lr": 0.125}, "c*": {"lr": 0.125}})
+    inventory = Inventory(names=frozenset({"a", "cc"}), fields=frozenset({"lr", "alpha"}))
+    both = mine.united(others, inventory)
+    assert {"lr": UP, "eps": always(0.5)} == both.fields
+    assert {"a": {"lr": 0.5}, "b": {"lr": 0.125}} == both.groups

@@ -1,0 +1,90 @@
+"""Views: the spans of curves, with the values that train at their ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from dist_sched import schedules
+from dist_sched._config import files, views
+from dist_sched._config.specification import Specification
+from dist_sched._config.views import Span
+
+SEEDS = {
+    "init_lr": 0.0,
+    "max_lr": 1.0,
+    "min_lr": 0.1,
+    "lr_warmup_steps": 100,
+    "lr_decay_steps": 400,
+    "lr_decay_style": "cosine",
+    "start_wd": 0.1,
+    "end_wd": 0.1,
+    "wd_incr_steps": 0,
+    "wd_incr_style": "constant",
+}
+
+
+def lr(**changes):
+    return views.tracks(files.read({**SEEDS, **changes}).config)[0]
+
+
+def test_a_fall_past_the_horizon_is_a_last_span_without_length():
+    track = lr(lr_decay_style="inverse-square-root")
+    assert Span("inverse-square-root", 100, 400, 1.0, 0.5) == track.spans[1]
+    assert Span("floor", 400, 400, 0.1, 0.1) == track.spans[2]
+    assert (400, 0.5, 0.1) == (track.horizon, track.value(400), track.value(401))
+
+
+@pytest.mark.parametrize("style", ["constant", "linear", "cosine"])
+def test_without_a_fall_there_is_no_such_span(style):
+    assert ["warmup", style] == [span.name for span in lr(lr_decay_style=style).spans]
+
+
+STYLES = {
+    "cosine": {},
+    "linear": {"lr_decay_style": "linear"},
+    "constant": {"lr_decay_style": "constant"},
+    "inverse": {"lr_decay_style": "inverse-square-root"},
+    "tail": {"lr_decay_style": "WSD", "wsd_decay_steps": 50, "lr_wsd_decay_style": "linear"},
+    "late": {"lr_decay_style": "WSD", "wsd_decay_steps": 350, "lr_wsd_decay_style": "linear"},
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("warmup", [0, 100, 10.5])
+def test_past_the_horizon_a_field_keeps_the_last_value_of_its_last_span(style, warmup):
+    track = lr(**STYLES[style], lr_warmup_steps=warmup)
+    assert track.spans[-1].last == track.value(401) == track.value(10_000)
+
+
+def test_a_tail_that_began_in_the_warmup_is_told_from_the_value_after_the_warmup():
+    track = lr(**STYLES["late"])
+    assert ["warmup", "linear tail"] == [span.name for span in track.spans]
+    warmup, tail = track.spans
+    assert (1.0, 100) == (warmup.last, tail.begin)
+    assert track.value(101) == tail.first == pytest.approx(0.1 + 0.9 * (1 - 51 / 350))
+
+
+def test_a_tail_after_the_warmup_begins_at_the_peak():
+    assert [Span("stable", 100, 350, 1.0, 1.0), Span("linear tail", 350, 400, 1.0, 0.1)] == [
+        *lr(**STYLES["tail"]).spans[1:]
+    ]
+
+
+def test_the_value_at_a_join_between_whole_positions_is_the_joins_own():
+    warmup, decay = lr(lr_warmup_steps=10.5).spans
+    assert Span("warmup", 0, 10.5, 0.0, 1.0) == warmup
+    assert (10.5, 1.0) == (decay.begin, decay.first)
+
+
+def test_a_rise_of_weight_decay_ends_at_its_end():
+    config = files.read(
+        {**SEEDS, "start_wd": 0.0, "wd_incr_steps": 10.5, "wd_incr_style": "linear"}
+    ).config
+    assert Span("linear", 0, 10.5, 0.0, 0.1) == views.tracks(config)[1].spans[0]
+
+
+def test_the_spans_of_a_schedule_are_its_phases():
+    (track,) = views.tracks(Specification.of({"lr": schedules.wsd(1.0, 100, warmup=10, decay=20)}))
+    told = [(span.name, span.begin, span.end, span.first, span.last) for span in track.spans]
+    rise, stable = ("linear", 0, 10, 0.0, 1.0), ("constant", 10, 80, 1.0, 1.0)
+    assert [rise, stable, ("minus_sqrt", 80, 100, 1.0, 0.0)] == told

@@ -1,0 +1,857 @@
+"""Phases and schedules: joins, clocks, saving, what is refused, late changes and lints."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import math
+import pickle
+import sys
+import time
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dist_sched import ConfigError, Phase, Schedule
+from dist_sched._curves.phases import MOST_PHASES, Finding
+from dist_sched._curves.shapes import shapes
+
+RISE = Phase("linear", 10, end=1.0, start=0.0)
+HOLD = Phase("constant", 50, end=1.0)
+FALL = Phase("cosine", 100, end=0.1)
+NO_NUMBERS = [True, "1", [1], 1j, np.bool_(True)]
+NO_RATES = [-1, -1e-9, math.nan, math.inf, -math.inf, 10**400]
+quick = settings(max_examples=60, deadline=None, database=None)
+
+
+def over(*phases):
+    return Schedule(phases)
+
+
+def rise_and_fall():
+    return Schedule([RISE, FALL])
+
+
+def wsd():
+    return Schedule([RISE, HOLD, Phase("minus_sqrt", 40, end=0.0)])
+
+
+def at_all(schedule, positions):
+    return [schedule(position) for position in positions]
+
+
+@st.composite
+def parameters_of(draw, shape, steps):
+    some = st.floats(0.5, 3)
+    if shape == "multistep":
+        places = st.lists(st.floats(0.01, 1), min_size=1, max_size=4)
+        return {"milestones": sorted(place * steps for place in draw(places))}
+    names = {"cosine": ["exponent"], "polynomial": ["power"], "inverse": ["timescale"]}
+    names |= {"inverse_sqrt": ["timescale"], "power_law": ["power", "timescale"]}
+    return {name: draw(some) for name in names.get(shape, []) if draw(st.booleans())}
+
+
+@st.composite
+def phases_of_any_shape(draw, *, is_first, is_whole):
+    shape = draw(st.sampled_from(shapes()))
+    steps = draw(st.integers(1, 500) if is_whole else st.integers(1, 500) | st.floats(1, 500))
+    end = draw(st.floats(0.1, 1))
+    start = draw(st.floats(0.1, 1)) if is_first or draw(st.booleans()) else None
+    until = draw(st.none() | st.integers(0, int(steps)))
+    given = draw(parameters_of(shape, steps))
+    start = end if shape == "constant" else start
+    return Phase(shape, steps, end=end, start=start, until=until, **given)
+
+
+@st.composite
+def schedules(draw, *, is_whole=False):
+    count = draw(st.integers(1, 6))
+    return Schedule(
+        draw(phases_of_any_shape(is_first=not index, is_whole=is_whole)) for index in range(count)
+    )
+
+
+@st.composite
+def positions_in(draw, schedule):
+    """Draw whole positions, those about the joins too."""
+    edges = {max(0, int(join) + more) for join in schedule.boundaries for more in (-1, 0, 1)}
+    return draw(st.sampled_from(sorted(edges)) | st.integers(0, int(schedule.horizon) + 100))
+
+
+# What a schedule is.
+
+
+def test_a_phase_without_start_begins_where_the_one_before_ended():
+    schedule = rise_and_fall()
+    assert [0.0, 0.5, 1.0, 0.55, 0.1] == at_all(schedule, [0, 5, 10, 60, 110])
+
+
+def test_each_phase_runs_on_its_own_clock():
+    alone = Schedule([Phase("cosine", 100, end=0.1, start=1.0)])
+    joined = rise_and_fall()
+    assert at_all(alone, range(120)) == at_all(joined, range(10, 130))
+
+
+def test_the_value_at_a_join_belongs_to_the_later_phase():
+    schedule = over(RISE, Phase("linear", 10, end=0.0, start=0.5))
+    assert [0.9, 0.5, 0.45] == at_all(schedule, [9, 10, 11])
+
+
+def test_a_declared_start_jumps():
+    schedule = over(Phase("constant", 5, 0.3, 0.3), Phase("constant", 5, 0.7, 0.7))
+    assert [0.3, 0.3, 0.7, 0.7] == at_all(schedule, [0, 4, 5, 10])
+
+
+@pytest.mark.parametrize("position", [110, 111, 10**9, 2**60, 110.5, math.inf])
+def test_past_the_horizon_the_last_value_is_held(position):
+    assert 0.1 == rise_and_fall()(position)
+
+
+def test_a_schedule_tells_its_joins_horizon_bounds_and_last_value():
+    schedule = wsd()
+    found = (
+        schedule.boundaries,
+        schedule.horizon,
+        schedule.min_value,
+        schedule.max_value,
+        schedule.end_value,
+    )
+    assert ((0, 10, 60), 100, 0.0, 1.0, 0.0) == found
+
+
+def test_a_schedule_tells_the_first_and_last_value_of_each_phase():
+    assert [(0.0, 1.0), (1.0, 1.0), (1.0, 0.0)] == wsd().spans()
+
+
+def test_a_step_phase_jumps_where_the_next_one_begins():
+    schedule = over(Phase("step", 10, end=0.1, start=1.0), Phase("linear", 10, end=0.0))
+    assert [1.0, 0.1, 0.05] == pytest.approx(at_all(schedule, [9, 10, 15]))
+
+
+def test_until_hands_over_before_the_end_at_the_value_reached():
+    schedule = over(Phase("linear", 10, 0.0, 1.0, until=4), Phase("linear", 6, end=0.0))
+    assert [1.0, 0.7, 0.6, 0.3, 0.0] == pytest.approx(at_all(schedule, [0, 3, 4, 7, 10]))
+    assert 10 == schedule.horizon
+
+
+def test_until_at_the_end_of_the_schedule_holds_the_value_reached():
+    schedule = over(Phase("linear", 10, 0.0, 1.0, until=4))
+    assert [0.7, 0.6, 0.6] == pytest.approx(at_all(schedule, [3, 4, 100]))
+    assert (4, 0.6) == (schedule.horizon, schedule.end_value)
+
+
+def test_a_phase_of_length_0_is_passed_and_its_end_is_taken_over():
+    schedule = over(RISE, Phase("step", 0, end=0.5), Phase("linear", 10, end=0.0))
+    assert [0.9, 0.5, 0.25, 0.0] == at_all(schedule, [9, 10, 15, 20])
+
+
+def test_a_last_phase_of_length_0_gives_the_last_value():
+    assert [0.9, 0.5, 0.5] == at_all(over(RISE, Phase("linear", 0, end=0.5)), [9, 10, 11])
+
+
+def test_a_first_phase_of_length_0_does_not_show():
+    schedule = over(Phase("linear", 0, end=0.5, start=0.9), Phase("linear", 10, end=0.0))
+    assert [0.5, 0.25] == at_all(schedule, [0, 5])
+
+
+def test_lengths_may_be_fractions():
+    schedule = over(Phase("linear", 2.5, end=1.0, start=0.0), Phase("linear", 2.5, end=0.0))
+    assert [0.0, 0.8, 0.8, 0.4, 0.0] == pytest.approx(at_all(schedule, [0, 2, 3, 4, 5]))
+
+
+def test_lengths_that_add_up_to_a_whole_number_but_for_rounding_join_there():
+    schedule = over(*(Phase("linear", 0.1, float(index), start=0.0) for index in range(30)))
+    assert (2, 3) == (schedule.boundaries[20], schedule.horizon)
+
+
+def test_positions_may_be_fractions():
+    assert 0.25 == over(Phase("linear", 2, end=1.0, start=0.0))(0.5)
+
+
+@pytest.mark.parametrize("position", [-1, -0.5, math.nan, "5", None, [1], 1j], ids=repr)
+def test_a_position_that_is_negative_or_no_number_is_refused(position):
+    with pytest.raises(ConfigError, match=r"position=.*must be a (finite )?number"):
+        rise_and_fall()(position)
+
+
+@quick
+@given(data=st.data(), schedule=schedules())
+def test_an_undeclared_join_is_continuous(data, schedule):
+    index = data.draw(st.integers(0, len(schedule.phases) - 1))
+    join = (*schedule.boundaries[1:], schedule.horizon)[index]
+    phase = schedule.phases[index]
+    after = schedule.spans()[index][1]
+    if phase.duration == 0 or phase.shape in {"step", "multistep"}:
+        return
+    # A square root, the steepest that is drawn, moves by a thousandth over a millionth.
+    assert after == pytest.approx(schedule(join - 1e-6 * phase.duration), abs=3e-3)
+    following = schedule.phases[index + 1 : index + 2]
+    if not following or (following[0].start is None and following[0].duration > 0):
+        assert after == schedule(join)
+
+
+@quick
+@given(data=st.data(), schedule=schedules())
+def test_a_schedule_stays_between_the_lowest_and_the_highest_value(data, schedule):
+    found = schedule(data.draw(positions_in(schedule)))
+    assert schedule.min_value <= found <= schedule.max_value
+
+
+def test_a_schedule_of_most_phases_finds_each_by_bisection():
+    schedule = Schedule(Phase("constant", 1, 0.5, start=0.5) for _ in range(MOST_PHASES))
+    few = Schedule(schedule.phases[:10])
+
+    def seconds(curve):
+        begun = time.perf_counter()
+        for index in range(2000):
+            curve(curve.horizon - 1 - index % 5)
+        return time.perf_counter() - begun
+
+    assert 20 * min(seconds(few) for _ in range(3)) > min(seconds(schedule) for _ in range(3))
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize("value", [*NO_NUMBERS, None, *NO_RATES], ids=str)
+@pytest.mark.parametrize("name", ["steps", "end", "start", "until"])
+def test_what_is_no_legal_number_is_refused_by_name(name, value):
+    if value is None and name in {"start", "until"}:
+        assert getattr(Phase("linear", 10, end=0.1, **{name: value}), name) is None
+        return
+    with pytest.raises(ConfigError, match=rf"{name}=.*must be a (finite )?number"):
+        Phase(**{"shape": "linear", "steps": 10, "end": 0.1, name: value})
+
+
+@pytest.mark.parametrize("name", ["steps", "until"])
+def test_a_length_over_2_to_the_53_is_refused(name):
+    with pytest.raises(ConfigError, match=rf"{name}=9007199254740993: must be at most 2\*\*53"):
+        Phase(**{"shape": "linear", "steps": 10, "end": 0.1, name: 2**53 + 1})
+
+
+def test_a_horizon_over_2_to_the_53_is_refused():
+    with pytest.raises(ConfigError, match=r"horizon=9007199254740993: must be at most 2\*\*53"):
+        over(RISE.replace(steps=2**53), Phase("linear", 1, end=0.0))
+
+
+def test_an_until_past_the_end_is_refused():
+    with pytest.raises(ConfigError, match=r"until=11: must be at most steps=10"):
+        Phase("linear", 10, end=0.0, until=11)
+
+
+@pytest.mark.parametrize(
+    "value, kind",
+    [
+        (np.float64(0.5), float),
+        (np.float32(0.5), float),
+        (torch.tensor(0.5), float),
+        (Fraction(1, 2), float),
+        (np.int64(2), int),
+        (torch.tensor(2), int),
+    ],
+    ids=repr,
+)
+def test_a_scalar_of_another_library_is_stored_as_a_plain_number(value, kind):
+    phase = Phase("linear", value, end=value, start=value, until=value)
+    found = [type(one) for one in (phase.steps, phase.until, phase.end, phase.start)]
+    assert [kind, kind, float, float] == found
+
+
+def test_a_first_phase_without_start_is_refused():
+    with pytest.raises(ConfigError, match=r"phases\[0\].start=None: the first phase must say"):
+        over(FALL)
+
+
+def test_a_constant_phase_that_starts_elsewhere_than_it_ends_is_refused():
+    message = r"phases\[1\] \(constant\): starts at 1.0 and ends at 0.5: .*give start="
+    with pytest.raises(ConfigError, match=message):
+        over(RISE, Phase("constant", 10, end=0.5))
+
+
+def test_a_constant_phase_whose_own_start_and_end_differ_is_refused():
+    with pytest.raises(ConfigError, match=r"phases\[0\] \(constant\): starts at 1.0 and ends"):
+        over(Phase("constant", 0, end=0.5, start=1.0))
+
+
+def test_a_shape_that_cannot_start_where_the_phase_before_ended_is_refused():
+    with pytest.raises(ConfigError, match=r"phases\[1\] \(exponential\): start=0.0"):
+        over(Phase("linear", 10, end=0.0, start=1.0), Phase("exponential", 10, end=1.0))
+
+
+def test_no_phases_are_refused():
+    with pytest.raises(ConfigError, match=r"phases: 0 of them; must be from 1 to 100,000"):
+        over()
+
+
+def test_too_many_phases_are_refused():
+    with pytest.raises(ConfigError, match=r"phases: 100001 of them; must be from 1 to 100,000"):
+        Schedule([RISE] * (MOST_PHASES + 1))
+
+
+@pytest.mark.parametrize("phases", [None, 3, "linear", RISE, {"phases": []}], ids=repr)
+def test_what_is_no_list_of_phases_is_refused(phases):
+    with pytest.raises(ConfigError, match=r"phases=.*must be a list of phases"):
+        Schedule(phases)
+
+
+@pytest.mark.parametrize("thing", [None, "linear", {"shape": "linear"}, 0.5], ids=repr)
+def test_a_thing_among_the_phases_that_is_none_is_refused_by_its_index(thing):
+    with pytest.raises(ConfigError, match=r"phases\[1\]=.*must be a Phase"):
+        over(RISE, thing)
+
+
+def test_phases_may_come_from_a_generator():
+    assert rise_and_fall() == Schedule(phase for phase in (RISE, FALL))
+
+
+# Plain data.
+
+
+@pytest.mark.parametrize("name", ["shape", "steps", "end", "start", "until", "parameters"])
+def test_a_phase_is_frozen(name):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(copy.copy(RISE), name, 1)
+
+
+@pytest.mark.parametrize("name", ["phases", "boundaries", "horizon", "end_value"])
+def test_a_schedule_is_frozen(name):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(rise_and_fall(), name, 1)
+
+
+def test_the_parameters_of_a_phase_are_frozen_too():
+    phase = Phase("cosine", 10, end=0.0, start=1.0)
+    with pytest.raises(TypeError):
+        phase.parameters["exponent"] = 2.0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": "halving"},
+        {"steps": 11},
+        {"end": 0.5},
+        {"start": 0.5},
+        {"start": None},
+        {"until": 5},
+    ],
+    ids=str,
+)
+def test_phases_that_differ_are_not_equal(change):
+    assert RISE != RISE.replace(**change)
+
+
+def test_phases_that_differ_in_a_parameter_are_not_equal():
+    assert FALL != FALL.replace(exponent=2)
+    assert FALL == FALL.replace(exponent=1)
+
+
+def test_equal_phases_and_schedules_have_equal_hashes():
+    assert 1 == len({RISE, RISE.replace(), Phase("linear", 10.0, end=1, start=0)})
+    assert 1 == len({wsd(), wsd()})
+    assert 2 == len({wsd(), rise_and_fall()})
+
+
+def test_equal_curves_with_explicit_or_implied_starts_are_equal():
+    explicit = over(RISE, HOLD.replace(start=1.0), Phase("minus_sqrt", 40, end=0.0, start=1.0))
+    assert wsd() == explicit
+    assert hash(wsd()) == hash(explicit)
+    assert repr(wsd()) == repr(explicit)
+
+
+def test_a_start_that_jumps_is_kept():
+    schedule = over(RISE, FALL.replace(start=0.5))
+    assert 0.5 == schedule.phases[1].start
+    assert rise_and_fall() != schedule
+
+
+def test_a_schedule_is_no_phase_and_no_list():
+    assert over(RISE) != RISE
+    assert over(RISE) != [RISE]
+
+
+def test_a_repr_shows_what_is_not_default():
+    schedule = over(RISE.replace(until=5), FALL.replace(exponent=2))
+    expected = (
+        "Schedule([Phase('linear', 10, end=1.0, start=0.0, until=5), "
+        "Phase('cosine', 100, end=0.1, exponent=2.0)])"
+    )
+    assert expected == repr(schedule)
+
+
+def test_a_text_shows_the_values_of_each_phase():
+    expected = "linear 10 units 0 to 1; constant 50 units 1 to 1; minus_sqrt 40 units 1 to 0"
+    assert expected == str(wsd())
+
+
+@quick
+@given(schedule=schedules())
+def test_a_repr_evaluates_to_an_equal_schedule(schedule):
+    names = {"Phase": Phase, "Schedule": Schedule}
+    assert schedule == eval(repr(schedule), names)  # noqa: S307
+
+
+@quick
+@given(data=st.data(), schedule=schedules())
+def test_copies_are_equal_and_give_the_same_bits(data, schedule):
+    told = json.loads(json.dumps(schedule.to_dict()))
+    copies = [Schedule.from_dict(told), copy.deepcopy(schedule), copy.copy(schedule)]
+    copies += [pickle.loads(pickle.dumps(schedule, protocol)) for protocol in (2, 5)]  # noqa: S301
+    position = data.draw(positions_in(schedule))
+    assert [schedule] * 5 == copies
+    assert [schedule(position)] * 5 == [one(position) for one in copies]
+    assert [schedule.to_dict()] * 5 == [one.to_dict() for one in copies]
+
+
+@quick
+@given(phase=phases_of_any_shape(is_first=False, is_whole=False))
+def test_a_phase_comes_back_from_json_pickle_and_copy(phase):
+    told = Phase.from_dict(json.loads(json.dumps(phase.to_dict())))
+    pickled = pickle.loads(pickle.dumps(phase))  # noqa: S301
+    assert [phase] * 3 == [told, pickled, copy.deepcopy(phase)]
+
+
+def test_a_schedule_is_saved_as_a_list_of_its_phases():
+    expected = [
+        {"shape": "linear", "steps": 10, "end": 1.0, "start": 0.0},
+        {"shape": "multistep", "steps": 9, "end": 0.1, "until": 8, "milestones": [3, 6]},
+    ]
+    schedule = over(RISE, Phase("multistep", 9, 0.1, until=8, milestones=(3, 6)))
+    assert {"phases": expected} == schedule.to_dict()
+
+
+def test_defaults_of_parameters_are_saved():
+    assert {"shape": "cosine", "steps": 100, "end": 0.1, "exponent": 1.0} == FALL.to_dict()
+
+
+@pytest.mark.parametrize(
+    "told, message",
+    [
+        (None, "phase=None: must be a mapping"),
+        ([], r"phase=\[\]: must be a mapping"),
+        ({3: 1}, r"phase=\{3: 1\}: must be a mapping"),
+        ({}, r"phase=\{\}: lacks shape, steps, end"),
+        ({"shape": "linear", "end": 1}, "lacks steps"),
+        ({"shape": "linear", "steps": 5}, "lacks end"),
+        ({**RISE.to_dict(), "stop": 1}, "'stop' is not a parameter of shape 'linear'"),
+        ({**RISE.to_dict(), "strat": 1}, r"'strat' .*did you mean 'start'\?"),
+        ({**RISE.to_dict(), "parameters": {}}, "'parameters' is not a parameter"),
+        ({**RISE.to_dict(), "self": 1}, "'self' is not a parameter"),
+        ({**RISE.to_dict(), "steps": "10"}, "steps='10': must be a number"),
+        ({**RISE.to_dict(), "shape": "up"}, "shape='up': must be one of"),
+    ],
+    ids=str,
+)
+def test_a_told_phase_that_is_none_is_refused(told, message):
+    with pytest.raises(ConfigError, match=message):
+        Phase.from_dict(told)
+
+
+@pytest.mark.parametrize(
+    "told, message",
+    [
+        (None, "schedule=None: must be a mapping with a list of phases"),
+        ({}, "must be a mapping with a list of phases"),
+        ({"phases": "linear"}, "must be a mapping with a list of phases"),
+        ({"phases": {}}, "must be a mapping with a list of phases"),
+        ({"phases": []}, "phases: 0 of them"),
+        ({"phases": [RISE.to_dict()], "phase": 1}, r"'phase' is not known.*mean 'phases'\?"),
+        ({"phases": [RISE.to_dict()], 7: 1}, "7 is not known of a schedule"),
+        ({"phases": [RISE.to_dict(), {"shape": "linear"}]}, r"phases\[1\]: .*lacks steps, end"),
+        ({"phases": [RISE.to_dict(), None]}, r"phases\[1\]: phase=None"),
+        ({"phases": [FALL.to_dict()]}, r"phases\[0\].start=None"),
+    ],
+    ids=str,
+)
+def test_a_told_schedule_that_is_none_is_refused(told, message):
+    with pytest.raises(ConfigError, match=message):
+        Schedule.from_dict(told)
+
+
+# Many positions at once.
+
+
+@quick
+@given(data=st.data(), schedule=schedules())
+def test_values_gives_the_same_bits_as_calls(data, schedule):
+    places = st.lists(positions_in(schedule) | st.floats(0, 3000), max_size=30)
+    positions = data.draw(places)
+    assert at_all(schedule, positions) == schedule.values(positions).tolist()
+
+
+@pytest.mark.parametrize(
+    "positions",
+    [
+        [0, 5, 10, 60, 110, 200],
+        [200, 110, 60, 10, 5, 0, 5],
+        (0, 5.5, 10, 60.25),
+        range(130),
+        range(0),
+        [],
+        np.arange(130),
+        np.arange(0, 120, dtype=np.uint8),
+        np.arange(0, 130, dtype=np.int32),
+        np.linspace(0, 130, 77),
+        np.linspace(0, 130, 77, dtype=np.float32),
+        torch.arange(130),
+    ],
+    ids=lambda positions: f"{type(positions).__name__}-{len(positions)}",
+)
+def test_values_takes_whatever_holds_positions(positions):
+    schedule = wsd()
+    found = schedule.values(positions)
+    assert isinstance(found, np.ndarray)
+    assert np.float64 == found.dtype
+    assert [float(schedule(position)) for position in positions] == found.tolist()
+
+
+def test_values_takes_a_generator():
+    assert [0.0, 0.5, 1.0] == wsd().values(position for position in (0, 5, 10)).tolist()
+
+
+def test_values_keeps_the_form_of_the_positions():
+    grid = np.arange(120).reshape(2, 3, 20)
+    found = wsd().values(grid)
+    assert (2, 3, 20) == found.shape
+    assert at_all(wsd(), range(120)) == found.ravel().tolist()
+    assert [[0.0, 0.5], [1.0, 0.0]] == wsd().values([[0, 5], [10, 100]]).tolist()
+
+
+def test_values_without_numpy_is_a_list(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    schedule = wsd()
+    assert at_all(schedule, range(130)) == schedule.values(range(130))
+    assert [0.5, 1.0] == schedule.values(position for position in (5, 10))
+
+
+@pytest.mark.parametrize("position", [-1, -0.5, math.nan, "5", None], ids=repr)
+@pytest.mark.parametrize("has_numpy", [True, False])
+def test_values_refuses_what_a_call_refuses(monkeypatch, has_numpy, position):
+    if not has_numpy:
+        monkeypatch.setitem(sys.modules, "numpy", None)
+    with pytest.raises(ConfigError, match=r"position=.*must be a (finite )?number"):
+        rise_and_fall().values([position])
+
+
+def test_values_refuses_a_negative_position_among_others():
+    with pytest.raises(ConfigError, match=r"position=.*-1.*must be a number >= 0"):
+        rise_and_fall().values([5, 200, -1, 7])
+
+
+# Late changes.
+
+
+@quick
+@given(
+    data=st.data(), schedule=schedules(is_whole=True), shape=st.sampled_from(["linear", "cosine"])
+)
+def test_a_cooldown_changes_nothing_up_to_its_position(data, schedule, shape):
+    position = data.draw(positions_in(schedule))
+    changed = schedule.cooldown(position, 50, shape, end=0.05)
+    assert at_all(schedule, range(position + 1)) == at_all(changed, range(position + 1))
+    assert 0.05 == changed(position + 50) == changed.end_value
+    assert position + 50 == changed.horizon
+
+
+@quick
+@given(data=st.data(), schedule=schedules())
+def test_a_rewarm_changes_nothing_up_to_its_position(data, schedule):
+    position = data.draw(positions_in(schedule))
+    changed = schedule.rewarm(position, 50, peak=2.0)
+    assert at_all(schedule, range(position + 1)) == at_all(changed, range(position + 1))
+    middle = (schedule(position) + 2) / 2
+    assert [middle, 2.0, 2.0] == pytest.approx(
+        at_all(changed, [position + 25, position + 50, position + 51])
+    )
+
+
+def test_a_cooldown_cuts_the_phase_that_runs():
+    expected = over(RISE, HOLD.replace(until=20), Phase("minus_sqrt", 40, end=0.0))
+    assert expected == wsd().cooldown(30, 40)
+
+
+def test_a_cooldown_at_a_join_takes_the_place_of_the_phase_that_would_begin():
+    assert over(RISE, Phase("linear", 5, end=0.1)) == rise_and_fall().cooldown(10, 5, "linear")
+
+
+def test_a_cooldown_at_a_join_that_jumps_begins_at_the_value_there():
+    schedule = over(RISE, Phase("linear", 10, end=0.2, start=0.5)).cooldown(10, 5, "linear")
+    assert [0.9, 0.5, 0.2] == at_all(schedule, [9, 10, 15])
+
+
+def test_a_cooldown_at_position_0_is_the_whole_schedule():
+    schedule = over(Phase("linear", 10, end=0.0, start=1.0)).cooldown(0, 4, "linear")
+    assert over(Phase("linear", 4, end=0.0, start=1.0)) == schedule
+
+
+def test_a_cooldown_at_the_horizon_follows_the_last_phase():
+    expected = over(RISE, FALL, Phase("linear", 5, end=0.0))
+    assert expected == rise_and_fall().cooldown(110, 5, "linear", end=0.0)
+
+
+def test_a_cooldown_past_the_horizon_holds_the_last_value_until_then():
+    schedule = rise_and_fall().cooldown(150, 10, "linear", end=0.0)
+    assert [0.1, 0.1, 0.1, 0.05, 0.0, 0.0] == at_all(schedule, [110, 111, 150, 155, 160, 161])
+
+
+@pytest.mark.parametrize("position, end", [(50, 0.1), (110, 0.0), (120, 0.0), (0, 0.0)])
+def test_a_cooldown_goes_to_the_last_value_where_that_is_lower_or_else_to_0(position, end):
+    assert end == rise_and_fall().cooldown(position, 10).end_value
+
+
+def test_a_second_cooldown_leaves_the_first():
+    once = wsd().cooldown(30, 40, "linear")
+    twice = once.cooldown(50, 10, "linear")
+    assert at_all(once, range(51)) == at_all(twice, range(51))
+    assert [0.5, 0.25, 0.0] == at_all(twice, [50, 55, 60])
+
+
+def test_a_second_cooldown_past_the_first_holds_0():
+    schedule = wsd().cooldown(30, 10).cooldown(100, 10, end=0.0)
+    assert [0.0, 0.0, 0.0] == at_all(schedule, [40, 100, 200])
+
+
+def test_a_rewarm_rises_in_a_line_to_the_highest_value():
+    schedule = rise_and_fall().rewarm(110, 9)
+    assert [0.1, 0.4, 1.0, 1.0] == pytest.approx(at_all(schedule, [110, 113, 119, 500]))
+
+
+def test_a_rewarm_and_then_a_cooldown_is_a_new_cycle():
+    schedule = rise_and_fall().rewarm(200, 9).cooldown(209, 10, "linear", end=0.0)
+    assert [0.1, 0.1, 1.0, 0.5, 0.0] == pytest.approx(at_all(schedule, [110, 200, 209, 214, 219]))
+
+
+def test_a_cooldown_may_have_a_shape_that_needs_an_end_above_0():
+    schedule = over(Phase("constant", 10, 1.0, 1.0)).cooldown(5, 2, "exponential", end=0.01)
+    assert [1.0, 0.1, 0.01] == pytest.approx(at_all(schedule, [5, 6, 7]))
+
+
+def test_extend_lengthens_the_constant_phase():
+    expected = over(RISE, HOLD.replace(steps=150), Phase("minus_sqrt", 40, end=0.0))
+    assert expected == wsd().extend(30, 200)
+
+
+@pytest.mark.parametrize("position", [0, 9, 10, 30, 59])
+def test_extending_a_constant_phase_that_has_not_ended_changes_nothing_before(position):
+    longer = wsd().extend(position, 200)
+    assert at_all(wsd(), range(60)) == at_all(longer, range(60))
+    assert [1.0, 1.0, 0.5, 0.0] == at_all(longer, [60, 160, 170, 200])
+
+
+def test_extend_takes_the_first_constant_phase_that_has_not_ended():
+    fall, low = Phase("linear", 10, end=0.5), Phase("constant", 10, end=0.5)
+    schedule = over(RISE, HOLD, fall, low)
+    assert over(RISE, HOLD.replace(steps=70), fall, low) == schedule.extend(59, 100)
+    assert over(RISE, HOLD, fall, low.replace(steps=30)) == schedule.extend(60, 100)
+
+
+def test_extend_without_a_constant_phase_lengthens_the_longest_that_has_not_ended():
+    assert over(RISE, FALL.replace(steps=190)) == rise_and_fall().extend(0, 200)
+    long_rise = over(RISE.replace(steps=300), FALL)
+    assert over(RISE.replace(steps=400), FALL) == long_rise.extend(0, 500)
+    assert over(RISE.replace(steps=300), FALL.replace(steps=200)) == long_rise.extend(300, 500)
+
+
+@pytest.mark.parametrize("position", [110, 150, 10**6])
+def test_extend_past_the_horizon_lengthens_the_last_phase(position):
+    assert over(RISE, FALL.replace(steps=190)) == rise_and_fall().extend(position, 200)
+
+
+def test_extend_twice_is_extend_once_to_the_later_horizon():
+    assert wsd().extend(30, 300) == wsd().extend(30, 200).extend(30, 300)
+
+
+def test_extend_of_a_cut_phase_stays_at_the_value_where_it_was_cut():
+    cut = Phase("linear", 10, 0.0, 1.0, until=5)
+    assert over(cut, Phase("constant", 5, end=0.5)) == over(cut).extend(2, 10)
+    stable = Phase("constant", 10, 1.0, 1.0, until=5)
+    assert over(Phase("constant", 10, 1.0, 1.0)) == over(stable).extend(2, 10)
+
+
+@quick
+@given(data=st.data(), schedule=schedules(is_whole=True), more=st.integers(1, 500))
+def test_extend_ends_where_it_shall_at_the_same_value(data, schedule, more):
+    position = data.draw(positions_in(schedule))
+    longer = schedule.extend(position, schedule.horizon + more)
+    assert schedule.horizon + more == longer.horizon
+    assert schedule.end_value == longer.end_value
+    held = [span for span in longer.spans() if span[0] != span[1]]
+    assert [span for span in schedule.spans() if span[0] != span[1]] == held
+
+
+@pytest.mark.parametrize("horizon", [110, 109, 0, -1, math.nan, "200", None, True], ids=repr)
+def test_extend_refuses_a_horizon_that_is_not_later(horizon):
+    with pytest.raises(ConfigError, match=r"horizon=.*must be"):
+        rise_and_fall().extend(0, horizon)
+
+
+@pytest.mark.parametrize("position", [-1, math.nan, "5", None, [5]], ids=repr)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda schedule, position: schedule.cooldown(position, 10),
+        lambda schedule, position: schedule.cooldown(position, 10, end=0.0),
+        lambda schedule, position: schedule.rewarm(position, 10),
+        lambda schedule, position: schedule.extend(position, 200),
+    ],
+    ids=["cooldown", "cooldown_to", "rewarm", "extend"],
+)
+def test_a_late_change_refuses_a_position_that_is_none(change, position):
+    with pytest.raises(ConfigError, match=r"position=.*must be"):
+        change(rise_and_fall(), position)
+
+
+@pytest.mark.parametrize("steps", [0, -1, math.nan, "10", None, True, 2**53 + 1], ids=repr)
+@pytest.mark.parametrize("name", ["cooldown", "rewarm"])
+def test_a_late_change_refuses_a_length_that_is_none(name, steps):
+    with pytest.raises(ConfigError, match=r"steps=.*must be"):
+        getattr(rise_and_fall(), name)(50, steps)
+
+
+@pytest.mark.parametrize("end", [-1, math.nan, "0", True], ids=repr)
+def test_a_late_change_refuses_an_end_that_is_no_value(end):
+    with pytest.raises(ConfigError, match=r"end=.*must be"):
+        rise_and_fall().cooldown(50, 10, end=end)
+    with pytest.raises(ConfigError, match=r"end=.*must be"):
+        rise_and_fall().rewarm(50, 10, peak=end)
+
+
+def test_a_cooldown_refuses_a_shape_that_is_none():
+    with pytest.raises(ConfigError, match=r"shape='minus_sqr'.*did you mean 'minus_sqrt'\?"):
+        rise_and_fall().cooldown(50, 10, "minus_sqr")
+
+
+# Lints.
+
+
+def warm(end=0.1):
+    return over(RISE.replace(start=0.1), HOLD, Phase("cosine", 40, end=end))
+
+
+def test_a_clean_schedule_has_no_findings():
+    assert () == warm().lint() == warm().lint(updates=100) == warm().lint(updates=50, increment=2)
+
+
+@pytest.mark.parametrize(
+    "schedule, asked, position, message",
+    [
+        (
+            over(RISE.replace(start=0.1), Phase("linear", 10, end=0.0, start=0.5)),
+            {},
+            10,
+            "jumps from 1 to 0.5 at a join",
+        ),
+        (wsd(), {}, 0, "the first update has lr 0 and changes nothing"),
+        (
+            warm(end=2.0),
+            {},
+            60,
+            "phase 2 (cosine), the last that moves, rises from 1 to 2: a floor above the peak?",
+        ),
+        (
+            over(RISE.replace(start=0.1), Phase("linear", 0, end=1.0), FALL),
+            {},
+            10,
+            "phase 1 (linear) has length 0",
+        ),
+        (
+            over(RISE.replace(start=0.1), FALL.replace(until=0), Phase("linear", 9, end=0.0)),
+            {},
+            10,
+            "phase 1 (cosine) has length 0",
+        ),
+        (
+            over(Phase("linear", 0.03, end=1.0, start=0.1), FALL),
+            {},
+            0,
+            (
+                "phase 0 (linear) duration 0.03 units, less than one: a part of the horizon is "
+                "written 0.03 or '3%' in a config file, and not in quotes without %"
+            ),
+        ),
+        (
+            warm(),
+            {"updates": 60, "increment": 2},
+            100,
+            (
+                "the horizon is 10 updates before the end of the run (60 updates, position 120); "
+                "the value stays 0.1"
+            ),
+        ),
+        (
+            warm(),
+            {"updates": 40, "increment": 2},
+            80,
+            (
+                "the run ends after 40 updates, 20 units before the horizon 100: at 0.55 instead "
+                "of 0.1"
+            ),
+        ),
+    ],
+    ids=["jump", "zero", "floor", "empty", "cut", "short", "before", "after"],
+)
+def test_a_lint_names_the_position_and_the_values(schedule, asked, position, message):
+    assert (Finding(position, message),) == schedule.lint(**asked)
+
+
+def test_findings_come_in_the_order_of_their_positions():
+    schedule = over(RISE, Phase("linear", 0, end=2.0), FALL.replace(end=0.5, start=3.0))
+    assert [0, 10, 10] == [finding.position for finding in schedule.lint()]
+    assert [0, 10, 10, 100] == [one.position for one in schedule.lint(updates=100)]
+
+
+def test_a_finding_reads_as_a_sentence():
+    assert "position 10: jumps from 1 to 0.5 at a join" == str(
+        Finding(10, "jumps from 1 to 0.5 at a join")
+    )
+
+
+@pytest.mark.parametrize("field", ["weight_decay", "momentum"])
+def test_of_other_fields_neither_a_first_0_nor_a_floor_above_the_peak_is_named(field):
+    assert () == over(RISE, HOLD.replace(steps=5), Phase("cosine", 10, end=2.0)).lint(field)
+
+
+def test_of_other_fields_a_jump_and_the_horizon_are_named():
+    schedule = over(RISE, FALL.replace(start=0.5))
+    assert [10, 100] == [one.position for one in schedule.lint("weight_decay", updates=100)]
+
+
+def test_a_step_phase_is_no_jump_and_a_lone_warmup_no_floor_above_the_peak():
+    assert () == over(Phase("step", 10, end=1.0, start=2.0), HOLD).lint()
+    assert () == over(RISE.replace(start=0.1), HOLD).lint()
+
+
+def test_a_lone_rise_that_is_no_line_is_a_floor_above_the_peak():
+    assert [0] == [one.position for one in over(Phase("cosine", 9, 1.0, start=0.1)).lint()]
+
+
+def test_a_phase_of_one_unit_is_not_too_short():
+    assert () == over(Phase("linear", 1, end=1.0, start=0.1), FALL).lint()
+
+
+@pytest.mark.parametrize(
+    "asked, message",
+    [
+        ({"updates": -1}, "updates=-1: must be"),
+        ({"updates": 1.5}, r"updates=1.5: must be a whole number"),
+        ({"updates": "5"}, "updates='5': must be"),
+        ({"updates": 5, "increment": 0}, "increment=0: must be greater than 0"),
+        ({"updates": 5, "increment": -1}, "increment=-1: must be"),
+        ({"updates": 5, "increment": math.nan}, "increment=nan: must be"),
+    ],
+    ids=str,
+)
+def test_a_lint_refuses_a_run_that_is_none(asked, message):
+    with pytest.raises(ConfigError, match=message):
+        warm().lint(**asked)
+
+
+@pytest.mark.parametrize("position", [np.int64(5), np.array(5), np.float32(5)], ids=repr)
+def test_values_of_one_position_is_an_array_of_no_dimension(position):
+    found = rise_and_fall().values(position)
+    assert ((), 0.5) == (found.shape, found.item())

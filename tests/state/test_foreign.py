@@ -1,0 +1,317 @@
+"""What the states of other libraries tell is taken up, and what they do not tell is said."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.optim import lr_scheduler as peers
+
+from dist_sched import StateError, checkpoint
+from dist_sched._state import foreign
+
+UNTOLD = "not in the checkpoint: using config value"
+LR_ENTRIES = ["init_lr", "max_lr", "min_lr", "lr_warmup_steps", "lr_decay_steps", "lr_decay_style"]
+WD_ENTRIES = ["start_wd", "end_wd", "wd_incr_steps", "wd_incr_style"]
+
+
+def sequence(optimizer, fall, warmup=5, start=0.1):
+    rise = peers.LinearLR(optimizer, start, 1.0, total_iters=warmup)
+    return peers.SequentialLR(optimizer, [rise, fall], [warmup])
+
+
+TOLD = {
+    "cosine": lambda o: peers.CosineAnnealingLR(o, 40, eta_min=0.05),
+    "linear": lambda o: peers.LinearLR(o, 1.0, 0.1, total_iters=40),
+    "linear from below the base": lambda o: peers.LinearLR(o, 0.8, 0.2, total_iters=40),
+    "polynomial": lambda o: peers.PolynomialLR(o, 40, power=1.0),
+    "warmup, cosine": lambda o: sequence(o, peers.CosineAnnealingLR(o, 35, eta_min=0.01)),
+    "warmup, linear": lambda o: sequence(o, peers.LinearLR(o, 1.0, 0.0, total_iters=35)),
+    "warmup, polynomial": lambda o: sequence(o, peers.PolynomialLR(o, 35, power=1.0)),
+}
+POSITION_ALONE = {
+    "lambda": lambda o: peers.LambdaLR(o, lambda k: 0.9**k),
+    "multiplicative": lambda o: peers.MultiplicativeLR(o, lambda _: 0.9),
+    "step": lambda o: peers.StepLR(o, 10, 0.5),
+    "multistep": lambda o: peers.MultiStepLR(o, [2, 5], 0.5),
+    "constant": lambda o: peers.ConstantLR(o, 0.5, 5),
+    "exponential": lambda o: peers.ExponentialLR(o, 0.9),
+    "rising linear": lambda o: peers.LinearLR(o, 0.1, 1.0, 5),
+    "square": lambda o: peers.PolynomialLR(o, 40, power=2.0),
+    "one cycle": lambda o: peers.OneCycleLR(o, 0.5, 100, cycle_momentum=False),
+    "cyclic": lambda o: peers.CyclicLR(o, 0.01, 0.5, cycle_momentum=False),
+    "restarts": lambda o: peers.CosineAnnealingWarmRestarts(o, 3),
+    "chained": lambda o: peers.ChainedScheduler(
+        [peers.ConstantLR(o, 0.1, 2), peers.ExponentialLR(o, 0.9)]
+    ),
+    "sequence of three": lambda o: peers.SequentialLR(
+        o, [peers.ConstantLR(o), peers.ExponentialLR(o, 0.9), peers.StepLR(o, 3)], [3, 6]
+    ),
+    "warmup that does not reach the base": lambda o: peers.SequentialLR(
+        o, [peers.LinearLR(o, 0.1, 0.5, 5), peers.CosineAnnealingLR(o, 35)], [5]
+    ),
+    "warmup of another length": lambda o: peers.SequentialLR(
+        o, [peers.LinearLR(o, 0.1, 1.0, 4), peers.CosineAnnealingLR(o, 35)], [5]
+    ),
+    "warmup, linear that jumps": lambda o: sequence(o, peers.LinearLR(o, 0.5, 0.0, 35)),
+    "warmup, exponential": lambda o: sequence(o, peers.ExponentialLR(o, 0.9)),
+}
+
+
+def advance(peer, optimizer, updates):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's SequentialLR calls what torch deprecates
+        for _ in range(updates):
+            optimizer.step()
+            peer.step()
+
+
+def built(make, optimizer):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return make(optimizer)
+
+
+def whys(scheduler):
+    return {row.name: row.why for row in scheduler.last_reconciliation.rows}
+
+
+@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("position", [0, 1, 4, 5, 6, 20, 39])
+@pytest.mark.parametrize("kind", ["torch", "dcp"])
+def test_a_curve_that_torch_tells_goes_on_the_same(tmp_path, floats, name, position, kind):
+    optimizer = floats.optimizer(lr=0.5)
+    peer = built(TOLD[name], optimizer)
+    advance(peer, optimizer, position)
+    if kind == "dcp":
+        dcp.save({"lr_scheduler": peer.state_dict()}, checkpoint_id=tmp_path / "a")
+    else:
+        torch.save({"lr_scheduler": peer.state_dict()}, tmp_path / "a")
+    ours = floats.scheduler()
+    where = checkpoint.load(ours, tmp_path / "a")
+    assert ("lr_scheduler", foreign.TORCH) == (where.key, where.dialect)
+    for k in range(position, 40):
+        assert k == ours.num_steps
+        assert peer.get_last_lr() == pytest.approx(ours.get_last_lr(), rel=1e-12, abs=1e-15)
+        advance(peer, optimizer, 1)
+        ours.step()
+    assert {UNTOLD} == {whys(ours)[entry] for entry in WD_ENTRIES}
+    assert UNTOLD not in {whys(ours)[entry] for entry in LR_ENTRIES}
+
+
+@pytest.mark.parametrize("name", POSITION_ALONE)
+@pytest.mark.parametrize("position", [0, 1, 7])
+def test_a_curve_that_cannot_be_told_is_the_configs_and_says_so(tmp_path, floats, name, position):
+    optimizer = floats.optimizer()
+    peer = built(POSITION_ALONE[name], optimizer)
+    advance(peer, optimizer, position)
+    torch.save(peer.state_dict(), tmp_path / "scheduler.pt")
+    ours = floats.scheduler()
+    before = ours.last_reconciliation
+    checkpoint.load(ours, tmp_path)
+    assert before is None
+    assert position == ours.num_steps
+    assert {UNTOLD} == {whys(ours)[entry] for entry in (*LR_ENTRIES, *WD_ENTRIES, "unit")}
+    assert "the position alone" in str(ours.last_reconciliation)
+
+
+def test_a_cosine_past_its_end_climbs_again_and_is_not_told(floats):
+    optimizer = floats.optimizer()
+    peer = peers.CosineAnnealingLR(optimizer, 10)
+    advance(peer, optimizer, 11)
+    ours = floats.scheduler()
+    ours.load_state_dict(peer.state_dict())
+    assert UNTOLD == whys(ours)["lr_decay_style"]
+
+
+def test_groups_of_several_base_rates_are_not_told(floats):
+    """The floor of torch is one number for all groups, ours follows the ratio."""
+    optimizer = floats.optimizer({"lr": 1.0}, {"lr": 0.1})
+    peer = peers.CosineAnnealingLR(optimizer, 10, eta_min=0.05)
+    ours = floats.scheduler()
+    ours.load_state_dict(peer.state_dict())
+    assert UNTOLD == whys(ours)["min_lr"]
+
+
+def test_a_value_that_jumps_is_named(floats, caplog):
+    optimizer = floats.optimizer(lr=0.3)
+    peer = peers.ExponentialLR(optimizer, 0.5)
+    advance(peer, optimizer, 10)
+    floats.scheduler().load_state_dict(peer.state_dict())
+    assert "had lr 0.00029296875 for the next update; what is used here has 1" in caplog.text
+
+
+def test_a_value_that_goes_on_is_not_named(floats, caplog):
+    optimizer = floats.optimizer()
+    peer = peers.LambdaLR(optimizer, lambda k: k / 10)
+    advance(peer, optimizer, 5)
+    floats.scheduler().load_state_dict(peer.state_dict())
+    assert "torch LRScheduler" in caplog.text
+    assert "for the next update; what" not in caplog.text
+
+
+def test_strict_does_not_fail_on_what_the_source_cannot_tell(floats):
+    ours = floats.scheduler(policy="strict")
+    ours.load_state_dict({"last_epoch": 7})
+    assert 7 == ours.num_steps
+
+
+def test_the_warning_names_who_steps_more_often_than_once_for_an_update(floats, caplog):
+    floats.scheduler().load_state_dict({"last_epoch": 7})
+    assert (
+        "once for each optimizer update (accelerate calls it once for each process" in caplog.text
+    )
+
+
+def test_a_scheduler_that_follows_a_metric_is_refused(tmp_path, floats):
+    peer = peers.ReduceLROnPlateau(floats.optimizer())
+    peer.step(1.0)
+    torch.save(peer.state_dict(), tmp_path / "scheduler.pt")
+    with pytest.raises(StateError, match="ReduceLROnPlateau"):
+        checkpoint.load(floats.scheduler(), tmp_path)
+
+
+def test_torchtitans_count_is_known_by_the_name_it_stands_under(tmp_path, floats):
+    dcp.save(
+        {"lr_scheduler": {"last_epoch": 42}, "train_state": {"step": 42}},
+        checkpoint_id=tmp_path / "step-42",
+    )
+    ours = floats.scheduler()
+    assert "lr_scheduler" == checkpoint.load(ours, tmp_path).key
+    assert 42 == ours.num_steps
+
+
+@pytest.mark.parametrize("odd", [None, "x", float("nan")])
+def test_a_sequence_whose_warmup_is_not_whole_is_not_told(floats, odd):
+    state = built(TOLD["warmup, cosine"], floats.optimizer()).state_dict()
+    state["_schedulers"][0]["start_factor"] = odd
+    ours = floats.scheduler()
+    ours.load_state_dict(state)
+    assert UNTOLD == whys(ours)["init_lr"]
+
+
+def test_a_trainers_own_count_of_epochs_is_no_scheduler(tmp_path):
+    torch.save({"progress": {"last_epoch": 42}}, tmp_path / "a.pt")
+    with pytest.raises(StateError, match="it holds: 'progress'"):
+        checkpoint.read_state(tmp_path / "a.pt")
+    assert {"last_epoch": 42} == checkpoint.read_state(tmp_path / "a.pt", key="progress")[0]
+
+
+@pytest.mark.parametrize("last, position", [(-1, 0), (0, 1), (41, 42)])
+def test_deepspeeds_count_is_one_less_than_the_updates(tmp_path, floats, last, position):
+    torch.save(
+        {"module": {}, "lr_scheduler": {"last_batch_iteration": last}},
+        tmp_path / "mp_rank_00_model_states.pt",
+    )
+    ours = floats.scheduler()
+    assert "DeepSpeed" == checkpoint.load(ours, tmp_path).dialect
+    assert position == ours.num_steps
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"last_epoch": -1},
+        {"last_epoch": 1.5},
+        {"last_epoch": "7"},
+        {"last_epoch": True},
+        {"last_epoch": 10**400},
+        {"last_batch_iteration": -2},
+        {"last_batch_iteration": None},
+        {"_schedulers": []},
+        {"_schedulers": None},
+        {"_schedulers": [{"last_epoch": 1}, {"last_epoch": 2}]},
+    ],
+)
+def test_an_illegal_count_is_refused_and_changes_nothing(floats, state):
+    ours = floats.scheduler()
+    before = ours.state_dict()
+    with pytest.raises(StateError):
+        ours.load_state_dict(state)
+    assert before == ours.state_dict()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"eta_min": -1.0},
+        {"eta_min": 2.0},
+        {"eta_min": float("nan")},
+        {"T_max": 0},
+        {"T_max": "x"},
+        {"base_lrs": [float("inf")]},
+        {"base_lrs": "x"},
+        {"base_lrs": [10**400]},
+        {"T_max": 10**400},
+        {"base_lrs": []},
+        {"_last_lr": [None]},
+        {"_last_lr": 7},
+    ],
+)
+def test_parameters_that_are_not_legal_here_are_not_told(floats, odd):
+    state = peers.CosineAnnealingLR(floats.optimizer(), 40, eta_min=0.05).state_dict()
+    ours = floats.scheduler()
+    ours.load_state_dict({**state, **odd, "last_epoch": 3})
+    assert 3 == ours.num_steps
+    if "_last_lr" not in odd:
+        assert UNTOLD == whys(ours)["min_lr"]
+
+
+def transformers_schedules():
+    from transformers import optimization as hf
+
+    return {
+        "constant": hf.get_constant_schedule,
+        "constant with warmup": lambda o: hf.get_constant_schedule_with_warmup(o, 10),
+        "linear": lambda o: hf.get_linear_schedule_with_warmup(o, 10, 110),
+        "cosine": lambda o: hf.get_cosine_schedule_with_warmup(o, 10, 110),
+        "restarts": lambda o: hf.get_cosine_with_hard_restarts_schedule_with_warmup(o, 10, 110, 2),
+        "polynomial": lambda o: hf.get_polynomial_decay_schedule_with_warmup(o, 10, 110),
+        "inverse sqrt": lambda o: hf.get_inverse_sqrt_schedule(o, 10),
+        "wsd": lambda o: hf.get_wsd_schedule(o, 10, 20, num_training_steps=110),
+        "cosine with floor": lambda o: hf.get_cosine_with_min_lr_schedule_with_warmup(
+            o, 10, 110, min_lr=0.1
+        ),
+    }
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_schedules_of_transformers_tell_their_position(tmp_path, floats, caplog):
+    for name, make in transformers_schedules().items():
+        optimizer = floats.optimizer()
+        peer = make(optimizer)
+        advance(peer, optimizer, 60)
+        folder = tmp_path / name / "checkpoint-60"
+        folder.mkdir(parents=True)
+        torch.save(peer.state_dict(), folder / "scheduler.pt")
+        ours = floats.scheduler(min_lr=0.0)
+        checkpoint.load(ours, tmp_path / name)
+        assert 60 == ours.num_steps
+        caplog.clear()
+    ours = floats.scheduler(min_lr=0.0)
+    checkpoint.load(ours, tmp_path / "linear")
+    assert [0.5] == ours.get_last_lr()
+    assert "for the next update; what" not in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_folder_of_accelerate_tells_its_position(tmp_path, floats):
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=True)
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1.0)
+    peer = peers.LinearLR(optimizer, 1.0, 0.1, total_iters=40)
+    model, optimizer, peer = accelerator.prepare(model, optimizer, peer)
+    for _ in range(7):
+        accelerator.backward(model(torch.ones(1, 2)).sum())
+        optimizer.step()
+        peer.step()
+        optimizer.zero_grad()
+    accelerator.save_state(str(tmp_path / "checkpoint_7"))
+    ours = floats.scheduler()
+    where = checkpoint.load(ours, tmp_path)
+    assert where.path.endswith("scheduler.bin")
+    assert (7, peer.get_last_lr()) == (ours.num_steps, pytest.approx(ours.get_last_lr(), rel=1e-12))

@@ -1,0 +1,89 @@
+"""Files that the release of version 1 wrote load for ever after, as they are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+
+from dist_sched import ReconcileError, checkpoint
+
+DATA = Path(__file__).parents[1] / "data" / "v1"
+SUMS = {
+    "dcp/.metadata": "9c04fef78db4cc74132b61efee58fe5e2492078407c4a44c4e90a6ed8c180cd9",
+    "dcp/__0_0.distcp": "2510c0679914d4ca953b7c6d33e98bfd7648161b55c51998cee4b534ab7099c7",
+    "file.pt": "fc2de2fdaefa42dc3a3cefaefdd011d247d24c136f6dd4fa2ff4fd45f8d63279",
+}
+LINEAR = {
+    "init_lr": 0.001,
+    "max_lr": 1.0,
+    "min_lr": 0.1,
+    "lr_warmup_steps": 10,
+    "lr_decay_steps": 110,
+    "lr_decay_style": "linear",
+    "start_wd": 0.0,
+    "end_wd": 0.1,
+    "wd_incr_steps": 100,
+    "wd_incr_style": "cosine",
+    "wsd_decay_steps": None,
+    "lr_wsd_decay_style": None,
+}
+WSD = {
+    **LINEAR,
+    "lr_warmup_steps": 37.5,
+    "lr_decay_steps": 1000,
+    "lr_decay_style": "WSD",
+    "wsd_decay_steps": 200,
+    "lr_wsd_decay_style": "minus_sqrt",
+}
+FILES = [
+    ("dcp", "steps", 60, LINEAR, 0.55),
+    ("file.pt", "tokens", 900, WSD, 0.1 + 0.9 * (1 - 0.5**0.5)),
+]
+
+
+@pytest.mark.parametrize("name", sorted(SUMS))
+def test_a_frozen_file_is_never_written_again(name):
+    assert SUMS[name] == hashlib.sha256((DATA / name).read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("name, unit, position, entries, lr", FILES)
+def test_a_file_of_version_1_gives_back_everything(floats, name, unit, position, entries, lr):
+    scheduler = floats.scheduler(unit=unit)
+    checkpoint.load(scheduler, DATA / name)
+    used = scheduler.last_reconciliation.used
+    assert (position, entries) == (scheduler.num_steps, used)
+    assert lr == pytest.approx(scheduler.optimizer.param_groups[0]["lr"], rel=1e-15)
+
+
+def test_the_folder_of_version_1_loads_with_plain_dcp(floats):
+    scheduler = floats.scheduler()
+    dcp.load({"scheduler": scheduler}, checkpoint_id=DATA / "dcp")
+    assert (60, 0.001) == (scheduler.num_steps, scheduler.init_lr)
+
+
+def test_the_file_of_version_1_loads_with_plain_torch(floats):
+    scheduler = floats.scheduler(unit="tokens")
+    scheduler.load_state_dict(torch.load(DATA / "file.pt", weights_only=True)["scheduler"])
+    assert (900, 200) == (scheduler.num_steps, scheduler.wsd_decay_steps)
+
+
+@pytest.mark.parametrize("name, unit", [("dcp", "samples"), ("file.pt", "steps")])
+@pytest.mark.parametrize("policy", ["checkpoint", "config", "strict"])
+def test_a_changed_unit_is_refused_by_name_under_every_policy(floats, name, unit, policy):
+    scheduler = floats.scheduler(unit=unit, policy=policy)
+    before = scheduler.state_dict()
+    with pytest.raises(ReconcileError, match=f"unit is '{unit}' in the config"):
+        checkpoint.load(scheduler, DATA / name)
+    assert before == scheduler.state_dict()
+
+
+@pytest.mark.parametrize("name", ["dcp", "file.pt"])
+def test_a_state_survives_json_as_it_is(name):
+    state, _ = checkpoint.read_state(DATA / name)
+    assert state == json.loads(json.dumps(state))
+    assert {int, float, str} >= set(map(type, state.values()))

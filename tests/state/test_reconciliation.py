@@ -1,0 +1,285 @@
+"""Config x checkpoint x policy: every row, every refusal, and what the report says."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from dist_sched import ConfigError, ReconcileError, StateError, reconcile
+from dist_sched._config.entries import OptimizerParamConfig
+from dist_sched._config.specification import Specification
+from dist_sched._state.format import pack
+from dist_sched.schedules import cyclic
+
+CONFIG = {
+    "init_lr": 0.0,
+    "max_lr": 1.0,
+    "min_lr": 0.1,
+    "lr_warmup_steps": 10,
+    "lr_decay_steps": 110,
+    "lr_decay_style": "linear",
+    "start_wd": 0.0,
+    "end_wd": 0.1,
+    "wd_incr_steps": 100,
+    "wd_incr_style": "linear",
+}
+WSD = {"lr_decay_style": "WSD", "wsd_decay_steps": 20, "lr_wsd_decay_style": "linear"}
+OTHER = {
+    "init_lr": 0.05,
+    "max_lr": 2.0,
+    "min_lr": 0.2,
+    "lr_warmup_steps": 5,
+    "lr_decay_steps": 500,
+    "lr_decay_style": "cosine",
+    "start_wd": 0.01,
+    "end_wd": 0.3,
+    "wd_incr_steps": 70,
+    "wd_incr_style": "cosine",
+}
+
+
+def state(position=60, unit="steps", **changes):
+    return pack(OptimizerParamConfig(**{**CONFIG, **changes}), position, unit)
+
+
+def foreign(**changes):
+    return {key: value for key, value in state(**changes).items() if key != "dist_sched"}
+
+
+def rows(outcome):
+    return {row.name: row for row in outcome.rows}
+
+
+def test_there_is_one_row_for_each_entry_and_one_for_the_unit():
+    outcome = reconcile(CONFIG, state())
+    names = [*CONFIG, "wsd_decay_steps", "lr_wsd_decay_style", "unit"]
+    assert names == [row.name for row in outcome.rows]
+    assert () == outcome.changed
+
+
+@pytest.mark.parametrize("name", OTHER)
+@pytest.mark.parametrize("word", ["checkpoint", "config"])
+def test_the_side_that_the_policy_names_wins_for_each_entry(name, word):
+    outcome = reconcile(CONFIG, state(**{name: OTHER[name]}), {name: word, "*": "strict"})
+    (row,) = outcome.changed
+    used = OTHER[name] if word == "checkpoint" else CONFIG[name]
+    assert (name, CONFIG[name], OTHER[name], used) == (
+        row.name,
+        row.config,
+        row.checkpoint,
+        row.used,
+    )
+    assert used == outcome.used[name]
+
+
+@pytest.mark.parametrize("name", ["wsd_decay_steps", "lr_wsd_decay_style"])
+@pytest.mark.parametrize("word", ["checkpoint", "config"])
+def test_the_wsd_entries_are_reconciled_where_the_used_style_is_wsd(name, word):
+    other = {"wsd_decay_steps": 40, "lr_wsd_decay_style": "cosine"}[name]
+    outcome = reconcile(
+        {**CONFIG, **WSD}, state(**{**WSD, name: other}), {name: word, "*": "strict"}
+    )
+    (row,) = outcome.changed
+    assert (name, other if word == "checkpoint" else WSD[name]) == (row.name, row.used)
+
+
+def test_the_wsd_entries_do_not_matter_under_another_style():
+    outcome = reconcile(CONFIG, state(wsd_decay_steps=40, lr_wsd_decay_style="cosine"), "strict")
+    assert () == outcome.changed
+    assert "not used" in rows(outcome)["wsd_decay_steps"].why
+
+
+def test_strict_lists_every_difference_and_what_to_change_to_what():
+    with pytest.raises(ReconcileError) as caught:
+        reconcile(CONFIG, state(**OTHER), "strict")
+    for name, value in OTHER.items():
+        assert f"{name} is {CONFIG[name]!r} in the config and {value!r} in the checkpoint" in str(
+            caught.value
+        )
+        assert f"set {name}={value!r}" in str(caught.value)
+    assert list(OTHER) == [row.name for row in caught.value.reconciliation.changed]
+    assert 13 == len(caught.value.reconciliation.rows)
+
+
+def test_strict_accepts_what_is_equal():
+    assert 60 == reconcile(CONFIG, state(), "strict").position
+
+
+def test_an_entry_that_the_checkpoint_lacks_never_fails_strict_and_the_report_says_so():
+    outcome = reconcile(CONFIG, foreign(), "strict")
+    row = rows(outcome)["init_lr"]
+    assert (None, 0.0, False) == (row.checkpoint, row.used, row.changed)
+    assert "not in the checkpoint" in row.why
+
+
+@pytest.mark.parametrize(
+    "config, checkpoint, policy, names",
+    [
+        (
+            {"lr_decay_steps": 50},
+            {"lr_warmup_steps": 60},
+            {"lr_decay_steps": "config", "*": "checkpoint"},
+            "lr_warmup_steps=60: must be less than lr_decay_steps=50",
+        ),
+        (
+            {"max_lr": 0.05, "min_lr": 0.0},
+            {"min_lr": 0.1},
+            {"max_lr": "config", "*": "checkpoint"},
+            "min_lr=0.1: must be at most max_lr=0.05",
+        ),
+        (
+            {},
+            WSD,
+            {"lr_decay_style": "checkpoint", "*": "config"},
+            "wsd_decay_steps=None: is required",
+        ),
+        (
+            {},
+            {"wd_incr_style": "constant", "start_wd": 0.1},
+            {"wd_incr_style": "checkpoint", "*": "config"},
+            "start_wd=0.0: must, for wd_incr_style='constant', equal end_wd=0.1",
+        ),
+    ],
+)
+def test_an_outcome_that_is_illegal_as_a_whole_is_refused_by_name(
+    config, checkpoint, policy, names
+):
+    with pytest.raises(ReconcileError, match="outcome is not a legal config") as caught:
+        reconcile({**CONFIG, **config}, state(**checkpoint), policy)
+    assert names in str(caught.value)
+    assert 13 == len(caught.value.reconciliation.rows)
+    assert {None} == {value.used for value in caught.value.reconciliation.next_update}
+
+
+@pytest.mark.parametrize("policy", ["checkpoint", "config", "strict"])
+def test_units_that_differ_are_refused_under_every_policy(policy):
+    with pytest.raises(ReconcileError, match=r"unit is 'steps' .* 'tokens'.*unit='tokens'"):
+        reconcile(CONFIG, state(unit="tokens"), policy)
+
+
+def test_a_config_in_another_unit_agrees_with_a_checkpoint_in_it():
+    assert (
+        "tokens" == rows(reconcile({**CONFIG, "unit": "tokens"}, state(unit="tokens")))["unit"].used
+    )
+
+
+def test_the_next_update_is_given_under_config_under_checkpoint_and_as_used():
+    policy = {"max_lr": "config", "*": "checkpoint"}
+    lr, wd = reconcile({**CONFIG, "max_lr": 2.0}, state(min_lr=0.3, end_wd=0.2), policy).next_update
+    assert ("lr", "weight_decay") == (lr.field, wd.field)
+    assert pytest.approx([1.05, 0.65, 1.15]) == [lr.config, lr.checkpoint, lr.used]
+    assert pytest.approx([0.06, 0.12, 0.12]) == [wd.config, wd.checkpoint, wd.used]
+
+
+def test_an_outcome_is_frozen_and_can_be_sent_to_another_rank():
+    outcome = reconcile(CONFIG, state(max_lr=2.0))
+    with pytest.raises(FrozenInstanceError):
+        outcome.position = 3
+    with pytest.raises(FrozenInstanceError):
+        outcome.rows[0].used = 3
+    assert outcome == pickle.loads(pickle.dumps(outcome))  # noqa: S301
+
+
+def test_an_error_keeps_its_reconciliation_when_it_is_sent_to_another_rank():
+    with pytest.raises(ReconcileError) as caught:
+        reconcile(CONFIG, state(max_lr=2.0), "strict")
+    sent = pickle.loads(pickle.dumps(caught.value))  # noqa: S301
+    assert (str(caught.value), caught.value.reconciliation) == (str(sent), sent.reconciliation)
+
+
+def test_to_dict_is_json():
+    told = reconcile(CONFIG, state(max_lr=2.0)).to_dict()
+    assert told == json.loads(json.dumps(told))
+    assert {"rows", "position", "next_update", "warnings"} == set(told)
+    expected = {
+        "name": "max_lr",
+        "config": 1.0,
+        "checkpoint": 2.0,
+        "used": 2.0,
+        "why": "using checkpoint value",
+        "changed": True,
+    }
+    assert expected == told["rows"][1]
+
+
+def test_str_is_an_aligned_table_with_every_entry_and_the_values_of_the_next_update():
+    lines = str(reconcile(CONFIG, state(max_lr=2.0))).splitlines()
+    assert "position 60; 1 entry differs (*)" == lines[0]
+    assert ["entry", "config", "checkpoint", "used", "why"] == lines[1].split()
+    column = lines[1].index("checkpoint")
+    assert all(line[column - 1] == " " != line[column] for line in lines[2:])
+    assert ["*", "max_lr", "1.0", "2.0", "2.0", "using", "checkpoint", "value"] == lines[3].split()
+    assert ["lr", "0.55", "1.05", "1.05", "next", "update"] == lines[-2].split()
+
+
+def test_a_state_of_a_seed_is_told_by_a_warning():
+    (warning,) = reconcile(CONFIG, foreign()).warnings
+    assert "foreign" in warning
+    assert warning in str(reconcile(CONFIG, foreign()))
+
+
+@pytest.mark.parametrize(
+    "config, checkpoint, policy, error",
+    [
+        ({**CONFIG, "max_lr": -1}, state(), "checkpoint", ConfigError),
+        ({**CONFIG, "maxlr": 1.0}, state(), "checkpoint", ConfigError),
+        ({}, state(), "checkpoint", ConfigError),
+        ({**CONFIG, "unit": "batches"}, state(), "checkpoint", ConfigError),
+        (CONFIG, state(), "mine", ConfigError),
+        (CONFIG, {}, "checkpoint", StateError),
+        (CONFIG, {**state(), "num_steps": -1}, "checkpoint", StateError),
+    ],
+)
+def test_bad_input_of_a_dry_run_is_refused(config, checkpoint, policy, error):
+    with pytest.raises(error):
+        reconcile(config, checkpoint, policy)
+
+
+def test_a_dry_run_needs_no_torch():
+    program = (
+        "import sys; from dist_sched import reconcile; "
+        f"print(reconcile({CONFIG!r}, {state()!r}).position, 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert "60 False\n" == done.stdout
+
+
+def test_whether_the_wsd_entries_matter_is_for_the_used_style_to_say():
+    config = {**CONFIG, **WSD, "wsd_decay_steps": 40}
+    outcome = reconcile(config, state(wsd_decay_steps=20, lr_wsd_decay_style="linear"))
+    assert ["lr_decay_style"] == [row.name for row in outcome.changed]
+
+
+def test_a_refused_outcome_shows_nothing_as_used():
+    with pytest.raises(ReconcileError) as caught:
+        reconcile(CONFIG, state(max_lr=2.0), "strict")
+    report = caught.value.reconciliation
+    assert [None] == [row.used for row in report.changed]
+    assert [None, None] == [value.used for value in report.next_update]
+
+
+def test_an_illegal_outcome_says_from_which_side_each_entry_came():
+    policy = {"lr_decay_steps": "config", "*": "checkpoint"}
+    with pytest.raises(ReconcileError) as caught:
+        reconcile({**CONFIG, "lr_decay_steps": 50}, state(lr_warmup_steps=60), policy)
+    assert "lr_warmup_steps=60 is the checkpoint's, lr_decay_steps=50 is the config's" in str(
+        caught.value
+    )
+
+
+def test_a_long_report_leaves_out_what_does_not_differ_and_says_so():
+    fields = {"lr": cyclic(1.0, 1000, up=5)}
+    mine = Specification(fields=fields, groups={})
+    theirs = Specification(fields={"lr": cyclic(1.0, 1000, up=5, floor=0.5)}, groups={})
+    outcome = reconcile({"fields": mine.told()["fields"]}, pack(theirs, 60, "steps"))
+    differing = 100 + 1  # the end of each fall, and the first start
+    assert differing == len(outcome.changed)
+    assert f"{len(outcome.rows) - differing} that do not are left out" in str(outcome)
+    assert "equal" not in str(outcome).replace(str(outcome).splitlines()[0], "")
