@@ -21,9 +21,10 @@ from dist_sched import (
     from_config,
     schedules,
 )
+from dist_sched._config.entries import InexpressibleChangeError
 from dist_sched._config.history import Change
-from dist_sched._optim import base
 from dist_sched._config.specification import Specification
+from dist_sched._optim import base
 
 STABLE = Schedule([Phase("linear", 8, end=1.0, start=0.0), Phase("constant", 992, end=1.0)])
 """1 from 8 on; the horizon is 1000."""
@@ -403,6 +404,14 @@ def test_a_refusal_of_the_seeds_class_names_the_change_and_the_other_class():
     assert "schedule with ParamScheduler" in str(error.value)
 
 
+def test_a_change_that_the_entries_cannot_express_is_an_error_with_the_change_and_the_reason():
+    with pytest.raises(InexpressibleChangeError) as caught:
+        seeds(100).rewarm(8)
+    change = Change(100, "rewarm", {"field": "lr", "steps": 8, "peak": None})
+    for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):  # noqa: S301
+        assert (change, "as its entries have no place for it") == (error.change, error.reason)
+
+
 def test_the_seeds_class_cools_down_up_to_where_its_tail_begins():
     scheduler = seeds(900, **WSD)
     scheduler.cooldown(50, "linear")
@@ -662,7 +671,7 @@ def test_changes_that_the_outcome_cannot_take_are_refused_and_change_nothing():
     state = changed.state_dict()
     told = unsaid(state)
     told["lineage"][0]["arguments"]["horizon"] = 5
-    with pytest.raises(StateError, match=r"'dist_sched\.lineage' .*horizon=5: must be more than"):
+    with pytest.raises(StateError, match=r"'dist_sched\.history' .*horizon=5: must be more than"):
         scheduler.load_state_dict({**state, "dist_sched": json.dumps(told)})
     assert (100, 1) == (scheduler.num_steps, len(scheduler.history))
 
@@ -682,8 +691,8 @@ def other(**arguments):
 @pytest.mark.parametrize(
     "history, key",
     [
-        ({}, r"dist_sched\.lineage'.* must be a list"),
-        ("", r"dist_sched\.lineage'.* must be a list"),
+        ({}, r"dist_sched\.history'.* must be a list"),
+        ("", r"dist_sched\.history'.* must be a list"),
         ([1], r"lineage\[0\]'.* must have position, operation and arguments"),
         ([CHANGE, {**CHANGE, "by": "me"}], r"lineage\[1\]'"),
         ([{**CHANGE, "arguments": []}], r"lineage\[0\]'.*an object as arguments"),
@@ -696,7 +705,7 @@ def other(**arguments):
         ([other(shape="wave")], r"lineage\[0\]'.*shape='wave'"),
         ([other(shape=[])], r"lineage\[0\]'.*shape="),
         ([other(end="low")], r"lineage\[0\]'.*end='low'"),
-        ([other(field="momentum")], r"dist_sched\.lineage'.*momentum"),
+        ([other(field="momentum")], r"dist_sched\.history'.*momentum"),
         ([other(field=1)], r"lineage\[0\]'.*field=1"),
         ([other(color=1)], r"lineage\[0\]'.*arguments="),
     ],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, final, overload
 
 from dist_sched._config import files
 from dist_sched._config.entries import OptimizerParamConfig
-from dist_sched._config.policy import CHECKPOINT, CONFIG, REST, STRICT, Policy
+from dist_sched._config.policy import CHECKPOINT, CONFIG, REST, STRICT
 from dist_sched._config.specification import Specification
 from dist_sched._optim.base import Scheduler
 from dist_sched._state.reconciliation import settle
@@ -173,9 +173,8 @@ class OptimizerParamScheduler(Scheduler):
         super().__init__(
             optimizer,
             config,
-            policy=Policy.parse(
+            policy=config.parse_policy(
                 policy,
-                config.entry_names(),
                 use_checkpoint=use_checkpoint_opt_param_scheduler,
                 override=override_opt_param_scheduler,
             ),
@@ -285,7 +284,7 @@ class ParamScheduler(Scheduler):
         super().__init__(
             optimizer,
             config,
-            policy=Policy.parse(policy, tuple(config.entries()), may_name=config.may_name),
+            policy=config.parse_policy(policy),
             unit=unit,
             keep_group_ratios=keep_group_ratios,
             process_group=process_group,
@@ -329,9 +328,10 @@ def _built(
     process_group: ProcessGroup | None,
 ) -> OptimizerParamScheduler | ParamScheduler:
     config = told.config
+    if policy is None and told.policy is not None:
+        policy = told.policy.told()
     settings: dict[str, Any] = {
-        **(told.booleans if policy is None else {}),
-        "policy": told.policy if policy is None else policy,
+        "policy": policy,
         "unit": told.unit,
         "keep_group_ratios": told.keep_group_ratios,
         "process_group": process_group,

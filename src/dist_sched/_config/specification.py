@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from dist_sched._config.entries import ABSENT, Misfit, Sides
 from dist_sched._config.plan import Field, Inventory, Override, Plan
+from dist_sched._config.policy import Policy
 from dist_sched._curves.phases import Finding, Phase, Schedule
 from dist_sched._curves.proportional import ProportionalCurve, ProportionalTo
 from dist_sched._rules import Number, illegal, near_miss, rate, text
@@ -253,13 +254,29 @@ class Specification:
                 found[name] = (key, mine.get(key, ABSENT), other.get(key, ABSENT))
         return found
 
-    def may_name(self, entry: str) -> bool:
-        """Tell whether a policy may name an entry that a checkpoint alone may have.
+    def parse_policy(
+        self,
+        policy: str | Mapping[str, str] | None,
+        *,
+        use_checkpoint: bool | None = True,
+        override: bool | None = False,
+    ) -> Policy:
+        """Parse a policy, which may also name entries that only a checkpoint has."""
+        return Policy.parse(
+            policy,
+            tuple(self.entries()),
+            self._may_name,
+            use_checkpoint=use_checkpoint,
+            override=override,
+        )
+
+    def _may_name(self, entry: str) -> bool:
+        """Return whether a checkpoint may have an entry that this specification lacks.
 
         That is any part of one's own phases, any named group, and a field that is no misspelt one.
         """
         if entry.startswith("groups["):
-            return True
+            return "]" in entry
         course = self.fields.get(entry.partition(".")[0])
         if course is not None:
             phase, _, part = entry.partition(".phases[")[2].partition("].")

@@ -8,7 +8,7 @@ import click
 
 from dist_sched import _rules as rules
 from dist_sched._config import files, views
-from dist_sched._config.entries import OptimizerParamConfig
+from dist_sched._config.entries import InexpressibleChangeError, OptimizerParamConfig
 from dist_sched._config.history import Change
 from dist_sched._config.policy import CONFIG
 from dist_sched._config.translation import from_entries_config
@@ -19,10 +19,6 @@ from dist_sched.errors import ConfigError
 if TYPE_CHECKING:
     from dist_sched._config.entries import Config
     from dist_sched.cli.subjects import Subject
-
-
-_ADVICE = ": schedule with ParamScheduler"
-"""What the library says of entries that cannot express a late change."""
 
 
 def _plain_shapes() -> list[str]:
@@ -129,13 +125,15 @@ def _forked(before: Config, change: Change) -> tuple[Config, list[str]]:
     """
     try:
         return _changed(before, change), []
-    except ConfigError as error:
-        other = _as_specification(before) if str(error).endswith(_ADVICE) else None
+    except InexpressibleChangeError as error:
+        other, reason = _as_specification(before), error.reason
         if other is None:
             raise
-        after, reason = _changed(other, change), str(error).removesuffix(_ADVICE)
-    about = "this is a ParamScheduler's config, whose values agree with the run's up to rounding"
-    return after, [f"{about}: {reason}"]
+    about = (
+        "this is a ParamScheduler's config, whose values agree with the run's up to rounding: "
+        f"OptimizerParamScheduler cannot express the cooldown, {reason}"
+    )
+    return _changed(other, change), [about]
 
 
 def _as_specification(config: Config) -> Config | None:
