@@ -8,25 +8,12 @@ from hypothesis import settings
 
 from dist_sched import OptimizerParamScheduler
 from dist_sched._curves import shapes
+from helpers import CONFIG
 
 # The same examples each time, so that a failure is of the change at hand. New ones are drawn with
 # `--hypothesis-profile=default`.
 settings.register_profile("same", derandomize=True)
 settings.load_profile("same")
-
-CONFIG = {
-    "init_lr": 0.0,
-    "max_lr": 1.0,
-    "min_lr": 0.1,
-    "lr_warmup_steps": 10,
-    "lr_decay_steps": 110,
-    "lr_decay_style": "linear",
-    "start_wd": 0.0,
-    "end_wd": 0.1,
-    "wd_incr_steps": 100,
-    "wd_incr_style": "linear",
-}
-
 
 class Workshop:
     """Makes optimizers and schedulers whose lr is a float, or a float32 tensor a group."""

@@ -671,7 +671,7 @@ def test_changes_that_the_outcome_cannot_take_are_refused_and_change_nothing():
     state = changed.state_dict()
     told = unsaid(state)
     told["lineage"][0]["arguments"]["horizon"] = 5
-    with pytest.raises(StateError, match=r"'dist_sched\.history' .*horizon=5: must be more than"):
+    with pytest.raises(StateError, match=r"'dist_sched\.lineage' .*horizon=5: must be more than"):
         scheduler.load_state_dict({**state, "dist_sched": json.dumps(told)})
     assert (100, 1) == (scheduler.num_steps, len(scheduler.history))
 
@@ -691,8 +691,8 @@ def other(**arguments):
 @pytest.mark.parametrize(
     "history, key",
     [
-        ({}, r"dist_sched\.history'.* must be a list"),
-        ("", r"dist_sched\.history'.* must be a list"),
+        ({}, r"dist_sched\.lineage'.* must be a list"),
+        ("", r"dist_sched\.lineage'.* must be a list"),
         ([1], r"lineage\[0\]'.* must have position, operation and arguments"),
         ([CHANGE, {**CHANGE, "by": "me"}], r"lineage\[1\]'"),
         ([{**CHANGE, "arguments": []}], r"lineage\[0\]'.*an object as arguments"),
@@ -705,7 +705,7 @@ def other(**arguments):
         ([other(shape="wave")], r"lineage\[0\]'.*shape='wave'"),
         ([other(shape=[])], r"lineage\[0\]'.*shape="),
         ([other(end="low")], r"lineage\[0\]'.*end='low'"),
-        ([other(field="momentum")], r"dist_sched\.history'.*momentum"),
+        ([other(field="momentum")], r"dist_sched\.lineage'.*momentum"),
         ([other(field=1)], r"lineage\[0\]'.*field=1"),
         ([other(color=1)], r"lineage\[0\]'.*arguments="),
     ],
