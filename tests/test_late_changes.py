@@ -188,7 +188,7 @@ def test_schedules_that_named_groups_have_of_their_own_change_with_it():
     optimizer = sgd({"name": "a"}, {"name": "b"}, {"name": "c", "weight_decay": 0.0})
     scheduler = ours(
         50,
-        {"lr": STABLE, "weight_decay": schedules.proportional_to(0.5)},
+        {"lr": STABLE, "weight_decay": schedules.proportional_to(at_max=0.5)},
         groups={"b": {"lr": FALL}, "c": {"lr": 0.5}},
         optimizer=optimizer,
     )
@@ -224,7 +224,7 @@ def test_a_stable_part_may_be_extended_again_and_again():
     scheduler = ours(100)
     for horizon in (1100, 1500, 4000):
         scheduler.extend(horizon)
-    assert 4000 == scheduler._config.fields["lr"].horizon
+    assert 4000 == scheduler._agreed.effective.fields["lr"].horizon
     assert 3 == len(scheduler.history)
 
 
@@ -303,7 +303,7 @@ def test_a_jump_that_is_allowed_is_made_at_once_and_recorded(kind):
 
 
 def test_a_change_that_moves_what_is_coupled_is_a_jump_too():
-    scheduler = ours(50, {"lr": STABLE, "weight_decay": schedules.proportional_to(0.5)})
+    scheduler = ours(50, {"lr": STABLE, "weight_decay": schedules.proportional_to(at_max=0.5)})
     with pytest.raises(ConfigError, match=r"weight_decay would jump from 0\.5 to 0\.25 .*-0\.25"):
         scheduler.rewarm(16, peak=2.0)
     scheduler.rewarm(16, peak=2.0, allow_jump=True)
@@ -338,7 +338,7 @@ def test_a_change_that_makes_the_curve_of_a_named_group_jump_is_refused():
     ],
 )
 def test_an_illegal_change_is_refused_by_name_and_changes_nothing(change, message):
-    fields = {"lr": STABLE, "momentum": UP, "weight_decay": schedules.proportional_to(0.5)}
+    fields = {"lr": STABLE, "momentum": UP, "weight_decay": schedules.proportional_to(at_max=0.5)}
     scheduler = ours(100, fields)
     before = scheduler.state_dict(), held(scheduler), repr(scheduler)
     with pytest.raises(ConfigError, match=message):
@@ -550,7 +550,7 @@ def test_a_torn_state_is_measured_by_its_changed_entries(build, caplog):
 
 
 def test_schedules_of_groups_and_changes_of_several_fields_are_restored():
-    fields = {"lr": STABLE, "momentum": UP, "weight_decay": schedules.proportional_to(0.5)}
+    fields = {"lr": STABLE, "momentum": UP, "weight_decay": schedules.proportional_to(at_max=0.5)}
     first, second = (ours(0, fields, groups={"body": {"lr": FALL}}) for _ in range(2))
     first.seek(50)
     first.cooldown(32)
@@ -736,7 +736,7 @@ def test_the_other_class_is_told_the_position_and_the_changed_value(build, caplo
 def test_ranks_that_were_changed_differently_are_told_apart(build, monkeypatch):
     first, second = cooled(build), build(100)
     second.verify()
-    told = [first._testimony(), second._testimony()]
+    told = [first._own_report(), second._own_report()]
     monkeypatch.setattr(base.process_groups, "gather", lambda *_: told)
     with pytest.raises(RankMismatchError, match=r"rank 1: history is \[\], rank 0 has \[\{'posi"):
         second.verify()
@@ -745,7 +745,7 @@ def test_ranks_that_were_changed_differently_are_told_apart(build, monkeypatch):
 @BOTH
 def test_synchronize_carries_the_changes(build, monkeypatch, caplog):
     first, second = cooled(build), build()
-    told = [(one._terms(), one._groups.inventory()) for one in (first, second)]
+    told = [(one._current(), one._writer.inventory()) for one in (first, second)]
     monkeypatch.setattr(base.process_groups, "gather", lambda *_: told)
     second.synchronize()
     assert (first.history, first.state_dict()) == (second.history, second.state_dict())
@@ -809,7 +809,7 @@ def test_an_end_is_in_proportion_for_schedules_that_groups_have_of_their_own():
     body, embed = Schedule([Phase("constant", 100, 1.0, 1.0)]), schedules.constant(0.125, 100)
     specification = Specification.of({"lr": body}, {"embed": {"lr": embed}})
     arguments = {"field": "lr", "steps": 10, "shape": "linear", "end": 0.5}
-    changed = specification.changed(Change(50, "cooldown", arguments))
+    changed = specification.apply(Change(50, "cooldown", arguments))
     assert (0.5, 0.0625) == (
         changed.fields["lr"].end_value,
         changed.groups["embed"]["lr"].end_value,
@@ -819,7 +819,7 @@ def test_an_end_is_in_proportion_for_schedules_that_groups_have_of_their_own():
 def test_an_extension_leaves_alone_what_ends_later_already():
     body, embed = schedules.wsd(1.0, 100, decay=10), schedules.wsd(1.0, 300, decay=10)
     specification = Specification.of({"lr": body}, {"embed": {"lr": embed}})
-    changed = specification.changed(Change(50, "extend", {"field": "lr", "horizon": 200}))
+    changed = specification.apply(Change(50, "extend", {"field": "lr", "horizon": 200}))
     assert (200, 300) == (changed.fields["lr"].horizon, changed.groups["embed"]["lr"].horizon)
 
 

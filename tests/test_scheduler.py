@@ -158,7 +158,9 @@ def test_repr_shows_the_whole_schedule_and_the_position(workshop):
     scheduler.step(60)
     shown = repr(scheduler)
     assert "position: 60 steps" in shown
-    assert all(f"{name}: {value!r}" in shown for name, value in scheduler._config.entries().items())
+    assert all(
+        f"{name}: {value!r}" in shown for name, value in scheduler._agreed.effective.parts().items()
+    )
     assert "next lr: 0.55\n" in shown
     assert "next weight_decay: 0.06" in shown
 
@@ -186,7 +188,7 @@ def test_what_is_no_optimizer_is_refused(workshop, bad):
 
 
 def workshop_config(workshop):
-    return workshop.scheduler()._config.entries()
+    return workshop.scheduler()._agreed.effective.parts()
 
 
 def test_the_scheduler_is_stateful(workshop):

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from dist_sched import checkpoint, schedules
     from dist_sched._curves.phases import Phase, Schedule
     from dist_sched._curves.shapes import register_shape
-    from dist_sched._state.reconciliation import Reconciliation, reconcile
+    from dist_sched._state.reconciliation import reconcile
+    from dist_sched._state.report import Reconciliation
     from dist_sched.errors import ConfigError, RankMismatchError, ReconcileError, StateError
     from dist_sched.plotting import plot
     from dist_sched.scheduler import OptimizerParamScheduler, ParamScheduler, from_config
@@ -43,7 +44,7 @@ _MODULES = {
     "Phase": "_curves.phases",
     "RankMismatchError": "errors",
     "ReconcileError": "errors",
-    "Reconciliation": "_state.reconciliation",
+    "Reconciliation": "_state.report",
     "Schedule": "_curves.phases",
     "StateError": "errors",
     "from_config": "scheduler",

@@ -9,8 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dist_sched._config.entries import OptimizerParamConfig
-from dist_sched._state.format import SEED, State, dialect_of, to_upstream
+from dist_sched._state.format import UPSTREAM, State, format_of, to_upstream
 from dist_sched._storage import trees
 from dist_sched._storage.pickles import TruncatedError
 from dist_sched._storage.trees import Leaf, Place
@@ -135,11 +134,13 @@ def to_megatron_state(state: Mapping[str, Any]) -> State:
     Raises:
         StateError: The state is malformed, or does not tell all ten.
     """
-    keys, left = to_upstream(state, OptimizerParamConfig)
+    keys, left = to_upstream(state)
     lost = ", ".join(f"{name}={value!r}" for name, value in left.items() if value is not None)
     if lost:
         logger.warning(
-            "the %s keys do not carry %s: give them to the constructor that loads them", SEED, lost
+            "the %s keys do not carry %s: give them to the constructor that loads them",
+            UPSTREAM,
+            lost,
         )
     return keys
 
@@ -239,7 +240,7 @@ def _only(found: list[_Candidate]) -> tuple[dict[str, Any], Where]:
     where = found[0].where
     state = trees.plain(found[0].node, where.path)
     names = state if isinstance(state, dict) else {}
-    dialect = dialect_of(names, "scheduler")
+    dialect = format_of(names, "scheduler")
     if dialect is None:
         raise StateError(
             f"{where.path}: what stands under key {where.key!r} is no scheduler's state: "
@@ -257,7 +258,7 @@ def _states(tree: Any) -> Iterator[tuple[str, str, Any]]:
         name = path[-1] if path else ""
         if isinstance(node, Leaf) and "sched" in name.lower():
             node = node.read()
-        dialect = dialect_of(node.keys(), name) if isinstance(node, dict) else None
+        dialect = format_of(node.keys(), name) if isinstance(node, dict) else None
         if dialect is not None:
             yield ".".join(path), dialect, node
         elif id(node) not in seen and len(path) < trees.MAX_DEPTH:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dist_sched._state.reconciliation import Reconciliation
+    from dist_sched._state.report import Reconciliation
 
 __all__ = ["ConfigError", "RankMismatchError", "ReconcileError", "StateError"]
 

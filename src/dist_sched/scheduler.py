@@ -1,4 +1,4 @@
-"""The schedulers: the engine's two faces, and how a config file makes either."""
+"""The two schedulers, and how a config file makes either."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, final, overload
 
 from dist_sched._config import files
 from dist_sched._config.entries import OptimizerParamConfig
+from dist_sched._config.path import Path
 from dist_sched._config.policy import CHECKPOINT, CONFIG, REST, STRICT
 from dist_sched._config.specification import Specification
 from dist_sched._optim.base import Scheduler
-from dist_sched._state.reconciliation import settle
+from dist_sched._state.reconciliation import choose
 from dist_sched.errors import ConfigError, ReconcileError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ logger = logging.getLogger("dist_sched")
 
 T = TypeVar("T")
 
-_SEEDS_LABELS = {
+_LABELS = {
     "learning rate": "max_lr",
     "minimum learning rate": "min_lr",
     "warmup iterations": "lr_warmup_steps",
@@ -37,11 +38,11 @@ _SEEDS_LABELS = {
     "total number of weight decay iterations": "wd_incr_steps",
     "weight decay incr style": "wd_incr_style",
 }
-"""What the seeds call an entry where they settle it."""
+"""The names under which Megatron's `_check_and_set` is called for an entry."""
 
 
 class _Entry(Generic[T]):
-    """A readable attribute for one config entry, as used: the seeds' callers read them."""
+    """A readable attribute for one config entry, as used: Megatron's callers read them."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -55,7 +56,8 @@ class _Entry(Generic[T]):
     def __get__(self, instance: Scheduler | None, owner: type) -> _Entry[T] | T:
         if instance is None:
             return self
-        value: T = getattr(instance._config, self._name)  # noqa: SLF001 - a part of the class
+        effective = instance._agreed.effective  # noqa: SLF001 - a part of the class
+        value: T = getattr(effective, self._name)
         return value
 
     def __set__(self, instance: Scheduler, value: T) -> None:
@@ -67,11 +69,20 @@ class _Entry(Generic[T]):
 
 @final
 class OptimizerParamScheduler(Scheduler):
-    """Learning rate and weight decay as pure functions of one position, as the seeds have them.
+    """Learning rate and weight decay as pure functions of one position, as in Megatron-LM.
 
     Constructor, methods, state keys and values are those of `OptimizerParamScheduler` in
-    megatron-core 0.16.1 and nemo-automodel 0.7.0. The curves are described under
-    `dist_sched._curves.megatron.LrCurve` and `WdCurve`.
+    megatron-core 0.16.1 and nemo-automodel 0.7.0. With warmup `w`, horizon `h` and
+    `r = (position - w) / (h - w)`, lr rises in a line from `init_lr` to `max_lr`, and then
+
+    - constant: stays at `max_lr`;
+    - linear: `min_lr + (1 - r) (max_lr - min_lr)`;
+    - cosine: `min_lr + (1 + cos(pi r)) / 2 (max_lr - min_lr)`;
+    - inverse-square-root: `max(min_lr, max_lr sqrt(max(w, 1)) / sqrt(position))`;
+    - WSD: stays at `max_lr` until `wsd_decay_steps` before `h`, then falls by `lr_wsd_decay_style`.
+
+    Past the horizon every style but constant is at `min_lr`. Weight decay rises from `start_wd` to
+    `end_wd` over `wd_incr_steps`.
 
     Args:
         optimizer: An optimizer, a list of them, or anything with `param_groups`. A group keeps
@@ -117,8 +128,6 @@ class OptimizerParamScheduler(Scheduler):
     110 0.1
     111 0.1
     """
-
-    _config: OptimizerParamConfig
 
     init_lr = _Entry[float]()
     max_lr = _Entry[float]()
@@ -186,39 +195,37 @@ class OptimizerParamScheduler(Scheduler):
     @property
     def use_checkpoint_opt_param_scheduler(self) -> bool:
         """Whether the checkpoint wins for every entry."""
-        return self._policy.words == {REST: CHECKPOINT}
+        return self._agreed.policy.words == {REST: CHECKPOINT}
 
     @property
     def override_opt_param_scheduler(self) -> bool:
         """Whether the script's config wins for every entry."""
-        return self._policy.words == {REST: CONFIG}
+        return self._agreed.policy.words == {REST: CONFIG}
 
     def get_lr(self, param_group: Group) -> float:
-        """Give the learning rate under a group's bounds, without its ratio and `lr_mult`.
+        """Return the learning rate under a group's bounds, without its ratio and `lr_mult`.
 
         Raises:
             ConfigError: The group has an illegal bound.
         """
-        return self._groups.bounded(param_group, "lr", self._position, self._courses)
+        return self._writer.bounded(param_group, "lr", self._position)
 
     def get_wd(self, param_group: Group | None = None) -> float:
-        """Give the weight decay under a group's bounds, without its ratio and `wd_mult`.
+        """Return the weight decay under a group's bounds, without its ratio and `wd_mult`.
 
         Raises:
             ConfigError: The group has an illegal bound.
         """
-        return self._groups.bounded(
-            param_group or {}, "weight_decay", self._position, self._courses
-        )
+        return self._writer.bounded(param_group or {}, "weight_decay", self._position)
 
     def _check_and_set(self, cls_value: T, sd_value: T, name: str) -> T:
-        """Settle one entry between config and checkpoint, as the seeds' method of this name does.
+        """Return one entry's value to use, as Megatron's method of this name does.
 
         Raises:
             ReconcileError: The policy is strict and the values differ.
         """
-        word = self._policy.word(_SEEDS_LABELS.get(name, name))
-        used, why = settle(cls_value, sd_value, word)
+        word = self._agreed.policy.word(Path(_LABELS.get(name, name)))
+        used, why = choose(cls_value, sd_value, word)
         if word == STRICT and cls_value != sd_value:
             raise ReconcileError(
                 f"{name} is {cls_value!r} in the config and {sd_value!r} in the checkpoint, "
@@ -301,7 +308,7 @@ def from_config(
     """Build a scheduler from a mapping, or from a JSON, YAML or TOML file that holds one.
 
     A mapping with `fields` makes a `ParamScheduler`, any other an `OptimizerParamScheduler`.
-    docs/configuration.md describes both; `to_config` gives such a mapping.
+    docs/configuration.md describes both; `to_config` returns such a mapping.
 
     Args:
         optimizer: As for the schedulers.
@@ -312,30 +319,30 @@ def from_config(
     Raises:
         ConfigError: A name is unknown or missing, a value is illegal, or the file cannot be read.
     """
-    told = files.read(source)
+    declaration = files.read(source)
     try:
-        return _built(optimizer, told, policy, process_group)
+        return _build(optimizer, declaration, policy, process_group)
     except ConfigError as error:
         if isinstance(source, Mapping):
             raise
         raise ConfigError(f"{os.fspath(source)}: {error}") from error
 
 
-def _built(
+def _build(
     optimizer: Any,
-    told: files.Declaration,
+    declaration: files.Declaration,
     policy: str | Mapping[str, str] | None,
     process_group: ProcessGroup | None,
 ) -> OptimizerParamScheduler | ParamScheduler:
-    config = told.config
-    if policy is None and told.policy is not None:
-        policy = told.policy.told()
+    if policy is None and declaration.policy is not None:
+        policy = declaration.policy.to_dict()
     settings: dict[str, Any] = {
         "policy": policy,
-        "unit": told.unit,
-        "keep_group_ratios": told.keep_group_ratios,
+        "unit": declaration.unit,
+        "keep_group_ratios": declaration.keep_group_ratios,
         "process_group": process_group,
     }
+    config = declaration.config
     if isinstance(config, Specification):
         return ParamScheduler(optimizer, config.fields, groups=config.groups, **settings)
-    return OptimizerParamScheduler(optimizer, **{**config.entries(), **settings})
+    return OptimizerParamScheduler(optimizer, **{**config.parts(), **settings})

@@ -299,7 +299,7 @@ def test_every_command_accepts_a_policy_for_a_field_that_only_a_checkpoint_may_h
 ):
     path = tmp_path / "run.yaml"
     path.write_text(f"{SPECIFICATION}\npolicy: {json.dumps(OPTIONAL)}\n")
-    assert OPTIONAL == from_config(named(), path)._policy.told()
+    assert OPTIONAL == from_config(named(), path)._agreed.policy.to_dict()
     paths = {"CONFIG": path, "DST": tmp_path / "a.pt"}
     status, _, err = cli(*[paths.get(word, word) for word in arguments])
     assert ("", True) == (err, status in {0, 1})

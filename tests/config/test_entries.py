@@ -11,6 +11,7 @@ import torch
 
 from dist_sched import ConfigError
 from dist_sched._config.entries import OptimizerParamConfig
+from dist_sched._config.path import Path
 
 LEGAL = {
     "init_lr": 0.0,
@@ -131,7 +132,7 @@ def test_callers_that_catch_the_seeds_assertion_catch_our_error():
     ids=str,
 )
 def test_legal_edges_are_legal(changes):
-    entries = build(**changes).entries()
+    entries = build(**changes).parts()
     assert changes == {name: entries[name] for name in changes}
 
 
@@ -161,7 +162,7 @@ def test_from_entries_names_unknown_and_missing_entries():
     entries = {**LEGAL, "lr_warmup": 3}
     del entries["max_lr"]
     with pytest.raises(ConfigError, match=r"'lr_warmup' is not an entry.*max_lr is missing"):
-        OptimizerParamConfig.from_entries(entries)
+        OptimizerParamConfig.from_parts(entries)
 
 
 NAMES = OptimizerParamConfig.entry_names()
@@ -178,7 +179,7 @@ NAMES = OptimizerParamConfig.entry_names()
     ids=str,
 )
 def test_the_seeds_booleans_mean_a_policy(booleans, word):
-    assert word == build().parse_policy(None, **booleans).word("max_lr")
+    assert word == build().parse_policy(None, **booleans).word(Path("max_lr"))
 
 
 def test_both_booleans_are_an_error_in_the_seeds_words():
@@ -225,8 +226,11 @@ def test_an_illegal_policy_is_refused_by_name(policy, message):
 
 def test_a_policy_gives_each_entry_its_word_and_the_rest_the_star():
     policy = build().parse_policy({"lr_decay_steps": "config", "*": "strict"})
-    assert ("config", "strict") == (policy.word("lr_decay_steps"), policy.word("max_lr"))
+    assert ("config", "strict") == (
+        policy.word(Path("lr_decay_steps")),
+        policy.word(Path("max_lr")),
+    )
 
 
 def test_a_policy_that_names_every_entry_needs_no_star():
-    assert "config" == build().parse_policy(dict.fromkeys(NAMES, "config")).word("max_lr")
+    assert "config" == build().parse_policy(dict.fromkeys(NAMES, "config")).word(Path("max_lr"))

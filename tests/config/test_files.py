@@ -104,7 +104,7 @@ def file(tmp_path):
 
 
 def lr_of(scheduler):
-    return scheduler._config.fields["lr"]
+    return scheduler._agreed.effective.fields["lr"]
 
 
 def lr_from(told, **others):
@@ -307,7 +307,7 @@ def test_groups_may_have_a_multiplier_or_a_schedule(source, kind):
 
 def test_a_mapping_may_hold_schedules_made_by_code():
     lr = schedules.cosine(1.0, 100)
-    fields = {"lr": lr, "weight_decay": schedules.proportional_to(0.1)}
+    fields = {"lr": lr, "weight_decay": schedules.proportional_to(at_max=0.1)}
     assert ParamScheduler(optimizer(), fields).to_config() == build({"fields": fields}).to_config()
 
 
@@ -335,7 +335,7 @@ def test_keep_group_ratios_is_taken(told, keeps, due):
 @BOTH
 @pytest.mark.parametrize("word", ["checkpoint", "config", "strict"])
 def test_a_policy_may_be_a_word(told, word):
-    assert word == build({**told, "policy": word})._policy.told()
+    assert word == build({**told, "policy": word})._agreed.policy.to_dict()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -344,7 +344,7 @@ def test_a_policy_may_be_a_word(told, word):
 )
 def test_a_policy_may_be_a_mapping(source, kind, told, entry):
     policy = {entry: "config", "*": "strict"}
-    assert policy == build(source({**told, "policy": policy}, kind))._policy.told()
+    assert policy == build(source({**told, "policy": policy}, kind))._agreed.policy.to_dict()
 
 
 @pytest.mark.parametrize(
@@ -356,12 +356,12 @@ def test_the_seeds_booleans_mean_a_policy(use, override, word):
         "use_checkpoint_opt_param_scheduler": use,
         "override_opt_param_scheduler": override,
     }
-    assert word == build({**SEEDS, **booleans})._policy.told()
+    assert word == build({**SEEDS, **booleans})._agreed.policy.to_dict()
 
 
 def test_a_policy_argument_replaces_the_one_of_the_source():
     scheduler = from_config(optimizer(), {**SEEDS, "policy": "strict"}, policy="config")
-    assert "config" == scheduler._policy.told()
+    assert "config" == scheduler._agreed.policy.to_dict()
 
 
 def test_a_source_without_a_policy_declares_none():
@@ -390,7 +390,7 @@ def drawn_schedules(draw):
     return Schedule(draw(drawn_phases(is_first=not index)) for index in range(count))
 
 
-follows = st.floats(0, 1).map(schedules.proportional_to)
+follows = st.floats(0, 1).map(lambda peak: schedules.proportional_to(at_max=peak))
 settings_drawn = {
     "unit": st.sampled_from(["steps", "samples", "tokens"]),
     "policy": st.sampled_from([None, "config", "strict", {"lr": "config", "*": "strict"}]),

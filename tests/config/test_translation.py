@@ -6,7 +6,8 @@ import pytest
 
 from dist_sched import ConfigError
 from dist_sched._config.entries import OptimizerParamConfig
-from dist_sched._config.translation import from_entries_config
+from dist_sched._config.path import Path
+from dist_sched._config.translation import to_specification
 
 SEEDS = {
     "init_lr": 0.125,
@@ -32,7 +33,7 @@ def test_the_seeds_curves_are_written_in_phases_up_to_rounding(style, tail, wd_s
     entries = {**SEEDS, "lr_decay_style": style, "wd_incr_style": wd_style}
     entries |= {"lr_warmup_steps": warmup, "lr_wsd_decay_style": tail}
     config = OptimizerParamConfig(**entries, wsd_decay_steps=tail and 20)
-    seeds, phases = config.plan(), from_entries_config(config).plan()
+    seeds, phases = config.plan, to_specification(config).plan
     for position in range(130):
         found = phases.values(position)
         for label, value in seeds.values(position).items():
@@ -52,14 +53,14 @@ def test_the_seeds_falls_past_the_horizon_are_where_they_have_them(changes, warm
     entries = {**SEEDS, "wd_incr_style": "linear", "min_lr": 0.0, **changes}
     entries |= {"lr_warmup_steps": warmup, "lr_decay_steps": horizon}
     config = OptimizerParamConfig(**entries)
-    seeds, phases = config.plan(), from_entries_config(config).plan()
+    seeds, phases = config.plan, to_specification(config).plan
     for position in (0, 1, 4, 5, 6, 49, 50, 51, 52, 53, 60):
-        expected = seeds.values(position)["lr"]
-        assert expected == pytest.approx(phases.values(position)["lr"], rel=1e-12), position
+        expected = seeds.values(position)[Path("lr")]
+        assert expected == pytest.approx(phases.values(position)[Path("lr")], rel=1e-12), position
 
 
 def test_a_tail_that_begins_in_the_warmup_cannot_be_written_in_phases():
     tail = {"lr_decay_style": "WSD", "wsd_decay_steps": 105, "lr_wsd_decay_style": "linear"}
     config = OptimizerParamConfig(**{**SEEDS, **tail, "wd_incr_style": "linear"})
     with pytest.raises(ConfigError, match="begins in the warmup"):
-        from_entries_config(config)
+        to_specification(config)

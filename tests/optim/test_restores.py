@@ -162,16 +162,16 @@ def test_verify_reads_every_group_back(workshop):
 def test_terms_that_cannot_be_written_are_not_adopted_in_part(workshop):
     optimizer, scheduler = fresh(workshop)
     scheduler.seek(10)
-    before = scheduler.state_dict(), lrs(optimizer), repr(scheduler._groups.references)
+    before = scheduler.state_dict(), lrs(optimizer), repr(scheduler._writer.references)
     optimizer.param_groups[1]["end_wd"] = -1.0
     other = workshop.scheduler(workshop.optimizer({"lr": 0.5}), max_lr=0.5)
     other.seek(60)
     with pytest.raises(ConfigError, match=r"group 1: end_wd=-1\.0"):
-        scheduler._adopt(other._terms())
+        scheduler._adopt(other._current())
     assert before == (
         scheduler.state_dict(),
         lrs(optimizer),
-        repr(scheduler._groups.references),
+        repr(scheduler._writer.references),
     )
 
 
@@ -179,7 +179,7 @@ def test_references_that_another_rank_lacks_are_kept(workshop):
     optimizer, scheduler = fresh(workshop)
     other = workshop.scheduler(workshop.optimizer({"lr": 0.5, "weight_decay": 0.0}))
     other.seek(50)
-    scheduler._adopt(other._terms())
+    scheduler._adopt(other._current())
     assert [pytest.approx(1.28), pytest.approx(3.84)] == lrs(optimizer)
     assert [0.05, 0.0] == wds(optimizer)
 
@@ -189,7 +189,7 @@ def test_adopted_terms_are_all_taken_up(workshop, caplog):
     theirs = {"policy": "config", "unit": "tokens", "keep_group_ratios": False, "max_lr": 0.5}
     other = fresh(workshop, **theirs)[1]
     other.seek(10)
-    scheduler._adopt(other._terms())
+    scheduler._adopt(other._current())
     assert ("tokens", False, True) == (
         scheduler.unit,
         scheduler.keep_group_ratios,

@@ -289,7 +289,7 @@ def test_a_long_report_leaves_out_what_does_not_differ_and_says_so():
     fields = {"lr": cyclic(1.0, 1000, up=5)}
     mine = Specification(fields=fields, groups={})
     theirs = Specification(fields={"lr": cyclic(1.0, 1000, up=5, floor=0.5)}, groups={})
-    outcome = reconcile({"fields": mine.told()["fields"]}, pack(theirs, 60, "steps"))
+    outcome = reconcile({"fields": mine.to_dict()["fields"]}, pack(theirs, 60, "steps"))
     differing = 100 + 1  # the end of each fall, and the first start
     assert differing == len(outcome.changed)
     assert f"{len(outcome.rows) - differing} that do not are left out" in str(outcome)

@@ -1,18 +1,22 @@
-"""What the running script declares, as the machinery sees it, and the config of the seeds' class.
-
-State, reconciliation, groups and ranks see a config through the `Config` protocol alone: named
-entries, and a curve for each field. They never ask which entries and fields there are.
-"""
+"""The entries of `OptimizerParamScheduler`, with the rules for each and between them."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
-from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+import functools
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from dist_sched._config import policy as policies
+from dist_sched._config.path import Path
 from dist_sched._config.plan import Field, Inventory, Plan
-from dist_sched._config.policy import Policy
-from dist_sched._curves import megatron
+from dist_sched._config.protocol import ABSENT, Misfit, Sides
+from dist_sched._curves.megatron import (
+    LR_DECAY_STYLES,
+    LR_WSD_DECAY_STYLES,
+    WD_INCR_STYLES,
+    LrCurve,
+    WdCurve,
+)
 from dist_sched._curves.phases import Finding, end_of_run, idle_start
 from dist_sched._rules import (
     Entry,
@@ -29,32 +33,10 @@ from dist_sched._rules import (
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from dist_sched._config.history import Change
-
-UNITS = ("steps", "samples", "tokens")
-unit_word = one_of(UNITS)
-
-
-class _Absence(Enum):
-    ABSENT = "absent"
-
-
-ABSENT = _Absence.ABSENT
-"""What a side has for an entry that it lacks; not None, which an entry may be."""
-
-
-class Misfit(ConfigError):  # noqa: N818 - a ConfigError that knows more
-    """A part of a saved config is illegal; the message does not name it."""
-
-    def __init__(self, part: str, reason: str) -> None:
-        super().__init__(part, reason)
-        self.part = part
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.part}: {self.reason}"
+    from dist_sched._config.policy import Policy
 
 
 class InexpressibleChangeError(ConfigError):
@@ -72,112 +54,25 @@ class InexpressibleChangeError(ConfigError):
         )
 
 
-class Sides(NamedTuple):
-    """What config and checkpoint have for one entry."""
-
-    config: Any
-    checkpoint: Any
-    field: str = "lr"
-    """Whose curve the entry is part of."""
-
-
-class Config(Protocol):
-    """What the machinery asks of a config, whatever its entries and fields are."""
-
-    KIND: ClassVar[str]
-    """The scheduler that it is for."""
-    TEXT_NAME: ClassVar[str]
-    """What it is called in the text of a checkpoint state."""
-    STATE_KEYS: ClassVar[tuple[str, ...]]
-    """Entries that also stand in the checkpoint state under their own names, for the seeds."""
-
-    @classmethod
-    def check_entry(cls, name: str, value: object) -> Entry:
-        """Check one of `STATE_KEYS` by itself and give it as a plain value."""
-
-    @classmethod
-    def read(cls, told: Mapping[str, Any]) -> dict[str, Any]:
-        """Check, part by part, what `told` once gave, or raise a `Misfit`."""
-
-    @classmethod
-    def of_parts(cls, read: Mapping[str, Any]) -> Config:
-        """Build a config of what was read, or raise a ConfigError."""
-
-    def parts(self) -> dict[str, Any]:
-        """Give what `of_parts` takes."""
-
-    def told(self) -> dict[str, Any]:
-        """Give the whole as data for JSON."""
-
-    def entries(self) -> dict[str, Any]:
-        """Give the entries by name."""
-
-    def summary(self) -> dict[str, str]:
-        """Say in a line each what is scheduled, for people."""
-
-    def sides(self, theirs: Mapping[str, Any]) -> dict[str, Sides]:
-        """Give what this config and what was read of a checkpoint have, entry by entry."""
-
-    def united(self, other: Any, inventory: Inventory) -> Config:
-        """Give this config, with what another rank's has and this rank's groups have no use for."""
-
-    def merged(self, theirs: Mapping[str, Any], used: Mapping[str, Any]) -> Config:
-        """Build a config of the entries to use, named as in `sides`, or raise a ConfigError."""
-
-    def parse_policy(
-        self,
-        policy: str | Mapping[str, str] | None,
-        *,
-        use_checkpoint: bool | None = True,
-        override: bool | None = False,
-    ) -> Policy:
-        """Parse a policy for this config's entries, or raise a ConfigError."""
-
-    def unused(self) -> frozenset[str]:
-        """Name the entries that have no influence on this config's megatron."""
-
-    def plan(self) -> Plan:
-        """Give the curve of each field."""
-
-    def changed(self, change: Change) -> Config:
-        """Give the config that a late change makes of this one, or raise a ConfigError."""
-
-    def lint(self, *, updates: int | None = None, increment: Number = 1) -> tuple[Finding, ...]:
-        """Name what is legal and yet probably not meant."""
-
-
-def _fitting(name: str, rule: Callable[[str, object], Entry], value: object) -> Entry:
-    try:
-        return rule(name, value)
-    except ConfigError as error:
-        raise Misfit(name, str(error)) from error
-
-
-def with_history(config: Config, history: Iterable[Change]) -> Config:
-    """Give the config that late changes make of one."""
-    for change in history:
-        config = config.changed(change)
-    return config
-
-
 _TAIL_STYLES = {
     "linear": "linear",
     "cosine": "cosine",
     "halving": "exponential",
     "minus_sqrt": "minus_sqrt",
 }
-"""What the seeds call a shape, as a WSD tail."""
+"""Megatron's names for a shape, as a WSD tail."""
+_WSD_ENTRIES = ("wsd_decay_steps", "lr_wsd_decay_style")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# No slots, so that the plan can be cached.
+@dataclass(frozen=True, kw_only=True)
 class OptimizerParamConfig:
-    """The entries of `OptimizerParamScheduler`, checked one by one and as a whole when built.
+    """The entries of `OptimizerParamScheduler`, checked one by one and together when built.
 
-    Rates are fractions of nothing but themselves (the optimizer's own lr and wd are not read);
-    lengths are in the scheduler's unit.
+    Rates are absolute; lengths are in the scheduler's unit.
 
     Raises:
-        ConfigError: Naming every entry that breaks a rule, its value and the rule.
+        ConfigError: Names every entry that breaks a rule, its value and the rule.
     """
 
     init_lr: float
@@ -211,13 +106,13 @@ class OptimizerParamConfig:
         "min_lr": rate,
         "lr_warmup_steps": length,
         "lr_decay_steps": length,
-        "lr_decay_style": one_of(megatron.LR_DECAY_STYLES),
+        "lr_decay_style": one_of(LR_DECAY_STYLES),
         "start_wd": rate,
         "end_wd": rate,
         "wd_incr_steps": length,
-        "wd_incr_style": one_of(megatron.WD_INCR_STYLES),
+        "wd_incr_style": one_of(WD_INCR_STYLES),
         "wsd_decay_steps": optional(length),
-        "lr_wsd_decay_style": optional(one_of(megatron.LR_WSD_DECAY_STYLES)),
+        "lr_wsd_decay_style": optional(one_of(LR_WSD_DECAY_STYLES)),
     }
     STATE_KEYS: ClassVar[tuple[str, ...]] = (
         "max_lr",
@@ -233,8 +128,10 @@ class OptimizerParamConfig:
     KIND: ClassVar[str] = "OptimizerParamScheduler"
     TEXT_NAME: ClassVar[str] = "config"
     FIELDS: ClassVar[tuple[Field, ...]] = (
-        Field("lr", high="max_lr", low="min_lr", multiplier="lr_mult", is_added=True),
-        Field("weight_decay", high="end_wd", low="start_wd", multiplier="wd_mult", is_added=True),
+        Field("lr", upper="max_lr", lower="min_lr", multiplier="lr_mult", is_added=True),
+        Field(
+            "weight_decay", upper="end_wd", lower="start_wd", multiplier="wd_mult", is_added=True
+        ),
     )
     WD_ENTRIES: ClassVar[tuple[str, ...]] = (
         "start_wd",
@@ -255,81 +152,86 @@ class OptimizerParamConfig:
 
     @classmethod
     def entry_names(cls) -> tuple[str, ...]:
-        """Name the entries, in order."""
+        """Return the names of the entries, in order."""
         return tuple(field.name for field in fields(cls))
 
     @classmethod
     def check_entry(cls, name: str, value: object) -> Entry:
-        """Check one entry by itself and give it as a plain value."""
+        """Return one entry as a plain value, or raise a ConfigError."""
         return cls.RULES[name](name, value)
 
     @classmethod
-    def from_entries(cls, entries: Mapping[str, Any]) -> OptimizerParamConfig:
-        """Build a config from a mapping of entry names, strict about the names."""
+    def from_parts(cls, parts: Mapping[str, Any]) -> OptimizerParamConfig:
+        """Build a config from a mapping of entries; names must be known, and none but WSD's missing."""
         known = cls.entry_names()
-        optional_names = {"wsd_decay_steps", "lr_wsd_decay_style"}
         refuse(
             [
                 f"{name!r} is not an entry{near_miss(name, known)}"
-                for name in entries
+                for name in parts
                 if name not in known
             ]
-            + [f"{name} is missing" for name in known if name not in {*entries, *optional_names}]
+            + [f"{name} is missing" for name in known if name not in {*parts, *_WSD_ENTRIES}]
         )
-        return cls(**entries)
+        return cls(**parts)
 
     @classmethod
-    def read(cls, told: Mapping[str, Any]) -> dict[str, Entry]:
-        """Check, entry by entry, what `told` once gave.
+    def read(cls, data: Mapping[str, Any]) -> dict[str, Entry]:
+        """Return the entries of what `to_dict` returned, each checked by itself.
 
         Raises:
-            Misfit: An entry is missing, unknown or illegal by itself.
+            Misfit: An entry is missing, unknown or illegal.
         """
-        known = set(cls.entry_names())
-        for name in sorted(told.keys() ^ known, key=str):
+        known = cls.entry_names()
+        for name in sorted(data.keys() ^ set(known), key=str):
             reason = "is missing" if name in known else "is not known to this release"
             raise Misfit(str(name), reason)
-        return {name: _fitting(name, cls.check_entry, told[name]) for name in cls.entry_names()}
-
-    @classmethod
-    def of_parts(cls, read: Mapping[str, Any]) -> OptimizerParamConfig:
-        """Build a config of what was read."""
-        return cls.from_entries(read)
+        read = {}
+        for name in known:
+            try:
+                read[name] = cls.check_entry(name, data[name])
+            except ConfigError as error:
+                raise Misfit(name, str(error)) from error
+        return read
 
     def parts(self) -> dict[str, Entry]:
-        """Give what `of_parts` takes."""
-        return self.entries()
+        """Return the entries by name, for `from_parts`."""
+        return {name: getattr(self, name) for name in self.entry_names()}
 
-    def told(self) -> dict[str, Entry]:
-        """Give the whole as data for JSON."""
-        return self.entries()
+    def to_dict(self) -> dict[str, Entry]:
+        """Return the entries by name, as data for JSON."""
+        return self.parts()
 
-    def entries(self) -> dict[str, Entry]:
-        """Give the entries by name."""
-        return asdict(self)
+    def entries(self) -> dict[Path, Entry]:
+        """Return the entries."""
+        return {Path(name): value for name, value in self.parts().items()}
 
     def summary(self) -> dict[str, str]:
-        """Say in a line each what is scheduled, for people."""
-        return {name: repr(value) for name, value in self.entries().items()}
+        """Return a line for each entry, for people."""
+        return {name: repr(value) for name, value in self.parts().items()}
 
-    def sides(self, theirs: Mapping[str, Any]) -> dict[str, Sides]:
-        """Give what this config and what was read of a checkpoint have, entry by entry."""
+    def compare(self, saved: Mapping[str, Any]) -> dict[Path, Sides]:
+        """Return what this config and a checkpoint's entries have, entry by entry."""
         return {
-            name: Sides(
+            Path(name): Sides(
                 mine,
-                theirs.get(name, ABSENT),
+                saved.get(name, ABSENT),
                 "weight_decay" if name in self.WD_ENTRIES else "lr",
             )
-            for name, mine in self.entries().items()
+            for name, mine in self.parts().items()
         }
 
-    def united(self, other: Any, inventory: Inventory) -> OptimizerParamConfig:  # noqa: ARG002
-        """Give this config: its entries are for the groups of every rank."""
-        return self
+    def merge(
+        self,
+        saved: Mapping[str, Any],  # noqa: ARG002 - a specification needs it
+        used: Mapping[Path, Any],
+    ) -> OptimizerParamConfig:
+        """Build a config of the entries to use; this very one where they are the same."""
+        parts = {path.field: value for path, value in used.items()}
+        return self if parts == self.parts() else self.from_parts(parts)
 
-    def merged(self, theirs: Mapping[str, Any], used: Mapping[str, Any]) -> OptimizerParamConfig:  # noqa: ARG002
-        """Build a config of the entries to use."""
-        return self.from_entries(used)
+    def unite(self, other: Any, inventory: Inventory) -> OptimizerParamConfig:  # noqa: ARG002
+        """Return this config: its entries are for the groups of every rank."""
+        return self
 
     def parse_policy(
         self,
@@ -339,26 +241,22 @@ class OptimizerParamConfig:
         override: bool | None = False,
     ) -> Policy:
         """Parse a policy, which may name these entries only."""
-        return Policy.parse(
+        return policies.parse(
             policy,
-            self.entry_names(),
+            self.entries(),
             lambda _: False,
             use_checkpoint=use_checkpoint,
             override=override,
         )
 
-    def unused(self) -> frozenset[str]:
-        """Name the entries that have no influence on this config's megatron."""
-        names = {"wsd_decay_steps", "lr_wsd_decay_style"}
-        return frozenset(() if self.lr_decay_style == "WSD" else names)
+    def unused(self) -> frozenset[Path]:
+        """Return the entries that have no influence on the curves."""
+        return frozenset(() if self.lr_decay_style == "WSD" else map(Path, _WSD_ENTRIES))
 
+    @functools.cached_property
     def plan(self) -> Plan:
-        """Give the curve of each field."""
-        return Plan.of(self.FIELDS, (self.lr_curve(), self.wd_curve()))
-
-    def lr_curve(self) -> megatron.LrCurve:
-        """Give the curve of the learning rate."""
-        return megatron.LrCurve(
+        """The curves of lr and weight decay."""
+        lr = LrCurve(
             start=self.init_lr,
             max_value=self.max_lr,
             min_value=self.min_lr,
@@ -368,21 +266,23 @@ class OptimizerParamConfig:
             decay=self.wsd_decay_steps or 0,
             decay_style=self.lr_wsd_decay_style or "linear",
         )
-
-    def wd_curve(self) -> megatron.WdCurve:
-        """Give the curve of the weight decay."""
-        return megatron.WdCurve(
+        weight_decay = WdCurve(
             max_value=self.end_wd,
             min_value=self.start_wd,
             length=self.wd_incr_steps,
             style=self.wd_incr_style,
         )
+        return Plan.of(self.FIELDS, (lr, weight_decay))
 
-    def changed(self, change: Change) -> OptimizerParamConfig:
-        """Give the config that a late change makes of this one.
+    def __getstate__(self) -> dict[str, Any]:
+        return self.parts()  # without the plan, which every rank builds for itself
+
+    def apply(self, change: Change) -> OptimizerParamConfig:
+        """Return the config after a late change.
 
         Raises:
-            ConfigError: These entries cannot express it, or it is illegal.
+            InexpressibleChangeError: These entries cannot express it.
+            ConfigError: It is illegal.
         """
         if change.field == "lr" and change.operation == "cooldown":
             return self._cooled(change, **change.arguments)
@@ -395,17 +295,16 @@ class OptimizerParamConfig:
     ) -> OptimizerParamConfig:
         style = _TAIL_STYLES.get(shape)
         if style is None:
-            raise InexpressibleChangeError(
-                change, f"as its tail must be one of {listed(_TAIL_STYLES)}"
-            )
-        is_stable = self.lr_decay_style in {"constant", "WSD"} and change.position >= (
-            self.lr_warmup_steps
+            reason = f"as its tail must be one of {listed(_TAIL_STYLES)}"
+            raise InexpressibleChangeError(change, reason)
+        tail_begins = self.lr_decay_steps - (self.wsd_decay_steps or 0)
+        is_stable = change.position >= self.lr_warmup_steps and (
+            self.lr_decay_style == "constant"
+            or (self.lr_decay_style == "WSD" and change.position <= tail_begins)
         )
-        begun = self.lr_decay_steps - (self.wsd_decay_steps or 0)
-        if not is_stable or (self.lr_decay_style == "WSD" and change.position > begun):
-            raise InexpressibleChangeError(
-                change, "as it can only begin where lr is constant at max_lr"
-            )
+        if not is_stable:
+            reason = "as it can only begin where lr is constant at max_lr"
+            raise InexpressibleChangeError(change, reason)
         return replace(
             self,
             lr_decay_style="WSD",
@@ -422,13 +321,13 @@ class OptimizerParamConfig:
         return replace(self, lr_decay_steps=horizon)
 
     def lint(self, *, updates: int | None = None, increment: Number = 1) -> tuple[Finding, ...]:
-        """Name what is legal and yet probably not meant.
+        """Return warnings about valid entries that are probably mistakes.
 
         Args:
             updates: Length of the run in optimizer updates, to be compared with the horizon.
             increment: Units that an update completes.
         """
-        lr = self.lr_curve()
+        lr = self.plan.curves[0]
         found = [*idle_start(lr), *self._odd_tail(lr), *self._cliff(lr)]
         if updates is not None and self.lr_decay_style != "constant":
             found += end_of_run(lr, self.lr_decay_steps, updates, increment)
@@ -438,7 +337,7 @@ class OptimizerParamConfig:
         )
 
     def _odd_tail(self, lr: Callable[[int], float]) -> Iterator[Finding]:
-        """Name a WSD tail that begins in the warmup, so that lr jumps where the warmup ends."""
+        """Warn of a WSD tail that begins in the warmup: lr jumps where the warmup ends."""
         if self.lr_decay_style != "WSD" or self.wsd_decay_steps is None:
             return
         begin, warmup = self.lr_decay_steps - self.wsd_decay_steps, self.lr_warmup_steps
@@ -453,17 +352,17 @@ class OptimizerParamConfig:
             )
 
     def _cliff(self, lr: Callable[[int], float]) -> Iterator[Finding]:
-        """Name the fall of the seeds' inverse square root, one unit past the horizon."""
+        """Warn of Megatron's fall one unit past the horizon of an inverse square root."""
         last, after = lr(int(self.lr_decay_steps)), lr(int(self.lr_decay_steps) + 1)
         if self.lr_decay_style == "inverse-square-root" and last != after:
             yield Finding(
                 self.lr_decay_steps,
                 f"jumps from {last:g} to {after:g} past the horizon, as the style "
-                "inverse-square-root does in the seeds",
+                "inverse-square-root does in Megatron-LM",
             )
 
     def _broken_rules(self) -> Iterator[str]:
-        """Say which rules between entries are broken."""
+        """Return which rules between entries are broken."""
         yield from self._above("min_lr", "max_lr")
         yield from self._above("init_lr", "max_lr")
         yield from self._above("start_wd", "end_wd")
@@ -489,7 +388,7 @@ class OptimizerParamConfig:
         else:
             yield from self._above("wsd_decay_steps", "lr_decay_steps")
         if self.lr_wsd_decay_style is None:
-            styles = listed(megatron.LR_WSD_DECAY_STYLES)
+            styles = listed(LR_WSD_DECAY_STYLES)
             yield f"lr_wsd_decay_style=None: {required}: give one of {styles}"
 
     def _above(self, name: str, limit: str) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""Declarations: a config as a mapping or a file, for either scheduler.
+"""Configs as mappings and files, for either scheduler.
 
-In a declaration, lengths may be written for people: `"2k"` and `"1.5B"` are units, `0.03` and
-`"3%"` are parts of the horizon, and `1` is one unit.
+There, lengths may be written for people: `"2k"` and `"1.5B"` are units, `0.03` and `"3%"` are parts
+of the horizon, and `1` is one unit.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import pathlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dist_sched import schedules
-from dist_sched._config.entries import Config, OptimizerParamConfig, unit_word
+from dist_sched._config.entries import OptimizerParamConfig
+from dist_sched._config.path import Path
+from dist_sched._config.protocol import unit_word
 from dist_sched._config.specification import Specification
 from dist_sched._curves.phases import Schedule
 from dist_sched._curves.proportional import ProportionalTo
@@ -26,34 +28,35 @@ from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
     from dist_sched._config.policy import Policy
+    from dist_sched._config.protocol import Config
 
 SETTINGS = ("unit", "policy", "keep_group_ratios")
 _BOOLEANS = ("use_checkpoint_opt_param_scheduler", "override_opt_param_scheduler")
 _SUFFIXES = {"k": 3, "K": 3, "M": 6, "B": 9, "G": 9, "T": 12}
-_SEEDS_LENGTHS = frozenset(
+_ENTRY_LENGTHS = frozenset(
     {"lr_decay_steps", "lr_warmup_steps", "wd_incr_steps", "wsd_decay_steps"}
 )
 _PHASE_LENGTHS = frozenset({"steps", "until", "timescale", "milestones"})
-_LENGTHS = _SEEDS_LENGTHS | _PHASE_LENGTHS | schedules.LENGTHS
+_LENGTHS = _ENTRY_LENGTHS | _PHASE_LENGTHS | schedules.LENGTHS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
-    """What a mapping or a file declares."""
+    """A config, and the settings beside it."""
 
     config: Config
     unit: str = "steps"
     """What a position counts."""
     policy: Policy | None = None
-    """From `policy`, or from the seeds' two booleans; None where the source has neither."""
+    """From `policy`, or from Megatron's two booleans; None where the source has neither."""
     keep_group_ratios: bool = True
 
 
 def read(source: Mapping[str, Any] | str | os.PathLike[str]) -> Declaration:
-    """Read what a mapping declares, or a file that holds one.
+    """Read a config from a mapping, or from a file that holds one.
 
-    A mapping with `fields` is `ParamScheduler`'s: `fields`, `groups`, `horizon`; any other is
-    `OptimizerParamScheduler`'s and holds its entries. Both may have `unit`, `policy` and
+    A mapping with `fields` is for `ParamScheduler`: `fields`, `groups`, `horizon`. Any other is for
+    `OptimizerParamScheduler` and has its entries. Both may have `unit`, `policy` and
     `keep_group_ratios`. docs/configuration.md describes them.
 
     Args:
@@ -63,47 +66,45 @@ def read(source: Mapping[str, Any] | str | os.PathLike[str]) -> Declaration:
         ConfigError: The file cannot be read, a name is unknown or missing, or a value is illegal.
     """
     if isinstance(source, Mapping):
-        return _declared(source)
+        return _declaration(source)
     if not isinstance(source, str | os.PathLike):
         raise illegal("config", source, "must be a mapping, or a path of a file that holds one")
     try:
-        return _declared(_loaded(Path(source)))
+        return _declaration(_load(pathlib.Path(source)))
     except ConfigError as error:
         raise ConfigError(f"{os.fspath(source)}: {error}") from error
 
 
 def to_mapping(config: Config, **settings: Any) -> dict[str, Any]:
-    """Give a config as a mapping that `read` reads, with the settings that are not the default."""
+    """Return a config as a mapping for `read`, with the settings that are not the default."""
     given = {name: value for name, value in settings.items() if value != _DEFAULTS[name]}
-    return {**given, **_unambiguous(config.told())}
+    return {**given, **_unambiguous(config.to_dict())}
 
 
 _DEFAULTS = {"unit": "steps", "policy": "checkpoint", "keep_group_ratios": True}
 
 
-def _unambiguous(told: Any, name: str = "") -> Any:
+def _unambiguous(data: Any, name: str = "") -> Any:
     """Write lengths below one unit as texts, since a number would be a part of the horizon."""
-    if isinstance(told, Mapping):
-        given = {key: value for key, value in told.items() if value is not None}
-        return {key: _unambiguous(value, key) for key, value in given.items()}
-    if isinstance(told, list):
-        return [_unambiguous(value, name) for value in told]
-    is_part = isinstance(told, float) and 0 < told < 1 and name in _LENGTHS
-    return repr(told) if is_part else told
+    if isinstance(data, Mapping):
+        return {key: _unambiguous(one, key) for key, one in data.items() if one is not None}
+    if isinstance(data, list):
+        return [_unambiguous(one, name) for one in data]
+    is_part = isinstance(data, float) and 0 < data < 1 and name in _LENGTHS
+    return repr(data) if is_part else data
 
 
-def _declared(told: Mapping[str, Any]) -> Declaration:
-    rest = {name: value for name, value in told.items() if name not in (*SETTINGS, *_BOOLEANS)}
-    config = _specification(rest) if "fields" in told else _seeds_config(rest)
-    is_seeds = isinstance(config, OptimizerParamConfig)
-    booleans = {name: flag(name, told[name]) for name in _BOOLEANS if name in told}
-    if booleans and not is_seeds:
+def _declaration(data: Mapping[str, Any]) -> Declaration:
+    rest = {name: value for name, value in data.items() if name not in (*SETTINGS, *_BOOLEANS)}
+    config = _specification(rest) if "fields" in data else _entries(rest)
+    booleans = {name: flag(name, data[name]) for name in _BOOLEANS if name in data}
+    if booleans and isinstance(config, Specification):
         raise ConfigError(f"{listed(booleans)}: give policy instead")
     return Declaration(
         config=config,
-        unit=unit_word("unit", told.get("unit", "steps")),
-        policy=_policy(config, told.get("policy"), booleans),
-        keep_group_ratios=flag("keep_group_ratios", told.get("keep_group_ratios", True)),
+        unit=unit_word("unit", data.get("unit", "steps")),
+        policy=_policy(config, data.get("policy"), booleans),
+        keep_group_ratios=flag("keep_group_ratios", data.get("keep_group_ratios", True)),
     )
 
 
@@ -118,92 +119,92 @@ def _policy(
     return config.parse_policy(policy, use_checkpoint=use_checkpoint, override=override)
 
 
-def _seeds_config(told: Mapping[str, Any]) -> OptimizerParamConfig:
+def _entries(data: Mapping[str, Any]) -> OptimizerParamConfig:
     known = OptimizerParamConfig.entry_names()
-    _refuse_unknown((name for name in told if near_miss(name, ["fields"])), ("fields",))
+    _refuse_unknown((name for name in data if near_miss(name, ["fields"])), ("fields",))
     for name in ("groups", "horizon"):
-        if name in told:
+        if name in data:
             raise ConfigError(f"{name!r} is not known without 'fields'")
-    _refuse_unknown(told, (*known, *SETTINGS, *_BOOLEANS, "fields", "groups"))
-    found = {name: value for name, value in told.items() if name in known}
+    _refuse_unknown(data, (*known, *SETTINGS, *_BOOLEANS, "fields", "groups"))
+    found = {name: value for name, value in data.items() if name in known}
     horizon = _horizon(found, name="lr_decay_steps")
     for name, value in found.items():
         if name == "lr_decay_steps":
             found[name] = horizon
-        elif name in _SEEDS_LENGTHS:
+        elif name in _ENTRY_LENGTHS:
             found[name] = amount(name, value, horizon)
         elif not name.endswith("_style"):
             found[name] = number(value)
-    return OptimizerParamConfig.from_entries(found)
+    return OptimizerParamConfig.from_parts(found)
 
 
-def _specification(told: Mapping[str, Any]) -> Specification:
-    _refuse_unknown(told, ("fields", "groups", "horizon", *SETTINGS))
-    horizon = _horizon(told)
-    fields = _courses("fields", told["fields"], horizon)
+def _specification(data: Mapping[str, Any]) -> Specification:
+    _refuse_unknown(data, ("fields", "groups", "horizon", *SETTINGS))
+    horizon = _horizon(data)
+    fields = _schedules(data["fields"], horizon)
     groups = {
-        pattern: _courses(f"groups[{pattern}]", own, horizon)
-        for pattern, own in _mapping("groups", told.get("groups", {})).items()
+        pattern: _schedules(overrides, horizon, pattern)
+        for pattern, overrides in _mapping("groups", data.get("groups", {})).items()
     }
     return Specification(fields=fields, groups=groups)
 
 
-def _horizon(told: Mapping[str, Any], outer: Any = None, name: str = "horizon") -> Any:
-    """Read the horizon that a mapping gives; the one around it, if it gives none."""
-    given = told.get(name)
+def _horizon(data: Mapping[str, Any], outer: Any = None, name: str = "horizon") -> Any:
+    """Return the horizon of a mapping, or else the one around it."""
+    given = data.get(name)
     return outer if given is None else some(name, amount(name, given, outer))
 
 
-def _courses(name: str, told: object, horizon: Any) -> dict[str, Any]:
-    plan = {}
-    for key, course in _mapping(name, told).items():
+def _schedules(data: object, horizon: Any, pattern: str | None = None) -> dict[str, Any]:
+    found = {}
+    name = "fields" if pattern is None else str(Path("", pattern=pattern))
+    for key, one in _mapping(name, data).items():
         try:
-            plan[key] = _course(course, horizon)
+            found[key] = _schedule(one, horizon)
         except ConfigError as error:
-            where = key if name == "fields" else f"{name}.{key}"
-            raise ConfigError(f"{where}: {error}") from error
-    return plan
+            raise ConfigError(f"{Path(key, pattern=pattern)}: {error}") from error
+    return found
 
 
-def _course(told: Any, horizon: Any) -> Any:
-    """Read a schedule by its name or its phases, a coupling, or a number."""
-    if not isinstance(told, Mapping):
-        return number(told)
-    if "schedule" in told:
-        return _named(told, horizon)
-    if "to" in told:
-        _refuse_unknown(told, ("peak", "to"))
-        if "peak" not in told:
+def _schedule(data: Any, horizon: Any) -> Any:
+    """Read a schedule: by name, by phases, in proportion to another, or a number."""
+    if not isinstance(data, Mapping):
+        return number(data)
+    if "schedule" in data:
+        return _named(data, horizon)
+    if "to" in data:
+        _refuse_unknown(data, ("peak", "to"))
+        if "peak" not in data:
             raise ConfigError("peak is missing")
-        return ProportionalTo(number(told["peak"]), told["to"])
-    others = () if "phases" in told else ("schedule", "peak", "to")
-    _refuse_unknown(told, ("phases", "horizon", *others))
-    phases = told.get("phases")
+        return ProportionalTo.from_dict({"peak": number(data["peak"]), "to": data["to"]})
+    others = () if "phases" in data else ("schedule", "peak", "to")
+    _refuse_unknown(data, ("phases", "horizon", *others))
+    phases = data.get("phases")
     if not isinstance(phases, list | tuple):
-        raise illegal("schedule", told, "must have schedule, phases (a list), or peak and to")
-    whole = _horizon(told, horizon)
+        raise illegal("schedule", data, "must have schedule, phases (a list), or peak and to")
+    whole = _horizon(data, horizon)
     return Schedule.from_dict(
         {"phases": [_plain(phase, whole, f"phases[{i}].") for i, phase in enumerate(phases)]}
     )
 
 
-def _named(told: Mapping[str, Any], horizon: Any) -> Schedule:
-    arguments = {key: value for key, value in told.items() if key not in {"schedule", "horizon"}}
+def _named(data: Mapping[str, Any], horizon: Any) -> Schedule:
+    arguments = {key: value for key, value in data.items() if key not in {"schedule", "horizon"}}
     for name in arguments:
         if not isinstance(name, str):
             raise ConfigError(f"{name!r} is not known here")
-    whole = _horizon(told, horizon)
+    whole = _horizon(data, horizon)
     given = {} if whole is None else {"horizon": whole}
-    return schedules.build(told["schedule"], **given, **_plain(arguments, whole))
+    return schedules.build(data["schedule"], **given, **_plain(arguments, whole))
 
 
-def _plain(told: Any, horizon: Any, where: str = "") -> Any:
-    """Turn what people write in a phase or in arguments into numbers."""
-    if not isinstance(told, Mapping):
-        return told
+def _plain(data: Any, horizon: Any, where: str = "") -> Any:
+    """Read the numbers and lengths of a phase, or of a schedule's arguments."""
+    if not isinstance(data, Mapping):
+        return data
     lengths = _PHASE_LENGTHS if where else schedules.LENGTHS
     found = {}
-    for name, value in told.items():
+    for name, value in data.items():
         read_one = _amounts(f"{where}{name}", horizon) if name in lengths else number
         is_list = isinstance(value, list | tuple)
         found[name] = [*map(read_one, value)] if is_list else read_one(value)
@@ -215,7 +216,7 @@ def _amounts(name: str, horizon: Any) -> Callable[[Any], Any]:
 
 
 def number(value: Any) -> Any:
-    """Read a number that is written as a text, as YAML gives `3e-4`; other things pass.
+    """Return the number that a text holds, as YAML reads `3e-4`; other things as they are.
 
     >>> number("3e-4")
     0.0003
@@ -229,7 +230,7 @@ def number(value: Any) -> Any:
 
 
 def amount(name: str, value: Any, horizon: Any) -> Any:
-    """Read a length as people write it; other things pass, for the rules to refuse.
+    """Return a length as people write it in units; other things as they are, for rules to refuse.
 
     >>> amount("warmup", "2k", None), amount("warmup", 0.03, 1000), amount("warmup", "3%", 1000)
     (2000, 30, 30)
@@ -291,14 +292,14 @@ def _mapping(name: str, found: Any) -> Mapping[str, Any]:
     return found
 
 
-def _refuse_unknown(told: Iterable[str], known: Iterable[str]) -> None:
+def _refuse_unknown(found: Iterable[str], known: Iterable[str]) -> None:
     names = tuple(known)
-    for name in told:
+    for name in found:
         if name not in names:
             raise ConfigError(f"{name!r} is not known here{near_miss(name, names)}")
 
 
-def _loaded(path: Path) -> Mapping[str, Any]:
+def _load(path: pathlib.Path) -> Mapping[str, Any]:
     """Read a file by what its name ends in."""
     parse = _PARSERS.get(path.suffix.lower())
     if parse is None:

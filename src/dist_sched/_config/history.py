@@ -1,4 +1,4 @@
-"""History: the late changes of a schedule, in the order in which they were made."""
+"""The history of a run: the late changes of its schedule, in the order in which they were made."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
     from dist_sched._curves.phases import Schedule
 
-
-def _field_arguments(**others: Callable[[str, Any], Any]) -> dict[str, Callable[[str, Any], Any]]:
-    return {"field": text, **others}
+HISTORY = "history"
+"""What reports call the late changes, and policies."""
 
 
 def _duration(name: str, value: object) -> int | float:
@@ -28,10 +27,10 @@ def _duration(name: str, value: object) -> int | float:
     return found
 
 
-_OPERATIONS = {
-    "cooldown": _field_arguments(steps=_duration, shape=shape_name, end=optional(rate)),
-    "extend": _field_arguments(horizon=some),
-    "rewarm": _field_arguments(steps=_duration, peak=optional(rate)),
+_RULES: dict[str, dict[str, Callable[[str, Any], Any]]] = {
+    "cooldown": {"field": text, "steps": _duration, "shape": shape_name, "end": optional(rate)},
+    "extend": {"field": text, "horizon": some},
+    "rewarm": {"field": text, "steps": _duration, "peak": optional(rate)},
 }
 
 
@@ -48,16 +47,17 @@ class Change:
     operation: str
     """cooldown, extend or rewarm."""
     arguments: Mapping[str, Any] = dataclass_field(hash=False)
-    """What the operation was given, and which field it was for."""
+    """The operation's arguments, and the field that it was for."""
 
     def __post_init__(self) -> None:
         whole("position", self.position)
-        rules = _OPERATIONS[one_of(tuple(_OPERATIONS))("operation", self.operation)]
+        rules = _RULES[one_of(tuple(_RULES))("operation", self.operation)]
         if self.arguments.keys() != rules.keys():
             raise illegal("arguments", dict(self.arguments), f"must be {listed(rules)}")
         checked = {name: rule(name, self.arguments[name]) for name, rule in rules.items()}
         object.__setattr__(self, "arguments", MappingProxyType(checked))
 
+    # A MappingProxyType cannot be pickled, and a history travels between ranks.
     def __reduce__(self) -> tuple[type[Change], tuple[int, str, dict[str, Any]]]:
         return Change, (self.position, self.operation, dict(self.arguments))
 
@@ -67,16 +67,20 @@ class Change:
         return str(self.arguments["field"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Give it as data for JSON."""
-        told = {"position": self.position, "operation": self.operation}
-        return {**told, "arguments": dict(self.arguments)}
+        """Return the change as data for JSON."""
+        return {
+            "position": self.position,
+            "operation": self.operation,
+            "arguments": dict(self.arguments),
+        }
 
-    def applied(self, schedule: Schedule, scale: float = 1.0) -> Schedule:
-        """Give the schedule that a schedule becomes.
+    def apply(self, schedule: Schedule, scale: float = 1.0) -> Schedule:
+        """Return the changed schedule.
 
         Args:
-            schedule: The one that is changed.
-            scale: What its values are to those of the field's own, for which `end` and `peak` are.
+            schedule: The one to change.
+            scale: Its values over those of the field's own schedule, which `end` and `peak` are
+                given for.
 
         Raises:
             ConfigError: It cannot be changed so.

@@ -1,10 +1,12 @@
-"""Policies: who wins for each config entry where script and checkpoint differ."""
+"""The policy: who wins for each config entry where script and checkpoint differ."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 
+from dist_sched._config.history import HISTORY
+from dist_sched._config.path import Path
 from dist_sched._rules import flag, illegal, listed, near_miss, optional, refuse
 from dist_sched.errors import ConfigError
 
@@ -12,9 +14,7 @@ CHECKPOINT, CONFIG, STRICT = POLICY_WORDS = ("checkpoint", "config", "strict")
 REST = "*"
 _SHOWN = 12
 """Entries that an error names one by one."""
-
-HISTORY = "history"
-"""The late changes that a checkpoint records; a policy may name them."""
+_BOOLEANS = ("use_checkpoint_opt_param_scheduler", "override_opt_param_scheduler")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,121 +23,121 @@ class Policy:
 
     words: Mapping[str, str]
     """A word for each entry, or for all whose paths begin so, with `"*"` for the rest."""
+    _by_path: Mapping[Path, str] = field(init=False, repr=False, compare=False)
 
-    @classmethod
-    def parse(
-        cls,
-        policy: str | Mapping[str, str] | None,
-        entry_names: tuple[str, ...],
-        may_name: Callable[[str], bool],
-        *,
-        use_checkpoint: bool | None = True,
-        override: bool | None = False,
-    ) -> Policy:
-        """Parse the `policy` argument, or else the seeds' two booleans.
+    def __post_init__(self) -> None:
+        by_path = {Path.parse(name): word for name, word in self.words.items() if name != REST}
+        object.__setattr__(self, "_by_path", by_path)
 
-        For `Config.parse_policy` only, which knows what a policy may name.
+    def word(self, entry: Path) -> str:
+        """Return the word for an entry; the checkpoint's where the policy has none."""
+        named = [path for path in self._by_path if path.covers(entry)]
+        if not named:
+            return self.words.get(REST, CHECKPOINT)
+        return self._by_path[max(named, key=lambda path: len(str(path)))]
 
-        Args:
-            policy: A word, or a mapping from entries, or beginnings of their paths, to words.
-            entry_names: The entries of the config.
-            may_name: Whether a checkpoint may have an entry that the config lacks.
-            use_checkpoint: The seeds' boolean.
-            override: The seeds' boolean.
+    def word_of_row(self, entry: Path) -> str:
+        """Return the word for a row of a report, which may stand for many entries.
 
-        Raises:
-            ConfigError: An unknown entry or word, entries left without a word, or booleans that
-                contradict each other or stand beside a policy.
+        Words for its parts count where they agree. Where they do not, or where a policy without
+        `"*"` has none, the two sides must be equal: no side wins that nobody chose.
         """
-        booleans = ("use_checkpoint_opt_param_scheduler", "override_opt_param_scheduler")
-        for name, value in zip(booleans, (use_checkpoint, override), strict=True):
-            optional(flag)(name, value)
-        if use_checkpoint and override:
-            message = "both override and use-checkpoint are set."
-            raise ConfigError(
-                f"{message} Set one of {' and '.join(booleans)} to False, or use policy="
-            )
-        if policy is None:
-            return cls({REST: CONFIG if override else CHECKPOINT if use_checkpoint else STRICT})
-        if not use_checkpoint or override:
-            raise ConfigError(
-                f"policy={policy!r} replaces {' and '.join(booleans)}: leave those out"
-            )
-        words = {REST: policy} if isinstance(policy, str) else policy
-        _check_words(words, entry_names, may_name)
-        return cls(dict(words))
-
-    def word(self, entry: str) -> str:
-        """Give the word for an entry; what no word was given for follows the checkpoint."""
-        named = [begun for begun in self.words if covers(begun, entry)]
-        return self.words[max(named, key=len)] if named else self.words.get(REST, CHECKPOINT)
-
-    def word_of_row(self, entry: str) -> str:
-        """Give the word for a row of a report, which may stand for many entries.
-
-        Words for its parts count where they agree; where they do not, or where a policy without
-        `"*"` has none, the two sides must be equal: no side is taken that nobody chose.
-        """
-        parts = {word for begun, word in self.words.items() if covers(entry, begun)}
-        if not parts and (REST in self.words or any(covers(one, entry) for one in self.words)):
+        by_path, rest = self._by_path, self.words.get(REST)
+        parts = {word for path, word in by_path.items() if entry.covers(path)}
+        if not parts and (rest is not None or any(path.covers(entry) for path in by_path)):
             return self.word(entry)
-        rest = {self.words[REST]} if REST in self.words and entry not in self.words else set()
-        found = {self.words[entry]} if entry in self.words else parts | rest
+        if entry in by_path:
+            return by_path[entry]
+        found = parts if rest is None else {*parts, rest}
         found = found or set(self.words.values())
         return found.pop() if len(found) == 1 else STRICT
 
-    def of(self, entry_names: tuple[str, ...]) -> Policy:
-        """Give the policy for other entries: without words for those that there are no more."""
+    def restricted_to(self, entries: Collection[Path]) -> Policy:
+        """Return the policy without words for what is not among these entries."""
         words = {
-            begun: word
-            for begun, word in self.words.items()
-            if begun in {REST, HISTORY} or any(covers(begun, name) for name in entry_names)
+            name: self.words[name]
+            for name in self.words
+            if name in {REST, HISTORY} or any(Path.parse(name).covers(one) for one in entries)
         }
-        uncovered = [name for name in entry_names if not any(covers(one, name) for one in words)]
-        if uncovered and REST not in words:
-            words[REST] = self.word_of_row(REST)
+        paths = [Path.parse(name) for name in words if name != REST]
+        is_covered = all(any(path.covers(one) for path in paths) for one in entries)
+        if not is_covered and REST not in words:
+            words[REST] = self.word_of_row(Path(REST))
         return Policy(words)
 
-    def told(self) -> str | dict[str, str]:
-        """Give what `parse` reads: one word where there is but one."""
-        is_one = self.words.keys() == {REST}
-        return self.words[REST] if is_one else dict(self.words)
+    def to_dict(self) -> str | dict[str, str]:
+        """Return what `parse` reads: one word where that is all."""
+        return self.words[REST] if self.words.keys() == {REST} else dict(self.words)
 
 
-def covers(begun: str, entry: str) -> bool:
-    """Tell whether a name is an entry's, or the beginning of its path.
+def parse(
+    policy: str | Mapping[str, str] | None,
+    entries: Collection[Path],
+    may_name: Callable[[Path], bool],
+    *,
+    use_checkpoint: bool | None = True,
+    override: bool | None = False,
+) -> Policy:
+    """Parse the `policy` argument, or else Megatron's two booleans.
 
-    >>> covers("lr", "lr.phases[0].steps"), covers("lr", "lr_decay_steps")
-    (True, False)
+    For `Config.parse_policy` alone, which knows what a policy may name.
+
+    Args:
+        policy: A word, or a mapping from entries, or beginnings of their paths, to words.
+        entries: The entries of the config.
+        may_name: Whether a checkpoint may have an entry that the config lacks.
+        use_checkpoint: Megatron's boolean.
+        override: Megatron's boolean.
+
+    Raises:
+        ConfigError: An unknown entry or word, entries left without a word, or booleans that
+            contradict each other or stand beside a policy.
     """
-    return entry == begun or entry.startswith((f"{begun}.", f"{begun}["))
-
-
-def _check_words(
-    words: object, entry_names: tuple[str, ...], may_name: Callable[[str], bool]
-) -> None:
+    for name, value in zip(_BOOLEANS, (use_checkpoint, override), strict=True):
+        optional(flag)(name, value)
+    if use_checkpoint and override:
+        # Callers that come from Megatron look for its words.
+        raise ConfigError(
+            "both override and use-checkpoint are set. Set one of "
+            f"{' and '.join(_BOOLEANS)} to False, or use policy="
+        )
+    if policy is None:
+        return Policy({REST: CONFIG if override else CHECKPOINT if use_checkpoint else STRICT})
+    if not use_checkpoint or override:
+        raise ConfigError(f"policy={policy!r} replaces {' and '.join(_BOOLEANS)}: leave those out")
+    words = {REST: policy} if isinstance(policy, str) else policy
     if not isinstance(words, Mapping):
         raise illegal("policy", words, f"must be one of {listed(POLICY_WORDS)} or a mapping")
-    known = dict.fromkeys(name.partition(".")[0] for name in entry_names) | dict.fromkeys(
-        entry_names
+    refuse([*_unknown_entries(words, entries, may_name), *_wrong_words(words, entries)])
+    return Policy(dict(words))
+
+
+def _unknown_entries(
+    words: Mapping[str, str], entries: Collection[Path], may_name: Callable[[Path], bool]
+) -> list[str]:
+    known = dict.fromkeys(
+        str(path) for entry in entries for path in (Path(entry.field, (), entry.pattern), entry)
     )
+    paths = {name: Path.parse(str(name)) for name in words if name not in {REST, HISTORY}}
+    return [
+        f"policy names {name!r}, which is not an entry{near_miss(name, known)}"
+        for name, path in paths.items()
+        if str(path) != name  # such as "lr.", which is read as lr
+        or not (any(path.covers(entry) for entry in entries) or may_name(path))
+    ]
+
+
+def _wrong_words(words: Mapping[str, str], entries: Collection[Path]) -> list[str]:
     problems = [
-        f"policy names {entry!r}, which is not an entry{near_miss(entry, known)}"
-        for entry in words
-        if entry not in {REST, HISTORY}
-        and not any(covers(entry, name) for name in entry_names)
-        and not may_name(entry)
+        f"policy={word!r} for {name!r}: must be one of {listed(POLICY_WORDS)}"
+        + near_miss(word, POLICY_WORDS)
+        for name, word in words.items()
+        if word not in POLICY_WORDS
     ]
-    unknown = [entry for entry, word in words.items() if word not in POLICY_WORDS]
-    problems += [
-        f"policy={words[entry]!r} for {entry!r}: must be one of {listed(POLICY_WORDS)}"
-        + near_miss(words[entry], POLICY_WORDS)
-        for entry in unknown
-    ]
-    unnamed = [entry for entry in entry_names if not any(covers(begun, entry) for begun in words)]
+    paths = [Path.parse(str(name)) for name in words if name != REST]
+    unnamed = [one for one in entries if not any(path.covers(one) for path in paths)]
     if unnamed and REST not in words:
         more = f" and {len(unnamed) - _SHOWN} more" if len(unnamed) > _SHOWN else ""
-        problems.append(
-            f"policy has no word for {', '.join(unnamed[:_SHOWN])}{more}: name them, or add '*'"
-        )
-    refuse(problems)
+        names = ", ".join(map(str, unnamed[:_SHOWN]))
+        problems.append(f"policy has no word for {names}{more}: name them, or add '*'")
+    return problems

@@ -1,16 +1,17 @@
-"""Specifications: a schedule for any field, and for named groups their own; plain data."""
+"""The specification: a schedule for any field, and overrides for groups of some names."""
 
 from __future__ import annotations
 
-import re
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from dist_sched._config.entries import ABSENT, Misfit, Sides
+from dist_sched._config import policy as policies
+from dist_sched._config.path import Path, is_field_name
 from dist_sched._config.plan import Field, Inventory, Override, Plan
-from dist_sched._config.policy import Policy
+from dist_sched._config.protocol import ABSENT, Misfit, Sides
 from dist_sched._curves.phases import Finding, Phase, Schedule
 from dist_sched._curves.proportional import ProportionalCurve, ProportionalTo
 from dist_sched._rules import Number, illegal, near_miss, rate, text
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dist_sched._config.history import Change
+    from dist_sched._config.policy import Policy
     from dist_sched._curves.curve import Curve
 
 _KNOWN_FIELDS = {
@@ -27,28 +29,26 @@ _KNOWN_FIELDS = {
     "weight_decay": Field("weight_decay", "end_wd", "start_wd", "wd_mult", has_bounds=False),
 }
 
-
-_FIELD = re.compile(r"[A-Za-z_]\w*(\[\d+\])?")
-
-Course = Schedule | ProportionalTo
-Groups = dict[str, dict[str, Course | float]]
+FieldSchedule = Schedule | ProportionalTo
+Groups = dict[str, dict[str, FieldSchedule | float]]
 
 
-def always(value: float) -> Schedule:
-    """Give the schedule of one value."""
+def constant(value: float) -> Schedule:
+    """Return the schedule of one value."""
     return Schedule([Phase("constant", 0, value, value)])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# No slots, so that the plan can be cached.
+@dataclass(frozen=True, kw_only=True)
 class Specification:
-    """What `ParamScheduler` is given: a schedule for each field, and what named groups have.
+    """The config of `ParamScheduler`: a schedule for each field, and overrides by group name.
 
     Raises:
         ConfigError: Names field or pattern, value and rule.
     """
 
-    fields: dict[str, Course]
-    """By param-group key; a number is a constant schedule."""
+    fields: dict[str, FieldSchedule]
+    """By param-group key; a number becomes a constant schedule."""
     groups: Groups
     """By pattern of names and then by field: a schedule, or a multiplier of the field's."""
 
@@ -57,70 +57,64 @@ class Specification:
     STATE_KEYS: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        given = _mapping(self.fields, "fields")
+        given = _mapping("fields", self.fields)
         if not given:
             raise ConfigError("fields={}: give at least one field and its schedule")
-        plan = {_key("field", key): _course(key, course) for key, course in given.items()}
+        fields = {_printable("field", key): _schedule(key, one) for key, one in given.items()}
         groups = {
-            _key("pattern", pattern): {
-                key: _own(f"groups[{pattern}].{key}", course)
-                for key, course in _mapping(own, f"groups[{pattern}]").items()
+            _printable("pattern", pattern): {
+                key: _override(str(Path(key, pattern=pattern)), one)
+                for key, one in _mapping(str(Path("", pattern=pattern)), overrides).items()
             }
-            for pattern, own in _mapping(self.groups, "groups").items()
+            for pattern, overrides in _mapping("groups", self.groups).items()
         }
-        object.__setattr__(self, "fields", plan)
+        object.__setattr__(self, "fields", fields)
         object.__setattr__(self, "groups", groups)
-        self._check()
+        self._check_references()
 
     @classmethod
     def of(
         cls,
-        fields: Mapping[str, Course | float],
-        groups: Mapping[str, Mapping[str, Course | float]] | None = None,
+        fields: Mapping[str, FieldSchedule | float],
+        groups: Mapping[str, Mapping[str, FieldSchedule | float]] | None = None,
     ) -> Specification:
         """Build a specification in which a number may stand for a constant schedule."""
         return cls(fields=fields, groups=groups or {})  # type: ignore[arg-type] # made so when built
 
-    def _check(self) -> None:
-        """Make sure that what refers to a field refers to one that is scheduled."""
-        for pattern, own in self.groups.items():
-            for key in own:
-                if key not in self.fields:
-                    close = near_miss(key, self.fields)
-                    raise ConfigError(
-                        f"groups[{pattern}].{key}: {key!r} is not among the scheduled fields{close}"
-                    )
-        for name, course in self._every():
-            if isinstance(course, ProportionalTo):
-                self._schedule_for(name, course)
-            is_weight = Field(name.rpartition("].")[2] or name).is_weight
-            if is_weight and isinstance(course, Schedule) and course.max_value >= 1:
+    def _check_references(self) -> None:
+        """Check that what refers to a field refers to one that is scheduled."""
+        for path, one in self._schedules():
+            if path.field not in self.fields:
+                close = near_miss(path.field, self.fields)
                 raise ConfigError(
-                    f"{name} would reach {course.max_value!r}, and must be below 1: lower the schedule"
+                    f"{path}: {path.field!r} is not among the scheduled fields{close}"
+                )
+            if isinstance(one, ProportionalTo):
+                self._followed(path, one)
+            if Field(path.field).is_weight and isinstance(one, Schedule) and one.max_value >= 1:
+                raise ConfigError(
+                    f"{path} would reach {one.max_value!r}, and must be below 1: lower the schedule"
                 )
 
-    def _every(self) -> Iterator[tuple[str, Course | float]]:
-        """Give what there is, by the names that reports use."""
-        yield from self.fields.items()
-        for pattern, own in self.groups.items():
-            yield from ((f"groups[{pattern}].{key}", course) for key, course in own.items())
+    def _schedules(self) -> Iterator[tuple[Path, FieldSchedule | float]]:
+        """Yield what is scheduled, fields first."""
+        for key, schedule in self.fields.items():
+            yield Path(key), schedule
+        for pattern, overrides in self.groups.items():
+            for key, one in overrides.items():
+                yield Path(key, pattern=pattern), one
 
-    def _schedule_for(
-        self,
-        name: str,
-        proportional_to: ProportionalTo,
-        own: Mapping[str, Course | float] | None = None,
+    def _followed(
+        self, path: Path, one: ProportionalTo, overrides: Mapping[str, Any] | None = None
     ) -> ProportionalCurve:
-        """Give the curve of a proportional_to field, which follows a group's own schedule if it has one."""
-        found = {**self.fields, **_schedules(own or {})}.get(proportional_to.to)
+        """Return the curve of a field that follows another, which its own groups may override."""
+        found = {**self.fields, **_only_schedules(overrides or {})}.get(one.field)
         if not isinstance(found, Schedule):
-            close = near_miss(proportional_to.to, self.fields)
-            raise illegal(
-                f"{name}.to", proportional_to.to, f"must be a field with a schedule{close}"
-            )
+            close = near_miss(one.field, self.fields)
+            raise illegal(str(path.of("to")), one.field, f"must be a field with a schedule{close}")
         if found.max_value == 0:
-            raise ConfigError(f"{name} follows {proportional_to.to}, which is 0 throughout")
-        return proportional_to.following(found)
+            raise ConfigError(f"{path} follows {one.field}, which is 0 throughout")
+        return one.following(found)
 
     @classmethod
     def check_entry(cls, name: str, value: object) -> NoReturn:  # noqa: ARG003
@@ -128,131 +122,126 @@ class Specification:
         raise ConfigError(f"{name}: is not known")
 
     @classmethod
-    def read(cls, told: Mapping[str, Any]) -> dict[str, Any]:
-        """Check, part by part, what `told` once gave.
+    def read(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parts of what `to_dict` returned, each checked by itself.
 
         Raises:
             Misfit: A part is missing, unknown or illegal.
         """
-        for name in sorted(told.keys() ^ {"fields", "groups"}, key=str):
-            reason = "is not known to this release" if name in told else "is missing"
+        for name in sorted(data.keys() ^ {"fields", "groups"}, key=str):
+            reason = "is not known to this release" if name in data else "is missing"
             raise Misfit(str(name), reason)
         fields = {
-            key: _fitting(f"fields.{key}", _read_course, course)
-            for key, course in _fitting("fields", _mapping, told["fields"]).items()
+            key: _fitting(f"fields.{key}", _read_schedule, one)
+            for key, one in _fitting("fields", _as_mapping, data["fields"]).items()
         }
         groups = {
             pattern: {
-                key: _fitting(f"groups[{pattern}].{key}", _read_own, course)
-                for key, course in _fitting(f"groups[{pattern}]", _mapping, own).items()
+                key: _fitting(str(Path(key, pattern=pattern)), _read_override, one)
+                for key, one in _fitting(
+                    str(Path("", pattern=pattern)), _as_mapping, overrides
+                ).items()
             }
-            for pattern, own in _fitting("groups", _mapping, told["groups"]).items()
+            for pattern, overrides in _fitting("groups", _as_mapping, data["groups"]).items()
         }
-        read = _fitting("fields", lambda _: cls(fields=fields, groups=groups), None)
-        return {"fields": read.fields, "groups": read.groups}
+        return {"fields": fields, "groups": groups}
 
     @classmethod
-    def of_parts(cls, read: Mapping[str, Any]) -> Specification:
-        """Build a specification of what was read."""
-        return cls(**read)
+    def from_parts(cls, parts: Mapping[str, Any]) -> Specification:
+        """Build a specification of its fields and groups."""
+        return cls(**parts)
 
     def parts(self) -> dict[str, Any]:
-        """Give what `of_parts` takes."""
+        """Return the fields and groups, for `from_parts`."""
         return {"fields": self.fields, "groups": self.groups}
 
-    def told(self) -> dict[str, Any]:
-        """Give the whole as data for JSON."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the whole as data for JSON."""
         return {
-            "fields": {key: _told(course) for key, course in self.fields.items()},
+            "fields": {key: one.to_dict() for key, one in self.fields.items()},
             "groups": {
-                pattern: {key: _told(course) for key, course in own.items()}
-                for pattern, own in self.groups.items()
+                pattern: {
+                    key: one if isinstance(one, float) else one.to_dict()
+                    for key, one in overrides.items()
+                }
+                for pattern, overrides in self.groups.items()
             },
         }
 
-    def entries(self) -> dict[str, Any]:
-        """Give the entries by name: paths such as `lr.phases[1].steps`."""
-        return {name: sides.config for name, sides in self.sides(self.parts()).items()}
+    def entries(self) -> dict[Path, Any]:
+        """Return the entries, such as `lr.phases[1].steps`."""
+        return {path: sides.config for path, sides in self.compare(self.parts()).items()}
 
     def summary(self) -> dict[str, str]:
-        """Say in a line each what is scheduled, for people."""
-        return {name: str(course) for name, course in self._every()}
+        """Return a line for each schedule, for people."""
+        return {str(path): str(one) for path, one in self._schedules()}
 
-    def sides(self, theirs: Mapping[str, Any]) -> dict[str, Sides]:
-        """Give what this specification and what was read of a checkpoint have, path by path.
+    def compare(self, saved: Mapping[str, Any]) -> dict[Path, Sides]:
+        """Return what this specification and a checkpoint's parts have, entry by entry.
 
-        Schedules of the same number of phases are compared phase by phase; other ones are one
-        entry.
+        Schedules of the same number of phases are compared phase by phase; others are one entry.
         """
-        found: dict[str, Sides] = {}
-        for name, (key, mine, other) in self._pairs(theirs).items():
+        found: dict[Path, Sides] = {}
+        for path, mine, other in self._pairs(saved):
             parts = _parts(mine, other)
-            if parts is None:
-                is_curve = isinstance(mine, Schedule | ProportionalTo) or isinstance(
-                    other, Schedule | ProportionalTo
-                )
-                found[name] = Sides(mine, other, key if is_curve else "")
+            if parts is not None:
+                found |= {path.of(*part): Sides(*both, path.field) for part, both in parts.items()}
             else:
-                found |= {f"{name}{path}": Sides(*both, key) for path, both in parts.items()}
+                is_curve = isinstance(mine, FieldSchedule) or isinstance(other, FieldSchedule)
+                found[path] = Sides(mine, other, path.field if is_curve else "")
         return found
 
-    def united(self, other: Specification, inventory: Inventory) -> Specification:
-        """Give this specification, with what another rank's has and this rank could not declare.
+    def unite(self, other: Specification, inventory: Inventory) -> Specification:
+        """Return this specification with what another rank schedules and this rank's groups lack.
 
         That is fields that none of its groups has, and patterns that match none of their names.
         """
         fields = {key: one for key, one in other.fields.items() if key not in inventory.fields}
         groups = {
-            pattern: own
-            for pattern, own in other.groups.items()
+            pattern: overrides
+            for pattern, overrides in other.groups.items()
             if not any(fnmatchcase(name, pattern) for name in inventory.names)
         }
-        return Specification(fields={**fields, **self.fields}, groups={**groups, **self.groups})
+        fields, groups = {**fields, **self.fields}, {**groups, **self.groups}
+        if (fields, groups) == (self.fields, self.groups):
+            return self
+        return Specification(fields=fields, groups=groups)
 
-    def merged(self, theirs: Mapping[str, Any], used: Mapping[str, Any]) -> Specification:
-        """Build a specification of the entries to use, named as in `sides`.
+    def merge(self, saved: Mapping[str, Any], used: Mapping[Path, Any]) -> Specification:
+        """Build a specification of the entries to use; this very one where they are the same.
 
         Raises:
             ConfigError: They make none, or a field is the checkpoint's alone: its groups may not
                 have it here.
         """
         chosen = {
-            name: _merged(name, mine, other, used)
-            for name, (_, mine, other) in self._pairs(theirs).items()
+            path: _merged(path, mine, other, used) for path, mine, other in self._pairs(saved)
         }
-        for name in theirs.get("fields", {}):
-            if name not in self.fields and chosen[name] is not ABSENT:
+        for key in saved.get("fields", {}):
+            if key not in self.fields and chosen[Path(key)] is not ABSENT:
                 raise ConfigError(
-                    f"{name} is scheduled in the checkpoint and not here: schedule it, or leave it "
-                    f"alone with policy={{{name!r}: 'config', ...}}"
+                    f"{key} is scheduled in the checkpoint and not here: schedule it, or leave it "
+                    f"alone with policy={{{key!r}: 'config', ...}}"
                 )
-        fields = {key: chosen[key] for key in self.fields}
-        groups = {
-            pattern: {
-                key: course
-                for key in {**self.groups.get(pattern, {}), **own}
-                if (course := chosen[f"groups[{pattern}].{key}"]) is not ABSENT
-            }
-            for pattern, own in {**self.groups, **theirs.get("groups", {})}.items()
-        }
-        return Specification(
-            fields=fields, groups={pattern: own for pattern, own in groups.items() if own}
-        )
+        fields = {key: chosen[Path(key)] for key in self.fields}
+        groups: Groups = {}
+        for path, one in chosen.items():
+            if path.pattern is not None and one is not ABSENT:
+                groups.setdefault(path.pattern, {})[path.field] = one
+        if (fields, groups) == (self.fields, self.groups):
+            return self
+        return Specification(fields=fields, groups=groups)
 
-    def _pairs(self, theirs: Mapping[str, Any]) -> dict[str, tuple[str, Any, Any]]:
-        """Give by name the field, and what the two sides have for it."""
-        others = theirs.get("fields", {})
-        found: dict[str, tuple[str, Any, Any]] = {
-            key: (key, self.fields.get(key, ABSENT), others.get(key, ABSENT))
-            for key in {**self.fields, **others}
-        }
-        patterns = theirs.get("groups", {})
-        for pattern in {**self.groups, **patterns}:
-            mine, other = self.groups.get(pattern, {}), patterns.get(pattern, {})
-            for key in {**mine, **other}:
-                name = f"groups[{pattern}].{key}"
-                found[name] = (key, mine.get(key, ABSENT), other.get(key, ABSENT))
-        return found
+    def _pairs(self, saved: Mapping[str, Any]) -> list[tuple[Path, Any, Any]]:
+        """Return for each field and override what this side has, and what the other has."""
+        mine = dict(self._schedules())
+        other = {Path(key): one for key, one in saved.get("fields", {}).items()}
+        for pattern, overrides in saved.get("groups", {}).items():
+            other |= {Path(key, pattern=pattern): one for key, one in overrides.items()}
+        patterns = dict.fromkeys(path.pattern for path in (*mine, *other))
+        order = {pattern: index for index, pattern in enumerate([None, *patterns])}
+        paths = sorted({**mine, **other}, key=lambda path: order[path.pattern])
+        return [(path, mine.get(path, ABSENT), other.get(path, ABSENT)) for path in paths]
 
     def parse_policy(
         self,
@@ -261,257 +250,237 @@ class Specification:
         use_checkpoint: bool | None = True,
         override: bool | None = False,
     ) -> Policy:
-        """Parse a policy, which may also name entries that only a checkpoint has."""
-        return Policy.parse(
+        """Parse a policy, which may also name what only a checkpoint has."""
+        return policies.parse(
             policy,
-            tuple(self.entries()),
+            self.entries(),
             self._may_name,
             use_checkpoint=use_checkpoint,
             override=override,
         )
 
-    def _may_name(self, entry: str) -> bool:
-        """Return whether a checkpoint may have an entry that this specification lacks.
+    def _may_name(self, path: Path) -> bool:
+        """Return whether a checkpoint may have an entry that this config lacks.
 
-        That is any part of one's own phases, any named group, and a field that is no misspelt one.
+        That is any part of one's own phases, any override, and a field that is no misspelt one.
         """
-        if entry.startswith("groups["):
-            return "]" in entry
-        course = self.fields.get(entry.partition(".")[0])
-        if course is not None:
-            phase, _, part = entry.partition(".phases[")[2].partition("].")
-            known = ("start", "until", *(name for name in _parameters_of(course)))
-            return phase.isdecimal() and int(phase) < len(_phases_of(course)) and part in known
-        return _FIELD.fullmatch(entry) is not None and not near_miss(entry, self.fields)
+        if path.pattern is not None:
+            return True
+        schedule = self.fields.get(path.field)
+        if schedule is None:
+            return (
+                not path.parts
+                and is_field_name(path.field)
+                and not near_miss(path.field, self.fields)
+            )
+        phases = schedule.phases if isinstance(schedule, Schedule) else ()
+        names = {"start", "until", *(name for phase in phases for name in phase.parameters)}
+        indices = {f"[{index}]" for index in range(len(phases))}
+        match path.parts:
+            case ("phases", index, name):
+                return index in indices and name in names
+        return False
 
-    def unused(self) -> frozenset[str]:
-        """Name the entries that have no influence: none."""
+    def unused(self) -> frozenset[Path]:
+        """Return the entries that have no influence on the curves: none."""
         return frozenset()
 
+    @functools.cached_property
     def plan(self) -> Plan:
-        """Give the curve of each field, and those of named groups."""
+        """The curve of each field, and what groups override."""
         fields = tuple(_KNOWN_FIELDS.get(key) or Field(key) for key in self.fields)
-        base = [self._curve(key, course) for key, course in self.fields.items()]
+        base = [self._curve(Path(key), one) for key, one in self.fields.items()]
         return Plan.of(fields, base, self._overrides())
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.parts()  # without the plan, which every rank builds for itself
+
     def _curve(
-        self, name: str, course: Course, own: Mapping[str, Course | float] | None = None
+        self, path: Path, one: FieldSchedule, overrides: Mapping[str, Any] | None = None
     ) -> Curve:
-        return (
-            self._schedule_for(name, course, own) if isinstance(course, ProportionalTo) else course
-        )
+        return self._followed(path, one, overrides) if isinstance(one, ProportionalTo) else one
 
     def _overrides(self) -> Iterator[Override]:
-        for pattern, own in self.groups.items():
-            for key, course in own.items():
-                if isinstance(course, float):
-                    yield Override(pattern=pattern, field=key, multiplier=course)
-                else:
-                    curve = self._curve(f"groups[{pattern}].{key}", course, own)
-                    is_elsewhere = isinstance(
-                        course, ProportionalTo
-                    ) and course.to not in _schedules(own)
-                    follows = (
-                        course.to if isinstance(course, ProportionalTo) and is_elsewhere else ""
-                    )
-                    yield Override(pattern=pattern, field=key, curve=curve, follows=follows)
-            for key, course in self.fields.items():
-                is_told = isinstance(own.get(key), Schedule | ProportionalTo)
-                if (
-                    isinstance(course, ProportionalTo)
-                    and course.to in _schedules(own)
-                    and not is_told
-                ):
-                    curve = self._schedule_for(key, course, own)
+        for pattern, overrides in self.groups.items():
+            schedules = _only_schedules(overrides)
+            for key, one in overrides.items():
+                if isinstance(one, float):
+                    yield Override(pattern=pattern, field=key, multiplier=one)
+                    continue
+                curve = self._curve(Path(key, pattern=pattern), one, overrides)
+                is_elsewhere = isinstance(one, ProportionalTo) and one.field not in schedules
+                follows = one.field if isinstance(one, ProportionalTo) and is_elsewhere else ""
+                yield Override(pattern=pattern, field=key, curve=curve, follows=follows)
+            # A field that follows another follows it into groups that override the other.
+            for key, one in self.fields.items():
+                is_scheduled = isinstance(overrides.get(key), FieldSchedule)
+                if isinstance(one, ProportionalTo) and one.field in schedules and not is_scheduled:
+                    curve = self._followed(Path(key), one, overrides)
                     yield Override(pattern=pattern, field=key, curve=curve, is_implied=True)
 
-    def changed(self, change: Change) -> Specification:
-        """Give the specification that a late change makes of this one.
+    def apply(self, change: Change) -> Specification:
+        """Return the specification after a late change.
 
-        Every schedule of the field changes, those that groups have of their own too: `end` and
-        `peak` are then in proportion to their highest values, and one that ends later than an
-        extension asks for stays.
+        Every schedule of the field changes, those of overrides too: `end` and `peak` are then in
+        proportion to their highest values, and one that ends later than an extension asks for
+        stays.
 
         Raises:
             ConfigError: It is illegal, or the field has no schedule.
         """
-        course = self.fields.get(change.field)
-        if course is None:
+        base = self.fields.get(change.field)
+        if base is None:
             close = near_miss(change.field, self.fields)
             raise illegal("field", change.field, f"is not scheduled{close}")
-        if isinstance(course, ProportionalTo):
-            raise illegal("field", change.field, f"follows {course.to}: change that one")
+        if isinstance(base, ProportionalTo):
+            raise illegal("field", change.field, f"follows {base.field}: change that one")
         return replace(
             self,
-            fields={**self.fields, change.field: change.applied(course)},
+            fields={**self.fields, change.field: change.apply(base)},
             groups={
                 pattern: {
-                    key: _changed(found, course, change) if key == change.field else found
-                    for key, found in own.items()
+                    key: _changed(one, base, change) if key == change.field else one
+                    for key, one in overrides.items()
                 }
-                for pattern, own in self.groups.items()
+                for pattern, overrides in self.groups.items()
             },
         )
 
     def lint(self, *, updates: int | None = None, increment: Number = 1) -> tuple[Finding, ...]:
-        """Name what is legal and yet probably not meant.
+        """Return warnings about valid schedules that are probably mistakes.
 
         Args:
             updates: Length of the run in optimizer updates, to be compared with the horizon.
             increment: Units that an update completes.
         """
         found = [
-            Finding(finding.position, f"{name}: {finding.message}")
-            for name, course in self._every()
-            if isinstance(course, Schedule)
-            for finding in course.lint(
-                name.rpartition(".")[2], updates=updates, increment=increment
-            )
+            Finding(finding.position, f"{path}: {finding.message}")
+            for path, one in self._schedules()
+            if isinstance(one, Schedule)
+            for finding in one.lint(path.field, updates=updates, increment=increment)
         ]
         return tuple(sorted(found, key=lambda finding: finding.position))
 
 
-def _changed(own: Course | float, base: Schedule, change: Change) -> Course | float:
-    """Make a late change of what a group has of its own."""
-    if not isinstance(own, Schedule):
-        return own
-    if change.operation == "extend" and own.horizon >= change.arguments["horizon"]:
-        return own
-    return change.applied(own, own.max_value / base.max_value if base.max_value else 1.0)
+def _changed(one: FieldSchedule | float, base: Schedule, change: Change) -> FieldSchedule | float:
+    """Return an override after a late change."""
+    if not isinstance(one, Schedule):
+        return one
+    if change.operation == "extend" and one.horizon >= change.arguments["horizon"]:
+        return one
+    return change.apply(one, one.max_value / base.max_value if base.max_value else 1.0)
 
 
-def _phases_of(course: Course) -> tuple[Phase, ...]:
-    return course.phases if isinstance(course, Schedule) else ()
+def _only_schedules(overrides: Mapping[str, Any]) -> dict[str, Schedule]:
+    return {key: one for key, one in overrides.items() if isinstance(one, Schedule)}
 
 
-def _parameters_of(course: Course) -> Iterator[str]:
-    for phase in _phases_of(course):
-        yield from phase.parameters
+def _mapping(name: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise illegal(name, value, "must be a mapping")
+    return value
 
 
-def _schedules(own: Mapping[str, Course | float]) -> dict[str, Course | float]:
-    return {key: course for key, course in own.items() if isinstance(course, Schedule)}
+def _as_mapping(value: object) -> Mapping[str, Any]:
+    return _mapping("value", value)
 
 
-def _mapping(found: object, name: str = "value") -> Mapping[str, Any]:
-    if not isinstance(found, Mapping):
-        raise illegal(name, found, "must be a mapping")
-    return found
-
-
-def _key(name: str, key: object) -> str:
+def _printable(name: str, key: object) -> str:
     found = text(name, key)
     if any(not character.isprintable() for character in found):
         raise illegal(name, key, "must be printable")
     return found
 
 
-def _course(name: str, course: object) -> Course:
-    """Take a schedule, a coupling, or a number, which is a constant schedule."""
-    if isinstance(course, Schedule | ProportionalTo):
-        return course
+def _schedule(name: str, value: object) -> FieldSchedule:
+    """Return a field's schedule; a number becomes a constant one."""
+    if isinstance(value, FieldSchedule):
+        return value
     try:
-        return always(rate(name, course))
+        return constant(rate(name, value))
     except ConfigError as error:
         rule = (
             "must be a schedule (of dist_sched.schedules, or Schedule([Phase(...), ...])), "
             "schedules.proportional_to(...), or a number"
         )
-        raise illegal(name, course, rule) from error
+        raise illegal(name, value, rule) from error
 
 
-def _own(name: str, course: object) -> Course | float:
-    """Take a schedule, a coupling, or a multiplier."""
-    if isinstance(course, Schedule | ProportionalTo):
-        return course
+def _override(name: str, value: object) -> FieldSchedule | float:
+    if isinstance(value, FieldSchedule):
+        return value
     try:
-        return rate(name, course)
+        return rate(name, value)
     except ConfigError as error:
         rule = "must be a Schedule, or a number that multiplies the field's"
-        raise illegal(name, course, rule) from error
+        raise illegal(name, value, rule) from error
 
 
-def _fitting(part: str, read: Callable[[Any], Any], told: object) -> Any:
+def _fitting(part: str, read: Callable[[Any], Any], data: object) -> Any:
     try:
-        return read(told)
+        return read(data)
     except ConfigError as error:
         raise Misfit(part, str(error)) from error
 
 
-def _read_course(told: object) -> Course:
-    if isinstance(told, Mapping) and told.keys() == {"peak", "to"}:
-        return ProportionalTo(**told)
-    return Schedule.from_dict(told)
+def _read_schedule(data: object) -> FieldSchedule:
+    if isinstance(data, Mapping) and data.keys() == {"peak", "to"}:
+        return ProportionalTo.from_dict(data)
+    return Schedule.from_dict(data)
 
 
-def _read_own(told: object) -> Course | float:
-    return _read_course(told) if isinstance(told, Mapping) else _multiplier(told)
+def _read_override(data: object) -> FieldSchedule | float:
+    return _read_schedule(data) if isinstance(data, Mapping) else rate("multiplier", data)
 
 
-def _multiplier(told: object) -> float:
-    return rate("multiplier", told)
+Parts = dict[tuple[str | int, ...], tuple[Any, Any]]
 
 
-def _told(course: Course | float) -> Any:
-    return course if isinstance(course, float) else course.to_dict()
-
-
-def _parts(mine: Any, theirs: Any) -> dict[str, tuple[Any, Any]] | None:
-    """Give by path what two plan have, or None where they cannot be compared part by part."""
-    if isinstance(mine, ProportionalTo) and isinstance(theirs, ProportionalTo):
-        return {f".{key}": (value, theirs.to_dict()[key]) for key, value in mine.to_dict().items()}
-    if not _are_alike(mine, theirs):
+def _parts(mine: Any, other: Any) -> Parts | None:
+    """Return by path what two schedules have, or None where they have other phases."""
+    if isinstance(mine, ProportionalTo) and isinstance(other, ProportionalTo):
+        others = other.to_dict()
+        return {(key,): (value, others[key]) for key, value in mine.to_dict().items()}
+    are_schedules = isinstance(mine, Schedule) and isinstance(other, Schedule)
+    if not are_schedules or len(mine.phases) != len(other.phases):
         return None
     return {
-        f".phases[{index}].{key}": both
-        for index, pair in enumerate(zip(mine.phases, theirs.phases, strict=True))
+        ("phases", index, key): both
+        for index, pair in enumerate(zip(mine.phases, other.phases, strict=True))
         for key, both in _phase_parts(*pair).items()
     }
 
 
-def _phase_parts(mine: Phase, theirs: Phase) -> dict[str, tuple[Any, Any]]:
-    """Give what two phases have; shapes that differ are compared with their parameters, as one."""
-    ours, others = mine.to_dict(), theirs.to_dict()
-    if mine.shape == theirs.shape:
+def _phase_parts(mine: Phase, other: Phase) -> dict[str, tuple[Any, Any]]:
+    """Return what two phases have; shapes that differ are compared with their parameters, as one."""
+    ours, others = mine.to_dict(), other.to_dict()
+    if mine.shape == other.shape:
         return {key: (ours.get(key), others.get(key)) for key in {**ours, **others}}
     common = ("steps", "end", "start", "until")
     parts = {key: (ours.get(key), others.get(key)) for key in common if key in {*ours, *others}}
-    return {"shape": (_shape_told(mine), _shape_told(theirs)), **parts}
+    return {"shape": (_shape_text(mine), _shape_text(other)), **parts}
 
 
-def _shape_told(phase: Phase) -> str:
+def _shape_text(phase: Phase) -> str:
     given = ", ".join(f"{name}={value}" for name, value in phase.parameters.items())
     return f"{phase.shape} ({given})" if given else phase.shape
 
 
-def _are_alike(mine: Any, theirs: Any) -> bool:
-    are_schedules = isinstance(mine, Schedule) and isinstance(theirs, Schedule)
-    return are_schedules and len(mine.phases) == len(theirs.phases)
-
-
-def _merged(name: str, mine: Any, theirs: Any, used: Mapping[str, Any]) -> Any:
-    """Build one course of the entries to use."""
-    parts = _parts(mine, theirs)
-    if parts is None:
-        return used[name]
-    chosen = {path: used[f"{name}{path}"] for path in parts}
+def _merged(path: Path, mine: Any, other: Any, used: Mapping[Path, Any]) -> Any:
+    """Build one schedule of the entries to use."""
+    if _parts(mine, other) is None:
+        return used[path]
     if isinstance(mine, ProportionalTo):
-        return ProportionalTo(peak=chosen[".peak"], to=chosen[".to"])
-    phases = [
-        _merged_phase(
-            *pair, {key: chosen[f".phases[{index}].{key}"] for key in _phase_parts(*pair)}
-        )
-        for index, pair in enumerate(zip(mine.phases, theirs.phases, strict=True))
-    ]
+        return ProportionalTo.from_dict({key: used[path.of(key)] for key in mine.to_dict()})
+    phases = []
+    for index, (ours, others) in enumerate(zip(mine.phases, other.phases, strict=True)):
+        at = path.of("phases", index)
+        chosen = {key: used[at.of(key)] for key in _phase_parts(ours, others)}
+        if ours.shape != others.shape:  # a shape brings its own parameters along
+            side = ours if chosen["shape"] == _shape_text(ours) else others
+            chosen = {**chosen, **side.parameters, "shape": side.shape}
+        phases.append({key: value for key, value in chosen.items() if value is not None})
     try:
         return Schedule.from_dict({"phases": phases})
     except ConfigError as error:
-        raise ConfigError(f"{name}: {error}") from error
-
-
-def _merged_phase(mine: Phase, theirs: Phase, chosen: dict[str, Any]) -> dict[str, Any]:
-    """Give one phase of the parts to use; a shape brings its parameters along."""
-    if mine.shape != theirs.shape:
-        side = mine if chosen["shape"] == _shape_told(mine) else theirs
-        chosen = {**chosen, **side.parameters, "shape": side.shape}
-    return {key: value for key, value in chosen.items() if value is not None}
+        raise ConfigError(f"{path}: {error}") from error

@@ -1,4 +1,4 @@
-"""Translation: the curves of the seeds' class, written in phases."""
+"""Megatron's curves, written in phases."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from dist_sched._rules import Number
 
 _SHAPES = {"exponential": "halving"}
-"""What a shape is called here that the seeds call otherwise."""
+"""Our names for shapes that Megatron calls otherwise."""
 
 
-def from_entries_config(config: OptimizerParamConfig) -> Specification:
-    """Write the curves of the seeds' class in phases; the values agree up to rounding.
+def to_specification(config: OptimizerParamConfig) -> Specification:
+    """Return the same curves as a specification; the values agree up to rounding.
 
     Raises:
-        ConfigError: Phases cannot say it: a WSD tail that begins in the warmup.
+        ConfigError: Phases cannot express it: a WSD tail that begins in the warmup.
     """
     return Specification(
         fields={
@@ -48,7 +48,7 @@ def _decay(config: OptimizerParamConfig) -> list[Phase]:
         return [Phase(style, steps, floor, peak)]
     tail = config.wsd_decay_steps or 0
     if tail > steps:
-        raise ConfigError("its WSD tail begins in the warmup, which phases cannot say")
+        raise ConfigError("its WSD tail begins in the warmup, which phases cannot express")
     if tail == 0:
         stable = Phase("constant", _past(config), peak, peak)
         return [stable, Phase("constant", 0, floor, floor)]
@@ -58,7 +58,7 @@ def _decay(config: OptimizerParamConfig) -> list[Phase]:
 
 
 def _inverse_sqrt(config: OptimizerParamConfig, steps: Number) -> list[Phase]:
-    """Fall to the floor or to the horizon, past which the seeds' curve is at its floor."""
+    """Fall to the floor or to the horizon, past which Megatron's curve is at its floor."""
     peak, floor, scale = config.max_lr, config.min_lr, max(config.lr_warmup_steps, 1)
     waits = scale - config.lr_warmup_steps
     met = scale * ((peak / floor) ** 2 - 1) if floor else math.inf
@@ -73,7 +73,7 @@ def _inverse_sqrt(config: OptimizerParamConfig, steps: Number) -> list[Phase]:
 
 
 def _past(config: OptimizerParamConfig) -> Number:
-    """Give the length from the warmup to the first whole position past the horizon."""
+    """Return the length from the warmup to the first whole position past the horizon."""
     return math.floor(config.lr_decay_steps) + 1 - config.lr_warmup_steps
 
 

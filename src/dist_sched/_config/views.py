@@ -1,11 +1,12 @@
-"""Views: what people are shown of a config, as plain data: its curves, and their phases."""
+"""What people see of a config, as plain data: its curves, and their phases."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from dist_sched._config.path import Path
 from dist_sched._curves.megatron import LrCurve, WdCurve
 from dist_sched._curves.phases import Schedule
 from dist_sched._curves.proportional import ProportionalCurve
@@ -13,8 +14,7 @@ from dist_sched._curves.proportional import ProportionalCurve
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from dist_sched._config.entries import Config
-    from dist_sched._config.plan import Override
+    from dist_sched._config.protocol import Config
     from dist_sched._curves.curve import Curve
     from dist_sched._rules import Number
 
@@ -39,13 +39,22 @@ class Span:
 class Track:
     """One curve over the run, with its name and its phases."""
 
-    label: str
-    """A field, or `groups[...].` and a field."""
-    field: str
+    path: Path
+    """Of a field, or of an override."""
     curve: Curve
     spans: tuple[Span, ...]
     factor: float = 1.0
-    """What multiplies the curve, where a named group has a multiplier."""
+    """The multiplier of an override; 1 for others."""
+
+    @property
+    def label(self) -> str:
+        """The path as people read it."""
+        return str(self.path)
+
+    @property
+    def field(self) -> str:
+        """The field, such as `lr`."""
+        return self.path.field
 
     @property
     def horizon(self) -> Number:
@@ -53,99 +62,81 @@ class Track:
         return self.spans[-1].end
 
     def value(self, position: int) -> float:
-        """Give the value at a position: by the very function that trains."""
+        """Return the value at a position, by the function that trains."""
         return self.curve(position) * self.factor
 
     def phase(self, position: int) -> str | None:
-        """Name the phase that a position is in; None past the last one, where nothing changes."""
+        """Return the name of the phase at a position; None past the last, where nothing changes."""
         return next((span.name for span in self.spans if span.begin <= position < span.end), None)
 
     def values(self, positions: Iterable[int]) -> list[float]:
-        """Give the values at many positions, each that which `value` gives."""
+        """Return the values at many positions, each equal to `value` there."""
         return [self.curve(position) * self.factor for position in positions]
 
 
 def tracks(config: Config, *, groups: bool = False) -> tuple[Track, ...]:
-    """Give the curve of each field, and with `groups` those of named groups."""
-    plan = config.plan()
+    """Return the curve of each field, and with `groups` those of overrides."""
+    plan = config.plan
     found = [
-        Track(field.key, field.key, curve, tuple(_spans(curve)))
+        Track(Path(field.key), curve, tuple(_spans(curve)))
         for field, curve in zip(plan.fields, plan.curves, strict=False)
     ]
     base = {track.field: track for track in found}
-    return (*found, *(_override_track(own, base[own.field]) for own in plan.own if groups))
-
-
-def _override_track(own: Override, base: Track) -> Track:
-    if own.curve is None:
-        factor = 1.0 if own.multiplier is None else own.multiplier
-        return Track(own.label, own.field, base.curve, base.spans, factor)
-    return Track(own.label, own.field, own.curve, tuple(_spans(own.curve)))
+    for one in plan.overrides if groups else ():
+        if one.curve is not None:
+            found.append(Track(one.path, one.curve, tuple(_spans(one.curve))))
+        else:
+            factor = 1.0 if one.multiplier is None else one.multiplier
+            followed = base[one.field]
+            found.append(Track(one.path, followed.curve, followed.spans, factor))
+    return tuple(found)
 
 
 def _spans(curve: Any) -> Iterator[Span]:
     if isinstance(curve, Schedule):
-        yield from _schedule_spans(curve)
+        ends = (*curve.boundaries[1:], curve.horizon)
+        rows = zip(curve.phases, curve.boundaries, ends, curve.spans(), strict=True)
+        for phase, begin, end, values in rows:
+            yield Span(phase.shape, begin, end, *values)
     elif isinstance(curve, ProportionalCurve):
-        for span in _schedule_spans(curve.schedule):
-            yield Span(span.name, span.begin, span.end, *_scaled(curve, span))
-    else:
-        yield from _seeds_spans(curve)
-
-
-def _schedule_spans(schedule: Schedule) -> Iterator[Span]:
-    ends = (*schedule.boundaries[1:], schedule.horizon)
-    rows = zip(schedule.phases, schedule.boundaries, ends, schedule.spans(), strict=True)
-    for phase, begin, end, (first, last) in rows:
-        yield Span(phase.shape, begin, end, first, last)
-
-
-def _scaled(curve: ProportionalCurve, span: Span) -> tuple[float, float]:
-    scale = curve.peak / curve.schedule.max_value
-    return span.first * scale, span.last * scale
-
-
-def _seeds_spans(curve: LrCurve | WdCurve) -> Iterator[Span]:
-    """Give the parts of a seeds' curve; values at their ends are those that the curve gives."""
-    if isinstance(curve, WdCurve):
+        scale = curve.max_value / curve.schedule.max_value
+        for span in _spans(curve.schedule):
+            yield replace(span, first=span.first * scale, last=span.last * scale)
+    elif isinstance(curve, WdCurve):
         end = 0 if curve.style == "constant" else curve.length
-        yield Span(curve.style, 0, end, _at(curve, 0), _at(curve, end))
-        return
+        yield Span(curve.style, 0, end, curve(0), curve(end))
+    else:
+        yield from _lr_spans(curve)
+
+
+def _lr_spans(curve: LrCurve) -> Iterator[Span]:
+    """Yield the parts of Megatron's lr; values at their ends are the curve's own."""
+    tail_begins = curve.horizon - curve.decay
+    parts: list[tuple[str, Number]] = [("warmup", curve.warmup)]
+    if curve.style == "WSD":
+        parts += [("stable", tail_begins), (f"{curve.decay_style} tail", curve.horizon)]
+    else:
+        parts += [(curve.style, curve.horizon)]
     begin: Number = 0
-    last = _at(curve, 0)
-    for name, end in [("warmup", curve.warmup), *_decay_joins(curve)]:
+    last = curve(0)
+    for name, end in parts:
         if end > begin:
-            is_late = name.endswith(_TAIL) and begin > curve.horizon - curve.decay
-            first = _at(curve, _after(begin) if is_late else begin)
-            last = _at(curve, end)
-            yield Span(name, begin, end, first, last)
+            # A tail longer than what follows the warmup begins in it, so that lr jumps at its end.
+            is_cut = curve.style == "WSD" and end == curve.horizon and begin > tail_begins
+            last = curve(end)
+            yield Span(name, begin, end, curve(_after(begin) if is_cut else begin), last)
             begin = end
-    if (floor := _at(curve, _after(begin))) != last and curve.style != "constant":
+    if (floor := curve(_after(begin))) != last and curve.style != "constant":
         yield Span("floor", begin, begin, floor, floor)
 
 
-_TAIL = " tail"
-
-
-def _decay_joins(curve: LrCurve) -> list[tuple[str, Number]]:
-    if curve.style != "WSD":
-        return [(curve.style, curve.horizon)]
-    tail = f"{curve.decay_style}{_TAIL}"
-    return [("stable", curve.horizon - curve.decay), (tail, curve.horizon)]
-
-
-def _at(curve: LrCurve | WdCurve, position: Number) -> float:
-    """Give the value at a position that need not be whole, as the seeds' joins need not be."""
-    return curve(position)
-
-
-def _after(join: Number) -> int:
-    """Give the first whole position past a join."""
-    return math.floor(join) + 1
+def _after(boundary: Number) -> int:
+    """Return the first whole position past a boundary."""
+    return math.floor(boundary) + 1
 
 
 def sampled(end: int, joins: Iterable[Number], most: int = 2000) -> list[int]:
-    """Give the positions at which to draw a curve from 0 to `end`, in order.
+    """Return the positions at which to draw a curve from 0 to `end`, in order.
 
     All there are, if those are few; else evenly spread ones, and at each join the whole positions
     beside it, from the one before to the one after.

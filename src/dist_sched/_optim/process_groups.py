@@ -1,4 +1,4 @@
-"""Ranks: the only code that asks whether there is a process group."""
+"""Process groups: the only code that asks whether there is one."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ T = TypeVar("T")
 
 
 def check(process_group: ProcessGroup | None) -> None:
-    """Make sure that a group can be decided in.
+    """Check that this rank can decide in a group.
 
     Raises:
-        ConfigError: It is no process group, or this rank is no member of it.
+        ConfigError: It is no process group, or this rank is not in it.
     """
     outside: object = dist.GroupMember.NON_GROUP_MEMBER if dist.is_available() else ...
     if process_group is outside:
         raise ConfigError(
-            "process_group: this rank is no member of it; build the scheduler on members only"
+            "process_group: this rank is not in it; build the scheduler on its ranks only"
         )
     if not (process_group is None or isinstance(process_group, dist.ProcessGroup)):
         raise ConfigError(
@@ -39,17 +39,17 @@ def check(process_group: ProcessGroup | None) -> None:
 
 
 def rank(process_group: ProcessGroup | None = None) -> int:
-    """Give this process's rank within a group, the default group if None; 0 where there is none."""
+    """Return this process's rank in a group, the default group if None; 0 where there is none."""
     return dist.get_rank(process_group) if _is_one_of_many() else 0
 
 
 def decide(
     decision: Callable[[], T], process_group: ProcessGroup | None = None, *, local: bool = False
 ) -> T:
-    """Run a decision on a group's first rank and give every rank its outcome.
+    """Run a decision on a group's first rank and return its outcome on every rank.
 
     One broadcast carries what the decision returned or raised, so that no rank is left waiting.
-    Every rank of the group must call this; on gloo, a broadcast that only some ranks join may
+    Every rank of the group must call this. On gloo, a broadcast that only some ranks join may
     silently be received by a later one.
 
     Args:
@@ -63,21 +63,24 @@ def decide(
     """
     if local or not _is_one_of_many():
         return decision()
-    told: list[Any] = [_attempt(decision)] if rank(process_group) == 0 else [None]
-    dist.broadcast_object_list(told, src=_first(process_group), group=process_group)
-    outcome, error = told[0]
+    is_first = rank(process_group) == 0
+    sent: list[Any] = [_attempt(decision) if is_first else None]
+    # A broadcast wants the global rank of the group's first one.
+    first = 0 if process_group is None else dist.get_global_rank(process_group, 0)
+    dist.broadcast_object_list(sent, src=first, group=process_group)
+    outcome, error = sent[0]
     if error is not None:
         raise error
     result: T = outcome
     return result
 
 
-def gather(told: T, process_group: ProcessGroup | None = None) -> list[T]:
-    """Give every rank of a group what each of them told, in the order of ranks. Collective."""
+def gather(value: T, process_group: ProcessGroup | None = None) -> list[T]:
+    """Return every rank's value on every rank of a group, in the order of ranks. Collective."""
     if not _is_one_of_many():
-        return [told]
+        return [value]
     gathered: list[Any] = [None] * dist.get_world_size(process_group)
-    dist.all_gather_object(gathered, told, group=process_group)
+    dist.all_gather_object(gathered, value, group=process_group)
     return gathered
 
 
@@ -85,15 +88,11 @@ def _is_one_of_many() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def _first(process_group: ProcessGroup | None) -> int:
-    """Give the global rank of a group's first rank, which is what a broadcast asks for."""
-    return 0 if process_group is None else dist.get_global_rank(process_group, 0)
-
-
 def _attempt(decision: Callable[[], T]) -> tuple[T | None, BaseException | None]:
-    """Run a decision and give its outcome or its error, in a form that can be sent."""
+    """Run a decision and return its outcome and its error, in a form that can be sent."""
     try:
         outcome = decision(), None
+        # A broadcast that fails to pickle raises here alone, and the other ranks would wait.
         pickle.loads(pickle.dumps(outcome))  # noqa: S301 - our own bytes
     except BaseException as error:  # noqa: BLE001 - the other ranks must hear of whatever it is
         return None, _sendable(error)
@@ -101,18 +100,15 @@ def _attempt(decision: Callable[[], T]) -> tuple[T | None, BaseException | None]
 
 
 def _sendable(error: BaseException) -> BaseException:
-    """Give an error that every rank can raise: itself, or one that tells its type and message."""
+    """Return an error that every rank can raise: itself, or one with its type and message."""
     try:
         sent = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
         if (type(sent), str(sent)) == (type(error), str(error)):
             return error
     except Exception:  # noqa: BLE001 - an error may be made of anything
         logger.debug("an error of type %s cannot be sent", type(error).__name__)
-    return RuntimeError(f"{type(error).__name__}: {_message(error)}")
-
-
-def _message(error: BaseException) -> str:
     try:
-        return str(error)
+        message = str(error)
     except Exception:  # noqa: BLE001 - as above
-        return "(its message cannot be read)"
+        message = "(its message cannot be read)"
+    return RuntimeError(f"{type(error).__name__}: {message}")

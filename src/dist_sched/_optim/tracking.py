@@ -1,4 +1,8 @@
-"""Members: what is remembered of each param group, and how one is recognised."""
+"""Tracked groups: what is remembered of each param group, and how one is recognised.
+
+It is remembered here and never in the group, because DCP refuses to load a checkpoint that lacks a
+key which the current groups have (pytorch #140900, #143828).
+"""
 
 from __future__ import annotations
 
@@ -9,17 +13,22 @@ from dataclasses import field as dataclass_field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.optim import Optimizer
 
+from dist_sched._config.path import Path
+from dist_sched._config.plan import Inventory
 from dist_sched._config.policy import CONFIG
 from dist_sched._optim import fields as group_fields
+from dist_sched._optim.wrappers import as_list, innermost
 from dist_sched._rules import rate
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from torch.optim import Optimizer
 
     from dist_sched._config.plan import Field
+    from dist_sched._config.policy import Policy
     from dist_sched._optim.fields import Group
 
 logger = logging.getLogger("dist_sched")
@@ -35,20 +44,61 @@ class TrackedGroup:
     index: int
     """Index of the group within its optimizer."""
     name: object = None
-    """The group's name when it was first seen; with another, as of a load, it is no other group."""
+    """The group's name when it was first seen; a load that renames it does not make it a new one."""
     own: dict[str, float | None] = dataclass_field(default_factory=dict)
-    """The group's own value of each field when it was first seen; None where it had none."""
+    """The group's own value of each field when it was first asked for; None where it had none."""
     tensors: dict[str, torch.Tensor] = dataclass_field(default_factory=dict)
     """The script's own tensor objects, by field key."""
     overrides: Group = dataclass_field(default_factory=dict)
-    """Bounds and multipliers as they stood just before the optimizer was loaded."""
+    """Bounds and multipliers as they were just before the optimizer was loaded."""
     carried: Group = dataclass_field(default_factory=dict)
-    """What an optimizer's checkpoint had for this group, until it was compared."""
+    """What an optimizer's checkpoint had for this group, until it is compared."""
 
     def __str__(self) -> str:
         return (
             f"optimizer {self.source}, group {self.index}" if self.source else f"group {self.index}"
         )
+
+    def own_value(self, key: str) -> float | None:
+        """Return the value that the group was built with; None where it has no such field.
+
+        Raises:
+            ConfigError: It is no legal number.
+        """
+        if key not in self.own:
+            found = group_fields.get(self.group, key)
+            try:
+                self.own[key] = _number(key, found)
+            except ConfigError as error:
+                raise ConfigError(f"{self}: {error}") from error
+        return self.own[key]
+
+    def put_back_tensors(self, fields: Iterable[Field]) -> None:
+        """Put back the script's own objects where a load has replaced them.
+
+        `Optimizer.load_state_dict` and DCP bring new tensors; compiled steps, CUDA graphs and users
+        hold the old ones (pytorch #107076, #162359).
+        """
+        for field in fields:
+            found = group_fields.get(self.group, field.key)
+            if field.key in self.tensors:
+                group_fields.assign(self.group, field.key, self.tensors[field.key])
+            elif found is None and self._should_have(field):
+                group_fields.assign(self.group, field.key, 0.0)  # to be written at once
+            elif found is not None and not isinstance(found, float):
+                group_fields.assign(self.group, field.key, float(found))
+
+    def _should_have(self, field: Field) -> bool:
+        had_it = self.own.get(field.key) is not None
+        return field.is_added or (had_it and group_fields.split(field.key)[1] is None)
+
+
+def _number(key: str, found: Any) -> float | None:
+    if found is None or isinstance(found, tuple | list):
+        return None  # of a tuple, the parts are the fields
+    if isinstance(found, torch.Tensor):
+        found = group_fields.shortest_decimal(key, found)
+    return rate(key, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,184 +108,276 @@ class _Memory:
     Parameters are held weakly: one may refer to its optimizer, and would keep it alive from here.
     """
 
-    members: list[tuple[TrackedGroup, int, list[weakref.ref[Any]]]]
-    """For each group what is known of it, its identity, and its parameters."""
+    tracked: list[tuple[TrackedGroup, int, list[weakref.ref[Any]]]]
+    """For each group what is remembered, its identity, and its parameters."""
     references: dict[str, float | None]
 
 
 _MEMORIES: weakref.WeakKeyDictionary[Any, _Memory] = weakref.WeakKeyDictionary()
+"""A second scheduler on an optimizer must not take what the first has written for own values."""
 
 
-def innermost(optimizer: Any) -> list[Any]:
-    """Give the optimizers that are stepped inside a wrapper or container, or the one itself.
+class Tracker:
+    """The param groups of some optimizers, followed through loads, additions and exchanges.
 
-    accelerate's and Megatron's wrappers have an `optimizer`, torchtitan's container `optimizers`,
-    Megatron's `chained_optimizers`. The groups of the outer one may be those of an optimizer that
-    nobody steps.
-    """
-    inner = getattr(optimizer, "optimizer", None)
-    if isinstance(getattr(inner, "param_groups", None), list) and inner is not optimizer:
-        return innermost(inner)
-    for name in ("optimizers", "chained_optimizers"):
-        several = getattr(optimizer, name, None)
-        if isinstance(several, list | tuple) and several:
-            return [leaf for one in several for leaf in innermost(one)]
-    return [optimizer]
-
-
-def as_sources(optimizer: Any) -> list[Any]:
-    """Give one optimizer, or several, as a list.
+    Args:
+        optimizer: One optimizer, or several.
+        fields: What is scheduled; own values of these are read at once.
 
     Raises:
-        ConfigError: There is none, one stands twice, or one has no param groups.
-    """
-    sources = list(optimizer) if isinstance(optimizer, list | tuple) else [optimizer]
-    if not sources:
-        raise ConfigError("optimizer=[]: give at least one optimizer")
-    for source in sources:
-        if not hasattr(source, "param_groups"):
-            raise ConfigError(f"optimizer={source!r}: must be an optimizer, or a list of them")
-    leaves = [id(leaf) for source in sources for leaf in innermost(source)]
-    if len(set(leaves)) < len(leaves):
-        raise ConfigError("optimizer: the same optimizer stands twice in the list")
-    return sources
-
-
-class Recogniser:
-    """Finds the member that a present group was before: the same dict, or the same parameters.
-
-    A group without parameters is recognised by its place.
+        ConfigError: There is no optimizer, or a group has an illegal value. Nothing has changed.
     """
 
-    def __init__(self, previous: list[TrackedGroup]) -> None:
-        self._by_group = {id(member.group): member for member in previous}
-        self._by_param = {
-            id(param): member for member in previous for param in _params(member.group)
-        }
-        self._by_place = {
-            (member.source, member.index): member
-            for member in previous
-            if not _params(member.group)
-        }
+    def __init__(self, optimizer: Any, fields: Iterable[Field]) -> None:
+        self._turn_to(optimizer)
+        self.known_references: dict[str, float | None] = {}
+        """What earlier schedulers on these optimizers measured ratios against."""
+        self.recalled: list[TrackedGroup] = []
+        """What they remembered of the groups."""
+        for source, one in enumerate(self.optimizers()):
+            memory = _memory_of(one)
+            if memory is not None:
+                self.recalled += _recall(memory, one, source)
+                self.known_references = {**memory.references, **self.known_references}
+        self.tracked = self._recognise(self.recalled, fields)
 
-    def find(self, source: int, index: int, group: Group) -> TrackedGroup | None:
-        """Give the member, or None if the group was not known before."""
-        if id(group) in self._by_group:
-            return self._by_group[id(group)]
-        params = _params(group)
-        if not params:
-            return self._by_place.get((source, index))
-        return next(filter(None, (self._by_param.get(id(param)) for param in params)), None)
+    def _turn_to(self, optimizer: Any) -> None:
+        self.sources = as_list(optimizer)
+        is_sole = self.optimizers() == self.sources[:1]
+        self._sole = self.sources[0] if is_sole else None
+
+    def optimizers(self) -> list[Any]:
+        """Return the optimizers that are stepped, without what wraps them."""
+        return [leaf for source in self.sources for leaf in innermost(source)]
+
+    def groups(self) -> list[Group]:
+        """Return the present param groups of all optimizers."""
+        if self._sole is not None:
+            groups: list[Group] = self._sole.param_groups
+            return groups
+        return [group for leaf in self.optimizers() for group in leaf.param_groups]
+
+    def tracked_of(self, optimizer: Optimizer) -> list[TrackedGroup]:
+        """Return the tracked groups of one optimizer."""
+        optimizers = self.optimizers()
+        return [one for one in self.tracked if optimizers[one.source] is optimizer]
+
+    def sources_without_memory(self) -> Iterator[tuple[int, Any]]:
+        """Yield the optimizers, with their indices, that no earlier scheduler has driven."""
+        known = {one.source for one in self.recalled}
+        for source, optimizer in enumerate(self.optimizers()):
+            if source not in known:
+                yield source, optimizer
+
+    def turn_to(self, optimizer: Any, rebind: Callable[[], None]) -> None:
+        """Follow another optimizer; groups with the same parameters stay the same.
+
+        Args:
+            optimizer: One optimizer, or several.
+            rebind: Called after the exchange. If it raises, the exchange is undone.
+
+        Raises:
+            ConfigError: It is no optimizer, or what `rebind` raises.
+        """
+        sources, tracked = self.sources, self.tracked
+        self._turn_to(optimizer)
+        try:
+            rebind()
+        except ConfigError:
+            self._turn_to(sources)
+            self.tracked = tracked
+            raise
+
+    def rebind(
+        self,
+        fields: Sequence[Field],
+        check: Callable[[TrackedGroup], None],
+        loaded: Optimizer | None = None,
+    ) -> list[TrackedGroup]:
+        """Track the present groups: those known before, and new ones.
+
+        Args:
+            fields: What is scheduled.
+            check: Called with each new group before anything changes; may raise.
+            loaded: An optimizer whose groups a load has just replaced.
+
+        Returns:
+            The new groups.
+        """
+        previous = self.tracked
+        tracked = self._recognise(previous, fields)
+        # By the dict of own values, which `replace` hands on: the group's dict may be another one.
+        known = {id(one.own) for one in previous}
+        late = [one for one in tracked if id(one.own) not in known]
+        for one in late:
+            check(one)
+        self.tracked = tracked
+        self.own_tensors(fields, previous, loaded)
+        return late
+
+    def own_tensors(
+        self,
+        fields: Sequence[Field],
+        previous: Iterable[TrackedGroup],
+        loaded: Optimizer | None = None,
+    ) -> None:
+        """Give each group tensors of its own: the script's, where a load has replaced them.
+
+        Args:
+            fields: What is scheduled.
+            previous: Groups whose tensors are theirs already, but for those of `loaded`.
+            loaded: An optimizer whose groups a load has just replaced.
+        """
+        optimizers = self.optimizers()
+        known = {id(one.group) for one in previous}
+        for one in self.tracked:
+            if id(one.group) not in known or optimizers[one.source] is loaded:
+                one.put_back_tensors(fields)
+        # The defaults too, else a group that is added later would share the tensor that is written.
+        holders = [one.group for one in self.tracked]
+        defaults = (getattr(optimizer, "defaults", None) for optimizer in optimizers)
+        holders += [holder for holder in defaults if isinstance(holder, dict)]
+        for field in fields:
+            group_fields.unshare(holders, field.key)
+        for one in self.tracked:
+            one.tensors = group_fields.tensors_in(one.group, fields)
+
+    def remember(self, references: dict[str, float | None]) -> None:
+        """Leave what is remembered with the optimizers, for a later scheduler."""
+        by_source: dict[int, list[TrackedGroup]] = {}
+        for one in self.tracked:
+            by_source.setdefault(one.source, []).append(one)
+        for source, optimizer in enumerate(self.optimizers()):
+            try:
+                tracked = [
+                    (replace(one, group={}), id(one.group), [*map(weakref.ref, _params(one.group))])
+                    for one in by_source.get(source, [])
+                ]
+                _MEMORIES[optimizer] = _Memory(tracked, references)
+            except TypeError:
+                logger.debug("%s cannot be referred to weakly", type(optimizer).__name__)
+
+    def inventory(self) -> Inventory:
+        """Return how the groups are named, and which fields they have."""
+        names = frozenset(one.name for one in self.tracked if isinstance(one.name, str))
+        fields = (key for one in self.tracked for key in group_fields.names_in(one.group))
+        return Inventory(names=names, fields=frozenset(fields))
+
+    def note_load(
+        self, optimizer: Optimizer, saved: Sequence[Group], fields: Sequence[Field]
+    ) -> None:
+        """Remember what groups have just before a load, and what the load carries.
+
+        Args:
+            optimizer: The optimizer that is about to be loaded.
+            saved: The param groups of its checkpoint.
+            fields: What is scheduled.
+        """
+        override_keys = _override_keys(fields)
+        keys = [*override_keys, *(field.key for field in fields)]
+        for one in self.tracked_of(optimizer):
+            one.tensors = group_fields.tensors_in(one.group, fields)
+            one.overrides = {key: one.group[key] for key in override_keys if key in one.group}
+            group = saved[one.index] if one.index < len(saved) else {}
+            carried = {key: group_fields.get(group, key) for key in keys}
+            one.carried = {
+                # A copy, because a load may hand the very tensor over, which is then written.
+                key: found.clone() if isinstance(found, torch.Tensor) else found
+                for key, found in carried.items()
+                if found is not None
+            }
+
+    def resolve_overrides(
+        self, optimizer: Optimizer, fields: Sequence[Field], policy: Policy
+    ) -> list[str]:
+        """Resolve by policy the bounds and multipliers that an optimizer's load brought.
+
+        Returns:
+            A sentence for each difference.
+        """
+        lines = []
+        for one in self.tracked_of(optimizer):
+            for key in _override_keys(fields):
+                script, loaded = one.overrides.get(key), one.group.get(key)
+                if script == loaded:
+                    continue
+                word = policy.word(Path(key))
+                if word == CONFIG:
+                    group_fields.assign_or_drop(one.group, key, one.overrides)
+                used = "script's" if word == CONFIG else "optimizer checkpoint's"
+                lines.append(
+                    f"{one}: {key} is {script!r} in the script and {loaded!r} in the optimizer "
+                    f"checkpoint; using the {used} value (policy {word!r})"
+                )
+        return lines
+
+    def put_back_overrides(self, optimizer: Optimizer, fields: Sequence[Field]) -> None:
+        """Give the groups the bounds and multipliers that they had before the load."""
+        for one in self.tracked_of(optimizer):
+            for key in _override_keys(fields):
+                group_fields.assign_or_drop(one.group, key, one.overrides)
+
+    def forget_carried(self) -> None:
+        """Drop what loaded optimizers carried, once it was compared."""
+        for one in self.tracked:
+            one.carried = {}
+
+    def _recognise(
+        self, previous: Iterable[TrackedGroup], fields: Iterable[Field]
+    ) -> list[TrackedGroup]:
+        """Find each present group among those tracked before, or track it as a new one.
+
+        It is the same dict, or has the same parameters: a load makes new dicts, and some frameworks
+        new optimizers over the same parameters. A group without parameters is known by its place.
+        """
+        previous = list(previous)
+        by_group = {id(one.group): one for one in previous}
+        by_param = {id(param): one for one in previous for param in _params(one.group)}
+        by_place = {(one.source, one.index): one for one in previous if not _params(one.group)}
+        tracked = []
+        for source, optimizer in enumerate(self.optimizers()):
+            for index, group in enumerate(optimizer.param_groups):
+                found = by_group.get(id(group))
+                if found is None and _params(group):
+                    same = (by_param.get(id(param)) for param in _params(group))
+                    found = next((one for one in same if one is not None), None)
+                elif found is None:
+                    found = by_place.get((source, index))
+                if found is None:
+                    tensors = group_fields.tensors_in(group, fields)
+                    found = TrackedGroup(group, source, index, group.get("name"), tensors=tensors)
+                tracked.append(replace(found, group=group, source=source, index=index))
+        for one in tracked:
+            for field in fields:
+                one.own_value(field.key)
+        return tracked
 
 
-def memory_of(optimizer: Any) -> _Memory | None:
-    """Give what earlier schedulers left with an optimizer."""
+def _memory_of(optimizer: Any) -> _Memory | None:
     try:
         return _MEMORIES.get(optimizer)
     except TypeError:  # neither hashable nor weakly referable, which only stand-ins are
         return None
 
 
-def recalled(memory: _Memory, optimizer: Any, source: int) -> list[TrackedGroup]:
-    """Make members of a memory: with their groups' own dicts, where those still are the same."""
+def _recall(memory: _Memory, optimizer: Any, source: int) -> list[TrackedGroup]:
+    """Track what an earlier scheduler left, with the groups' own dicts where they are the same."""
     present = {id(group): group for group in optimizer.param_groups}
-    members = []
-    for member, identity, references in memory.members:
+    recalled = []
+    for one, identity, references in memory.tracked:
         params = [param for reference in references if (param := reference()) is not None]
         group = present.get(identity, {})
+        # An identity may belong to another dict by now, so the first parameter must agree too.
         is_same = [*map(id, _params(group))][:1] == [*map(id, params)][:1]
-        members.append(
-            replace(member, group=group, name=group.get("name"), source=source)
-            if is_same
-            else replace(member, group={"params": params}, source=source)
-        )
-    return members
+        if is_same:
+            recalled.append(replace(one, group=group, name=group.get("name"), source=source))
+        else:
+            recalled.append(replace(one, group={"params": params}, source=source))
+    return recalled
 
 
-def remember(
-    optimizer: Any, members: list[TrackedGroup], references: dict[str, float | None]
-) -> None:
-    """Leave members and references with an optimizer, for a later scheduler."""
-    try:
-        told = [
-            (
-                replace(member, group={}),
-                id(member.group),
-                [*map(weakref.ref, _params(member.group))],
-            )
-            for member in members
-        ]
-        _MEMORIES[optimizer] = _Memory(told, references)
-    except TypeError:
-        logger.debug("%s cannot be referred to weakly", type(optimizer).__name__)
-
-
-def was_used(optimizer: Any) -> bool:
-    """Tell whether an optimizer was loaded or stepped; some have state at step 0 when new."""
-    if not isinstance(optimizer, Optimizer):
-        return False
-    return any(not _is_new(state) for state in optimizer.state.values())
-
-
-def _is_new(state: Any) -> bool:
-    """Tell whether one parameter's state says that no step was made."""
-    if not isinstance(state, dict):
-        return False
-    step = state.get("step")
-    is_number = isinstance(step, int | float | torch.Tensor)
-    return not state or (is_number and bool((torch.as_tensor(step) == 0).all()))
-
-
-def own_value(member: TrackedGroup, key: str) -> float | None:
-    """Give what a group had when it was first asked for a field; None where it had none."""
-    if key not in member.own:
-        member.own[key] = _own_value(member, key)
-    return member.own[key]
-
-
-def _own_value(member: TrackedGroup, key: str) -> float | None:
-    """Read the value that a group was built with."""
-    found = group_fields.get(member.group, key)
-    try:
-        if isinstance(found, torch.Tensor):
-            found = group_fields.declared(key, found)
-        is_whole = isinstance(found, tuple | list)  # its parts can be scheduled
-        return None if found is None or is_whole else rate(key, found)
-    except ConfigError as error:
-        raise ConfigError(f"{member}: {error}") from error
-
-
-def put_back_tensors(member: TrackedGroup, fields: Iterable[Field]) -> None:
-    """Put back the script's own objects where a load has replaced them."""
-    for field in fields:
-        found = group_fields.get(member.group, field.key)
-        if field.key in member.tensors:
-            group_fields.assign(member.group, field.key, member.tensors[field.key])
-        elif found is None and _is_lacking(member, field):
-            group_fields.assign(member.group, field.key, 0.0)  # to be written at once
-        elif found is not None and not isinstance(found, float):
-            group_fields.assign(member.group, field.key, float(found))
-
-
-def _is_lacking(member: TrackedGroup, field: Field) -> bool:
-    """Tell whether a group lacks a field that it should have: a load may bring groups without."""
-    had_it = member.own.get(field.key) is not None and group_fields.split(field.key)[1] is None
-    return field.is_added or had_it
-
-
-def settle_override(member: TrackedGroup, name: str, word: str) -> str:
-    """Settle one bound or multiplier after a load, and say so where the two sides differ."""
-    group = member.group
-    script, loaded = member.overrides.get(name), group.get(name)
-    if script == loaded:
-        return ""
-    if word == CONFIG:
-        group_fields.assign_or_drop(group, name, member.overrides)
-    used = "script's" if word == CONFIG else "optimizer checkpoint's"
-    return (
-        f"{member}: {name} is {script!r} in the script and {loaded!r} in the optimizer checkpoint; "
-        f"using the {used} value (policy {word!r})"
-    )
+def _override_keys(fields: Iterable[Field]) -> list[str]:
+    return [key for field in fields for key in field.override_keys()]
 
 
 def _params(group: Group) -> Sequence[Any]:

@@ -1,7 +1,7 @@
-"""Dialects: what the states of other libraries' schedulers tell, in our words.
+"""Foreign formats: what the states of other libraries' schedulers say, in our entries.
 
-Told is only what the state says and what our entries can express exactly; everything else is the
-config's, and the report says so.
+Only what a state says and what our entries express exactly is read. Everything else comes from the
+config, and the report says so.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dist_sched._config.entries import OptimizerParamConfig
+from dist_sched._config.path import Path
 from dist_sched._rules import Entry, whole
 from dist_sched.errors import ConfigError, StateError
 
@@ -22,25 +23,25 @@ _TORCH_KEYS = {"_last_lr", "_schedulers", "_step_count", "base_lrs"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What another library's state tells."""
+class Foreign:
+    """What another library's state says."""
 
-    dialect: str
+    format: str
     position: int
     warning: str
     """How far the position can be trusted."""
     entries: Mapping[str, Entry] = field(default_factory=dict)
-    values: Mapping[str, float] = field(default_factory=dict)
-    """By field, what the source's first scheduled group had for its next update."""
+    values: Mapping[Path, float] = field(default_factory=dict)
+    """By field, the value that its first scheduled group had for the next update."""
 
 
-def dialect_of(keys: Collection[object], name: str = "") -> str | None:
-    """Tell from its keys whose scheduler a state is; None if no known one's.
+def format_of(keys: Collection[object], name: str = "") -> str | None:
+    """Return whose scheduler saved a state of these keys; None if it is not known.
 
     Args:
         keys: The state's keys.
-        name: Under which the state stands: torchtitan saves `last_epoch` alone, so that nothing
-            but a name such as `lr_scheduler` tells it from a trainer's own count.
+        name: Under which the state stands. torchtitan saves `last_epoch` alone, so that only a name
+            such as `lr_scheduler` distinguishes it from a trainer's own count.
     """
     if "last_batch_iteration" in keys:
         return DEEPSPEED
@@ -50,45 +51,45 @@ def dialect_of(keys: Collection[object], name: str = "") -> str | None:
     return TORCH if has_count and "sched" in name.lower() else None
 
 
-def tell(state: Mapping[Any, Any]) -> Told | None:
-    """Say what a state tells, or None if it is none of another library.
+def read(state: Mapping[Any, Any]) -> Foreign | None:
+    """Read the state of another library, or return None if it is not known.
 
     Raises:
-        StateError: Its position is none, or it does not follow from the position at all.
+        StateError: It has no one position.
     """
-    dialect = dialect_of(state.keys(), "scheduler")
-    if dialect == DEEPSPEED:
+    found = format_of(state.keys(), "scheduler")
+    if found == DEEPSPEED:
         return _deepspeed(state)
-    return _torch(state) if dialect == TORCH else None
+    return _torch(state) if found == TORCH else None
 
 
-def _deepspeed(state: Mapping[Any, Any]) -> Told:
+def _deepspeed(state: Mapping[Any, Any]) -> Foreign:
     """Read DeepSpeed's count, which starts at -1: it is the number of updates less one."""
     last = state["last_batch_iteration"]
     is_new = type(last) is int and last == -1
-    return Told(
-        dialect=DEEPSPEED,
+    return Foreign(
+        format=DEEPSPEED,
         position=0 if is_new else _count("last_batch_iteration", last) + 1,
-        warning="the state is DeepSpeed's: it tells the position alone (last_batch_iteration + 1); "
+        warning="the state is DeepSpeed's: it has the position alone (last_batch_iteration + 1); "
         "DeepSpeed's own curves are one update behind: they use for update k what was for k - 1",
     )
 
 
-def _torch(state: Mapping[Any, Any]) -> Told:
+def _torch(state: Mapping[Any, Any]) -> Foreign:
     if "num_bad_epochs" in state:
         raise StateError(
             "the state is a ReduceLROnPlateau's, which counts evaluations and follows a metric: "
-            "no position can be told from it; call seek(position) with the trainer's own count"
+            "it has no position; call seek(position) with the trainer's own count"
         )
     position = _torch_position(state)
     entries = _legal(_curve(state, position))
-    told = f"the position, {', '.join(entries)}" if entries else "the position alone"
-    return Told(
-        dialect=TORCH,
+    content = f"the position, {', '.join(entries)}" if entries else "the position alone"
+    return Foreign(
+        format=TORCH,
         position=position,
         entries=entries,
         values=_last_lr(state),
-        warning=f"the state is a torch LRScheduler's: it tells {told}; its position is how often "
+        warning=f"the state is a torch LRScheduler's: it has {content}; its position is how often "
         "step() was called: make sure that this was once for each optimizer update (accelerate "
         "calls it once for each process, many scripts once for each epoch)",
     )
@@ -102,7 +103,7 @@ def _torch_position(state: Mapping[Any, Any]) -> int:
     if len(positions) != 1:
         raise StateError(
             "key '_schedulers' of the checkpoint state: its schedulers are at positions "
-            f"{sorted(positions)}; no one position can be told"
+            f"{sorted(positions)}; they must be at one"
         )
     return positions.pop()
 
@@ -122,7 +123,7 @@ def _parts(state: Mapping[Any, Any]) -> list[Mapping[Any, Any]]:
 
 
 def _numbers(found: object) -> list[float]:
-    """Give a list of finite numbers, or an empty one if it is anything else."""
+    """Return a list of finite numbers, or an empty one if it is anything else."""
     if not isinstance(found, list | tuple):
         return []
     try:
@@ -132,11 +133,11 @@ def _numbers(found: object) -> list[float]:
     return list(found) if is_legal else []
 
 
-def _last_lr(state: Mapping[Any, Any]) -> dict[str, float]:
-    """Give the lr that torch's scheduler had for the first group that is scheduled."""
+def _last_lr(state: Mapping[Any, Any]) -> dict[Path, float]:
+    """Return the lr that torch's scheduler had for the first group whose base lr is not 0."""
     pairs = zip(_numbers(state.get("_last_lr")), _base_lrs(state), strict=False)
     found = next((float(lr) for lr, base in pairs if base), None)
-    return {} if found is None else {"lr": found}
+    return {} if found is None else {Path("lr"): found}
 
 
 def _base_lrs(state: Mapping[Any, Any]) -> list[float]:
@@ -145,7 +146,7 @@ def _base_lrs(state: Mapping[Any, Any]) -> list[float]:
 
 
 def _curve(state: Mapping[Any, Any], position: int) -> dict[str, Any]:
-    """Tell torch's curve in our entries, where they can express it to its end."""
+    """Return torch's curve in our entries, where they express it to its end."""
     bases = {base for base in _base_lrs(state) if base}
     if len(bases) != 1:
         return {}  # torch's floors are absolute for each group, ours follow the ratio
@@ -153,24 +154,24 @@ def _curve(state: Mapping[Any, Any], position: int) -> dict[str, Any]:
     parts = _parts(state)
     if "_schedulers" not in state:
         return _decay(state, base, 0, position)
-    joins = _numbers(state.get("_milestones"))
-    if len(joins) != 1 or len(parts) != len(joins) + 1:
+    milestones = _numbers(state.get("_milestones"))
+    if len(milestones) != 1 or len(parts) != 2:
         return {}
-    (join,), (rise, fall) = joins, parts
-    is_warmup = rise.get("total_iters") == join and rise.get("end_factor") == 1
+    (warmup,), (rise, fall) = milestones, parts
+    is_warmup = rise.get("total_iters") == warmup and rise.get("end_factor") == 1
     start = _numbers([rise.get("start_factor")])
-    decay = _decay(fall, base, join, position)
+    decay = _decay(fall, base, warmup, position)
     if not (is_warmup and start and decay):
         return {}
     return {**decay, "init_lr": start[0] * base}
 
 
 def _decay(state: Mapping[Any, Any], base: float, start: float, position: int) -> dict[str, Any]:
-    """Tell a fall that begins at a position, by torch's own parameters."""
-    told = _fall(state, base)
-    if told is None:
+    """Return the entries of a fall that begins at a position, by torch's own parameters."""
+    fall = _fall(state, base)
+    if fall is None:
         return {}
-    style, peak, floor, length = told
+    style, peak, floor, length = fall
     climbs_again = style == "cosine" and position > start + length
     jumps = start > 0 and peak != base
     if climbs_again or jumps:
@@ -186,7 +187,7 @@ def _decay(state: Mapping[Any, Any], base: float, start: float, position: int) -
 
 
 def _fall(state: Mapping[Any, Any], base: float) -> tuple[str, float, Any, int] | None:
-    """Give style, peak, floor and length of a scheduler that falls from a base lr."""
+    """Return style, peak, floor and length of a scheduler that falls from a base lr."""
     if {"T_max", "eta_min"} <= state.keys():
         return "cosine", base, state["eta_min"], _length(state["T_max"])
     ends = _numbers([state.get("start_factor"), state.get("end_factor")])
@@ -205,9 +206,9 @@ _NO_DECAY = {"start_wd": 0.0, "end_wd": 0.0, "wd_incr_steps": 0, "wd_incr_style"
 
 
 def _legal(entries: Mapping[str, Any]) -> dict[str, Entry]:
-    """Give the entries as plain values if they are legal here, else none."""
+    """Return the entries as plain values if they are legal here, else none."""
     try:
-        config = OptimizerParamConfig.from_entries({**entries, **_NO_DECAY})
+        config = OptimizerParamConfig.from_parts({**entries, **_NO_DECAY})
     except ConfigError:
         return {}
-    return {name: value for name, value in config.entries().items() if name in entries}
+    return {name: value for name, value in config.parts().items() if name in entries}

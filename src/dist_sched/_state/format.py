@@ -1,19 +1,22 @@
-"""The checkpoint state: how a config and a position are packed, and what is believed of a state.
+"""The checkpoint state: how a config and a position are written, and how a state is read.
 
-Version 1 is a flat dict of primitives: the seeds' keys, for the seeds and for people, and one JSON
-text, which is the authority. It is one value because DCP writes each key from whichever rank it
-balances to: ranks that disagree leave a state mixed key by key, while one value stays whole.
+Version 1 is a flat dict of primitives: the keys of Megatron and NeMo, for them and for people, and
+one JSON text, which is the authority. It is one value because DCP writes each key from whichever
+rank it balances to: ranks that disagree leave a state mixed key by key, while one value stays whole.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, TypeVar
 
-from dist_sched._config.entries import Config, Misfit, OptimizerParamConfig, unit_word, with_history
+from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.history import Change, History
+from dist_sched._config.path import Path
+from dist_sched._config.protocol import Config, Misfit, unit_word, with_history
 from dist_sched._config.specification import Specification
 from dist_sched._rules import Entry, whole
 from dist_sched._state import foreign
@@ -24,7 +27,7 @@ TEXT_KEY = "dist_sched"
 POSITION_KEY = "num_steps"
 UNIT_KEY = "unit"
 _HISTORY_KEY = "lineage"
-"""In the text; version 1 is frozen, so the key keeps its first name."""
+"""Of the late changes in the text: version 1 is frozen, so the key keeps its first name."""
 
 OLD_NAMES = {
     "start_lr": "max_lr",
@@ -35,105 +38,200 @@ OLD_NAMES = {
     "decay_style": "lr_decay_style",
     "num_iters": POSITION_KEY,
 }
-"""Names that older releases of the seeds gave to a key."""
+"""Keys of older releases of Megatron-LM, by their present names."""
 
 KINDS: tuple[type[Config], ...] = (OptimizerParamConfig, Specification)
 """The kinds of config that a state of ours may hold."""
 
 DIST_SCHED = "dist_sched"
-SEED = "OptimizerParamScheduler"
-"""What the two seeds' states are called; nothing in them tells the one from the other."""
+UPSTREAM = "OptimizerParamScheduler"
+"""The format of Megatron-LM and NeMo AutoModel; nothing in a state says which of them wrote it."""
 
 WD_KEYS = ("start_wd", "end_wd", "wd_incr_style", "wd_incr_steps")
-"""Keys that the oldest seeds' states lack, all four together."""
+"""Keys that the oldest states of Megatron-LM lack, all four together."""
 
 State = dict[str, int | float | str]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# No slots, so that the saved config can be cached: it is asked for by the check of the history, the
+# comparison of values and the command line.
+@dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """What a checkpoint state says, after it was found to be well formed."""
 
-    entries: Mapping[str, Any]
-    """What the config's `read` made of it; of a foreign state, the entries that it has."""
+    format: str = DIST_SCHED
+    """Which library saved it."""
+    kind: type[Config]
+    """Whose parts it has."""
+    parts: Mapping[str, Any]
+    """Of the saved config; of a foreign state, the entries that it has."""
     position: int
     unit: str | None
-    """None where the state is foreign: the seeds do not save what a position counts."""
+    """None where the state is foreign: upstream does not save what a position counts."""
     history: History = ()
     """The late changes that were made, after which the curve is not the config's alone."""
+    text: str | None = None
+    """As it was saved; None where the state is foreign."""
     warnings: tuple[str, ...] = ()
     """What a person should know of this state before trusting it."""
     torn: tuple[str, ...] = ()
     """Keys that differ from the text, which is trusted."""
-    values: Mapping[str, float] = field(default_factory=dict)
-    """By field, what a scheduler of another library says that it had for the next update."""
+    values: Mapping[Path, float] = field(default_factory=dict)
+    """The values that another scheduler had for the next update, where it says so."""
+
+    @classmethod
+    def of_config(cls, config: Config, unit: str) -> Checkpoint:
+        """Return what a new run of a config would save, at position 0."""
+        return cls(kind=type(config), parts=config.parts(), position=0, unit=unit)
+
+    @functools.cached_property
+    def config(self) -> Config | None:
+        """The saved config before late changes; None where the parts alone make none."""
+        if not self.parts:
+            return None
+        try:
+            return self.kind.from_parts(self.parts)
+        except ConfigError:
+            return None
+
+    @functools.cached_property
+    def effective(self) -> Config | None:
+        """The saved config after late changes; None where there is none."""
+        return None if self.config is None else with_history(self.config, self.history)
+
+    def for_kind(self, kind: type[Config]) -> Checkpoint:
+        """Return what this says for another kind of scheduler: the position alone."""
+        if kind is self.kind:
+            return self
+        values, warnings = self.values, self.warnings
+        if self.format in {DIST_SCHED, UPSTREAM}:
+            warnings = (
+                *warnings,
+                f"the state is {self.kind.KIND}'s: it has the position alone, and the curve is the "
+                f"config's ({kind.KIND}'s)",
+            )
+            saved = self.effective
+            values = {} if saved is None else saved.plan.values(self.position)
+        return replace(
+            self, kind=kind, parts={}, history=(), torn=(), warnings=warnings, values=values
+        )
 
 
-def pack(config: Config, position: int, unit: str, history: History = ()) -> State:
-    """Give the state of version 1 as a fresh dict of primitives."""
-    entries = with_history(config, history).entries() if config.STATE_KEYS else {}
-    keys = {key: entries[key] for key in config.STATE_KEYS}
+def pack(
+    config: Config,
+    position: int,
+    unit: str,
+    history: History = (),
+    effective: Config | None = None,
+) -> State:
+    """Return the state of version 1 as a fresh dict of primitives.
+
+    Args:
+        config: What is used, before late changes.
+        position: Units completed.
+        unit: What a position counts.
+        history: The late changes.
+        effective: The config after them, where it is at hand.
+    """
+    keys = {}
+    if config.STATE_KEYS:
+        entries = (effective or with_history(config, history)).to_dict()
+        keys = {key: entries[key] for key in config.STATE_KEYS}
     text = {
         "version": VERSION,
         UNIT_KEY: unit,
         "position": position,
-        config.TEXT_NAME: config.told(),
+        config.TEXT_NAME: config.to_dict(),
         _HISTORY_KEY: [change.to_dict() for change in history],
     }
     return {**keys, POSITION_KEY: position, TEXT_KEY: json.dumps(text, allow_nan=False)}
 
 
 def unpack(
-    state: object, config: type[Config], own: State | None = None, loaded: object = None
+    state: object, kind: type[Config], own: State | None = None, loaded: object = None
 ) -> Checkpoint:
-    """Read a checkpoint state.
+    """Read a checkpoint state for a scheduler of some kind.
 
     Args:
         state: What `load_state_dict` was given.
-        config: The kind of config whose entries are expected.
-        own: What the scheduler would save now, which tells a state that was read from one that
-            DCP left as it was; None where there is no scheduler.
+        kind: The config whose entries are expected.
+        own: What the scheduler would save now. It distinguishes a state that was read from one
+            that DCP left as it was. None where there is no scheduler.
         loaded: The text that the scheduler has loaded before, if any: that one was read.
 
     Raises:
         StateError: The state is malformed, incomplete or from a newer version; names the key.
     """
+    return read(state, kind, own, loaded).for_kind(kind)
+
+
+def read(
+    state: object,
+    kind: type[Config] | None = None,
+    own: State | None = None,
+    loaded: object = None,
+) -> Checkpoint:
+    """Read a checkpoint state by itself: its parts are of whichever kind it says.
+
+    Args:
+        state: As for `unpack`.
+        kind: As for `unpack`; of another kind, plain keys may be missing, because DCP reads no
+            more than the keys that the target of a load has.
+        own: As for `unpack`.
+        loaded: As for `unpack`.
+
+    Raises:
+        StateError: As for `unpack`.
+    """
     if not isinstance(state, Mapping):
         _refuse("state", f"must be a dict, not {type(state).__name__}")
     if not state:
         _refuse("state", "is empty: was the scheduler saved in this checkpoint?")
-    is_ours = dialect_of(state.keys()) in {DIST_SCHED, SEED}
-    other = None if is_ours else foreign.tell(state)
-    if other is not None:
-        return _of_another_library(other, config)
-    kind = _kind_of(state)
-    if kind is not None and kind is not config:
-        # Plain DCP asks for no more than the keys of its target, which may lack this kind's.
-        is_whole = TEXT_KEY not in state or all(key in state for key in kind.STATE_KEYS)
-        found = unpack(state, kind) if is_whole else _read_text(state[TEXT_KEY], kind)
-        return _of_another_kind(found, kind, config)
-    return _unpack_own(state, config, own or {TEXT_KEY: ""}, loaded)
-
-
-def _unpack_own(
-    state: Mapping[Any, Any], config: type[Config], own: State, loaded: object
-) -> Checkpoint:
-    """Read a state of the kind that is expected, or one of a seed."""
-    keys = _read_keys(state, config)
-    warnings = _name_ignored(state, config)
+    if format_of(state.keys()) not in {DIST_SCHED, UPSTREAM}:
+        other = foreign.read(state)
+        if other is not None:
+            return Checkpoint(
+                format=other.format,
+                kind=OptimizerParamConfig,
+                parts=other.entries,
+                position=other.position,
+                unit=None,
+                warnings=(other.warning,),
+                values=other.values,
+            )
     if TEXT_KEY not in state:
-        if not config.STATE_KEYS:
-            _refuse(TEXT_KEY, f"is missing: is it {config.KIND}'s?")
-        return _foreign(keys, config, warnings)
-    text = state[TEXT_KEY]
-    checkpoint = _read_text(text, config)
-    _require(keys, (*config.STATE_KEYS, POSITION_KEY))
-    told = {**_as_saved(checkpoint, config), POSITION_KEY: checkpoint.position}
-    torn = [key for key, value in keys.items() if told[key] != value]
-    if torn and text == own[TEXT_KEY] and text != loaded:
+        if kind is not None and not kind.STATE_KEYS and format_of(state.keys()) != UPSTREAM:
+            _refuse(TEXT_KEY, f"is missing: is it {kind.KIND}'s?")
+        return _from_keys(state, OptimizerParamConfig, ())
+    text = _parse(state[TEXT_KEY])
+    found = next((one for one in KINDS if one.TEXT_NAME in text), kind or OptimizerParamConfig)
+    checkpoint = replace(_read_text(text, found), text=state[TEXT_KEY])
+    is_partial = kind is not None and kind is not found
+    if is_partial and not all(key in state for key in found.STATE_KEYS):
+        return checkpoint
+    return _compare_with_keys(state, checkpoint, own or {}, loaded)
+
+
+def _compare_with_keys(
+    state: Mapping[Any, Any], checkpoint: Checkpoint, own: State, loaded: object
+) -> Checkpoint:
+    """Compare the text with the plain keys beside it, and say what to believe."""
+    kind = checkpoint.kind
+    keys, warnings = _read_keys(state, kind), _name_ignored(state, kind)
+    _require(keys, (*kind.STATE_KEYS, POSITION_KEY))
+    saved: Mapping[str, Any] = {}
+    if kind.STATE_KEYS:
+        # An illegal whole is no reason to refuse: by policy the config may replace parts of it.
+        effective = checkpoint.effective if checkpoint.history else None
+        saved = checkpoint.parts if effective is None else effective.to_dict()
+    expected = {**saved, POSITION_KEY: checkpoint.position}
+    torn = [key for key, value in keys.items() if expected[key] != value]
+    if torn and checkpoint.text == own.get(TEXT_KEY) and checkpoint.text != loaded:
+        # DCP keeps a target's own value for what a checkpoint lacks: the text is ours, and the keys
+        # beside it are from a state that has no text.
         warnings.append("its text is this scheduler's own, so it was never read")
-        return _foreign(keys, config, warnings)
+        return _from_keys(state, kind, warnings)
     if torn:
         warnings.append(
             f"the state is torn: {', '.join(torn)} differ from its text, which is trusted "
@@ -147,26 +245,8 @@ def _unpack_own(
     return replace(checkpoint, warnings=tuple(warnings), torn=tuple(torn))
 
 
-def tell(state: object) -> tuple[type[Config], Checkpoint]:
-    """Read a checkpoint state by itself: which scheduler's it is, and what it says.
-
-    What another library's scheduler saved is read as `OptimizerParamScheduler`'s.
-
-    Raises:
-        StateError: As for `unpack`.
-    """
-    kind = _kind_of(state) if isinstance(state, Mapping) else None
-    kind = kind or OptimizerParamConfig
-    return kind, unpack(state, kind)
-
-
-def text_of(state: object) -> object:
-    """Give a state's text as it stands, or None where there is none."""
-    return state.get(TEXT_KEY) if isinstance(state, Mapping) else None
-
-
-def dialect_of(keys: Collection[object], name: str = "") -> str | None:
-    """Tell from its keys whose scheduler a state is; None if no known one's.
+def format_of(keys: Collection[object], name: str = "") -> str | None:
+    """Return whose scheduler saved a state of these keys; None if it is not known.
 
     Args:
         keys: The state's keys.
@@ -176,120 +256,71 @@ def dialect_of(keys: Collection[object], name: str = "") -> str | None:
         return DIST_SCHED
     has_position = "num_steps" in keys or "num_iters" in keys
     if has_position and ("max_lr" in keys or "start_lr" in keys):
-        return SEED
-    return foreign.dialect_of(keys, name)
+        return UPSTREAM
+    return foreign.format_of(keys, name)
 
 
-def to_upstream(state: object, config: type[Config]) -> tuple[State, dict[str, Entry]]:
-    """Give the keys that the seeds load, and what they cannot carry.
+def to_upstream(state: object) -> tuple[State, dict[str, Entry]]:
+    """Return the ten keys that Megatron and NeMo load, and what they cannot carry.
 
     Raises:
-        StateError: The state is malformed, or does not tell all that the seeds require.
+        StateError: The state is malformed, or lacks something that they require.
     """
-    kind = _kind_of(state) if isinstance(state, Mapping) else None
-    if kind is not None and kind is not config:
-        _refuse(TEXT_KEY, f"is {kind.KIND}'s: its curves are none that the seeds have")
-    checkpoint = unpack(state, config)
-    told = dict(_as_saved(checkpoint, config))
-    _require(told, config.STATE_KEYS)
-    keys = {name: told.pop(name) for name in config.STATE_KEYS}
-    left = {**told, UNIT_KEY: checkpoint.unit}
+    checkpoint = read(state)
+    kind = OptimizerParamConfig
+    if checkpoint.kind is not kind:
+        _refuse(TEXT_KEY, f"is {checkpoint.kind.KIND}'s: upstream has no such curves")
+    effective = checkpoint.effective if checkpoint.history else None
+    saved = dict(checkpoint.parts if effective is None else effective.to_dict())
+    _require(saved, kind.STATE_KEYS)
+    keys = {name: saved.pop(name) for name in kind.STATE_KEYS}
+    left = {**saved, UNIT_KEY: checkpoint.unit}
     return {**keys, POSITION_KEY: checkpoint.position}, left
 
 
-def _kind_of(state: Mapping[Any, Any]) -> type[Config] | None:
-    """Tell which scheduler's config a state holds; None where it must be looked at closely."""
-    if TEXT_KEY not in state:
-        return OptimizerParamConfig if dialect_of(state.keys()) == SEED else None
-    told = _parse(state[TEXT_KEY])
-    return next((kind for kind in KINDS if kind.TEXT_NAME in told), None)
-
-
-def _of_another_kind(
-    checkpoint: Checkpoint, kind: type[Config], config: type[Config]
-) -> Checkpoint:
-    """Take the position of a state of our own that another scheduler saved."""
-    warning = (
-        f"the state is {kind.KIND}'s: it tells the position alone, and the curve is the config's "
-        f"({config.KIND}'s)"
-    )
-    return Checkpoint(
-        entries={},
-        position=checkpoint.position,
-        unit=checkpoint.unit,
-        warnings=(*checkpoint.warnings, warning),
-        values=_values(checkpoint, kind),
-    )
-
-
-def _values(checkpoint: Checkpoint, kind: type[Config]) -> dict[str, float]:
-    """Give the values that a state's own scheduler had for the next update, if it tells all."""
-    try:
-        saved = with_history(kind.of_parts(checkpoint.entries), checkpoint.history)
-    except ConfigError:
-        return {}
-    return saved.plan().values(checkpoint.position)
-
-
-def _as_saved(checkpoint: Checkpoint, config: type[Config]) -> Mapping[str, Any]:
-    """Give the entries after the late changes, which is how they stand in the state's own keys."""
-    if not (config.STATE_KEYS and checkpoint.history):
-        return checkpoint.entries
-    return with_history(config.of_parts(checkpoint.entries), checkpoint.history).entries()
-
-
-def _of_another_library(told: foreign.Told, config: type[Config]) -> Checkpoint:
-    return Checkpoint(
-        entries=told.entries if config is OptimizerParamConfig else {},
-        position=told.position,
-        unit=None,
-        warnings=(told.warning,),
-        values=told.values,
-    )
-
-
-def _foreign(keys: dict[str, Any], config: type[Config], warnings: list[str]) -> Checkpoint:
-    """Take the plain keys alone, as of a state that one of the seeds wrote."""
-    old = set(WD_KEYS).isdisjoint(keys)
-    required = [key for key in config.STATE_KEYS if not (old and key in WD_KEYS)]
+def _from_keys(state: Mapping[Any, Any], kind: type[Config], warnings: Iterable[str]) -> Checkpoint:
+    """Read the plain keys alone, as of a state that upstream wrote."""
+    keys = _read_keys(state, kind)
+    is_old = set(WD_KEYS).isdisjoint(keys)
+    required = [key for key in kind.STATE_KEYS if not (is_old and key in WD_KEYS)]
     _require(keys, (*required, POSITION_KEY))
-    warnings.append(
-        "the state is foreign (another library's): it does not say what its position counts; "
-        "make sure that it is this scheduler's unit (Megatron-LM counts samples)"
-    )
-    entries = {key: value for key, value in keys.items() if key != POSITION_KEY}
+    position = keys.pop(POSITION_KEY)
     return Checkpoint(
-        entries=entries, position=keys[POSITION_KEY], unit=None, warnings=tuple(warnings)
+        format=UPSTREAM,
+        kind=kind,
+        parts=keys,
+        position=position,
+        unit=None,
+        text=state.get(TEXT_KEY),
+        warnings=(
+            *(warnings or _name_ignored(state, kind)),
+            "the state is foreign (another library's): it does not say what its position counts; "
+            "make sure that it is this scheduler's unit (Megatron-LM counts samples)",
+        ),
     )
 
 
-def _read_keys(state: Mapping[Any, Any], config: type[Config]) -> dict[str, Any]:
-    """Check the plain keys, under their present names."""
+def _read_keys(state: Mapping[Any, Any], kind: type[Config]) -> dict[str, Any]:
+    """Return the plain keys under their present names, each checked."""
     found: dict[str, Any] = {}
-    for key, name in _known_keys(config).items():
+    for key, name in _known_keys(kind).items():
         if key not in state:
             continue
-        value = _checked(key, name, state[key], config)
+        rule = whole if name == POSITION_KEY else kind.check_entry
+        value = _checked(repr(key), rule, name, state[key])
         if found.setdefault(name, value) != value:
             _refuse(key, f"is {value!r}, but {name}, the same under its new name, {found[name]!r}")
     return found
 
 
-def _known_keys(config: type[Config]) -> dict[str, str]:
-    names = (*config.STATE_KEYS, POSITION_KEY)
+def _known_keys(kind: type[Config]) -> dict[str, str]:
+    names = (*kind.STATE_KEYS, POSITION_KEY)
     old = {key: name for key, name in OLD_NAMES.items() if name in names}
     return {**{name: name for name in names}, **old}
 
 
-def _checked(key: str, name: str, value: object, config: type[Config]) -> Entry:
-    try:
-        return whole(name, value) if name == POSITION_KEY else config.check_entry(name, value)
-    except ConfigError as error:
-        raise StateError(f"key {key!r} of the checkpoint state: {error}") from error
-
-
-def _name_ignored(state: Mapping[Any, Any], config: type[Config]) -> list[str]:
-    known = {*_known_keys(config), TEXT_KEY}
+def _name_ignored(state: Mapping[Any, Any], kind: type[Config]) -> list[str]:
+    known = {*_known_keys(kind), TEXT_KEY}
     ignored = [str(key) for key in state if key not in known]
     return [f"unknown keys are ignored: {', '.join(ignored)}"] if ignored else []
 
@@ -300,10 +331,9 @@ def _require(found: Iterable[str], keys: Iterable[str]) -> None:
         _refuse(missing[0], f"is missing (missing in all: {', '.join(missing)})")
 
 
-def _read_text(text: object, config: type[Config]) -> Checkpoint:
-    """Read the JSON text; what it says is believed only whole."""
-    told = _parse(text)
-    version = told.get("version")
+def _read_text(text: dict[str, Any], kind: type[Config]) -> Checkpoint:
+    """Read the parsed JSON text; it is believed only whole."""
+    version = text.get("version")
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         _refuse(TEXT_KEY, f"has no valid version: {version!r}")
     if version > VERSION:
@@ -312,31 +342,35 @@ def _read_text(text: object, config: type[Config]) -> Checkpoint:
             f"is of version {version}, and this release knows versions up to {VERSION}: "
             "upgrade dist-sched",
         )
-    _require_exactly(told, ("version", UNIT_KEY, "position", config.TEXT_NAME, _HISTORY_KEY))
+    known = {"version", UNIT_KEY, "position", kind.TEXT_NAME, _HISTORY_KEY}
+    for name in sorted(text.keys() ^ known):
+        reason = "is missing" if name in known else f"is not known to version {VERSION}"
+        _refuse(f"{TEXT_KEY}.{name}", reason)
     checkpoint = Checkpoint(
-        entries=_read_config(told[config.TEXT_NAME], config),
-        position=_within_text("position", whole, told["position"]),
-        unit=_within_text(UNIT_KEY, unit_word, told[UNIT_KEY]),
-        history=tuple(_read_history(told[_HISTORY_KEY])),
+        kind=kind,
+        parts=_read_config(text[kind.TEXT_NAME], kind),
+        position=_checked(f"'{TEXT_KEY}.position'", whole, "position", text["position"]),
+        unit=_checked(f"'{TEXT_KEY}.{UNIT_KEY}'", unit_word, UNIT_KEY, text[UNIT_KEY]),
+        history=tuple(_read_history(text[_HISTORY_KEY])),
     )
-    _check_history(checkpoint, config)
+    _check_whole(checkpoint)
     return checkpoint
 
 
-def _read_config(told: object, config: type[Config]) -> dict[str, Any]:
-    if not isinstance(told, dict):
-        _refuse(f"{TEXT_KEY}.{config.TEXT_NAME}", f"must be an object, not {told!r}")
+def _read_config(data: object, kind: type[Config]) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        _refuse(f"{TEXT_KEY}.{kind.TEXT_NAME}", f"must be an object, not {data!r}")
     try:
-        return config.read(told)
+        return kind.read(data)
     except Misfit as misfit:
-        key = f"{TEXT_KEY}.{config.TEXT_NAME}.{misfit.part}"
+        key = f"{TEXT_KEY}.{kind.TEXT_NAME}.{misfit.part}"
         raise StateError(f"key {key!r} of the checkpoint state: {misfit.reason}") from misfit
 
 
-def _read_history(told: object) -> Iterator[Change]:
-    if not isinstance(told, list):
+def _read_history(data: object) -> Iterator[Change]:
+    if not isinstance(data, list):
         _refuse(f"{TEXT_KEY}.{_HISTORY_KEY}", "must be a list")
-    for index, change in enumerate(told):
+    for index, change in enumerate(data):
         key = f"{TEXT_KEY}.{_HISTORY_KEY}[{index}]"
         if not isinstance(change, dict) or change.keys() != {"position", "operation", "arguments"}:
             _refuse(key, "must have position, operation and arguments")
@@ -348,35 +382,39 @@ def _read_history(told: object) -> Iterator[Change]:
             raise StateError(f"key {key!r} of the checkpoint state: {error}") from error
 
 
-def _check_history(checkpoint: Checkpoint, config: type[Config]) -> None:
-    """Make sure that the late changes can be made again."""
+def _check_whole(checkpoint: Checkpoint) -> None:
+    """Check that the parts make a config, and that the late changes can be made again."""
+    kind, key = checkpoint.kind, f"{TEXT_KEY}.{_HISTORY_KEY}"
     try:
         if checkpoint.history:
-            with_history(config.of_parts(checkpoint.entries), checkpoint.history)
+            _ = checkpoint.effective or kind.from_parts(checkpoint.parts)
+        elif kind is Specification and checkpoint.config is None:
+            # Entries of Megatron's may be replaced one by one, by policy; phases may not.
+            key = f"{TEXT_KEY}.{kind.TEXT_NAME}.fields"
+            kind.from_parts(checkpoint.parts)
     except ConfigError as error:
-        key = f"{TEXT_KEY}.{_HISTORY_KEY}"
         raise StateError(f"key {key!r} of the checkpoint state: {error}") from error
 
 
-def _within_text(name: str, rule: Callable[[str, object], T], value: object) -> T:
+def _checked(key: str, rule: Callable[[str, object], T], name: str, value: object) -> T:
     try:
         return rule(name, value)
     except ConfigError as error:
-        raise StateError(f"key '{TEXT_KEY}.{name}' of the checkpoint state: {error}") from error
+        raise StateError(f"key {key} of the checkpoint state: {error}") from error
 
 
 def _parse(text: object) -> dict[str, Any]:
     if not isinstance(text, str):
         _refuse(TEXT_KEY, f"must be a text, not {type(text).__name__}")
     try:
-        told = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
+        data = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:
         raise StateError(
             f"key {TEXT_KEY!r} of the checkpoint state is not valid JSON: {error}"
         ) from error
-    if not isinstance(told, dict):
-        _refuse(TEXT_KEY, f"must be a JSON object, not {type(told).__name__}")
-    return told
+    if not isinstance(data, dict):
+        _refuse(TEXT_KEY, f"must be a JSON object, not {type(data).__name__}")
+    return data
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -388,13 +426,6 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a name stands twice in one object")
     return found
-
-
-def _require_exactly(told: Mapping[str, Any], names: Iterable[str]) -> None:
-    known = set(names)
-    for name in sorted(told.keys() ^ known):
-        reason = "is missing" if name in known else f"is not known to version {VERSION}"
-        _refuse(f"{TEXT_KEY}.{name}", reason)
 
 
 def _refuse(key: str, reason: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Config x checkpoint x policy: what wins, entry by entry, and the report that says so.
+"""Reconciliation: config x checkpoint x policy, and what wins, entry by entry.
 
 Pure: the outcome is a frozen value that can be printed, sent to other ranks, or thrown away.
 """
@@ -6,147 +6,56 @@ Pure: the outcome is a frozen value that can be printed, sent to other ranks, or
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from dist_sched._config import files
-from dist_sched._config.entries import ABSENT, Config, Sides, with_history
-from dist_sched._config.plan import value_of
-from dist_sched._config.policy import CHECKPOINT, CONFIG, HISTORY, STRICT, Policy
+from dist_sched._config.history import HISTORY, Change, History
+from dist_sched._config.path import Path
+from dist_sched._config.plan import value_at
+from dist_sched._config.policy import CHECKPOINT, CONFIG, STRICT, Policy
+from dist_sched._config.protocol import ABSENT, Config, Sides, with_history
 from dist_sched._state.format import UNIT_KEY, Checkpoint, pack, unpack
+from dist_sched._state.report import NextValue, Reconciliation, Row, short
 from dist_sched.errors import ConfigError, ReconcileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from dist_sched._config.history import Change, History
-
 T = TypeVar("T")
 
-_MOST_ROWS = 60
-"""Of a longer report, the text leaves out the entries that do not differ."""
+_HISTORY = Path(HISTORY)
+
+
+class Outcome(NamedTuple):
+    """What to use after a load."""
+
+    config: Config
+    """Before late changes."""
+    history: History
+    effective: Config
+    """After late changes."""
+    report: Reconciliation
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One entry: what each side had, what is used, and why."""
+class _Choice:
+    """What is used for one entry, and why."""
 
-    name: str
-    config: Any
-    """An int, float, str or None; a whole schedule where its phases are not compared."""
-    checkpoint: Any
-    """None where the checkpoint lacks the entry."""
+    sides: Sides
     used: Any
-    """None where the two had to be equal and are not."""
     why: str
-    changed: bool
-    """Both sides have the entry, it matters, and they differ; or the checkpoint alone has it."""
-
-
-@dataclass(frozen=True, slots=True)
-class NextValue:
-    """A field's value for the next update, before ratios and multipliers of groups."""
-
-    field: str
-    """A field, or `groups[...].` and a field, where named groups have something of their own; a
-    side that says nothing of them has the field's value there."""
-    config: float | None
-    checkpoint: float | None
-    """None where the checkpoint's entries alone make no legal config."""
-    used: float | None
-    """None where the outcome was refused."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reconciliation:
-    """The outcome of bringing a config and a checkpoint together.
-
-    `str()` gives the table, `to_dict()` the same as JSON-ready data.
-    """
-
-    rows: tuple[Row, ...]
-    """One for each entry, and one for the unit, whether they differ or not."""
-    position: int
-    """The checkpoint's position, in units."""
-    next_update: tuple[NextValue, ...]
-    """Each field's value at that position."""
-    warnings: tuple[str, ...] = ()
-    """What a person should know of the checkpoint state."""
+    word: str
 
     @property
-    def changed(self) -> tuple[Row, ...]:
-        """The rows in which config and checkpoint differ."""
-        return tuple(row for row in self.rows if row.changed)
-
-    @property
-    def used(self) -> dict[str, Any]:
-        """The config entries as used."""
-        return {row.name: row.used for row in self.rows if row.name not in {UNIT_KEY, HISTORY}}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give rows, position, values of the next update and warnings as JSON-ready data."""
-        return {
-            "rows": [{name: _json(value) for name, value in _told(row)} for row in self.rows],
-            "position": self.position,
-            "next_update": [asdict(value) for value in self.next_update],
-            "warnings": list(self.warnings),
-        }
-
-    def __str__(self) -> str:
-        header = ("", "entry", "config", "checkpoint", "used", "why")
-        told = self.rows if len(self.rows) <= _MOST_ROWS else self.changed
-        rows = [
-            ("*" if row.changed else "", row.name, *map(_shown, _sides(row)), row.why)
-            for row in told
-        ]
-        values = [
-            ("", value.field, *map(_short, _sides(value)), "next update")
-            for value in self.next_update
-        ]
-        summary = f"position {self.position}; {_count(len(self.changed))}"
-        left = len(self.rows) - len(told)
-        summary += f"; {left} that do not are left out here" if left else ""
-        return "\n".join([summary, *self.warnings, *_aligned([header, *rows, *values])])
+    def is_refused(self) -> bool:
+        return self.sides.differ and self.word == STRICT
 
 
-def _told(row: Row) -> list[tuple[str, Any]]:
-    return [(part.name, getattr(row, part.name)) for part in fields(row)]
+def choose(config: T, checkpoint: T, word: str) -> tuple[T, str]:
+    """Return which of two values to use, and why.
 
-
-def _json(value: Any) -> Any:
-    return value.to_dict() if hasattr(value, "to_dict") else value
-
-
-def _sides(row: Row | NextValue) -> tuple[Any, Any, Any]:
-    return row.config, row.checkpoint, row.used
-
-
-def _shown(value: Any) -> str:
-    return "-" if value is None else str(value)
-
-
-def _short(value: Any) -> str:
-    return f"{value:.8g}" if isinstance(value, float) else _shown(value)
-
-
-def _count(changed: int) -> str:
-    return (
-        f"{changed} entry differs (*)" if changed == 1 else f"{changed or 'no'} entries differ (*)"
-    )
-
-
-def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-
-
-def settle(config: T, checkpoint: T, word: str) -> tuple[T, str]:
-    """Settle one entry that both sides have: the value to use, and why.
-
-    Under `"strict"` the config's value is given; refusing is the caller's, who sees every entry.
+    Under `"strict"` that is the config's; refusing is up to the caller, who sees every entry.
     """
     if config == checkpoint:
         return checkpoint, "equal"
@@ -157,81 +66,12 @@ def settle(config: T, checkpoint: T, word: str) -> tuple[T, str]:
     return checkpoint, "using checkpoint value"
 
 
-def reconcile_checkpoint(
-    declared: Config, unit: str, checkpoint: Checkpoint, policy: Policy
-) -> tuple[Config, History, Reconciliation]:
-    """Bring a declared config and a checkpoint together.
-
-    Returns:
-        The config to use, the late changes that are made of it, and the report.
-
-    Raises:
-        ReconcileError: Strict entries or the units differ, or the outcome is an illegal config.
-            Carries the report with all rows.
-    """
-    sides = declared.sides(checkpoint.entries)
-    settled = {name: _settle_entry(name, both, policy) for name, both in sides.items()}
-    history = _kept(checkpoint.history, sides, settled, policy)
-    used = {name: value for name, (value, _) in settled.items()}
-    config, curve, problem = _built(declared, checkpoint, used, history)
-    unused = (config or declared).unused()
-    next_update = _next_update(declared, checkpoint, curve)
-    report = Reconciliation(
-        rows=(
-            *(
-                _entry_row(name, both, *settled[name], is_unused=name in unused)
-                for name, both in sides.items()
-            ),
-            *_history_rows(checkpoint.history, history),
-            _unit_row(unit, checkpoint.unit),
-        ),
-        position=checkpoint.position,
-        next_update=next_update,
-        warnings=(
-            *checkpoint.warnings,
-            *_named_absences(sides, checkpoint),
-            *_breaks(next_update, checkpoint.values),
-        ),
-    )
-    refusals = [*_strict_refusals(report, policy, sides), *problem, *_sides_of(report, problem)]
-    if refusals or config is None:
-        refused = _refused(report, policy)
-        message = "\n".join(["cannot load the scheduler:", *refusals, str(refused)])
-        raise ReconcileError(message, refused, tuple(refusals))
-    return config, history, report
-
-
-def _refused(report: Reconciliation, policy: Policy) -> Reconciliation:
-    """Give the report of an outcome that nothing uses."""
-    return replace(
-        report,
-        rows=tuple(
-            replace(row, used=None) if _must_be_equal(row, policy) else row for row in report.rows
-        ),
-        next_update=tuple(replace(value, used=None) for value in report.next_update),
-    )
-
-
-def _must_be_equal(row: Row, policy: Policy) -> bool:
-    is_strict = row.name == UNIT_KEY or policy.word_of_row(row.name) == STRICT
-    return row.changed and is_strict and row.name != HISTORY
-
-
-def _sides_of(report: Reconciliation, problem: list[str]) -> list[str]:
-    """Say of an illegal outcome which side each entry that differs was taken from."""
-    sides = [
-        f"{row.name}={row.used!r} is the {'config' if row.used == row.config else 'checkpoint'}'s"
-        for row in report.changed
-    ]
-    return [f"of the entries that differ, {', '.join(sides)}"] if problem and sides else []
-
-
 def reconcile(
     config: Mapping[str, Any],
     state: Mapping[str, Any],
     policy: str | Mapping[str, str] = CHECKPOINT,
 ) -> Reconciliation:
-    """Say what a load would do, without a scheduler: a dry run.
+    """Return what a load would do, without a scheduler: a dry run.
 
     Args:
         config: The entries of `OptimizerParamScheduler` by name, and `unit` if it is not steps.
@@ -247,40 +87,118 @@ def reconcile(
         ReconcileError: The load would be refused; carries the outcome with all rows.
     """
     declared = files.read(config)
-    words = declared.config.parse_policy(policy)
+    parsed = declared.config.parse_policy(policy)
     own = pack(declared.config, 0, declared.unit)
     checkpoint = unpack(state, type(declared.config), own=own)
-    return reconcile_checkpoint(declared.config, declared.unit, checkpoint, words)[2]
+    return reconcile_checkpoint(declared.config, declared.unit, checkpoint, parsed).report
 
 
-def _settle_entry(name: str, both: Sides, policy: Policy) -> tuple[Any, str]:
-    if both.checkpoint is ABSENT:
-        return both.config, "not in the checkpoint: using config value"
-    return settle(both.config, both.checkpoint, policy.word_of_row(name))
+def reconcile_checkpoint(
+    declared: Config, unit: str, checkpoint: Checkpoint, policy: Policy
+) -> Outcome:
+    """Reconcile a declared config with a checkpoint.
+
+    Raises:
+        ReconcileError: Strict entries or the units differ, or the outcome is an illegal config.
+            Carries the report with all rows.
+    """
+    choices = {
+        path: _chosen(sides, policy.word_of_row(path))
+        for path, sides in declared.compare(checkpoint.parts).items()
+    }
+    history = _kept_history(checkpoint.history, choices, policy)
+    reasons: list[str] = []
+    config = effective = None
+    try:
+        used = {path: choice.used for path, choice in choices.items()}
+        config = declared.merge(checkpoint.parts, used)
+        effective = with_history(config, history)
+    except ConfigError as error:
+        advice = "give the entries that belong together the same policy, or change the config's"
+        reasons.append(f"the outcome is not a legal config: {error}; {advice}")
+    unused = (config or declared).unused()
+    next_update = _next_update(declared, checkpoint, effective)
+    report = Reconciliation(
+        rows=(
+            *(_row(path, choice, is_unused=path in unused) for path, choice in choices.items()),
+            *_history_rows(checkpoint.history, history),
+            _unit_row(unit, checkpoint.unit),
+        ),
+        position=checkpoint.position,
+        next_update=next_update,
+        warnings=(
+            *checkpoint.warnings,
+            *_absences(choices, checkpoint),
+            *_breaks(next_update, checkpoint.values),
+        ),
+    )
+    if reasons and report.changed:
+        reasons.append(_origins(report))
+    refused = {
+        path: choice for path, choice in choices.items() if choice.is_refused and path not in unused
+    }
+    refusals = [_refusal(path, choice, policy) for path, choice in refused.items()]
+    if checkpoint.unit not in (None, unit):
+        refusals.append(
+            f"unit is {unit!r} in the config and {checkpoint.unit!r} in the checkpoint: positions "
+            f"in one unit mean nothing in another; build the scheduler with "
+            f"unit={checkpoint.unit!r}"
+        )
+    if refusals or reasons or config is None or effective is None:
+        raise _error([*refusals, *reasons], report, {str(path) for path in refused})
+    return Outcome(config, history, effective, report)
 
 
-def _entry_row(name: str, both: Sides, used: Any, why: str, *, is_unused: bool) -> Row:
-    config, found, used = (None if value is ABSENT else value for value in (*both[:2], used))
-    if is_unused:
-        return Row(name, config, found, used, "not used by lr_decay_style", changed=False)
-    changed = both.checkpoint is not ABSENT and both.checkpoint != both.config
-    return Row(name, config, found, used, why, changed=changed)
+def _error(reasons: list[str], report: Reconciliation, refused: set[str]) -> ReconcileError:
+    """Return the error with the report of an outcome that nothing uses."""
+    outcome = replace(
+        report,
+        rows=tuple(
+            replace(row, used=None)
+            if row.name in refused or (row.name == UNIT_KEY and row.changed)
+            else row
+            for row in report.rows
+        ),
+        next_update=tuple(replace(value, used=None) for value in report.next_update),
+    )
+    message = "\n".join(["cannot load the scheduler:", *reasons, str(outcome)])
+    return ReconcileError(message, outcome, tuple(reasons))
 
 
-def _kept(
-    history: History,
-    sides: Mapping[str, Sides],
-    settled: Mapping[str, tuple[Any, str]],
-    policy: Policy,
-) -> History:
-    """Give the late changes that stay: they belong to the checkpoint's curve, and go without it."""
+def _chosen(sides: Sides, word: str) -> _Choice:
+    if sides.checkpoint is ABSENT:
+        return _Choice(sides, sides.config, "not in the checkpoint: using config value", word)
+    return _Choice(sides, *choose(sides.config, sides.checkpoint, word), word)
+
+
+def _row(path: Path, choice: _Choice, *, is_unused: bool) -> Row:
+    sides = choice.sides
+    config, checkpoint, used = (
+        None if value is ABSENT else value
+        for value in (sides.config, sides.checkpoint, choice.used)
+    )
+    why = "not used by lr_decay_style" if is_unused else choice.why
+    changed = sides.differ and not is_unused
+    return Row(str(path), config, checkpoint, used, why, changed=changed)
+
+
+def _unit_row(config: str, checkpoint: str | None) -> Row:
+    if checkpoint is None:
+        why = "not in the checkpoint: using config value"
+    else:
+        why = "equal" if checkpoint == config else "units must be equal"
+    return Row(UNIT_KEY, config, checkpoint, config, why, checkpoint not in (None, config))
+
+
+def _kept_history(history: History, choices: Mapping[Path, _Choice], policy: Policy) -> History:
+    """Return the late changes to keep: they belong to the checkpoint's curve, and go with it."""
     if HISTORY in policy.words:
-        return () if policy.word(HISTORY) == CONFIG else history
-    kept = {both.field for name, both in sides.items() if policy.word_of_row(name) != CONFIG}
+        return () if policy.word(_HISTORY) == CONFIG else history
+    kept = {choice.sides.field for choice in choices.values() if choice.word != CONFIG}
     left = {
-        both.field
-        for name, both in sides.items()
-        if both.checkpoint not in (ABSENT, both.config) and settled[name][0] != both.checkpoint
+        choice.sides.field
+        for choice in choices.values()
+        if choice.sides.differ and choice.used != choice.sides.checkpoint
     }
     return tuple(change for change in history if change.field in kept - left)
 
@@ -291,46 +209,30 @@ def _history_rows(saved: History, kept: History) -> list[Row]:
     why = "late changes of the checkpoint's curve"
     if kept != saved:
         why = "late changes dropped: using config value for their curve"
-    return [Row(HISTORY, None, _listed(saved), _listed(kept) or None, why, changed=True)]
+    return [Row(HISTORY, None, _joined(saved), _joined(kept) or None, why, changed=True)]
 
 
-def _listed(history: Iterable[Change]) -> str:
+def _joined(history: Iterable[Change]) -> str:
     return "; ".join(map(str, history))
 
 
-def _named_absences(sides: Mapping[str, Sides], checkpoint: Checkpoint) -> list[str]:
-    """Name what the script alone has, where the checkpoint tells all that its own run had."""
-    added = [name for name, both in sides.items() if both.checkpoint is ABSENT]
-    if not added or not checkpoint.entries or checkpoint.unit is None:
+def _absences(choices: Mapping[Path, _Choice], checkpoint: Checkpoint) -> list[str]:
+    """Name what the script alone has, where the checkpoint has all that its own run had."""
+    added = [str(path) for path, one in choices.items() if one.sides.checkpoint is ABSENT]
+    if not added or not checkpoint.parts or checkpoint.unit is None:
         return []
     return [f"not in the checkpoint, and used as the config has it: {', '.join(added)}"]
 
 
-def _unit_row(config: str, checkpoint: str | None) -> Row:
-    changed = checkpoint not in (None, config)
-    why = "not in the checkpoint: using config value"
-    if checkpoint is not None:
-        why = "units must be equal" if changed else "equal"
-    return Row(UNIT_KEY, config, checkpoint, config, why, changed)
-
-
-def _built(
-    declared: Config, checkpoint: Checkpoint, used: Mapping[str, Any], history: History
-) -> tuple[Config | None, Config | None, list[str]]:
-    """Build a config and what late changes make of it, or say why the entries make none."""
-    try:
-        config = declared.merged(checkpoint.entries, used)
-        return config, with_history(config, history), []
-    except ConfigError as error:
-        advice = "give the entries that belong together the same policy, or change the config's"
-        return None, None, [f"the outcome is not a legal config: {error}; {advice}"]
-
-
 def saved_curve(declared: Config, checkpoint: Checkpoint) -> Config | None:
-    """Give the config that a checkpoint's run had, completed by the declared one; None if none."""
+    """Return the config that a checkpoint's run had, completed by the declared one.
+
+    None where a foreign state's entries and the declared ones make no legal config.
+    """
+    if checkpoint.effective is not None:
+        return checkpoint.effective
     try:
-        complete = declared.of_parts({**declared.parts(), **checkpoint.entries})
-        return with_history(complete, checkpoint.history)
+        return declared.from_parts({**declared.parts(), **checkpoint.parts})
     except ConfigError:
         return None
 
@@ -338,55 +240,53 @@ def saved_curve(declared: Config, checkpoint: Checkpoint) -> Config | None:
 def _next_update(
     declared: Config, checkpoint: Checkpoint, used: Config | None
 ) -> tuple[NextValue, ...]:
-    sides: list[Mapping[str, float]] = [
-        config.plan().values(checkpoint.position) if config is not None else {}
-        for config in (declared, saved_curve(declared, checkpoint), used)
-    ]
-    if not checkpoint.entries:
-        sides[1] = checkpoint.values
-    labels = dict.fromkeys(label for values in sides for label in values)
-    return tuple(NextValue(label, *(value_of(side, label) for side in sides)) for label in labels)
+    saved = saved_curve(declared, checkpoint) if checkpoint.parts else None
+    mine, saved_values, used_values = (
+        {} if config is None else config.plan.values(checkpoint.position)
+        for config in (declared, saved, used)
+    )
+    sides = (mine, saved_values if checkpoint.parts else checkpoint.values, used_values)
+    paths = dict.fromkeys(path for values in sides for path in values)
+    return tuple(NextValue(str(path), *(value_at(one, path) for one in sides)) for path in paths)
 
 
-def _breaks(next_update: tuple[NextValue, ...], values: Mapping[str, float]) -> list[str]:
+def _breaks(next_update: tuple[NextValue, ...], values: Mapping[Path, float]) -> list[str]:
     """Name each field that goes on with another value than its former scheduler had."""
+    before = {str(path): value for path, value in values.items()}
     return [
-        f"the checkpoint's own scheduler had {value.field} {_short(values[value.field])} for the "
-        f"next update; what is used here has {_short(value.used)}"
+        f"the checkpoint's own scheduler had {value.field} {short(before[value.field])} for the "
+        f"next update; what is used here has {short(value.used)}"
         for value in next_update
-        if value.field in values
+        if value.field in before
         and value.used is not None
-        and not math.isclose(value.used, values[value.field], rel_tol=1e-6, abs_tol=1e-15)
+        and not math.isclose(value.used, before[value.field], rel_tol=1e-6, abs_tol=1e-15)
     ]
 
 
-def _strict_refusals(
-    report: Reconciliation, policy: Policy, sides: Mapping[str, Sides]
-) -> list[str]:
-    """Say for each difference that must not be what to change to what."""
-    refusals = []
-    for row in report.changed:
-        both = (
-            f"{row.name} is {row.config!r} in the config and {row.checkpoint!r} in the checkpoint"
+def _origins(report: Reconciliation) -> str:
+    """Say from which side each entry of an illegal outcome was taken."""
+    origins = [
+        f"{row.name}={row.used!r} is the {'config' if row.used == row.config else 'checkpoint'}'s"
+        for row in report.changed
+    ]
+    return f"of the entries that differ, {', '.join(origins)}"
+
+
+def _refusal(path: Path, choice: _Choice, policy: Policy) -> str:
+    """Say of a difference that must not be what to change."""
+    config, checkpoint, _ = choice.sides
+    if config is ABSENT:
+        return (
+            f"{path} is in the checkpoint alone, and its policy is 'strict': add it to the "
+            f"config, or leave it alone with policy={{{str(path)!r}: 'config', ...}}"
         )
-        if row.name == UNIT_KEY:
-            refusals.append(
-                f"{both}: positions in one unit mean nothing in another; "
-                f"build the scheduler with unit={row.checkpoint!r}"
-            )
-        elif _must_be_equal(row, policy) and sides[row.name].config is ABSENT:
-            refusals.append(
-                f"{row.name} is in the checkpoint alone, and its policy is 'strict': add it to the "
-                f"config, or leave it alone with policy={{{row.name!r}: 'config', ...}}"
-            )
-        elif _must_be_equal(row, policy) and policy.word(row.name) != STRICT:
-            refusals.append(
-                f"{row.name}: config and checkpoint have other phases, and the policy has no one "
-                f"word for all of them: choose a side with policy={{{row.name!r}: ...}}"
-            )
-        elif _must_be_equal(row, policy):
-            refusals.append(
-                f"{both}, and its policy is 'strict': set {row.name}={row.checkpoint!r}, or choose "
-                f"a side with policy={{{row.name!r}: 'checkpoint' or 'config', ...}}"
-            )
-    return refusals
+    if policy.word(path) != STRICT:
+        return (
+            f"{path}: config and checkpoint have other phases, and the policy has no one "
+            f"word for all of them: choose a side with policy={{{str(path)!r}: ...}}"
+        )
+    return (
+        f"{path} is {config!r} in the config and {checkpoint!r} in the checkpoint, and its policy "
+        f"is 'strict': set {path}={checkpoint!r}, or choose a side with "
+        f"policy={{{str(path)!r}: 'checkpoint' or 'config', ...}}"
+    )

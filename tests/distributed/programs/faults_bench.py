@@ -132,7 +132,7 @@ def build(place, optimizers=None, **changes):
 
 def stepped(scheduler):
     """Give the optimizers inside of whatever the scheduler was built on."""
-    found = scheduler._groups.optimizers()
+    found = scheduler._writer.tracker.optimizers()
     return [each for each in found if isinstance(each, torch.optim.Optimizer)]
 
 
@@ -159,7 +159,7 @@ def snapshot(scheduler):
     """Copy all that an error must not change, with the identity of tensors."""
     return {
         "scheduler": dict(vars(scheduler)),
-        "ratios": (dict(scheduler._groups.references), scheduler._groups.keep_ratios),
+        "ratios": (dict(scheduler._writer.references), scheduler._writer.keep_ratios),
         "state": scheduler.state_dict(),
         "groups": [
             (id(group), {key: held(value) for key, value in group.items()})

@@ -440,7 +440,7 @@ def agreed(scheduler):
         "policy": dict(scheduler._policy.words),
         "unit": scheduler.unit,
         "keep_group_ratios": scheduler.keep_group_ratios,
-        "references": scheduler._groups.references,
+        "references": scheduler._writer.references,
     }
 
 

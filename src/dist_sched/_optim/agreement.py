@@ -1,0 +1,108 @@
+"""The agreement: everything that the ranks must have in common, as one frozen value."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from dist_sched._config.history import HISTORY
+from dist_sched._config.protocol import Config, with_history
+from dist_sched._state.format import State, pack
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dist_sched._config.history import History
+    from dist_sched._config.plan import Inventory, Plan
+    from dist_sched._config.policy import Policy
+
+NOTHING = "nothing"
+"""What a rank has for a name that it does not know."""
+
+
+# No slots, so that the effective config can be cached.
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """Config, history, position, unit, policy and references; a load swaps it or leaves it."""
+
+    declared: Config
+    """What the constructor was given: the config side of every load."""
+    config: Config
+    """What is used, before late changes."""
+    history: History = ()
+    """The late changes."""
+    position: int = 0
+    """Where the run was when this was agreed, in units; steps go on from here."""
+    unit: str
+    policy: Policy
+    keep_group_ratios: bool
+    references: Mapping[str, float | None]
+    """By field, the own value that ratios are to."""
+
+    @functools.cached_property
+    def effective(self) -> Config:
+        """What is used, late changes included."""
+        return with_history(self.config, self.history)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of what is used."""
+        return self.effective.plan
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Every rank builds what is cached for itself, so that a broadcast stays small.
+        return {name: value for name, value in self.__dict__.items() if name != "effective"}
+
+    def replace(self, *, effective: Config | None = None, **changes: Any) -> Agreement:
+        """Return an agreement that differs in some of its parts.
+
+        Args:
+            effective: The effective config of the other, where it is at hand; this one's if neither
+                the config nor the history changes.
+            **changes: The parts by name.
+        """
+        other = replace(self, **changes)
+        if effective is None and changes.keys().isdisjoint({"config", "history"}):
+            effective = self.effective
+        if effective is not None:
+            other.__dict__["effective"] = effective
+        return other
+
+    def unite(self, others: Sequence[Agreement], inventory: Inventory) -> Agreement:
+        """Return this with what other ranks alone can declare, and with the first references.
+
+        Args:
+            others: What all ranks have, in the order of ranks.
+            inventory: The names and fields of this rank's groups.
+        """
+        declared, config = self.declared, self.config
+        for other in others:
+            declared = declared.unite(other.declared, inventory)
+            config = config.unite(other.config, inventory)
+        keys = dict.fromkeys(key for other in others for key in other.references)
+        references = {
+            key: next((found for one in others if (found := one.references.get(key))), None)
+            for key in keys
+        }
+        return self.replace(declared=declared, config=config, references=references)
+
+    def state_dict(self) -> State:
+        """Return the checkpoint state: a fresh dict of int, float and str."""
+        return pack(self.config, self.position, self.unit, self.history, self.effective)
+
+    def describe(self, config: Config) -> dict[str, Any]:
+        """Return by name what two ranks can differ in, other than by their groups.
+
+        Args:
+            config: `declared`, to compare scripts, or `config`, to compare what is used.
+        """
+        return {
+            "scheduler": config.KIND,
+            **{str(path): value for path, value in config.entries().items()},
+            HISTORY: [change.to_dict() for change in self.history],
+            "position": self.position,
+            "unit": self.unit,
+            "policy": dict(self.policy.words),
+            "keep_group_ratios": self.keep_group_ratios,
+        }
