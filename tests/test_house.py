@@ -16,8 +16,8 @@ PURE = ["errors", "rules", "curves", "shapes", "phases", "coupling", "schedules"
 PURE += ["policies", "lineage", "config", "specification", "declarations", "dialects", "state"]
 PURE += ["reconciliation", "translation", "views", "pickles", "sources", "checkpoint"]
 ROOMS = [*PURE[:18], "cells", "members", "groups", "ranks", "engine", "scheduler", *PURE[18:]]
-PURE += ["layers", "placement", "plotting", "pages"]
-ROOMS += ["adapters", "layers", "placement", "plotting", "pages", "cli"]
+PURE += ["_drawing", "plotting"]
+ROOMS += ["adapters", "_drawing", "plotting", "cli"]
 PURE = [room for room in PURE if (HOME / f"{room}.py").exists()]
 FILES = sorted(HOME.rglob("*.py"))
 
