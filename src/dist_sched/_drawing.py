@@ -273,7 +273,7 @@ def shortened(names: Sequence[str], room: int) -> list[str]:
     >>> shortened(["lr", "a" * 30, "b" * 30], 9)
     ['lr', 'aaaa…aaaa', 'bbbb…bbbb']
     >>> shortened(["run/lr_1/decay.yaml", "run/lr_2/decay.yaml"], 10)
-    ['…_1/d….yaml', '…_2/d….yaml']
+    ['…r_1/…yaml', '…r_2/…yaml']
     """
     letters = itertools.takewhile(lambda column: len({*column}) == 1, zip(*names, strict=False))
     begin = max(len([*letters]) - 2, 0)

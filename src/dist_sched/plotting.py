@@ -23,30 +23,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    _Styles = Mapping[str, dict[str, Any]]
+
 ENDINGS = (".png", ".svg")
 """The files that can be written."""
 
+# Okabe's and Ito's, which people with colour blindness tell apart; yellow is too pale.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe's and Ito's, which people with colour blindness tell apart; yellow is too pale."""
+# As many as have no divisor in common with the colours, so that all pairs come.
 _DASHES: tuple[tuple[float, ...], ...] = ((), (5, 1.6), (1.2, 1.2), (6, 1.5, 1.2, 1.5), (2.6, 1.3))
-"""As many as have no divisor in common with the colours, so that all pairs come."""
 _INK, _FAINT = "#333333", "#8a8a8a"
+# For letters that the usual font lacks, where they are installed.
 _FONTS = ("DejaVu Sans", "Noto Sans", "Noto Sans CJK JP", "Arial Unicode MS", "Microsoft YaHei")
-"""For letters that the usual font lacks, where they are installed."""
-_SMALL, _NORMAL = 7.5, 9.0
-"""Sizes of letters, in points."""
-_LETTERS = 100
-"""Small letters across the page; a panel has room for five sixths of them."""
-_WIDTH, _PANEL, _ROW = 7.0, 1.8, 0.18
-"""Inches: of the page, and about those of a panel and of a row of small letters."""
-
-_MOST_BARS = 6
-"""More rows of phases than this are written below instead."""
-_CLOSE = 100
-"""More phases, jumps or positions than this are too close to be drawn one by one."""
-_MOST_ROWS = 80
-"""Rows of the table, and lines below it, at most."""
-
+_SMALL, _NORMAL = 7.5, 9.0  # points
+_LETTERS = 100  # small letters across the page; a panel has room for five sixths of them
+_WIDTH, _PANEL, _ROW = 7.0, 1.8, 0.18  # inches: the page, about a panel, a row of small letters
+_MOST_BARS = 6  # more rows of phases than this are written below instead
+_CLOSE = 100  # more phases, jumps or positions are too close to be drawn one by one
+_MOST_ROWS = 80  # rows of the table, and lines below it, at most
 _CONFIG_NAMES = frozenset(
     {"fields", "groups", "horizon", *declarations.SETTINGS, *OptimizerParamConfig.entry_names()}
 )
@@ -221,7 +215,7 @@ def _fill(figure: Figure, drawing: Drawing, *, log: bool) -> None:
     for index, panel in enumerate(shown):
         axes = figure.add_subplot(grid[index], sharex=axes)
         _draw_axes(axes, panel, log=log)
-        _draw_curves(axes, panel, drawing.marks, styles)
+        _draw_curves(axes, panel, drawing, styles)
         notes += _draw_phases(axes, panel, styles)
         axes.tick_params(labelbottom=panel is shown[-1])
         height += _PANEL + 0.1 + _ROW * min(len(panel.phases()), _MOST_BARS)
@@ -249,7 +243,7 @@ def _style(index: int, number: int) -> dict[str, Any]:
     }
 
 
-def _legend(figure: Figure, drawing: Drawing, styles: Mapping[str, dict[str, Any]]) -> float:
+def _legend(figure: Figure, drawing: Drawing, styles: _Styles) -> float:
     """Name the curves, or the one schedule that there is, and return the height in inches."""
     from matplotlib.lines import Line2D
 
@@ -290,12 +284,7 @@ def _draw_axes(axes: Axes, panel: Panel, *, log: bool) -> None:
     axes.grid(axis="y", color="black", alpha=0.08, linewidth=0.6)
 
 
-def _draw_curves(
-    axes: Axes,
-    panel: Panel,
-    marks: Mapping[int, Sequence[Layer]],
-    styles: Mapping[str, dict[str, Any]],
-) -> None:
+def _draw_curves(axes: Axes, panel: Panel, drawing: Drawing, styles: _Styles) -> None:
     """Draw the curves of a field, their jumps, and their dots at positions."""
     for line in panel.lines:
         axes.plot(*line.points, label=f" {line.name}", **styles[line.name])
@@ -303,12 +292,13 @@ def _draw_curves(
         if panel.end <= _CLOSE:
             at = range(panel.end)
             axes.plot(at, line.track.values(at), marker="o", markersize=3, **looks)
-        if 0 < len(line.jumps) <= _CLOSE:
-            xs, before, after = zip(*line.jumps, strict=True)
+        jumps = line.jumps
+        if 0 < len(jumps) <= _CLOSE:
+            xs, before, after = zip(*jumps, strict=True)
             looks |= {"marker": "o", "markersize": 4.5}
             axes.plot(xs, before, markerfacecolor="white", label="_before", **looks)
             axes.plot(xs, after, label="_after", **looks)
-    for position, owners in marks.items():
+    for position, owners in drawing.marks.items():
         axes.axvline(position, color=_INK, linestyle="--" if owners else ":", linewidth=1)
         for line in panel.lines:
             is_own = line.layer in owners
@@ -317,7 +307,7 @@ def _draw_curves(
             axes.plot([position], line.track.values([position]), label="_mark", **looks)
 
 
-def _draw_phases(axes: Axes, panel: Panel, styles: Mapping[str, dict[str, Any]]) -> Iterator[str]:
+def _draw_phases(axes: Axes, panel: Panel, styles: _Styles) -> Iterator[str]:
     """Draw the phases as bars above a panel, and yield in words what finds no room there."""
     rows = panel.phases()
     is_alone = len(rows) == 1

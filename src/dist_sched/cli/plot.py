@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dist_sched import _drawing, views
+from dist_sched import _drawing, plotting, views
 from dist_sched._drawing import Drawing, Layer, columns, shortened
 from dist_sched.cli import documents, options, subjects, tables
 from dist_sched.errors import ConfigError
@@ -26,30 +26,20 @@ if TYPE_CHECKING:
     from dist_sched._drawing import Axis, Line, Panel
     from dist_sched.views import Span
 
-_PIPED = 80
-"""Columns, where the output is no terminal."""
-_LEAST, _MOST = 40, 160
-"""Columns, at least and at most."""
-_HEIGHT = 16
-"""Lines of a chart, its axes included."""
+_PIPED = 80  # columns where the output is no terminal
+_LEAST, _MOST = 40, 160  # columns, at least and at most
+_HEIGHT = 16  # lines of a chart, its axes included
 _LETTERS = string.ascii_lowercase + string.ascii_uppercase + string.digits
-_COLOURS = (32, 166, 36, 175, 172, 74)
-"""Of the 256: those nearest to Okabe's and Ito's."""
+_COLOURS = (32, 166, 36, 175, 172, 74)  # of 256, those nearest to Okabe's and Ito's
 _BRAILLE = range(0x2801, 0x2900)
-_LEAST_ROOM = 3
-"""Columns of a phase that are too few for a name."""
-_MOST_STRIPS = 6
-"""More rows of phases than this are only written below."""
+_LEAST_ROOM = 3  # columns of a phase that are too few for a name
+_MOST_STRIPS = 6  # more rows of phases than this are only written below
 
 
 @click.command()
 @click.argument("paths", metavar="CONFIG|CHECKPOINT...", nargs=-1, required=True, type=click.Path())
 @click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    type=click.Path(),
-    help="Write a picture: .png or .svg.",
+    "-o", "--output", metavar="FILE", type=click.Path(), help="Write a picture: .png or .svg."
 )
 @options.at
 @click.option("--groups", is_flag=True, help="Draw the overrides of named groups, too.")
@@ -75,8 +65,8 @@ def command(
     dist-sched plot run.yaml
     dist-sched plot run.yaml checkpoints/step_2000 -o lr.png
     """  # noqa: D301 - click's mark for lines that stay as they are
-    if output is not None:
-        _check_ending(output)
+    if output is not None and not output.lower().endswith(plotting.ENDINGS):
+        raise ConfigError(f"{output}: the name must end in {' or '.join(plotting.ENDINGS)}")
     # Configs have no key; where there are only configs, it is refused.
     is_config = [path.lower().endswith(subjects.CONFIG_ENDINGS) for path in paths]
     keys = [None if one and not all(is_config) else key for one in is_config]
@@ -97,17 +87,8 @@ def command(
         _show(drawing.renamed(_drawing.printable), log=log)
 
 
-def _check_ending(output: str) -> None:
-    from dist_sched import plotting
-
-    if not output.lower().endswith(plotting.ENDINGS):
-        raise ConfigError(f"{output}: the name must end in {' or '.join(plotting.ENDINGS)}")
-
-
 def _write(output: str, drawing: Drawing, *, log: bool, force: bool) -> list[str]:
     """Write a picture, and return notes on it."""
-    from dist_sched import plotting
-
     try:
         content, notes = plotting.render(drawing, Path(output).suffix.lower(), log=log)
         documents.write(output, content, force=force)
@@ -119,11 +100,7 @@ def _write(output: str, drawing: Drawing, *, log: bool, force: bool) -> list[str
 
 
 def _names(paths: Sequence[str]) -> list[str]:
-    """Name files by the ends of their paths, as long as it takes to tell them apart.
-
-    >>> _names(["x/a/lr.yaml", "x/b/lr.yaml", "x/c.yaml"])
-    ['a/lr.yaml', 'b/lr.yaml', 'c.yaml']
-    """
+    """Name files by the ends of their paths, as long as it takes to tell them apart."""
     parts = [Path(path).parts or (path,) for path in paths]
     names = [part[-1] for part in parts]
     for length in range(2, max(map(len, parts)) + 1):
@@ -297,11 +274,7 @@ def _scaled(axis: Axis, values: Sequence[float]) -> list[float]:
 
 
 def _round_numbers(low: float, high: float, most: int) -> list[float]:
-    """Return round numbers from `low` to `high`, about `most` of them.
-
-    >>> _round_numbers(0, 105_000, 5)
-    [0.0, 25000.0, 50000.0, 75000.0, 100000.0]
-    """
+    """Return round numbers from `low` to `high`, about `most` of them."""
     power = 10.0 ** math.floor(math.log10((high - low) / most))
     steps = (power, 2 * power, 2.5 * power, 5 * power, 10 * power)
     step = next(step for step in steps if step * most >= (high - low) * 0.99)
