@@ -268,7 +268,7 @@ def columns(text: str) -> int:
 def shortened(names: Sequence[str], room: int) -> list[str]:
     """Return names of at most so many columns, of which different ones stay different.
 
-    The middle is left out, else what all begin with, else numbers tell them apart.
+    The middle is left out, else what all begin with, else numbers are added.
 
     >>> shortened(["lr", "a" * 30, "b" * 30], 9)
     ['lr', 'aaaa…aaaa', 'bbbb…bbbb']

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ENDINGS = (".png", ".svg")
 """The files that can be written."""
 
-# Okabe's and Ito's, which people with colour blindness tell apart; yellow is too pale.
+# Okabe's and Ito's, which people with colour blindness can distinguish; yellow is too pale.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # As many as have no divisor in common with the colours, so that all pairs come.
 _DASHES: tuple[tuple[float, ...], ...] = ((), (5, 1.6), (1.2, 1.2), (6, 1.5, 1.2, 1.5), (2.6, 1.3))

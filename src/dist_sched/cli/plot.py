@@ -100,7 +100,7 @@ def _write(output: str, drawing: Drawing, *, log: bool, force: bool) -> list[str
 
 
 def _names(paths: Sequence[str]) -> list[str]:
-    """Name files by the ends of their paths, as long as it takes to tell them apart."""
+    """Return the ends of the paths, as long as is needed for them to differ."""
     parts = [Path(path).parts or (path,) for path in paths]
     names = [part[-1] for part in parts]
     for length in range(2, max(map(len, parts)) + 1):
@@ -176,7 +176,7 @@ def _chart(panel: Panel, drawing: Drawing, width: int, *, log: bool) -> Iterator
     for text, owners in texts.items():
         whose = f" of {', '.join(owners)}" if len(texts) > 1 else ""
         yield from _wrapped(f"phases{whose}: {text}", width)
-    # Values tell several curves apart where there is no colour.
+    # Values distinguish several curves where there is no colour.
     usual = [] if is_alone else map(int, _round_numbers(0, panel.end, 4))
     yield from _table(panel, [*drawing.marks] or sorted({*usual}), width)
 
