@@ -215,6 +215,13 @@ def test_a_phase_that_is_too_narrow_for_its_name_is_written_below():
     assert [told] == [note[: len(told)] for note in notes(plot(cycles))]
 
 
+def test_a_name_stands_in_a_neighbour_only_beside_that_ones_own_name():
+    lengths = {"linear": (2, 1.0, 0.0), "constant": (20, 1.0), "minus_sqrt": (78, 0.0)}
+    figure = plot(Schedule([Phase(shape, *rest) for shape, rest in lengths.items()]))
+    assert ["constant", "minus_sqrt"] == [text.get_text() for text in figure.axes[0].texts]
+    assert ["value: linear 0-2, constant 2-22, minus_sqrt 22-100"] == notes(figure)
+
+
 def test_phases_that_are_too_many_to_draw_are_counted():
     figure = plot(named.cyclic(1.0, 20_000, up=2, down=2))
     assert [" and 9,992 more"] == [note[-15:] for note in notes(figure)]
