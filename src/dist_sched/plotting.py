@@ -1,48 +1,50 @@
-"""Plotting: pictures of layers by matplotlib, one panel a field, with phases and positions."""
+"""Plotting: pictures of schedules by matplotlib, one panel a field, with phases and positions."""
 
 from __future__ import annotations
 
-import functools
-from dataclasses import dataclass
+import io
+import math
+import os
+import textwrap
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dist_sched import layers, placement
-from dist_sched._config.views import Span, brief, short
-from dist_sched.layers import Layer, Line, Panel, Points, Scale, shortened
-from dist_sched.placement import Box, Label, Placed
+from dist_sched import _drawing
+from dist_sched._config import files
+from dist_sched._config.entries import OptimizerParamConfig
+from dist_sched._config.specification import Specification
+from dist_sched._config.views import Span, brief, short, tracks
+from dist_sched._curves.phases import Schedule
+from dist_sched._drawing import Drawing, Layer, Panel, columns, listed, shortened
+from dist_sched._rules import illegal, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    _Styles = Mapping[str, dict[str, Any]]
+
+ENDINGS = (".png", ".svg")
+"""The files that can be written."""
+
+# Okabe's and Ito's, which people with colour blindness can distinguish; yellow is too pale.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Those of Okabe and Ito, which people with colour blindness tell apart; yellow is too pale."""
+# As many as have no divisor in common with the colours, so that all pairs come.
 _DASHES: tuple[tuple[float, ...], ...] = ((), (5, 1.6), (1.2, 1.2), (6, 1.5, 1.2, 1.5), (2.6, 1.3))
-"""As many as have no divisor in common with the colours, so that all pairs come."""
 _INK, _FAINT = "#333333", "#8a8a8a"
-
-_WIDTH, _PANEL, _LEFT, _RIGHT, _ROW = 7.0, 1.72, 0.92, 0.18, 0.19
-_GAP, _BOTTOM, _TOP, _LEGEND_ROW, _NOTE_ROW = 0.22, 0.52, 0.1, 0.2, 0.15
-"""Lengths on the page, in inches."""
-_INNER = _WIDTH - _LEFT - _RIGHT
-_SMALL, _NORMAL = 7.5, 9.0
-"""Sizes of letters, in points."""
-_LEGEND = _NORMAL - 0.5
-
-_MOST_ROWS = 7
-"""Phases of more schedules than this have no bars."""
-_MOST_DOTS = 60
-"""Up to so many positions each has its own dot."""
-_MOST_SPANS = 300
-"""More phases than this have no width on a page."""
-_MOST_TOLD = 12
-"""A caption names no more phases than this."""
-_MOST_NOTES = 20
-"""Lines below a panel."""
-_NAME = 1.4
-"""Inches of a name in a note or a caption."""
+# For letters that the usual font lacks, where they are installed.
+_FONTS = ("DejaVu Sans", "Noto Sans", "Noto Sans CJK JP", "Arial Unicode MS", "Microsoft YaHei")
+_SMALL, _NORMAL = 7.5, 9.0  # points
+_LETTERS = 100  # small letters across the page; a panel has room for five sixths of them
+_WIDTH, _PANEL, _ROW = 7.0, 1.8, 0.18  # inches: the page, about a panel, a row of small letters
+_MOST_BARS = 6  # more rows of phases than this are written below instead
+_CLOSE = 100  # more phases, jumps or positions are too close to be drawn one by one
+_MOST_ROWS = 80  # rows of the table, and lines below it, at most
+_CONFIG_NAMES = frozenset(
+    {"fields", "groups", "horizon", *files.SETTINGS, *OptimizerParamConfig.entry_names()}
+)
 
 
 def plot(
@@ -55,28 +57,102 @@ def plot(
 ) -> Figure:
     """Draw every field over the run: phases shaded and named, positions marked.
 
-    The values are those that train. Nothing is shown or written: the figure does that, for
-    instance `figure.savefig("lr.png")`; notebooks show it.
+    The values are those that train. Nothing is shown or written: `figure.savefig("lr.png")`
+    writes the figure, and notebooks show it.
 
     Args:
         what: A `Schedule`, a scheduler, whose position is marked, a config as a mapping or as the
             path of its file; or several in a list, or by name, which are laid over each other.
             A `Schedule` beside others is taken to be of their `lr`.
-        at: Positions to mark.
-        groups: Draw what named groups have of their own too.
+        at: Positions to mark; a table below has the values there.
+        groups: Draw the overrides of named groups too.
         log: Draw the values on a logarithmic axis.
-        names: What to call them, one for each.
+        names: Names for them, one for each.
 
     Raises:
         ConfigError: It is something else, a config is illegal, a position is no whole number
             >= 0, the units differ, or the names are too few or too many.
         ImportError: matplotlib is not installed.
     """
-    return drawn(layers.of(what, at=at, groups=groups, names=names), log=log)
+    pairs = _pairs(what)
+    if names is not None:
+        if isinstance(names, str) or len(names) != len(pairs):
+            raise illegal("names", names, f"must be a list of {len(pairs)}, one for each")
+        pairs = [(str(name), one) for name, (_, one) in zip(names, pairs, strict=True)]
+    field = "value" if all(isinstance(one, Schedule) for _, one in pairs) else "lr"
+    is_several = isinstance(at, Iterable) and not isinstance(at, str)
+    positions: Any = () if at is None else at if is_several else [at]
+    unique = _drawing.numbered([name for name, _ in pairs])
+    layers = [
+        _layer(name, one, field, groups) for name, (_, one) in zip(unique, pairs, strict=True)
+    ]
+    return draw(Drawing(tuple(layers), tuple(whole("at", one) for one in positions)), log=log)
 
 
-def drawn(given: Sequence[Layer], *, log: bool = False) -> Figure:
-    """Draw layers.
+def _pairs(what: Any) -> list[tuple[str, Any]]:
+    """Return what is to be drawn, each with its name."""
+    if isinstance(what, Mapping) and what and _CONFIG_NAMES.isdisjoint(map(str, what)):
+        return [(str(name), one) for name, one in what.items()]
+    if not isinstance(what, list | tuple):
+        return [("", what)]
+    if not what:
+        raise illegal("what", what, "must hold at least one thing to draw")
+    names = [
+        Path(one).name
+        if isinstance(one, str | os.PathLike)
+        else f"{'config' if isinstance(one, Mapping) else type(one).__name__} {index}"
+        for index, one in enumerate(what, start=1)
+    ]
+    return list(zip(names, what, strict=True))
+
+
+def _layer(name: str, what: Any, field: str, groups: bool) -> Layer:
+    if isinstance(what, Schedule):
+        return Layer(name, tracks(Specification.of({field: what})))
+    if isinstance(what, Mapping | str | os.PathLike):
+        declaration = files.read(what)
+        return Layer(name, tracks(declaration.config, groups=groups), declaration.unit)
+    from dist_sched._optim.base import Scheduler  # imports torch, which whoever has one already did
+
+    if not isinstance(what, Scheduler):
+        rule = "must be a Schedule, a scheduler, a config, its path, or several of them"
+        raise illegal("what", what, rule)
+    used = files.read(what.to_config()).config
+    return Layer(name, tracks(used, groups=groups), what.unit, what.num_steps, "scheduler")
+
+
+def render(drawing: Drawing, ending: str, *, log: bool = False) -> tuple[bytes, list[str]]:
+    """Return the content of a picture's file, and notes on it for people.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    is_png = ending == ".png"
+    figure = draw(drawing, log=log, keep_letters=not is_png)
+    import matplotlib as mpl
+
+    buffer = io.BytesIO()
+    if is_png:
+        figure.savefig(buffer, format="png", dpi=200)
+        lacking = _lacking(drawing)
+        remedy = "which stand there as numbers: install one, or write .svg"
+        notes = [f"no installed font has the letters {lacking}, {remedy}"] if lacking else []
+        return buffer.getvalue(), notes
+    looks: Any = {"svg.hashsalt": "dist_sched", "svg.fonttype": "none"}
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with mpl.rc_context(looks), warnings.catch_warnings():
+        # Texts stay texts in .svg, where the viewer's fonts write them, not those of this machine.
+        warnings.filterwarnings("ignore", message="(?s)Glyph .* missing from")
+        figure.savefig(buffer, format="svg", metadata=nothing)
+    svg = buffer.getvalue()
+    # The document type before it refers to an address.
+    return b'<?xml version="1.0" encoding="utf-8"?>\n' + svg[svg.index(b"<svg") :], []
+
+
+def draw(drawing: Drawing, *, log: bool = False, keep_letters: bool = False) -> Figure:
+    """Draw schedules; `keep_letters` keeps those letters that no font has.
+
+    Else they are written as numbers, because matplotlib warns whenever it draws one.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -88,520 +164,216 @@ def drawn(given: Sequence[Layer], *, log: bool = False) -> Figure:
     except ImportError as error:
         message = "pictures need matplotlib: pip install 'dist-sched[plot]'"
         raise ImportError(message) from error
-    with mpl.rc_context({"font.family": _families(_letters(given))}):
-        figure = Figure(facecolor="white")
+    letters = "" if keep_letters else _lacking(drawing)
+    numbers = {ord(letter): letter.encode("unicode_escape").decode() for letter in letters}
+    drawing = drawing.renamed(lambda name: _drawing.printable(name).translate(numbers))
+    # Names such as "$x" are no formulas.
+    looks: Any = {"font.family": _families(), "font.size": _NORMAL, "text.parse_math": False}
+    looks |= dict.fromkeys(("text.color", "axes.labelcolor"), _INK)
+    looks |= dict.fromkeys(("axes.spines.top", "axes.spines.right"), False)
+    looks |= {"axes.edgecolor": _FAINT, "axes.facecolor": "white"}
+    with mpl.rc_context(looks):
+        figure = Figure(facecolor="white", layout="constrained")
         FigureCanvasAgg(figure)
-        _Page.of(given, log=log).draw(figure)
+        _fill(figure, drawing, log=log)
     return figure
 
 
-def lacking(given: Sequence[Layer]) -> str:
-    """Give the letters of names that no installed font has."""
-    letters = _letters(given)
-    return "".join(sorted(_missing(_families(letters), letters)))
+def _families() -> list[str]:
+    """Return the fonts to write with, in order; matplotlib complains of those not installed."""
+    import matplotlib as mpl
+    from matplotlib.font_manager import fontManager
+
+    installed = fontManager.get_font_names()
+    return [*mpl.rcParams["font.family"], *(font for font in _FONTS if font in installed)]
 
 
-def _letters(given: Sequence[Layer]) -> str:
-    names = {
-        text for layer in given for track in layer.tracks for text in (layer.name, track.label)
-    }
-    return "".join(sorted(set("".join(names)) - {"\n"}))
-
-
-def _missing(families: Sequence[str], letters: str) -> set[str]:
-    """Give the letters that none of some fonts has."""
+def _lacking(drawing: Drawing) -> str:
+    """Return the letters of names that none of the fonts has."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
-    left = set(letters)
-    for family in families:
-        font = get_font(findfont(FontProperties(family=[family])))
-        left = {letter for letter in left if not font.get_char_index(ord(letter))}
-    return left
+    tracks = [track for layer in drawing.layers for track in layer.tracks]
+    phases = [span.name for track in tracks for span in track.spans]
+    names = [*(layer.name for layer in drawing.layers), *(one.label for one in tracks), *phases]
+    letters = {letter for letter in "".join(names) if letter.isprintable()}
+    for family in [] if "".join(letters).isascii() else _families():
+        letters -= {*map(chr, get_font(findfont(FontProperties(family=[family]))).get_charmap())}
+    return "".join(sorted(letter for letter in letters if not letter.isascii()))
 
 
-def _families(letters: str) -> list[str]:
-    """Give the fonts to write with: matplotlib's, and for what those lack an installed one."""
-    import matplotlib as mpl
-
-    usual = list(mpl.rcParams["font.family"])
-    left = _missing(usual, letters)
-    return [*usual, *(_having("".join(sorted(left))) if left else ())]
-
-
-@functools.cache
-def _having(letters: str) -> tuple[str, ...]:
-    """Give the first installed font that has some letters, if one has."""
-    from matplotlib.font_manager import fontManager, get_font
-
-    for entry in fontManager.ttflist:
-        is_text = entry.style == "normal" and "Last Resort" not in entry.name
-        if is_text and all(get_font(entry.fname).get_char_index(ord(one)) for one in letters):
-            return (entry.name,)
-    return ()
-
-
-def _width(size: float) -> placement.Width:
-    """Give what measures a text of some size, in inches; a letter that fonts lack is a wide box."""
-    import matplotlib as mpl
-
-    return functools.partial(_width_of, size=size, families=tuple(mpl.rcParams["font.family"]))
-
-
-@functools.lru_cache(maxsize=4096)
-def _width_of(text: str, size: float, families: tuple[str, ...]) -> float:
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import text_to_path
-
-    for letter in set() if text.isascii() else _missing(families, text):
-        text = text.replace(letter, "—.")
-    font = FontProperties(family=list(families), size=size)
-    return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) / 72
-
-
-def _text(where: Any, x: float, y: float, text: str, **looks: Any) -> Any:
-    """Write a text as it stands: what looks like a formula is none."""
-    usual = {"color": _INK, "parse_math": False, "va": "center", "ha": "left", "fontsize": _SMALL}
-    return where.text(x, y, text, **{**usual, **looks})
+def _fill(figure: Figure, drawing: Drawing, *, log: bool) -> None:
+    """Draw all: the legend, the panels, the table of values, and lines of text."""
+    panels = drawing.panels()
+    shown = [panel for panel in panels if not panel.is_constant]
+    names = [*dict.fromkeys(line.name for panel in shown for line in panel.lines)]
+    styles = {name: _style(index, len(names)) for index, name in enumerate(names)}
+    values = _values(shown, drawing)
+    ratios = [_PANEL] * len(shown) + [_ROW * max(len(values), 1)] * bool(values or not shown)
+    grid = figure.add_gridspec(len(ratios), height_ratios=ratios)
+    height = 0.2 + _legend(figure, drawing, styles)
+    notes = [f"◆ {owner}" for owner in drawing.owners]
+    axes: Axes | None = None
+    for index, panel in enumerate(shown):
+        axes = figure.add_subplot(grid[index], sharex=axes)
+        _draw_axes(axes, panel, log=log)
+        _draw_curves(axes, panel, drawing, styles)
+        notes += _draw_phases(axes, panel, styles)
+        axes.tick_params(labelbottom=panel is shown[-1])
+        height += _PANEL + 0.1 + _ROW * min(len(panel.phases()), _MOST_BARS)
+    if axes is not None:
+        axes.set_xlabel(drawing.x_label)
+        height += 0.4
+    if len(ratios) > len(shown):
+        _draw_table(figure.add_subplot(grid[-1]), values)
+    figure.align_ylabels()
+    notes += [panel.constant() for panel in panels if panel.is_constant]
+    if len(notes) > _MOST_ROWS:
+        notes[_MOST_ROWS - 1 :] = [f"… and {len(notes) - _MOST_ROWS + 1:,} lines more"]
+    looks: dict[str, Any] = {"ha": "left", "fontsize": _SMALL, "linespacing": 1.4, "wrap": True}
+    figure.supxlabel("\n".join(notes), x=0.015, **looks)
+    rows = len(values) + sum(math.ceil(columns(note) / _LETTERS) for note in notes)
+    figure.set_size_inches(_WIDTH, height + _ROW * rows)
 
 
 def _style(index: int, number: int) -> dict[str, Any]:
-    """Give the looks of a line; earlier ones are wider, to show below those that cover them."""
-    dashes, rounds = _DASHES[index % len(_DASHES)], index // (len(_DASHES) * len(_COLOURS))
-    if rounds:
-        dashes = tuple(length * (1 + 0.8 * rounds) for length in dashes or (9, 0.8))
+    """Return the looks of a curve; earlier ones are wider, to show below those that cover them."""
     return {
         "color": _COLOURS[index % len(_COLOURS)],
-        "dashes": dashes,
+        "dashes": _DASHES[index % len(_DASHES)],
         "linewidth": 1.8 if number == 1 else max(2.8 - 0.5 * index, 1.3),
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Page:
-    """All of a picture, before it is drawn."""
+def _legend(figure: Figure, drawing: Drawing, styles: _Styles) -> float:
+    """Name the curves, or the one schedule that there is, and return the height in inches."""
+    from matplotlib.lines import Line2D
 
-    plans: Sequence[_Plan]
-    legend: _Rows
-    keys: _Rows
-    """Whose the positions are."""
-    styles: Mapping[str, dict[str, Any]]
-    x_label: str
-
-    @classmethod
-    def of(cls, given: Sequence[Layer], *, log: bool) -> _Page:
-        panels = layers.panels(given)
-        names = [*dict.fromkeys(line.name for panel in panels for line in panel.lines)]
-        styles = {name: _style(index, len(names)) for index, name in enumerate(names)}
-        plans = [_Plan.of(panel, log=log, is_alone=len(panels) == 1) for panel in panels]
-        fields = shortened([panel.field for panel in panels], 1.9 * _PANEL, _width(_NORMAL))
-        plans = [plan.labelled(fields[plan.panel.field]) for plan in plans]
-        own = {mark.told: mark.owners for mark in layers.marks_of(given) if mark.owners}
-        lines = {line.layer: line.name for panel in reversed(panels) for line in panel.lines[::-1]}
-        keys = {told: styles[lines[owners[0].name]]["color"] for told, owners in own.items()}
-        is_legend = len(names) > 1
-        legend = {name: styles[name] if is_legend else {} for name in names if name}
-        looks = {told: {"marker": "D", "markersize": 5, "color": one} for told, one in keys.items()}
-        return cls(plans, _Rows.of(legend), _Rows.of(looks), styles, layers.x_label(given))
-
-    @property
-    def height(self) -> float:
-        return _TOP + self.legend.height + sum(plan.height for plan in self.plans) + self.below
-
-    @property
-    def below(self) -> float:
-        """Of what is below the last panel's notes, in inches."""
-        return _BOTTOM - _GAP + self.keys.height
-
-    def draw(self, figure: Figure) -> None:
-        height, first = self.height, None
-        figure.set_size_inches(_WIDTH, height)
-        top = height - _TOP
-        self.legend.draw(figure, top)
-        top -= self.legend.height
-        for plan in self.plans:
-            bottom = top - plan.above - _PANEL
-            box = (_LEFT / _WIDTH, bottom / height, _INNER / _WIDTH, _PANEL / height)
-            axes = figure.add_axes(box, sharex=first)
-            first = first or axes
-            is_last = plan is self.plans[-1]
-            _Drawing(axes, plan, self.styles).draw(below=_BOTTOM - _GAP if is_last else 0.0)
-            axes.tick_params(labelbottom=is_last)
-            top -= plan.height
-        axes.set_xlabel(self.x_label, fontsize=_NORMAL, color=_INK)
-        self.keys.draw(figure, self.keys.height)
+    if len(styles) < 2:  # noqa: PLR2004 - one curve needs no legend
+        title = drawing.layers[0].name if len(drawing.layers) == 1 else ""
+        figure.suptitle(*shortened([title], 80), x=0.015, ha="left", fontsize=_NORMAL)
+        return 0.2 * bool(title)
+    texts = shortened([*styles], 70)
+    number = max(1, 84 // (max(map(columns, texts)) + 9))
+    handles = [Line2D([], [], **style) for style in styles.values()]
+    looks: dict[str, Any] = {"ncols": number, "handlelength": 3, "frameon": False}
+    legend = figure.legend(handles, ["name"] * len(texts), loc="outside upper left", **looks)
+    for text, name in zip(legend.get_texts(), texts, strict=True):
+        text.set_text(name)  # figure.legend leaves out names that begin with "_"
+    return 0.1 + 0.2 * math.ceil(len(texts) / number)
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Names in columns, each beside its look: a legend, or a title where there is no look."""
+def _draw_axes(axes: Axes, panel: Panel, *, log: bool) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-    rows: tuple[tuple[tuple[str, dict[str, Any]], ...], ...]
-    """Short names and looks."""
-    column: float
-    """Its width, in inches."""
-
-    @property
-    def height(self) -> float:
-        return len(self.rows) * _LEGEND_ROW + (0.06 if self.rows else 0)
-
-    @classmethod
-    def of(cls, looks: Mapping[str, dict[str, Any]]) -> _Rows:
-        if not looks:
-            return cls((), _INNER)
-        width_of = _width(_LEGEND)
-        texts = shortened([*looks], _INNER - 0.45, width_of)
-        column = max(map(width_of, texts.values())) + 0.6
-        number = max(1, int(_INNER / column))
-        cells = [(texts[name], look) for name, look in looks.items()]
-        return cls(
-            tuple(tuple(cells[i : i + number]) for i in range(0, len(cells), number)), column
-        )
-
-    def draw(self, figure: Figure, top: float) -> None:
-        from matplotlib.lines import Line2D
-
-        height = figure.get_size_inches()[1]
-        for row, cells in enumerate(self.rows):
-            y = (top - (row + 0.5) * _LEGEND_ROW) / height
-            for column, (name, look) in enumerate(cells):
-                x = _LEFT + column * self.column
-                if look:
-                    ends = [x, x + 0.34] if "marker" not in look else [x + 0.17]
-                    figure.add_artist(
-                        Line2D([one / _WIDTH for one in ends], [y] * len(ends), **look)
-                    )
-                _text(figure, (x + (0.42 if look else 0)) / _WIDTH, y, name, fontsize=_LEGEND)
-
-
-@dataclass(frozen=True, slots=True)
-class _Strip:
-    """Phases above a panel, with their names where there is room."""
-
-    spans: tuple[Span, ...]
-    line: Line
-    names: tuple[placement.Written, ...]
-    caption: str
-    """All names, where one is nowhere on the bars."""
-
-    @property
-    def height(self) -> float:
-        return _ROW * (bool(self.spans) + bool(self.caption))
-
-    @classmethod
-    def of(cls, spans: tuple[Span, ...], line: Line, owner: str, end: int) -> _Strip:
-        names = [span.name for span in spans]
-        if len(spans) > _MOST_SPANS:
-            return cls((), line, (), _caption(owner, names))
-        bounds = [(span.begin / end * _INNER, span.end / end * _INNER) for span in spans]
-        width_of = _width(_SMALL)
-        found = placement.along(names, bounds, _INNER, lambda name: width_of(name) + 0.05)
-        is_told = {*names} <= {names[index] for index in found}
-        return cls(spans, line, tuple(found.values()), "" if is_told else _caption(owner, names))
-
-
-def _strips(panel: Panel) -> list[_Strip]:
-    rows = panel.rows()
-    if len(rows) > _MOST_ROWS:
-        return []
-    names = _noted_names(panel)
-    owners = {line.name: names[line.name] if len(rows) > 1 else "" for line in rows.values()}
-    return [_Strip.of(spans, line, owners[line.name], panel.end) for spans, line in rows.items()]
-
-
-def _noted_names(panel: Panel) -> dict[str, str]:
-    """Give names of lines that are short enough for a note."""
-    return shortened([line.name for line in panel.lines], _NAME, _width(_SMALL))
-
-
-def _caption(owner: str, names: Sequence[str]) -> str:
-    """Name phases in order, as many as there is room for."""
-    whose, total = f"{owner}: " if owner else "", len(names)
-    for number in range(min(total, _MOST_TOLD), 0, -1):
-        told = ", ".join(names[:number]) + (", …" if number < total else "")
-        text = f"{whose}{total:,} phase{'s' * (total > 1)}: {told}"
-        if _width(_SMALL)(text) <= _INNER - 0.2:
-            return text
-    return f"{whose}{total:,} phases"
-
-
-@dataclass(frozen=True, slots=True)
-class _Dot:
-    """A point of a curve at a mark."""
-
-    line: Line
-    position: int
-    value: float
-    is_own: bool
-
-    @property
-    def text(self) -> str:
-        return f"{brief(self.value)} at {self.position:,}"
-
-
-def _dots(panel: Panel) -> list[_Dot]:
-    """Give what each curve has at each mark; what coincides is its owner's, or the first's."""
-    found: dict[tuple[int, str], _Dot] = {}
-    for mark in panel.marks:
-        own = {owner.name for owner in mark.owners}
-        for line in sorted(panel.lines, key=lambda line: line.layer not in own):
-            value = line.track.value(mark.position)
-            dot = _Dot(line, mark.position, value, line.layer in own)
-            found.setdefault((mark.position, dot.text), dot)
-    return sorted(found.values(), key=lambda dot: (dot.position, not dot.is_own, -dot.value))
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What is in a panel and about it, before it is drawn."""
-
-    panel: Panel
-    scale: Scale
-    curves: Sequence[Points]
-    strips: Sequence[_Strip]
-    dots: Sequence[_Dot]
-    placed: Sequence[tuple[Placed, _Dot]]
-    notes: Sequence[str]
-    label: str = ""
-
-    @classmethod
-    def of(cls, panel: Panel, *, log: bool, is_alone: bool) -> _Plan:
-        curves = panel.curves()
-        scale = layers.scale_of(curves, log=log)
-        strips, dots = _strips(panel), _dots(panel)
-        placed, dropped = _place(dots, panel, curves, scale)
-        pieces = [*_unplaced(dropped, panel), *_without_bars(panel, strips)]
-        text = "; ".join(pieces)
-        text = text if is_alone or not pieces else f"{panel.field}: {text}"
-        notes = [
-            line.replace("\0", " ")
-            for line in placement.folded(text.split(" "), _INNER, _width_of_note)
-            if line
-        ]
-        if len(notes) > _MOST_NOTES:
-            notes[_MOST_NOTES - 1 :] = [f"… and {len(notes) - _MOST_NOTES + 1} lines more"]
-        return cls(panel, scale, curves, strips, dots, placed, notes)
-
-    def labelled(self, field: str) -> _Plan:
-        """Give it with a name of the field that is no longer than the panel is high."""
-        rest = (
-            self.panel,
-            self.scale,
-            self.curves,
-            self.strips,
-            self.dots,
-            self.placed,
-            self.notes,
-        )
-        return _Plan(*rest, label="\n".join([*_lines_of(field, self.scale.note)]))
-
-    @property
-    def above(self) -> float:
-        return sum(strip.height for strip in self.strips)
-
-    @property
-    def height(self) -> float:
-        below = len(self.notes) * _NOTE_ROW + (0.08 if self.notes else 0)
-        return self.above + _PANEL + below + _GAP
-
-
-def _lines_of(field: str, note: str) -> Iterator[str]:
-    """Fold a field's name to two lines, or shorten it to one where a note is the other."""
-    width_of, is_low = _width(_NORMAL), "0" in note
-    if width_of(field) <= _PANEL:
-        yield field
-    elif is_low:
-        yield shortened([field], _PANEL, width_of)[field]
+    axis, steps = panel.axis(log=log), [1, 2, 2.5, 5, 10]
+    # A little before 0, so that the dots there are whole.
+    axes.set_xlim(-panel.end / 100, panel.end)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=steps))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda position, _: short(position)))
+    if axis.is_log:
+        axes.set_yscale("log", nonpositive="clip")
     else:
-        fitting = [
-            index
-            for index in range(1, len(field))
-            if max(width_of(field[:index]), width_of(field[index:])) <= _PANEL
-        ]
-        is_good = [index for index in fitting if field[index - 1] in "_.-/ "]
-        middle = min(is_good or fitting, key=lambda index: abs(index - len(field) / 2))
-        yield from (field[:middle], field[middle:])
-    if is_low:
-        yield note
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=steps))
+    axes.set_ylim(axis.low, axis.high)
+    values = FuncFormatter(lambda value, _: brief(value))
+    axes.yaxis.set_major_formatter(values)
+    # Less than two powers of ten say too little.
+    axes.yaxis.set_minor_formatter(values if axis.high < 30 * axis.low else NullFormatter())
+    (field,) = shortened([panel.field], 40)
+    axes.set_ylabel("\n".join([*textwrap.wrap(field, 22), axis.note]).rstrip())
+    axes.tick_params(which="both", labelsize=8.5, labelcolor=_INK, color=_FAINT)
+    axes.grid(axis="y", color="black", alpha=0.08, linewidth=0.6)
 
 
-def _on_page(scale: Scale, end: int, points: Points) -> list[placement.Point]:
-    """Give points as inches from a panel's lower left corner."""
-    heights = (max(part, 0.0) * _PANEL for part in scale.parts(points[1]))
-    return [(x / end * _INNER, y) for x, y in zip(points[0], heights, strict=True)]
+def _draw_curves(axes: Axes, panel: Panel, drawing: Drawing, styles: _Styles) -> None:
+    """Draw the curves of a field, their jumps, and their dots at positions."""
+    for line in panel.lines:
+        axes.plot(*line.points, label=f" {line.name}", **styles[line.name])
+        looks: dict[str, Any] = {"color": styles[line.name]["color"], "linestyle": "none"}
+        if panel.end <= _CLOSE:
+            at = range(panel.end)
+            axes.plot(at, line.track.values(at), marker="o", markersize=3, **looks)
+        jumps = line.jumps
+        if 0 < len(jumps) <= _CLOSE:
+            xs, before, after = zip(*jumps, strict=True)
+            looks |= {"marker": "o", "markersize": 4.5}
+            axes.plot(xs, before, markerfacecolor="white", label="_before", **looks)
+            axes.plot(xs, after, label="_after", **looks)
+    for position, owners in drawing.marks.items():
+        axes.axvline(position, color=_INK, linestyle="--" if owners else ":", linewidth=1)
+        for line in panel.lines:
+            is_own = line.layer in owners
+            looks = {"color": styles[line.name]["color"], "marker": "D" if is_own else "o"}
+            looks |= {"markersize": 6, "markeredgecolor": "white", "zorder": 5 + is_own}
+            axes.plot([position], line.track.values([position]), label="_mark", **looks)
 
 
-def _place(
-    dots: Sequence[_Dot], panel: Panel, curves: Sequence[Points], scale: Scale
-) -> tuple[list[tuple[Placed, _Dot]], list[_Dot]]:
-    """Find room for the values of dots."""
-    width_of, end = _width(_SMALL), panel.end
-    points = _on_page(scale, end, ([dot.position for dot in dots], [dot.value for dot in dots]))
-    labels = {
-        Label(dot.text, point, width_of(dot.text) + 0.1, 0.16): dot
-        for dot, point in zip(dots, points, strict=True)
-    }
-    lines = [_on_page(scale, end, curve) for curve in curves]
-    for mark in panel.marks:
-        x = mark.position / end * _INNER
-        lines.append([(x, 0.0), (x, _PANEL)])
-    placed, dropped = placement.place([*labels], lines, Box(0.0, 0.0, _INNER, _PANEL))
-    return [(one, labels[one.label]) for one in placed], [labels[label] for label in dropped]
+def _draw_phases(axes: Axes, panel: Panel, styles: _Styles) -> Iterator[str]:
+    """Draw the phases as bars above a panel, and yield in words what finds no room there."""
+    rows = panel.phases()
+    is_alone = len(rows) == 1
+    for index, (spans, lines) in enumerate(rows):
+        written: set[str] = set()
+        if len(rows) <= _MOST_BARS and len(spans) <= _CLOSE:
+            bottom = 1.02 + 0.1 * (len(rows) - 1 - index)
+            colour = "#777777" if is_alone else styles[lines[0].name]["color"]
+            looks: dict[str, Any] = {"color": colour, "linewidth": 0}
+            for number, span in enumerate(spans):
+                place, alpha = (span.begin, span.end), 0.17 if number % 2 else 0.34
+                axes.axvspan(*place, bottom, bottom + 0.085, clip_on=False, alpha=alpha, **looks)
+                if is_alone and number % 2 == 0:
+                    axes.axvspan(*place, alpha=0.08, **looks)
+            for name, text, x, align in _labels(spans, panel.end):
+                looks = {"ha": align, "va": "center_baseline", "fontsize": _SMALL}
+                axes.text(x, bottom + 0.042, text, transform=axes.get_xaxis_transform(), **looks)
+                written.add(name)
+        if {span.name for span in spans} != written:
+            whose = "" if is_alone else f", {listed([line.name for line in lines])}"
+            phases = [f"{one.name} {short(one.begin)}-{short(one.end)}" for one in spans]
+            yield f"{panel.field}{whose}: {listed(phases)}"
 
 
-def _unplaced(dropped: Sequence[_Dot], panel: Panel) -> Iterator[str]:
-    """Write the values that found no room."""
-    names = _noted_names(panel)
-    for position in dict.fromkeys(dot.position for dot in dropped):
-        told = [
-            brief(dot.value) + (f"\0({_whole(names[dot.line.name])})" if len(names) > 1 else "")
-            for dot in dropped
-            if dot.position == position
-        ]
-        yield f"at\0{position:,}: {', '.join(told)}"
+def _labels(spans: Sequence[Span], end: int) -> Iterator[tuple[str, str, float, str]]:
+    """Yield the names that find room, each with its text, its place and its alignment.
+
+    A name stands in the middle of its phase, else in the free half of a neighbour.
+    """
+    rooms = [float((span.end - span.begin) / end) * _LETTERS * 5 / 6 for span in spans]
+    free = [(room - columns(span.name)) / 2 for room, span in zip(rooms, spans, strict=True)]
+    for index, span in enumerate(spans):
+        need = columns(span.name) + 3
+        if free[index] >= 0:
+            yield span.name, span.name, float(span.begin + span.end) / 2, "center"
+        elif index + 1 < len(spans) and free[index + 1] >= need:
+            yield span.name, f" ◂ {span.name}", float(span.end), "left"
+        elif index and free[index - 1] >= need:
+            yield span.name, f"{span.name} ▸ ", float(span.begin), "right"
 
 
-def _whole(name: str) -> str:
-    """Mark a name as not to be folded."""
-    return name.replace(" ", "\0")
+def _values(shown: Sequence[Panel], drawing: Drawing) -> list[list[str]]:
+    """Return the rows of the table: what each curve has at the marked positions."""
+    lines = [(panel.field, line) for panel in shown for line in panel.lines]
+    names = shortened([f"{field}  {line.name}".rstrip() for field, line in lines], 36)
+    named = [(name, line.track) for name, (_, line) in zip(names, lines, strict=True)]
+    rows = _drawing.table(named, [*drawing.marks], 5) if lines else []
+    if len(rows) > _MOST_ROWS:
+        rows[_MOST_ROWS - 1 :] = [[f"… and {len(rows) - _MOST_ROWS + 1:,} rows more"]]
+    return rows
 
 
-def _width_of_note(text: str) -> float:
-    return _width(_SMALL)(text.replace("\0", " "))
+def _draw_table(axes: Axes, values: Sequence[Sequence[str]]) -> None:
+    from matplotlib.transforms import Bbox
 
-
-def _without_bars(panel: Panel, strips: Sequence[_Strip]) -> Iterator[str]:
-    """Name the phases of lines that are too many for bars, those of the same names once."""
-    if strips:
+    axes.axis("off")
+    if not values:
         return
-    names = _noted_names(panel)
-    found: dict[str, list[str]] = {}
-    for spans, line in panel.rows().items():
-        told = [span.name for span in spans[:_MOST_TOLD]] + ["…"] * (len(spans) > _MOST_TOLD)
-        found.setdefault(", ".join(told), []).append(_whole(names[line.name]))
-    for phases, owners in found.items():
-        whose = f" ({', '.join(owners)})" if len(found) > 1 else ""
-        yield f"phases{whose or ' of all'}: {phases}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Drawing:
-    """The drawing of a panel."""
-
-    axes: Axes
-    plan: _Plan
-    styles: Mapping[str, dict[str, Any]]
-
-    def draw(self, *, below: float) -> None:
-        """Draw all; notes come `below` inches under the panel."""
-        self._axes()
-        self._ticks()
-        for line, points in zip(self.plan.panel.lines, self.plan.curves, strict=True):
-            self._curve(line, points)
-        strips, above = self.plan.strips, 0.0
-        if len(strips) == 1:
-            for span in strips[0].spans[::2]:
-                self.axes.axvspan(span.begin, span.end, color="#000000", alpha=0.05, linewidth=0)
-        for strip in reversed(strips):
-            colour = self._colour(strip.line) if len(strips) > 1 else "#777777"
-            self._strip(above, strip, colour)
-            above += strip.height
-        self._marks()
-        for placed, dot in self.plan.placed:
-            self._label(placed, self._colour(dot.line))
-        for row, note in enumerate(self.plan.notes):
-            y = -(below + 0.12 + (row + 0.5) * _NOTE_ROW) / _PANEL
-            _text(self.axes, 0, y, note, transform=self.axes.transAxes)
-
-    def _colour(self, line: Line) -> str:
-        return str(self.styles[line.name]["color"])
-
-    def _axes(self) -> None:
-        axes, scale = self.axes, self.plan.scale
-        if scale.is_log:
-            axes.set_yscale("log", nonpositive="clip")
-        axes.set_ylim(scale.low, scale.high)
-        axes.set_xlim(0, self.plan.panel.end)
-        axes.grid(visible=True, axis="y", color="#000000", alpha=0.08, linewidth=0.6)
-        axes.set_facecolor("white")
-        axes.set_gid(self.plan.panel.field)
-        for side, spine in axes.spines.items():
-            spine.set_visible(side in {"left", "bottom"})
-            spine.set_color(_FAINT)
-        looks: dict[str, Any] = {"fontsize": _NORMAL, "color": _INK, "va": "top"}
-        axes.set_ylabel(self.plan.label, parse_math=False, **looks)
-        axes.yaxis.set_label_coords((0.05 - _LEFT) / _INNER, 0.5)
-
-    def _ticks(self) -> None:
-        from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
-
-        x, y, scale = self.axes.xaxis, self.axes.yaxis, self.plan.scale
-        self.axes.tick_params(labelsize=_LEGEND, colors=_INK, color=_FAINT, length=3)
-        self.axes.tick_params(which="minor", color=_FAINT, length=2)
-        y.set_minor_formatter(NullFormatter())
-        if not scale.is_decades:
-            y.set_minor_locator(NullLocator())
-        y.set_major_locator(FixedLocator(scale.ticks()))
-        y.set_major_formatter(FuncFormatter(lambda value, _: brief(value)))
-        x.set_major_locator(FixedLocator(layers.whole_numbers(self.plan.panel.end, 8)))
-        x.set_major_formatter(FuncFormatter(lambda position, _: short(position)))
-
-    def _curve(self, line: Line, points: Points) -> None:
-        style = self.styles[line.name]
-        self.axes.plot(*points, label=f" {line.name}", **style)
-        if self.plan.panel.end <= _MOST_DOTS:
-            visible = [(x, y) for x, y in zip(*points, strict=True) if y >= self.plan.scale.low]
-            looks: dict[str, Any] = {"color": style["color"], "markersize": 3, "clip_on": False}
-            self.axes.plot(*zip(*visible, strict=True), "o", label="_point", **looks)
-
-    def _strip(self, above: float, strip: _Strip, colour: str) -> None:
-        """Draw phases over the panel, `above` inches over it."""
-        bottom, height = 1 + (above + 0.025) / _PANEL, (_ROW - 0.03) / _PANEL
-        end = self.plan.panel.end
-        for index, span in enumerate(strip.spans):
-            ends = float(span.begin / end), float(span.end / end)
-            self._bar(*ends, bottom, colour, 0.34 if index % 2 == 0 else 0.17)
-        looks: dict[str, Any] = {"transform": self.axes.transAxes}
-        for name in strip.names:
-            middle = (name.left + name.right) / 2 / _INNER
-            _text(self.axes, middle, bottom + height * 0.46, name.text, ha="center", **looks)
-        if strip.caption:
-            bottom += _ROW / _PANEL * bool(strip.spans)
-            self._bar(0.0, 0.12 / _INNER, bottom, colour, 1.0)
-            _text(self.axes, 0.17 / _INNER, bottom + height * 0.46, strip.caption, **looks)
-
-    def _bar(self, begin: float, end: float, bottom: float, colour: str, alpha: float) -> None:
-        """Draw a bar; lengths are parts of the panel's."""
-        from matplotlib.patches import Rectangle
-
-        bar = Rectangle((begin, bottom), end - begin, (_ROW - 0.03) / _PANEL)
-        bar.set(facecolor=colour, alpha=alpha, clip_on=False, transform=self.axes.transAxes)
-        self.axes.add_patch(bar)
-
-    def _marks(self) -> None:
-        """Mark positions: a checkpoint's own by a dashed line and a diamond, others by dots."""
-        for mark in self.plan.panel.marks:
-            looks = ("--", 1.0) if mark.owners else ((0, (1, 2)), 0.8)
-            self.axes.axvline(mark.position, color=_INK, linestyle=looks[0], linewidth=looks[1])
-        for dot in reversed(self.plan.dots):
-            (drawn_dot,) = self.axes.plot([dot.position], [dot.value], "D" if dot.is_own else "o")
-            drawn_dot.set(color=self._colour(dot.line), markersize=6, markeredgecolor="white")
-            is_shown = dot.value >= self.plan.scale.low
-            drawn_dot.set(clip_on=not is_shown, zorder=5, label="_position")
-
-    def _label(self, placed: Placed, colour: str) -> None:
-        """Write a text in its box, which a line joins to its point."""
-        (x, y), (near, middle) = placed.leader
-        ends = [x / _INNER, near / _INNER], [y / _PANEL, middle / _PANEL]
-        looks: dict[str, Any] = {"color": colour, "linewidth": 0.7, "label": "_leader", "zorder": 4}
-        self.axes.plot(*ends, transform=self.axes.transAxes, **looks)
-        edge = 0.7 if len(self.plan.panel.lines) > 1 else 0
-        behind = {"facecolor": "white", "edgecolor": colour, "linewidth": edge, "pad": 1.2}
-        at = (placed.box.left + 0.05) / _INNER, middle / _PANEL
-        _text(
-            self.axes,
-            *at,
-            placed.label.text,
-            transform=self.axes.transAxes,
-            bbox=behind,
-            zorder=6,
-        )
+    cells = [[*row, *[""] * (len(values[0]) - len(row))] for row in values]
+    widths = [max(map(columns, column)) + 3 for column in zip(*cells, strict=True)]
+    place = Bbox.from_bounds(0, 0, sum(widths) / _LETTERS, 1)
+    table = axes.table(cells, colWidths=widths, bbox=place)
+    table.auto_set_font_size(False)
+    table.set_fontsize(_SMALL)
+    for (row, column), cell in table.get_celld().items():
+        cell.visible_edges = "B" if cells[row][0] == "position" else ""
+        cell.set(edgecolor=_FAINT, linewidth=0.6)
+        cell.set_text_props(ha="right" if column else "left")

@@ -16,7 +16,8 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 
-from dist_sched import OptimizerParamScheduler, pages
+from dist_sched import OptimizerParamScheduler, plotting
+from dist_sched._drawing import columns
 from dist_sched.cli import plot as plot_module
 from dist_sched.cli.application import run
 
@@ -82,81 +83,117 @@ def terminal(folder, monkeypatch):  # noqa: ARG001 - it changes into it
     return call
 
 
-def test_a_config_is_drawn_one_chart_a_field(plot):
+def test_a_config_has_a_chart_for_a_field_that_changes_and_a_line_for_one_that_does_not(plot):
     status, out, err = plot("run.json")
     assert (0, "") == (status, err)
-    assert [] == [line for line in out.splitlines() if len(line) > 80]
-    assert 2 == out.count("position (steps); horizon 100k")
-    assert out.startswith("lr\n  run.json\n")
-    assert "\n\nweight_decay\n" in out
+    assert 80 == max(map(len, out.splitlines()))
+    assert ["lr", "  run.json"] == out.splitlines()[:2]
+    assert out.endswith("\n\nweight_decay: 0.1 throughout\n")
+
+
+def test_a_config_that_never_changes_is_text_alone(plot, folder):
+    (folder / "flat.json").write_text('{"fields": {"lr": 0.5, "momentum": 0.9}}')
+    out = "lr: 0.5 throughout\nmomentum: 0.9 throughout\n"
+    assert (0, out, "") == plot("flat.json", "--at", "5")
 
 
 def test_a_chart_has_round_ticks_and_names_its_phases(plot):
     chart = plot("run.json")[1].split("\n\n")[0]
     assert ["3e-4", "2e-4", "1e-4", "0"] == re.findall(r"^ *([\de-]+)┤", chart, re.MULTILINE)
     assert ["0", "20k", "40k", "60k", "80k", "100k"] == chart.splitlines()[-3].split()
-    assert re.search(r"\| +warmup +\| +cosine +\|\n", chart)
+    assert re.search(r"^ +\| +warmup +\| +cosine +\|$", chart, re.MULTILINE)
     assert "  phases: warmup 0-20k (0 to 3e-4); cosine 20k-100k (3e-4 to 3e-5)" in chart
+    assert "position (steps); horizon 100k" in chart
 
 
-def test_a_checkpoints_position_is_marked(plot):
+def test_a_curve_is_highest_where_its_values_are(plot):
+    frame = [line for line in plot("run.json")[1].splitlines() if line.endswith("│")]
+    heights = [line for line in frame if line[5 + 14] != " "]
+    assert [frame[0]] == heights
+
+
+def test_what_holds_past_the_end_is_written_below(plot, folder):
+    cliff = {**CONFIG, "lr_decay_style": "inverse-square-root"}
+    (folder / "cliff.json").write_text(json.dumps(cliff))
+    assert "floor past 100k (3e-5)" in " ".join(plot("cliff.json")[1].split())
+
+
+def test_hundreds_of_phases_are_counted(plot, folder):
+    cycles = {"schedule": "cyclic", "peak": 1.0, "up": 2, "down": 2}
+    (folder / "cycles.json").write_text(json.dumps({"horizon": 2000, "fields": {"lr": cycles}}))
+    assert "and 992 more" in " ".join(plot("cycles.json")[1].split())
+
+
+def test_a_checkpoints_own_position_is_a_line_of_colons(plot):
     status, out, _ = plot("step_10000")
     assert 0 == status
-    assert "\n  checkpoint step_10000 at 10,000: 1.5e-4\n" in out
-    frame = [line for line in out.split("\n\n")[1].splitlines() if ":" in line and "│" in line]
-    assert 5 == len(frame)
-    assert 1 == len({line.index(":") for line in frame})
+    assert "\ncheckpoint step_10000 at 10,000\n" in out
+    marked = [line.index(":") for line in out.splitlines() if "│" in line and ":" in line]
+    assert {12} == {*marked}
+    assert len(marked) >= 10
 
 
-def test_positions_that_are_asked_for_are_marked(plot):
+def test_values_at_positions_stand_below_the_chart(plot):
     out = plot("run.json", "--at", "10k", "--at", 20_000)[1]
-    assert "  at 10,000: 1.5e-4\n  at 20,000: 3e-4\n" in out
+    assert "  position     10,000     20,000\n  lr           1.5e-4       3e-4\n" in out
 
 
-def test_configs_and_checkpoints_are_told_apart_without_colour(plot):
+def test_several_curves_have_letters_names_and_values(plot):
     out = plot("long.json", "step_10000")[1]
-    assert "  o long.json   x step_10000\n" in out
-    assert "  phases o: warmup 0-20k (0 to 3e-4); cosine 20k-200k (3e-4 to 3e-5)" in out
-    assert "  checkpoint step_10000 at 10,000: 1.5e-4 (o), 1.5e-4 (x)\n" in out
+    assert ["lr", "  a long.json", "  b step_10000"] == out.splitlines()[:3]
+    assert "  phases of a: warmup 0-20k (0 to 3e-4); cosine 20k-200k (3e-4 to 3e-5)" in out
+    assert "  a long.json      1.5e-4\n  b step_10000     1.5e-4\n" in out
     chart = out[out.index("┌") : out.index("└")]
-    assert 10 < chart.count("o")
-    assert 10 < chart.count("x")
+    assert (3, 3) == (chart.count("a"), chart.count("b"))
+
+
+def test_several_curves_have_values_without_at(plot):
+    out = plot("run.json", "long.json")[1]
+    assert "  position             0    100,000    200,000\n" in out
+    assert "  a run.json           0       3e-5       3e-5\n" in out
 
 
 def test_curves_that_are_the_same_are_both_seen(plot):
-    chart = plot("run.json", "run.json")[1]
-    assert "oxoxox" in chart
-    assert "o run.json (1)   x run.json (2)" in chart
+    out = plot("run.json", "run.json")[1]
+    chart = out[out.index("┌") : out.index("└")]
+    assert (3, 3) == (chart.count("a"), chart.count("b"))
+    assert "  a run.json (1)\n  b run.json (2)\n" in out
 
 
-def test_files_of_the_same_name_are_told_by_their_folders():
-    assert ["a/lr.yaml", "b/lr.yaml", "c.yaml"] == plot_module._names(
-        ["x/a/lr.yaml", "x/b/lr.yaml", "x/c.yaml"]
-    )
+def test_files_of_the_same_name_are_known_by_their_folders(plot, folder):
+    for name in ("x", "y"):
+        (folder / "f" / name).mkdir(parents=True)
+        (folder / "f" / name / "lr.json").write_text(json.dumps(CONFIG))
+    out = plot("f/x/lr.json", "f/y/lr.json", "run.json")[1]
+    assert ["  a x/lr.json", "  b y/lr.json", "  c run.json"] == out.splitlines()[1:4]
 
 
-def test_groups_are_drawn_where_they_are_asked_for(plot):
+def test_groups_are_drawn_only_where_they_are_wanted(plot):
     assert "groups[head]" not in plot("groups.json")[1]
     out = plot("groups.json", "--groups")[1]
-    assert "o all other groups   x groups[head]" in out
-    told = "phases x: linear 0-10 (0 to 0.5); constant 10-80 (0.5); linear 80-100 (0.5 to 0)"
-    assert told in " ".join(out.split())
+    assert "  a all other groups\n  b groups[head]\n" in out
+    phases = "phases of b: linear 0-10 (0 to 0.5); constant 10-80 (0.5); linear 80-100 (0.5 to 0)"
+    assert phases in " ".join(out.split())
 
 
-def test_a_logarithmic_chart_has_powers_of_ten_and_leaves_zeros_off(plot):
+def test_a_logarithmic_chart_has_powers_of_ten_and_says_that_0_lies_off_it(plot):
     out = plot("run.json", "--log")[1]
     assert out.startswith("lr (log, 0 off axis)\n")
-    assert re.search(r"1e-4┤.*1e-5┤.*1e-6┤", out, re.DOTALL)
+    assert ["1e-4", "1e-5", "1e-6", "1e-7", "1e-8"] == re.findall(
+        r"^ *([\de-]+)┤", out, re.MULTILINE
+    )
 
 
 def test_what_is_piped_has_no_colour(plot):
     assert "\033" not in plot("run.json", "long.json")[1]
 
 
-def test_a_terminal_is_filled_with_colour(terminal):
-    out = terminal("run.json", columns=100)
-    assert "\033[" in out
+def test_a_terminal_is_filled_with_braille_in_a_colour_for_each_curve(terminal):
+    out = terminal("run.json", "long.json", columns=100)
     assert 100 == max(map(len, click.unstyle(out).splitlines()))
+    frame = out[out.index("┌") :]
+    for colour in plot_module._COLOURS[:2]:
+        assert 20 < len("".join(re.findall(rf"\033\[38;5;{colour}m([\u2801-\u28ff]+)", frame)))
 
 
 def test_no_color_is_obeyed(terminal, monkeypatch):
@@ -170,7 +207,20 @@ def test_a_terminal_without_these_letters_has_others(terminal):
     assert "+-----" in out
 
 
-@pytest.mark.parametrize("ending", pages.ENDINGS)
+def test_many_long_and_wide_names_stay_in_the_width_and_differ(plot, folder):
+    for index in range(10):
+        (folder / f"{'実' * 40}{index}{'b' * 60}.json").write_text(json.dumps(CONFIG))
+    out = plot(*sorted(path.name for path in folder.glob("実*.json")))[1]
+    assert 80 >= max(map(columns, out.splitlines()))
+    assert 10 == len({line[4:] for line in out.splitlines()[1:11]})
+
+
+def test_control_characters_in_names_are_escapes(plot, folder):
+    (folder / "a\n\033.json").write_text(json.dumps(CONFIG))
+    assert "  a\\n\\x1b.json" == plot("a\n\033.json")[1].splitlines()[1]
+
+
+@pytest.mark.parametrize("ending", plotting.ENDINGS)
 def test_a_picture_is_written_and_no_chart(plot, folder, ending):
     assert (0, f"wrote lr{ending}\n", "") == plot("run.json", "step_10000", "-o", f"lr{ending}")
     assert 5000 < (folder / f"lr{ending}").stat().st_size
@@ -183,18 +233,18 @@ def test_a_picture_and_a_chart_can_be_had_at_once(plot, folder):
 
 
 def test_a_picture_has_every_option(plot, folder):
-    options = ("--groups", "--log", "--at", "5", "-o", "lr.html")
-    assert 0 == plot("groups.json", *options)[0]
-    assert "groups[head].lr" in (folder / "lr.html").read_text()
+    assert 0 == plot("groups.json", "--groups", "--log", "--at", "5", "-o", "lr.SVG")[0]
+    svg = (folder / "lr.SVG").read_text()
+    assert [] == [text for text in ("groups[head]", "0 off axis", ">5<") if text not in svg]
 
 
-def test_the_key_is_the_checkpoints_alone(plot):
+def test_the_key_is_for_the_checkpoints_alone(plot):
     assert 0 == plot("run.json", "two", "--key", "b")[0]
 
 
 REFUSED = {
     ("run.json", "tokens.json"): "counts steps; tokens.json counts tokens",
-    ("run.json", "-o", "lr.pdf"): "lr.pdf: the name must end in one of",
+    ("run.json", "-o", "lr.html"): "lr.html: the name must end in .png or .svg",
     ("run.json", "-o", "no/lr.png"): "no/lr.png: cannot be written: No such file",
     ("run.json", "--at", "-1"): "-1",
     ("run.json", "--at", "1.5"): "1.5",
@@ -277,30 +327,8 @@ def test_a_picture_that_is_there_is_overwritten_by_force_alone(plot, folder):
 
 
 def test_letters_that_no_font_has_are_one_note(plot, folder):
-    (folder / "\u5b9f\U000e01ff.json").write_text(json.dumps(CONFIG))
-    (folder / "\U0001f9ff\u0e01.json").write_text(json.dumps(CONFIG))
-    paths = ("\u5b9f\U000e01ff.json", "\U0001f9ff\u0e01.json")
-    status, out, err = plot(*paths, "-o", "lr.png")
+    (folder / "\U00013000\U000e01ff.json").write_text(json.dumps(CONFIG))
+    status, out, err = plot("\U00013000\U000e01ff.json", "-o", "lr.png")
     assert (0, "wrote lr.png\n") == (status, out)
     assert err.startswith("note: lr.png: no installed font has the letters")
     assert 1 == err.count("\n")
-    assert (0, "wrote lr.svg\n", "") == plot(*paths, "-o", "lr.svg")
-
-
-def test_many_curves_have_markers_that_all_differ():
-    assert 60 <= len(plot_module._MARKERS) == len(set(plot_module._MARKERS))
-
-
-def test_a_long_list_of_names_stays_in_the_width(plot, folder):
-    for index in range(10):
-        (folder / f"{'a' * 60}{index}{'b' * 60}.json").write_text(json.dumps(CONFIG))
-    out = plot(*sorted(path.name for path in folder.glob("a*.json")))[1]
-    assert 80 >= max(map(len, out.splitlines()))
-    assert 10 == len({*re.findall(r"\S*\d\S*json", out.split("┌")[0])})
-
-
-def test_what_holds_past_the_end_is_told(plot, folder):
-    (folder / "cliff.json").write_text(
-        json.dumps({**CONFIG, "lr_decay_style": "inverse-square-root"})
-    )
-    assert "floor past 100k (3e-5)" in " ".join(plot("cliff.json")[1].split())

@@ -2,71 +2,50 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import string
 import sys
 import textwrap
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dist_sched import layers
+from dist_sched import _drawing, plotting
 from dist_sched._config import views
 from dist_sched._config.views import brief, short
+from dist_sched._drawing import Drawing, Layer, columns, shortened
 from dist_sched.cli import documents, options, subjects, tables
 from dist_sched.errors import ConfigError
-from dist_sched.layers import Layer, Panel, Scale, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from dist_sched._config.views import Span, Track
-    from dist_sched.cli.subjects import Subject
-    from dist_sched.layers import Line, Points
+    from dist_sched._config.views import Span
+    from dist_sched._drawing import Axis, Line, Panel
 
-_PIPED = 80
-"""Columns, where the output is no terminal."""
-_LEAST, _MOST = 40, 160
-"""Columns, at least and at most."""
-_HEIGHT = 16
-"""Lines of a chart, its axes included."""
-_LOW = 9
-"""The same, of what never changes."""
-_MARKERS = "ox+*#@%&" + "".join(
-    letter for letter in string.ascii_letters + string.digits if letter not in "oOxX0"
-)
-_COLOURS = (32, 166, 36, 175, 172, 74)
-"""Of the 256: those nearest to Okabe's and Ito's."""
+_PIPED = 80  # columns where the output is no terminal
+_LEAST, _MOST = 40, 160  # columns, at least and at most
+_HEIGHT = 16  # lines of a chart, its axes included
+_LETTERS = string.ascii_lowercase + string.ascii_uppercase + string.digits
+_COLOURS = (32, 166, 36, 175, 172, 74)  # of 256, those nearest to Okabe's and Ito's
 _BRAILLE = range(0x2801, 0x2900)
-_POINTS = 400
-"""Points of a curve, about."""
-_MOST_STRIPS = 8
-"""Phases of more curves than this are only written."""
-_LEAST_LETTERS = 3
-"""Columns that are too few for the beginning of a name."""
-_MOST_PHASES = 8
-"""More phases than this are not all written."""
-_OWN = ":"
-"""What the line at a checkpoint's own position is made of."""
+_LEAST_ROOM = 3  # columns of a phase that are too few for a name
+_MOST_STRIPS = 6  # more rows of phases than this are only written below
 
 
 @click.command()
 @click.argument("paths", metavar="CONFIG|CHECKPOINT...", nargs=-1, required=True, type=click.Path())
 @click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    type=click.Path(),
-    help="Write a picture: .png, .svg or .html.",
+    "-o", "--output", metavar="FILE", type=click.Path(), help="Write a picture: .png or .svg."
 )
 @options.at
-@click.option("--groups", is_flag=True, help="Draw what named groups have of their own, too.")
+@click.option("--groups", is_flag=True, help="Draw the overrides of named groups, too.")
 @click.option("--log", is_flag=True, help="Draw the values on a logarithmic axis.")
-@click.option("--terminal", is_flag=True, help="Draw in the terminal; so it is without -o.")
+@click.option("--terminal", is_flag=True, help="Draw in the terminal, even with -o.")
 @options.key
 @options.force
 def command(
@@ -87,88 +66,76 @@ def command(
     dist-sched plot run.yaml
     dist-sched plot run.yaml checkpoints/step_2000 -o lr.png
     """  # noqa: D301 - click's mark for lines that stay as they are
+    if output is not None and not output.lower().endswith(plotting.ENDINGS):
+        raise ConfigError(f"{output}: the name must end in {' or '.join(plotting.ENDINGS)}")
+    # Configs have no key; where there are only configs, it is refused.
+    is_config = [path.lower().endswith(subjects.CONFIG_ENDINGS) for path in paths]
+    keys = [None if one and not all(is_config) else key for one in is_config]
+    read = [subjects.read(path, one) for path, one in zip(paths, keys, strict=True)]
+    layers = [
+        Layer(name, views.tracks(one.curve(), groups=groups), one.unit, one.position)
+        for name, one in zip(_names(paths), read, strict=True)
+    ]
+    drawing = Drawing(tuple(layers), positions)
+    notes = [f"{one.path}: {note}" for one in read for note in one.notes]
     if output is not None:
-        from dist_sched import pages
-
-        pages.check_ending(output)
-    given, notes = _read(paths, key, layers.positions("--at", positions), groups=groups)
-    if output is not None:
-        notes += [f"{output}: {note}" for note in _write(output, given, log=log, force=force)]
+        notes += _write(output, drawing, log=log, force=force)
     for note in notes:
         click.echo(tables.printable(f"note: {note}"), err=True)
     if output is not None:
         click.echo(f"wrote {tables.printable(output)}")
     if output is None or terminal:
-        _show(given, log=log)
+        _show(drawing.renamed(_drawing.printable), log=log)
 
 
-def _read(
-    paths: Sequence[str], key: str | None, at: Sequence[int], *, groups: bool
-) -> tuple[Sequence[Layer], list[str]]:
-    """Read what is to be drawn, and give notes on it."""
-    read = [subjects.read(path, one) for path, one in zip(paths, _keys(paths, key), strict=True)]
-    named = zip(read, map(tables.printable, _names(paths)), strict=True)
-    given = layers.marked([_layer(one, name, groups=groups) for one, name in named], at)
-    return given, [f"{subject.path}: {note}" for subject in read for note in subject.notes]
-
-
-def _write(output: str, given: Sequence[Layer], *, log: bool, force: bool) -> list[str]:
-    """Write a picture, and give notes on it."""
-    from dist_sched import pages
-
+def _write(output: str, drawing: Drawing, *, log: bool, force: bool) -> list[str]:
+    """Write a picture, and return notes on it."""
     try:
-        content, notes = pages.rendered(output, given, log=log)
+        content, notes = plotting.render(drawing, Path(output).suffix.lower(), log=log)
         documents.write(output, content, force=force)
     except ImportError as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
         raise ConfigError(f"{output}: cannot be written: {error.strerror or error}") from error
-    return notes
-
-
-def _keys(paths: Sequence[str], key: str | None) -> list[str | None]:
-    """Give the key to checkpoints alone, or, where there is none, to all, to be refused."""
-    is_config = [path.lower().endswith(subjects.CONFIG_ENDINGS) for path in paths]
-    return [None if one and not all(is_config) else key for one in is_config]
-
-
-def _layer(subject: Subject, name: str, *, groups: bool) -> Layer:
-    tracks = views.tracks(subject.curve(), groups=groups)
-    return Layer(name, tracks, subject.unit, subject.position)
+    return [f"{output}: {note}" for note in notes]
 
 
 def _names(paths: Sequence[str]) -> list[str]:
-    """Name files by the ends of their paths, as long as it takes to tell them apart."""
+    """Return the ends of the paths, as long as is needed for them to differ."""
     parts = [Path(path).parts or (path,) for path in paths]
-    lengths = [1] * len(parts)
-    while True:
-        names = ["/".join(part[-n:]) for part, n in zip(parts, lengths, strict=True)]
+    names = [part[-1] for part in parts]
+    for length in range(2, max(map(len, parts)) + 1):
         count = Counter(names)
-        longer = [
-            min(n + (count[name] > 1), len(part))
-            for name, part, n in zip(names, parts, lengths, strict=True)
+        names = [
+            "/".join(part[-length:]) if count[name] > 1 else name
+            for name, part in zip(names, parts, strict=True)
         ]
-        if longer == lengths:
-            return layers.numbered(names)
-        lengths = longer
+    return _drawing.numbered(names)
 
 
-def _show(given: Sequence[Layer], *, log: bool) -> None:
-    """Print a chart for each field."""
+def _show(drawing: Drawing, *, log: bool) -> None:
+    """Print a chart for each field that changes, and a line for each that does not."""
     is_terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size((_PIPED, 24)).columns if is_terminal else _PIPED
     width = min(max(width, _LEAST), _MOST)
-    label = layers.x_label(given)
-    charts = [_Chart(panel, width).text(label, log=log) for panel in layers.panels(given)]
-    text = "\n\n".join(charts)
+    panels = drawing.panels()
+    constants = [panel.constant() for panel in panels if panel.is_constant]
+    texts = [
+        "\n".join(_chart(panel, drawing, width, log=log))
+        for panel in panels
+        if not panel.is_constant
+    ]
+    below = [line for text in [*drawing.owners, *constants] for line in _wrapped(text, width, "")]
+    text = "\n\n".join([*texts, *(["\n".join(below)] if below else [])])
     is_coloured = is_terminal and not os.environ.get("NO_COLOR")
     if not is_coloured:
-        text = "\n".join(line.rstrip() for line in click.unstyle(text).split("\n"))
-    click.echo(_encodable(text), color=is_coloured)
+        text = click.unstyle(text)
+    lines = [line.rstrip() for line in text.split("\n")]
+    click.echo(_encodable("\n".join(lines)), color=is_coloured)
 
 
 def _encodable(text: str) -> str:
-    """Give a text that the terminal's encoding has letters for."""
+    """Return a text that the terminal's encoding has letters for."""
     encoding = sys.stdout.encoding or "utf-8"
     try:
         text.encode(encoding)
@@ -179,146 +146,138 @@ def _encodable(text: str) -> str:
     return text
 
 
-@dataclass(frozen=True, slots=True)
-class _Chart:
-    """The chart of one field."""
-
-    panel: Panel
-    width: int
-
-    @property
-    def lines(self) -> Sequence[Line]:
-        return self.panel.lines
-
-    @property
-    def end(self) -> int:
-        return self.panel.end
-
-    def text(self, x_label: str, *, log: bool) -> str:
-        """Give the chart, with phases above its frame, and below it what is in words."""
-        joins = self.panel.joins
-        # More phases than there are columns cannot be seen one by one.
-        at = views.sampled(self.end, joins if len(joins) < _POINTS else [], 5 * _POINTS)
-        curves = self.panel.curves(at)
-        scale = layers.scale_of(curves, log=log)
-        indent = max(len(brief(tick)) for tick in scale.ticks()) + 1
-        inner = self.width - indent - 1
-        told = [
-            f"{tables.printable(self.panel.field)} {scale.note}",
-            *self._legend(),
-            *self._strips(indent, inner),
-            self._frame(curves, scale, inner),
-            " " * indent + x_label.center(inner),
-            *self._phases(),
-            *self._marks(),
-        ]
-        return "\n".join(line.rstrip() for line in told)
-
-    def _markers(self) -> Iterator[tuple[str, int | str, Line]]:
-        for index, line in enumerate(self.lines):
-            colour = _COLOURS[index % len(_COLOURS)]
-            yield _MARKERS[index % len(_MARKERS)], colour, line
-
-    def _legend(self) -> list[str]:
-        if len(self.lines) == 1:
-            return [f"  {self.lines[0].name}"] if self.lines[0].name else []
-        names = shortened([line.name for line in self.lines], self.width - 8)
-        told = [f"{marker} {names[line.name]}" for marker, _, line in self._markers()]
-        return self._folded("   ".join(name.replace(" ", "\0") for name in told))
-
-    def _folded(self, text: str) -> list[str]:
-        """Fold a text to the width; what is joined by a NUL stays together."""
-        folds = {"initial_indent": "  ", "subsequent_indent": "  ", "break_on_hyphens": False}
-        found = textwrap.wrap(text, self.width, **folds)  # type: ignore[arg-type] # a bool among texts
-        return [line.replace("\0", " ") for line in found]
-
-    def _frame(self, curves: Sequence[Points], scale: Scale, inner: int) -> str:
-        import plotext
-
-        plotext.clear_figure()
-        plotext.theme("clear")
-        plotext.limit_size(False, False)
-        is_flat = len({value for _, ys in curves for value in ys}) == 1
-        plotext.plot_size(self.width, _LOW if is_flat else _HEIGHT)
-        plotext.xlim(0, self.end)
-        plotext.ylim(*scale.scaled([scale.low, scale.high]))
-        ticks = scale.ticks()
-        plotext.yticks(scale.scaled(ticks), [brief(tick) for tick in ticks])
-        positions = layers.whole_numbers(self.end, max(inner // 12, 2))
-        plotext.xticks(positions, [short(position) for position in positions])
-        self._draw(plotext, curves, scale, inner)
-        built: str = plotext.build()
-        return "\n".join(line.rstrip() for line in built.rstrip("\n").split("\n"))
-
-    def _draw(self, plotext: Any, curves: Sequence[Points], scale: Scale, inner: int) -> None:
-        """Draw marks, and curves over them."""
-        for mark in self.panel.marks:
-            if mark.owners:
-                ends = scale.scaled([scale.low, scale.high])
-                plotext.plot([mark.position] * 2, ends, marker=_OWN)
-            else:
-                plotext.vertical_line(mark.position)
-        is_one = len(curves) == 1
-        for (marker, colour, _), (xs, ys) in zip(self._markers(), curves, strict=True):
-            looks = {"marker": "braille" if is_one else marker, "color": colour}
-            plotext.plot(xs, scale.scaled(ys), **looks)
-        for index, (marker, colour, line) in enumerate(self._markers() if not is_one else ()):
-            # Where curves are the same, each has its columns.
-            columns = range(index, inner, len(curves))
-            xs = [round(column * self.end / (inner - 1)) for column in columns]
-            plotext.scatter(xs, scale.scaled(line.track.values(xs)), marker=marker, color=colour)
-
-    def _strips(self, indent: int, inner: int) -> Iterator[str]:
-        """Give the phases in columns of the chart, those that lines share once."""
-        found = self.panel.rows()
-        for spans, line in found.items() if len(found) <= _MOST_STRIPS else ():
-            row = [" "] * inner
-            for span in spans:
-                begin, end = (self._column(at, inner) for at in (span.begin, span.end))
-                row[begin] = row[end] = "|"
-                row[begin + 1 : end] = _fitting(span.name, max(end - begin - 1, 0))
-            marker = next(marker for marker, _, one in self._markers() if one is line)
-            yield f"{marker if len(found) > 1 else '':<{indent}}{''.join(row)[:inner]}"
-
-    def _column(self, position: float, inner: int) -> int:
-        return min(round(position / self.end * (inner - 1)), inner - 1)
-
-    def _phases(self) -> Iterator[str]:
-        """Write the phases with their ends and values, those that lines share once."""
-        told: dict[str, list[str]] = {}
-        for marker, _, line in self._markers():
-            told.setdefault(_phases_of(line.track), []).append(marker)
-        for text, markers in told.items():
-            name = f" {''.join(markers)}" if len(told) > 1 else ""
-            yield from self._folded(f"phases{name}: {text}")
-
-    def _marks(self) -> Iterator[str]:
-        is_one = len(self.lines) == 1
-        for mark in self.panel.marks:
-            told = [
-                brief(line.track.value(mark.position)) + ("" if is_one else f" ({marker})")
-                for marker, _, line in self._markers()
-            ]
-            yield from self._folded(f"{mark.told}: {', '.join(told)}")
+def _wrapped(text: str, width: int, indent: str = "  ") -> list[str]:
+    """Fold a text to the width; what a NUL joins stays together."""
+    looks: Any = {"initial_indent": indent, "subsequent_indent": indent, "break_on_hyphens": False}
+    return [line.replace("\0", " ") for line in textwrap.wrap(text, width, **looks)]
 
 
-def _fitting(name: str, room: int) -> str:
-    """Write a name in the middle of some columns, or its beginning, or nothing."""
-    cut = f"{name[: room - 1]}…" if room > _LEAST_LETTERS else ""
-    return f"{name if len(name) <= room else cut:^{room}}"
+def _chart(panel: Panel, drawing: Drawing, width: int, *, log: bool) -> Iterator[str]:
+    """Yield the parts of a chart: phases above its frame, words and values below it."""
+    axis = panel.axis(log=log)
+    indent = max(len(brief(tick)) for tick in _ticks(axis)) + 1
+    inner = width - indent - 1
+    is_alone = len(panel.lines) == 1
+    letters = {line.name: letter for letter, _, line in _curves(panel)}
+    names = shortened([*letters], width - 4)
+    yield f"{panel.field} {axis.note}"
+    for name, (letter, colour, _) in zip(names, _curves(panel), strict=True):
+        if name:
+            yield f"  {'' if is_alone else click.style(letter, fg=colour) + ' '}{name}"
+    rows = panel.phases()
+    for spans, lines in rows if len(rows) <= _MOST_STRIPS else ():
+        owner = letters[lines[0].name] if len(rows) > 1 else ""
+        yield f"{owner:<{indent}}{_strip(spans, panel.end, inner)}"
+    yield _frame(panel, drawing, axis, width, max(inner // 12, 2))
+    yield " " * indent + drawing.x_label.center(inner)
+    texts: dict[str, list[str]] = {}
+    for letter, _, line in _curves(panel):
+        phases = [_phase(span, line.track.factor).replace(" ", "\0") for span in line.track.spans]
+        texts.setdefault(_drawing.listed(phases, "; "), []).append(letter)
+    for text, owners in texts.items():
+        whose = f" of {', '.join(owners)}" if len(texts) > 1 else ""
+        yield from _wrapped(f"phases{whose}: {text}", width)
+    # Values distinguish several curves where there is no colour.
+    usual = [] if is_alone else map(int, _round_numbers(0, panel.end, 4))
+    yield from _table(panel, [*drawing.marks] or sorted({*usual}), width)
 
 
-def _phases_of(track: Track) -> str:
-    """Write the phases of a curve."""
-    factor, spans = track.factor, track.spans
-    told = [_phase(span, factor) for span in spans[:_MOST_PHASES]]
-    more = len(spans) - _MOST_PHASES
-    return "; ".join([*told, *([f"and {more} more"] if more > 0 else [])])
+def _curves(panel: Panel) -> list[tuple[str, int, Line]]:
+    """Return the curves, each with its letter and its colour."""
+    return [
+        (_LETTERS[index % len(_LETTERS)], _COLOURS[index % len(_COLOURS)], line)
+        for index, line in enumerate(panel.lines)
+    ]
 
 
 def _phase(span: Span, factor: float) -> str:
+    """Return a phase's name, positions and values."""
     first, last = brief(span.first * factor), brief(span.last * factor)
-    values = first if first == last else f"{first} to {last}"
-    where = f"\0{short(span.begin)}-{short(span.end)}" if span.end > span.begin else ""
-    where = f"\0past\0{short(span.end)}" if span.end == span.begin > 0 else where
-    return f"{span.name}{where} ({values.replace(' ', chr(0))})".replace(" ", "\0")
+    where = f" {short(span.begin)}-{short(span.end)}" if span.end > span.begin else ""
+    where = f" past {short(span.end)}" if span.end == span.begin > 0 else where
+    return f"{span.name}{where} ({first if first == last else f'{first} to {last}'})"
+
+
+def _strip(spans: Sequence[Span], end: int, inner: int) -> str:
+    """Return the phases in columns of the chart, with the names that find room."""
+    row = [" "] * inner
+    for span in spans:
+        begin, last = (round(float(at / end) * (inner - 1)) for at in (span.begin, span.end))
+        room = max(last - begin - 1, 0)
+        (name,) = shortened([span.name], room)
+        row[begin] = row[last] = "|"
+        row[begin + 1 : last] = f"{name if room > _LEAST_ROOM else '':^{room}}"
+    return "".join(row)
+
+
+def _frame(panel: Panel, drawing: Drawing, axis: Axis, width: int, most: int) -> str:
+    """Draw the curves, the marks, and the axes around them with at most so many positions."""
+    import plotext
+
+    low, high = _scaled(axis, [axis.low, axis.high])
+    ticks, positions = _ticks(axis), _round_numbers(0, panel.end, most)
+    positions = [position for position in positions if position == int(position)]
+    plotext.clear_figure()
+    plotext.theme("clear")
+    plotext.limit_size(False, False)
+    plotext.plot_size(width, _HEIGHT)
+    plotext.xlim(0, panel.end)
+    plotext.ylim(low, high)
+    plotext.yticks(_scaled(axis, ticks), [brief(tick) for tick in ticks])
+    plotext.xticks(positions, [short(position) for position in positions])
+    for position, owners in drawing.marks.items():
+        if owners:
+            plotext.plot([position] * 2, [low, high], marker=":")
+        else:
+            plotext.vertical_line(position)
+    for _, colour, line in _curves(panel):
+        xs, ys = line.points
+        plotext.plot(xs, _scaled(axis, ys), marker="braille", color=colour)
+    # The letters of curves are at places of their own, so that curves that are the same show.
+    lettered = _curves(panel) * 3 if len(panel.lines) > 1 else []
+    for place, (letter, colour, line) in enumerate(lettered):
+        at = round((place + 0.5) / len(lettered) * panel.end)
+        values = _scaled(axis, line.track.values([at]))
+        plotext.scatter([at], values, marker=letter, color=colour)
+    built: str = plotext.build()
+    return built.rstrip("\n")
+
+
+def _table(panel: Panel, at: Sequence[int], width: int) -> Iterator[str]:
+    """Yield the values of the curves at positions, as many in a row as find room."""
+    is_alone = len(panel.lines) == 1
+    names = [
+        panel.field if is_alone else f"{letter} {one.name}" for letter, _, one in _curves(panel)
+    ]
+    names = shortened(names, max(width // 3, 12))
+    named = zip(names, (line.track for line in panel.lines), strict=True)
+    label = max(map(columns, ("position", *names)))
+    cell = max(9, *(len(f"{position:,}") for position in at)) + 2 if at else 0
+    for name, *values in _drawing.table(named, at, max((width - label - 2) // (cell or 1), 1)):
+        indent = " " * (label - columns(name))
+        yield f"  {name}{indent}{''.join(f'{value:>{cell}}' for value in values)}"
+
+
+def _ticks(axis: Axis) -> list[float]:
+    """Return round values, or powers of ten where there are some."""
+    if axis.is_log:
+        powers = range(math.ceil(math.log10(axis.low)), math.floor(math.log10(axis.high)) + 1)
+        if len(powers) > 1:
+            return [10.0**power for power in powers]
+    return _round_numbers(max(axis.low, 0.0), axis.high, 5)
+
+
+def _scaled(axis: Axis, values: Sequence[float]) -> list[float]:
+    """Return what lies evenly along the axis; what is off a logarithmic one is not far off."""
+    if not axis.is_log:
+        return list(values)
+    return [math.log10(max(value, axis.low / 10)) for value in values]
+
+
+def _round_numbers(low: float, high: float, most: int) -> list[float]:
+    """Return round numbers from `low` to `high`, about `most` of them."""
+    power = 10.0 ** math.floor(math.log10((high - low) / most))
+    steps = (power, 2 * power, 2.5 * power, 5 * power, 10 * power)
+    step = next(step for step in steps if step * most >= (high - low) * 0.99)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [float(f"{index * step:.12g}") for index in range(first, last + 1)]
