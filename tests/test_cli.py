@@ -283,6 +283,38 @@ def test_diff_says_which_path_is_which(cli):
     assert "a script that declares A loads B, at position 60; swap them for" in read_as
 
 
+OPTIONAL = {"momentum": "config", "*": "checkpoint"}
+READERS = [
+    ("show", "CONFIG"),
+    ("check", "CONFIG"),
+    ("plot", "CONFIG"),
+    ("diff", "CONFIG", "spec"),
+    ("convert", "deepspeed.pt", "DST", "--to", "dist-sched", "--config", "CONFIG"),
+]
+
+
+@pytest.mark.parametrize("arguments", READERS, ids=lambda arguments: arguments[0])
+def test_every_command_accepts_a_policy_for_a_field_that_only_a_checkpoint_may_have(
+    cli, tmp_path, arguments
+):
+    path = tmp_path / "run.yaml"
+    path.write_text(f"{SPECIFICATION}\npolicy: {json.dumps(OPTIONAL)}\n")
+    assert OPTIONAL == from_config(named(), path)._policy.told()
+    paths = {"CONFIG": path, "DST": tmp_path / "a.pt"}
+    status, _, err = cli(*[paths.get(word, word) for word in arguments])
+    assert ("", True) == (err, status in {0, 1})
+
+
+@pytest.mark.parametrize("arguments", READERS, ids=lambda arguments: arguments[0])
+def test_every_command_refuses_a_policy_for_a_misspelt_field(cli, tmp_path, arguments):
+    path = tmp_path / "run.yaml"
+    path.write_text(f"{SPECIFICATION}\npolicy: {{lrr: config, '*': checkpoint}}\n")
+    paths = {"CONFIG": path, "DST": tmp_path / "a.pt"}
+    status, _, err = cli(*[paths.get(word, word) for word in arguments])
+    assert 2 == status
+    assert "policy names 'lrr', which is not an entry; did you mean 'lr'?" in err
+
+
 def test_diff_names_the_sides_alike_and_in_one_order_in_both_tables(cli):
     out = cli("diff", "run.json", "before")[1]
     headers = [line for line in out.splitlines() if "used" in line and "A (script)  B (" in line]
@@ -726,10 +758,10 @@ def test_fork_offers_the_shapes_that_need_no_parameter(cli):
         (("show", "run.json", "--at", "-5"), "must be from 0 to 2**53 units"),
         (("show", "run.json", "--key", "a"), "is a config file, where --key means nothing"),
         (("inspect", "before", "--key", "x"), "no key 'x'; scheduler states stand under: 'app."),
-        (("inspect", "two.pt"), "say which with --key KEY"),
+        (("inspect", "two.pt"), "choose one by its key"),
         (("inspect", "hostile.pt"), "hostile.pt"),
         (("inspect", "run.json"), "is a config file, and this takes a checkpoint"),
-        (("diff", "run.json", "two.pt"), "say which with --key-b KEY"),
+        (("diff", "run.json", "two.pt"), "choose one by its key"),
         (("diff", "run.json", "before", "--policy", "both"), "policy='both'"),
         (("diff", "run.json", "before", "--policy", "a", "--policy", "b=c"), "entry=word pairs"),
         (("show", "run.json", "--colour"), "No such option '--colour'"),

@@ -11,7 +11,6 @@ import torch
 
 from dist_sched import ConfigError
 from dist_sched.config import OptimizerParamConfig
-from dist_sched.policies import Policy
 
 LEGAL = {
     "init_lr": 0.0,
@@ -179,12 +178,12 @@ NAMES = OptimizerParamConfig.entry_names()
     ids=str,
 )
 def test_the_seeds_booleans_mean_a_policy(booleans, word):
-    assert word == Policy.parse(None, NAMES, **booleans).word("max_lr")
+    assert word == build().parse_policy(None, **booleans).word("max_lr")
 
 
 def test_both_booleans_are_an_error_in_the_seeds_words():
     with pytest.raises(ConfigError, match=r"both override and use-checkpoint are set\."):
-        Policy.parse(None, NAMES, use_checkpoint=True, override=True)
+        build().parse_policy(None, use_checkpoint=True, override=True)
 
 
 @pytest.mark.parametrize(
@@ -192,13 +191,13 @@ def test_both_booleans_are_an_error_in_the_seeds_words():
 )
 def test_a_boolean_that_differs_from_its_default_beside_a_policy_is_an_error(booleans):
     with pytest.raises(ConfigError, match="replaces"):
-        Policy.parse("strict", NAMES, **booleans)
+        build().parse_policy("strict", **booleans)
 
 
 @pytest.mark.parametrize("value", ["false", 2, "yes"])
 def test_a_boolean_that_is_none_is_refused(value):
     with pytest.raises(ConfigError, match=r"use_checkpoint_opt_param_scheduler.*True or False"):
-        Policy.parse(None, NAMES, use_checkpoint=value)
+        build().parse_policy(None, use_checkpoint=value)
 
 
 @pytest.mark.parametrize(
@@ -221,13 +220,13 @@ def test_a_boolean_that_is_none_is_refused(value):
 )
 def test_an_illegal_policy_is_refused_by_name(policy, message):
     with pytest.raises(ConfigError, match=message):
-        Policy.parse(policy, NAMES)
+        build().parse_policy(policy)
 
 
 def test_a_policy_gives_each_entry_its_word_and_the_rest_the_star():
-    policy = Policy.parse({"lr_decay_steps": "config", "*": "strict"}, NAMES)
+    policy = build().parse_policy({"lr_decay_steps": "config", "*": "strict"})
     assert ("config", "strict") == (policy.word("lr_decay_steps"), policy.word("max_lr"))
 
 
 def test_a_policy_that_names_every_entry_needs_no_star():
-    assert "config" == Policy.parse(dict.fromkeys(NAMES, "config"), NAMES).word("max_lr")
+    assert "config" == build().parse_policy(dict.fromkeys(NAMES, "config")).word("max_lr")

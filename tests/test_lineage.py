@@ -22,6 +22,7 @@ from dist_sched import (
     from_config,
     schedules,
 )
+from dist_sched.config import InexpressibleChangeError
 from dist_sched.lineage import Change
 from dist_sched.specification import Specification
 
@@ -401,6 +402,14 @@ def test_a_refusal_of_the_seeds_class_names_the_change_and_the_other_class():
         in str(error.value)
     )
     assert "schedule with ParamScheduler" in str(error.value)
+
+
+def test_a_change_that_the_entries_cannot_express_is_an_error_with_the_change_and_the_reason():
+    with pytest.raises(InexpressibleChangeError) as caught:
+        seeds(100).rewarm(8)
+    change = Change(100, "rewarm", {"field": "lr", "steps": 8, "peak": None})
+    for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):  # noqa: S301
+        assert (change, "as its entries have no place for it") == (error.change, error.reason)
 
 
 def test_the_seeds_class_cools_down_up_to_where_its_tail_begins():

@@ -106,6 +106,13 @@ def test_strict_lists_every_difference_and_what_to_change_to_what():
     assert 13 == len(caught.value.reconciliation.rows)
 
 
+def test_a_refusal_carries_a_reason_for_each_cause_and_its_text_has_them_all():
+    with pytest.raises(ReconcileError) as caught:
+        reconcile(CONFIG, state(max_lr=2.0, unit="tokens"), "strict")
+    assert ["max_lr", "unit"] == [reason.split()[0] for reason in caught.value.reasons]
+    assert all(reason in str(caught.value) for reason in caught.value.reasons)
+
+
 def test_strict_accepts_what_is_equal():
     assert 60 == reconcile(CONFIG, state(), "strict").position
 
@@ -189,7 +196,11 @@ def test_an_error_keeps_its_reconciliation_when_it_is_sent_to_another_rank():
     with pytest.raises(ReconcileError) as caught:
         reconcile(CONFIG, state(max_lr=2.0), "strict")
     sent = pickle.loads(pickle.dumps(caught.value))  # noqa: S301
-    assert (str(caught.value), caught.value.reconciliation) == (str(sent), sent.reconciliation)
+    assert (str(caught.value), caught.value.reconciliation, caught.value.reasons) == (
+        str(sent),
+        sent.reconciliation,
+        sent.reasons,
+    )
 
 
 def test_to_dict_is_json():

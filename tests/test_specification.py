@@ -438,7 +438,7 @@ def test_the_longest_beginning_of_a_path_gives_its_word(entry, word):
 def test_a_policy_may_name_beginnings_and_the_changes_and_then_needs_no_star():
     names = tuple(FULL.entries())
     beginnings = ["lr", "weight_decay", "betas", "eps", "groups", "lineage"]
-    policy = Policy.parse(dict.fromkeys(beginnings, "config"), names)
+    policy = FULL.parse_policy(dict.fromkeys(beginnings, "config"))
     assert ["config"] == list({policy.word(name) for name in (*names, "lineage")})
     assert "checkpoint" == policy.word("momentum")
 
@@ -447,9 +447,8 @@ def test_a_policy_may_name_beginnings_and_the_changes_and_then_needs_no_star():
     "name", ["l", "lr.", "lr.phases[", "lr.phases[0", "lr.phases[9]", "groups[head"]
 )
 def test_a_policy_that_names_no_beginning_is_refused(name):
-    names = tuple(FULL.entries())
     with pytest.raises(ConfigError, match="which is not an entry"):
-        Policy.parse({name: "config", "*": "strict"}, names)
+        FULL.parse_policy({name: "config", "*": "strict"})
 
 
 def test_a_beginning_ends_where_a_name_ends():

@@ -233,7 +233,7 @@ def _only(found: list[_Candidate]) -> tuple[dict[str, Any], Where]:
     if len(found) > 1:
         listed = "; ".join(str(candidate.where) for candidate in found[:_SHOWN])
         raise StateError(
-            f"there are {len(found)} scheduler states: {listed}; say which with key=..., or with "
+            f"there are {len(found)} scheduler states: {listed}; choose one by its key, or by "
             "the path of one file"
         )
     where = found[0].where

@@ -15,6 +15,7 @@ from dist_sched import curves
 from dist_sched.courses import Courses, Field, Inventory
 from dist_sched.errors import ConfigError
 from dist_sched.phases import Finding, end_of_run, idle_start
+from dist_sched.policies import Policy
 from dist_sched.rules import (
     Entry,
     Number,
@@ -55,6 +56,21 @@ class Misfit(ConfigError):  # noqa: N818 - a ConfigError that knows more
 
     def __str__(self) -> str:
         return f"{self.part}: {self.reason}"
+
+
+class InexpressibleChangeError(ConfigError):
+    """The entries of `OptimizerParamScheduler` cannot express a late change."""
+
+    def __init__(self, change: Change, reason: str) -> None:
+        super().__init__(change, reason)
+        self.change = change
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.change}: {OptimizerParamConfig.KIND} cannot express it, {self.reason}: "
+            "schedule with ParamScheduler"
+        )
 
 
 class Sides(NamedTuple):
@@ -109,8 +125,14 @@ class Config(Protocol):
     def merged(self, theirs: Mapping[str, Any], used: Mapping[str, Any]) -> Config:
         """Build a config of the entries to use, named as in `sides`, or raise a ConfigError."""
 
-    def may_name(self, entry: str) -> bool:
-        """Tell whether a policy may name an entry that this config does not have."""
+    def parse_policy(
+        self,
+        policy: str | Mapping[str, str] | None,
+        *,
+        use_checkpoint: bool | None = True,
+        override: bool | None = False,
+    ) -> Policy:
+        """Parse a policy for this config's entries, or raise a ConfigError."""
 
     def unused(self) -> frozenset[str]:
         """Name the entries that have no influence on this config's curves."""
@@ -310,9 +332,21 @@ class OptimizerParamConfig:
         """Build a config of the entries to use."""
         return self.from_entries(used)
 
-    def may_name(self, entry: str) -> bool:  # noqa: ARG002 - its entries are fixed
-        """Tell whether a policy may name an entry that this config does not have: none."""
-        return False
+    def parse_policy(
+        self,
+        policy: str | Mapping[str, str] | None,
+        *,
+        use_checkpoint: bool | None = True,
+        override: bool | None = False,
+    ) -> Policy:
+        """Parse a policy, which may name these entries only."""
+        return Policy.parse(
+            policy,
+            self.entry_names(),
+            lambda _: False,
+            use_checkpoint=use_checkpoint,
+            override=override,
+        )
 
     def unused(self) -> frozenset[str]:
         """Name the entries that have no influence on this config's curves."""
@@ -355,20 +389,24 @@ class OptimizerParamConfig:
             return self._cooled(change, **change.arguments)
         if change.field == "lr" and change.operation == "extend":
             return self._extended(**change.arguments)
-        raise self._inexpressible(change, "as its entries have no place for it")
+        raise InexpressibleChangeError(change, "as its entries have no place for it")
 
     def _cooled(
         self, change: Change, *, steps: Number, shape: str, end: float | None, **_: Any
     ) -> OptimizerParamConfig:
         style = _TAIL_STYLES.get(shape)
         if style is None:
-            raise self._inexpressible(change, f"as its tail must be one of {listed(_TAIL_STYLES)}")
+            raise InexpressibleChangeError(
+                change, f"as its tail must be one of {listed(_TAIL_STYLES)}"
+            )
         is_stable = self.lr_decay_style in {"constant", "WSD"} and change.position >= (
             self.lr_warmup_steps
         )
         begun = self.lr_decay_steps - (self.wsd_decay_steps or 0)
         if not is_stable or (self.lr_decay_style == "WSD" and change.position > begun):
-            raise self._inexpressible(change, "as it can only begin where lr is constant at max_lr")
+            raise InexpressibleChangeError(
+                change, "as it can only begin where lr is constant at max_lr"
+            )
         return replace(
             self,
             lr_decay_style="WSD",
@@ -383,11 +421,6 @@ class OptimizerParamConfig:
             rule = f"must be more than the present lr_decay_steps={self.lr_decay_steps!r}"
             raise illegal("horizon", horizon, rule)
         return replace(self, lr_decay_steps=horizon)
-
-    def _inexpressible(self, change: Change, why: str) -> ConfigError:
-        return ConfigError(
-            f"{change}: {self.KIND} cannot express it, {why}: schedule with ParamScheduler"
-        )
 
     def lint(self, *, updates: int | None = None, increment: Number = 1) -> tuple[Finding, ...]:
         """Name what is legal and yet probably not meant.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dist_sched import schedules
 from dist_sched.config import Config, OptimizerParamConfig, unit_word
@@ -23,6 +23,9 @@ from dist_sched.errors import ConfigError
 from dist_sched.phases import Schedule
 from dist_sched.rules import flag, illegal, listed, near_miss, plain, shown, some
 from dist_sched.specification import Specification
+
+if TYPE_CHECKING:
+    from dist_sched.policies import Policy
 
 SETTINGS = ("unit", "policy", "keep_group_ratios")
 _BOOLEANS = ("use_checkpoint_opt_param_scheduler", "override_opt_param_scheduler")
@@ -41,11 +44,9 @@ class Declaration:
     config: Config
     unit: str = "steps"
     """What a position counts."""
-    policy: str | Mapping[str, str] | None = None
-    """Not yet parsed: which entries there are is the config's."""
+    policy: Policy | None = None
+    """From `policy`, or from the seeds' two booleans; None where the source has neither."""
     keep_group_ratios: bool = True
-    booleans: Mapping[str, bool]
-    """The seeds' two, where they are given."""
 
 
 def read(source: Mapping[str, Any] | str | os.PathLike[str]) -> Declaration:
@@ -101,10 +102,20 @@ def _declared(told: Mapping[str, Any]) -> Declaration:
     return Declaration(
         config=config,
         unit=unit_word("unit", told.get("unit", "steps")),
-        policy=told.get("policy"),
+        policy=_policy(config, told.get("policy"), booleans),
         keep_group_ratios=flag("keep_group_ratios", told.get("keep_group_ratios", True)),
-        booleans=booleans,
     )
+
+
+def _policy(
+    config: Config, policy: str | Mapping[str, str] | None, booleans: Mapping[str, bool]
+) -> Policy | None:
+    if policy is None and not booleans:
+        return None
+    use_checkpoint, override = (
+        booleans.get(name, default) for name, default in zip(_BOOLEANS, (True, False), strict=True)
+    )
+    return config.parse_policy(policy, use_checkpoint=use_checkpoint, override=override)
 
 
 def _seeds_config(told: Mapping[str, Any]) -> OptimizerParamConfig:

@@ -22,10 +22,18 @@ class ReconcileError(ValueError, AssertionError):
 
     reconciliation: Reconciliation | None
     """All rows, the equal ones too, with the outcome that was refused."""
+    reasons: tuple[str, ...]
+    """Why it was refused: one sentence for each cause."""
 
-    def __init__(self, message: str, reconciliation: Reconciliation | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        reconciliation: Reconciliation | None = None,
+        reasons: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(message)
         self.reconciliation = reconciliation
+        self.reasons = reasons
 
 
 class StateError(ValueError):

@@ -29,17 +29,19 @@ class Policy:
         cls,
         policy: str | Mapping[str, str] | None,
         entry_names: tuple[str, ...],
+        may_name: Callable[[str], bool],
         *,
-        may_name: Callable[[str], bool] = lambda _: False,
         use_checkpoint: bool | None = True,
         override: bool | None = False,
     ) -> Policy:
-        """Read the `policy` argument, or else the seeds' two booleans.
+        """Parse the `policy` argument, or else the seeds' two booleans.
+
+        For `Config.parse_policy` only, which knows what a policy may name.
 
         Args:
             policy: A word, or a mapping from entries, or beginnings of their paths, to words.
             entry_names: The entries of the config.
-            may_name: Tells which other entries a checkpoint may have.
+            may_name: Whether a checkpoint may have an entry that the config lacks.
             use_checkpoint: The seeds' boolean.
             override: The seeds' boolean.
 

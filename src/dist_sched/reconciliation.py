@@ -197,7 +197,7 @@ def reconcile_checkpoint(
     if refusals or config is None:
         refused = _refused(report, policy)
         message = "\n".join(["cannot load the scheduler:", *refusals, str(refused)])
-        raise ReconcileError(message, refused)
+        raise ReconcileError(message, refused, tuple(refusals))
     return config, lineage, report
 
 
@@ -247,8 +247,7 @@ def reconcile(
         ReconcileError: The load would be refused; carries the outcome with all rows.
     """
     declared = declarations.read(config)
-    names = tuple(declared.config.entries())
-    words = Policy.parse(policy, names, may_name=declared.config.may_name)
+    words = declared.config.parse_policy(policy)
     own = pack(declared.config, 0, declared.unit)
     checkpoint = unpack(state, type(declared.config), own=own)
     return reconcile_checkpoint(declared.config, declared.unit, checkpoint, words)[2]

@@ -11,7 +11,7 @@ from dist_sched import declarations
 from dist_sched.config import OptimizerParamConfig
 from dist_sched.engine import Scheduler
 from dist_sched.errors import ConfigError, ReconcileError
-from dist_sched.policies import CHECKPOINT, CONFIG, REST, STRICT, Policy
+from dist_sched.policies import CHECKPOINT, CONFIG, REST, STRICT
 from dist_sched.reconciliation import settle
 from dist_sched.specification import Specification
 
@@ -173,9 +173,8 @@ class OptimizerParamScheduler(Scheduler):
         super().__init__(
             optimizer,
             config,
-            policy=Policy.parse(
+            policy=config.parse_policy(
                 policy,
-                config.entry_names(),
                 use_checkpoint=use_checkpoint_opt_param_scheduler,
                 override=override_opt_param_scheduler,
             ),
@@ -285,7 +284,7 @@ class ParamScheduler(Scheduler):
         super().__init__(
             optimizer,
             config,
-            policy=Policy.parse(policy, tuple(config.entries()), may_name=config.may_name),
+            policy=config.parse_policy(policy),
             unit=unit,
             keep_group_ratios=keep_group_ratios,
             process_group=process_group,
@@ -329,9 +328,10 @@ def _built(
     process_group: ProcessGroup | None,
 ) -> OptimizerParamScheduler | ParamScheduler:
     config = told.config
+    if policy is None and told.policy is not None:
+        policy = told.policy.told()
     settings: dict[str, Any] = {
-        **(told.booleans if policy is None else {}),
-        "policy": told.policy if policy is None else policy,
+        "policy": policy,
         "unit": told.unit,
         "keep_group_ratios": told.keep_group_ratios,
         "process_group": process_group,

@@ -13,6 +13,7 @@ from dist_sched.coupling import Coupled, CoupledCurve
 from dist_sched.courses import Courses, Field, Inventory, Own
 from dist_sched.errors import ConfigError
 from dist_sched.phases import Finding, Phase, Schedule
+from dist_sched.policies import Policy
 from dist_sched.rules import Number, illegal, near_miss, rate, text
 
 if TYPE_CHECKING:
@@ -248,13 +249,29 @@ class Specification:
                 found[name] = (key, mine.get(key, ABSENT), other.get(key, ABSENT))
         return found
 
-    def may_name(self, entry: str) -> bool:
-        """Tell whether a policy may name an entry that a checkpoint alone may have.
+    def parse_policy(
+        self,
+        policy: str | Mapping[str, str] | None,
+        *,
+        use_checkpoint: bool | None = True,
+        override: bool | None = False,
+    ) -> Policy:
+        """Parse a policy, which may also name entries that only a checkpoint has."""
+        return Policy.parse(
+            policy,
+            tuple(self.entries()),
+            self._may_name,
+            use_checkpoint=use_checkpoint,
+            override=override,
+        )
+
+    def _may_name(self, entry: str) -> bool:
+        """Return whether a checkpoint may have an entry that this specification lacks.
 
         That is any part of one's own phases, any named group, and a field that is no misspelt one.
         """
         if entry.startswith("groups["):
-            return True
+            return "]" in entry
         course = self.fields.get(entry.partition(".")[0])
         if course is not None:
             phase, _, part = entry.partition(".phases[")[2].partition("].")

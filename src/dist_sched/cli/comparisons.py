@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dist_sched.config import ABSENT, Config, evolved
 from dist_sched.courses import value_of
 from dist_sched.errors import ConfigError, ReconcileError
-from dist_sched.policies import LINEAGE, Policy
+from dist_sched.policies import LINEAGE
 from dist_sched.reconciliation import Reconciliation, Row, reconcile_checkpoint, saved_curve
 from dist_sched.state import TEXT_KEY, Checkpoint, unpack
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from dist_sched.cli.subjects import Subject
+    from dist_sched.policies import Policy
 
 SAME, DIFFERENT, CANNOT_TELL = RESULTS = ("same", "different", "cannot tell")
 
@@ -26,8 +27,8 @@ class Comparison:
     """What a resume of one schedule from another would change."""
 
     report: Reconciliation
-    refusal: str | None
-    """Why the resume would be refused, the report included; None if it would not."""
+    refusal: tuple[str, ...] | None
+    """Why the resume would be refused; None if it would not."""
     result: str
     """One of `RESULTS`."""
     declared: Config
@@ -114,7 +115,7 @@ def moves(row: Mapping[str, Any]) -> bool:
     return not math.isclose(before, after, rel_tol=1e-9, abs_tol=1e-300)
 
 
-def compare(mine: Subject, theirs: Subject, policy: str | Mapping[str, str]) -> Comparison:
+def compare(mine: Subject, theirs: Subject, policy: Policy) -> Comparison:
     """Bring A's config and B's state together as a resume would.
 
     Args:
@@ -123,13 +124,11 @@ def compare(mine: Subject, theirs: Subject, policy: str | Mapping[str, str]) -> 
         policy: Who wins.
 
     Raises:
-        ConfigError: The policy is illegal.
         StateError: A tells no curve.
     """
     declared = mine.curve()
     told = _as_found(mine, theirs, declared)
-    parsed = Policy.parse(policy, tuple(declared.entries()))
-    used, report, refusal = _settled(declared, mine.unit or told.unit or "steps", told, parsed)
+    used, report, refusal = _settled(declared, mine.unit or told.unit or "steps", told, policy)
     saved = saved_curve(declared, told) if told.entries else theirs.config
     return Comparison(
         report=report,
@@ -144,14 +143,14 @@ def compare(mine: Subject, theirs: Subject, policy: str | Mapping[str, str]) -> 
 
 def _settled(
     declared: Config, unit: str, told: Checkpoint, policy: Policy
-) -> tuple[Config | None, Reconciliation, str | None]:
+) -> tuple[Config | None, Reconciliation, tuple[str, ...] | None]:
     """Give the curve to use, the report, and why a resume would be refused."""
     try:
         config, lineage, report = reconcile_checkpoint(declared, unit, told, policy)
     except ReconcileError as error:
         if error.reconciliation is None:
             raise
-        return None, error.reconciliation, str(error)
+        return None, error.reconciliation, error.reasons
     return evolved(config, lineage), report, None
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from dist_sched.cli.subjects import Subject
+    from dist_sched.policies import Policy
     from dist_sched.reconciliation import Reconciliation, Row
 
 STATUS = dict(zip(comparisons.RESULTS, (0, 1, 2), strict=True))
@@ -121,8 +122,9 @@ def command(
     Ends with 0 if they are the same, 1 if they differ, 2 if that cannot be told.
     """
     mine, theirs = subjects.read(a, key_a, "--key-a"), subjects.read(b, key_b, "--key-b")
-    policy = _policy(words, mine)
-    found = comparisons.compare(mine, theirs, policy)
+    parsed = _policy(words, mine)
+    policy = parsed.told()
+    found = comparisons.compare(mine, theirs, parsed)
     values = list(found.values(_positions(theirs, found, positions)))
     if as_json:
         options.print_json(_told(mine, theirs, policy, found, values))
@@ -140,12 +142,13 @@ def _kind(subject: Subject) -> str:
     return type(subject.curve()).KIND
 
 
-def _policy(words: tuple[str, ...], mine: Subject) -> str | Mapping[str, str]:
+def _policy(words: tuple[str, ...], mine: Subject) -> Policy:
     """Read what `--policy` says, as scripts/train_fsdp.py does; else what A's file says."""
+    parse = mine.curve().parse_policy
     if not words:
-        return mine.policy or (CHECKPOINT if mine.checkpoint is None else CONFIG)
+        return mine.policy or parse(CHECKPOINT if mine.checkpoint is None else CONFIG)
     if len(words) == 1 and "=" not in words[0]:
-        return words[0]
+        return parse(words[0])
     pairs = dict(word.rsplit("=", 1) for word in words if "=" in word)
     if len(pairs) < len(words):
         told = " ".join(words)
@@ -153,7 +156,7 @@ def _policy(words: tuple[str, ...], mine: Subject) -> str | Mapping[str, str]:
             f"--policy {told}: give one word, or entry=word pairs, each entry once"
         )
     _refuse_unnamed(pairs, mine.curve().entries())
-    return pairs
+    return parse(pairs)
 
 
 def _refuse_unnamed(pairs: Mapping[str, str], entries: Iterable[str]) -> None:
@@ -258,7 +261,7 @@ def _remarks(mine: Subject, theirs: Subject, found: Comparison) -> Iterator[str]
 def _print_report(found: Comparison) -> None:
     """Print the entries as a resume settles them, and why it would be refused."""
     if found.refusal is not None:
-        for line in found.refusal.removesuffix(str(found.report)).splitlines():
+        for line in ("cannot load the scheduler:", *found.refusal):
             tables.say(line)
     if not found.is_entrywise and found.saved is not None:
         tables.say(

@@ -8,7 +8,7 @@ import click
 
 from dist_sched import declarations, rules, views
 from dist_sched.cli import documents, options, subjects, tables
-from dist_sched.config import OptimizerParamConfig
+from dist_sched.config import InexpressibleChangeError, OptimizerParamConfig
 from dist_sched.errors import ConfigError
 from dist_sched.lineage import Change
 from dist_sched.policies import CONFIG
@@ -18,10 +18,6 @@ from dist_sched.translation import of_seeds
 if TYPE_CHECKING:
     from dist_sched.cli.subjects import Subject
     from dist_sched.config import Config
-
-
-_ADVICE = ": schedule with ParamScheduler"
-"""What the library says of entries that cannot express a late change."""
 
 
 def _plain_shapes() -> list[str]:
@@ -128,13 +124,15 @@ def _forked(before: Config, change: Change) -> tuple[Config, list[str]]:
     """
     try:
         return _changed(before, change), []
-    except ConfigError as error:
-        other = _as_specification(before) if str(error).endswith(_ADVICE) else None
+    except InexpressibleChangeError as error:
+        other, reason = _as_specification(before), error.reason
         if other is None:
             raise
-        after, reason = _changed(other, change), str(error).removesuffix(_ADVICE)
-    about = "this is a ParamScheduler's config, whose values agree with the run's up to rounding"
-    return after, [f"{about}: {reason}"]
+    about = (
+        "this is a ParamScheduler's config, whose values agree with the run's up to rounding: "
+        f"OptimizerParamScheduler cannot express the cooldown, {reason}"
+    )
+    return _changed(other, change), [about]
 
 
 def _as_specification(config: Config) -> Config | None:

@@ -11,11 +11,12 @@ from dist_sched import checkpoint as checkpoints
 from dist_sched import declarations
 from dist_sched.config import Config, OptimizerParamConfig, evolved
 from dist_sched.errors import ConfigError, StateError
-from dist_sched.policies import Policy
 from dist_sched.state import Checkpoint, State, pack, tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from dist_sched.policies import Policy
 
 CONFIG_ENDINGS = (".json", ".yaml", ".yml", ".toml")
 _CHECKPOINT_ENDINGS = (".pt", ".pth", ".ckpt", ".bin", "")
@@ -46,8 +47,8 @@ class Subject:
     """What the state says."""
     kind: type[Config] | None = None
     """Which scheduler's the state is."""
-    policy: str | Mapping[str, str] | None = None
-    """What a config file says of it, by whichever of its names."""
+    policy: Policy | None = None
+    """A config file's; None where it has none."""
     notes: tuple[str, ...] = ()
     """What a person should know."""
 
@@ -110,7 +111,7 @@ def read(path: str, key: str | None = None, option: str = "--key") -> Subject:
     """
     _refuse_empty(path)
     if not is_config(path):
-        return _checkpoint(path, key, option)
+        return _checkpoint(path, key)
     if key is not None:
         raise ConfigError(f"{path}: is a config file, where {option} means nothing: leave it out")
     return _config_file(path)
@@ -128,7 +129,7 @@ def read_checkpoint(path: str, key: str | None = None) -> Subject:
         raise ConfigError(
             f"{path}: is a config file, and this takes a checkpoint; see dist-sched show {path}"
         )
-    return _checkpoint(path, key, "--key")
+    return _checkpoint(path, key)
 
 
 def _refuse_empty(path: str) -> None:
@@ -151,27 +152,12 @@ def _config_file(path: str) -> Subject:
         config=told.config,
         base=told.config,
         unit=told.unit,
-        policy=_policy(path, told),
+        policy=told.policy,
     )
 
 
-def _policy(path: str, told: declarations.Declaration) -> str | dict[str, str] | None:
-    if told.policy is None and not told.booleans:
-        return None
-    booleans = told.booleans
-    try:
-        return Policy.parse(
-            told.policy,
-            tuple(told.config.entries()),
-            use_checkpoint=booleans.get("use_checkpoint_opt_param_scheduler", True),
-            override=booleans.get("override_opt_param_scheduler", False),
-        ).told()
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-
-
-def _checkpoint(path: str, key: str | None, option: str) -> Subject:
-    state, where = _read_state(path, key, option)
+def _checkpoint(path: str, key: str | None) -> Subject:
+    state, where = _read_state(path, key)
     try:
         kind, told = tell(state)
     except StateError as error:
@@ -191,16 +177,13 @@ def _checkpoint(path: str, key: str | None, option: str) -> Subject:
     )
 
 
-def _read_state(
-    path: str, key: str | None, option: str
-) -> tuple[dict[str, Any], checkpoints.Where]:
+def _read_state(path: str, key: str | None) -> tuple[dict[str, Any], checkpoints.Where]:
     try:
         return checkpoints.read_state(path, key)
     except StateError as error:
-        told = str(error).replace("key=...", f"{option} KEY")
         is_odd = Path(path).is_file() and Path(path).suffix not in _CHECKPOINT_ENDINGS
         hint = f"; the name of a config ends in {', '.join(CONFIG_ENDINGS)}" if is_odd else ""
-        raise StateError(f"{told}{hint}") from error
+        raise StateError(f"{error}{hint}") from error
 
 
 def _base(kind: type[Config], told: Checkpoint) -> tuple[Config | None, list[str]]:
