@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dist_sched import layers, views
-from dist_sched.cli import documents, options, subjects, tables
+from dist_sched.cli import inputs, options
+from dist_sched.cli.output import printable, write_file
 from dist_sched.errors import ConfigError
 from dist_sched.layers import Layer, Panel, Scale, shortened
 from dist_sched.views import brief, short
@@ -23,7 +24,7 @@ from dist_sched.views import brief, short
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from dist_sched.cli.subjects import Subject
+    from dist_sched.cli.inputs import Input
     from dist_sched.layers import Line, Points
     from dist_sched.views import Span, Track
 
@@ -94,9 +95,9 @@ def command(
     if output is not None:
         notes += [f"{output}: {note}" for note in _write(output, given, log=log, force=force)]
     for note in notes:
-        click.echo(tables.printable(f"note: {note}"), err=True)
+        click.echo(printable(f"note: {note}"), err=True)
     if output is not None:
-        click.echo(f"wrote {tables.printable(output)}")
+        click.echo(f"wrote {printable(output)}")
     if output is None or terminal:
         _show(given, log=log)
 
@@ -105,8 +106,8 @@ def _read(
     paths: Sequence[str], key: str | None, at: Sequence[int], *, groups: bool
 ) -> tuple[Sequence[Layer], list[str]]:
     """Read what is to be drawn, and give notes on it."""
-    read = [subjects.read(path, one) for path, one in zip(paths, _keys(paths, key), strict=True)]
-    named = zip(read, map(tables.printable, _names(paths)), strict=True)
+    read = [inputs.read(path, one) for path, one in zip(paths, _keys(paths, key), strict=True)]
+    named = zip(read, map(printable, _names(paths)), strict=True)
     given = layers.marked([_layer(one, name, groups=groups) for one, name in named], at)
     return given, [f"{subject.path}: {note}" for subject in read for note in subject.notes]
 
@@ -117,7 +118,7 @@ def _write(output: str, given: Sequence[Layer], *, log: bool, force: bool) -> li
 
     try:
         content, notes = pages.rendered(output, given, log=log)
-        documents.write(output, content, force=force)
+        write_file(output, content, force=force)
     except ImportError as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
@@ -127,12 +128,12 @@ def _write(output: str, given: Sequence[Layer], *, log: bool, force: bool) -> li
 
 def _keys(paths: Sequence[str], key: str | None) -> list[str | None]:
     """Give the key to checkpoints alone, or, where there is none, to all, to be refused."""
-    is_config = [path.lower().endswith(subjects.CONFIG_ENDINGS) for path in paths]
+    is_config = [path.lower().endswith(inputs.CONFIG_ENDINGS) for path in paths]
     return [None if one and not all(is_config) else key for one in is_config]
 
 
-def _layer(subject: Subject, name: str, *, groups: bool) -> Layer:
-    tracks = views.tracks(subject.curve(), groups=groups)
+def _layer(subject: Input, name: str, *, groups: bool) -> Layer:
+    tracks = views.tracks(subject.config, groups=groups)
     return Layer(name, tracks, subject.unit, subject.position)
 
 
@@ -203,7 +204,7 @@ class _Chart:
         indent = max(len(brief(tick)) for tick in scale.ticks()) + 1
         inner = self.width - indent - 1
         told = [
-            f"{tables.printable(self.panel.field)} {scale.note}",
+            f"{printable(self.panel.field)} {scale.note}",
             *self._legend(),
             *self._strips(indent, inner),
             self._frame(curves, scale, inner),
