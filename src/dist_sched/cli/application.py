@@ -56,6 +56,7 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
+    # Names and help alone: the commands themselves are imported when they are called.
     commands={name: click.Command(name, short_help=text) for name, text in COMMANDS.items()},
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="""\b

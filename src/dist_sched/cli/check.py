@@ -58,6 +58,7 @@ def command(paths: tuple[str, ...], updates: int | None, increment: float, as_js
 
 
 def _check(path: str, updates: int | None, increment: float) -> dict[str, Any]:
+    # Collected, so that the other configs are checked all the same.
     try:
         found = inputs.read(path).config.lint(updates=updates, increment=increment)
     except (ConfigError, StateError) as error:

@@ -39,6 +39,7 @@ class Value:
         """Whether the resume changes it, by more than rounding."""
         if self.b is None or self.used is None:
             return False
+        # A config that fork wrote in phases agrees with upstream's formulas only up to rounding.
         return not math.isclose(self.b, self.used, rel_tol=1e-9, abs_tol=1e-300)
 
 
@@ -70,6 +71,7 @@ class Comparison:
     @property
     def added(self) -> frozenset[str]:
         """Entries that only A has, where B has all the entries of its run."""
+        # What Megatron and NeMo never save is no difference where it is missing.
         is_whole = self.is_entrywise and self.checkpoint.unit is not None
         absent = (name for name, both in self.sides.items() if both.checkpoint is ABSENT)
         return frozenset(absent if is_whole else ())
@@ -108,6 +110,7 @@ class Comparison:
                 {} if plan is None else plan.values(position)
                 for plan in (self.b_plan, self.a_plan, used or self.used_plan)
             )
+            # A state of torch has no schedule, but the lr that it had for the next update.
             if self.saved is None and position == self.report.position:
                 b = dict(self.checkpoint.values)
             found += [
@@ -125,6 +128,7 @@ class Comparison:
 
         None where those entries make no legal config.
         """
+        # An entry that only one side has cannot be the other's.
         used = {
             name: both.config if ABSENT in both[:2] or name == entry else both.checkpoint
             for name, both in self.sides.items()
@@ -152,6 +156,7 @@ def compare(a: Input, b: Input, policy: Policy) -> Comparison:
     is_changed = isinstance(a, CheckpointInput) and bool(a.saved.lineage)
     if is_changed and checkpoint.entries and b.known_config is not None:
         checkpoint = replace(checkpoint, entries=b.known_config.parts(), lineage=())
+    # A state of another library has no unit; then the units are not what differs.
     unit = a.unit or checkpoint.unit or "steps"
     used: Config | None
     reasons: tuple[str, ...] = ()

@@ -101,6 +101,7 @@ def _upstream(name: str, source: Source) -> Converted:
         if value is not None and entry != UNIT_KEY
     ]
     if unit is not None:
+        # Upstream counts what its caller passes to step(), so the unit is the script's affair.
         hint = "" if unit == "samples" else "; Megatron-LM's training loop counts samples"
         notes.append(
             f"not carried: unit={unit!r}, for which theirs has no argument: call its "
@@ -123,12 +124,14 @@ def _torch(source: Source) -> Converted:
         raise StateError(f"{source.path}: schedules no lr, and torch's schedules nothing else")
     position, groups = source.saved.position, source.num_groups
     state = {
+        # LambdaLR multiplies these by what its lambdas return.
         "base_lrs": [float(track.curve.high)] * groups,
         "last_epoch": position,
         "_step_count": position + 1,
         "_is_initial": False,
         "_get_lr_called_within_step": False,
         "_last_lr": [track.value(position)] * groups,
+        # It saves None for a function: only callable objects have a state.
         "lr_lambdas": [None] * groups,
     }
     notes = [

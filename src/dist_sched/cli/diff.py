@@ -96,6 +96,7 @@ def command(
     a, b = inputs.read(a_path, key_a), inputs.read(b_path, key_b)
     policy, origin = _policy(words, a)
     found = comparisons.compare(a, b, policy)
+    # A config starts at 0, where a warmup from 0 hides every difference.
     ends = [] if isinstance(b, CheckpointInput) else _ends(found)[:_MOST_ENDS]
     values = found.values(sorted({found.report.position, *ends, *positions}))
     if as_json:
@@ -126,6 +127,7 @@ def _policy(words: tuple[str, ...], a: Input) -> tuple[Policy, str]:
     if len(words) == 1 and "=" not in words[0]:
         return parse(words[0]), ""
     if words:
+        # From the right: a pattern of group names may contain "=".
         pairs = dict(word.rsplit("=", 1) for word in words if "=" in word)
         if len(pairs) < len(words):
             raise click.UsageError("--policy: use one word, or entry=word pairs, each entry once")
@@ -254,6 +256,7 @@ def _verdict(a: Input, b: Input, found: Comparison, values: list[Value]) -> str:
         first = moved[0].position
         moved = [value for value in moved if value.position == first]
         return f"{where}; at {first} it would move {_moves(moved)}"
+    # The policy hides what A's schedule would do, which is often the question.
     kept = found.moved_under(found.a_plan)
     if kept:
         where += f"; A's own schedule (--policy config) would move {_moves(kept)}"

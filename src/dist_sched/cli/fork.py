@@ -85,6 +85,7 @@ def command(
     Where the entries of OptimizerParamScheduler cannot express the cooldown, it is a config of
     ParamScheduler (with "fields"), whose values agree with the run's up to rounding.
     """
+    # Before the checkpoint is read, which may take long, only for a wrong ending.
     write = output.to_yaml if destination is None else output.config_writer(destination)
     source = inputs.read_checkpoint(path, key)
     arguments = {"field": field, "steps": steps, "shape": shape, "end": end}
@@ -109,7 +110,7 @@ def _fork(config: Config, change: Change) -> tuple[Config, list[str]]:
         return _changed(config, change), []
     except InexpressibleChangeError as error:
         if not isinstance(config, OptimizerParamConfig):
-            raise
+            raise  # never: only that config's entries raise it
         try:
             phases = of_seeds(config)
         except ConfigError:

@@ -126,6 +126,7 @@ def read(path: str, key: str | None = None) -> Input:
     """
     if not path.strip():
         raise ConfigError(f"{path!r} is not a path: is a variable of the shell empty?")
+    # By the ending alone: an address is not opened twice to guess.
     if not path.lower().endswith(CONFIG_ENDINGS):
         return _read_checkpoint(path, key)
     if key is not None:
@@ -206,6 +207,7 @@ def _complete(kind: type[Config], saved: Checkpoint) -> tuple[Config | None, lis
         config = kind.of_parts({**assumed, **saved.entries})
     except ConfigError:
         return None, []
+    # Under most styles the entries of WSD have no effect, so nobody needs to hear of them.
     used = sorted(assumed.keys() - config.unused())
     named = ", ".join(f"{name}={assumed[name]!r}" for name in used)
     return config, [f"not in the state, and assumed: {named}"] if used else []

@@ -61,6 +61,7 @@ def _entries(source: CheckpointInput) -> Mapping[str, Any]:
     if source.known_config is None:
         return saved
     found = source.known_config.entries()
+    # Upstream's entries can be assumed one by one; a specification is saved whole or not at all.
     is_flat = bool(source.kind.STATE_KEYS)
     return {name: one for name, one in found.items() if name in saved or not is_flat}
 
@@ -79,6 +80,7 @@ def _to_json(found: Any) -> Any:
         return [_to_json(value) for value in found]
     if hasattr(found, "to_dict"):
         return found.to_dict()
+    # torch saves infinities, for which JSON has no number.
     is_odd = isinstance(found, float) and not math.isfinite(found)
     return (
         found if isinstance(found, bool | int | float | str | None) and not is_odd else repr(found)

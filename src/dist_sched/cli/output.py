@@ -138,11 +138,8 @@ _WRITERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
 def _print(renderable: Any, style: str | None = None) -> None:
     from rich.console import Console
 
-    is_terminal = sys.stdout.isatty()
     console = Console(
-        width=None if is_terminal else _UNBOUNDED,
-        # Without this, FORCE_COLOR would put escapes into what is piped.
-        force_terminal=is_terminal,
+        width=None if sys.stdout.isatty() else _UNBOUNDED,
         # rich's own NO_COLOR keeps bold and the like.
         color_system=None if os.environ.get("NO_COLOR") else "auto",
         emoji=False,
@@ -151,5 +148,5 @@ def _print(renderable: Any, style: str | None = None) -> None:
     )
     with console.capture() as captured:
         console.print(renderable, style=style, overflow="fold")
-    # rich fills a table's lines with blanks.
+    # rich fills a table's lines with blanks; click removes styles from what is piped.
     click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
