@@ -917,7 +917,8 @@ def shell(line):
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": source, "D": python},
+        # Unbuffered output would hide what the interpreter does with its buffer as it ends.
+        env={**os.environ, "PYTHONPATH": source, "D": python, "PYTHONUNBUFFERED": ""},
     )
     return done.returncode, done.stderr
 
