@@ -416,6 +416,15 @@ def test_diff_says_which_side_alone_schedules_a_field(cli, tmp_path):
     assert {"  betas[0]: only B has it", "  weight_decay: only A has it"} <= set(out.splitlines())
 
 
+def test_a_field_that_only_a_schedules_is_a_difference(cli, tmp_path):
+    a, b = tmp_path / "a.json", tmp_path / "b.json"
+    a.write_text(json.dumps({"fields": {"lr": 0.5, "weight_decay": 0.25}}))
+    b.write_text(json.dumps({"fields": {"lr": 0.5}}))
+    status, out, _ = cli("diff", a, b)
+    assert 1 == status
+    assert "  weight_decay: only A has it" in out.splitlines()
+
+
 def test_diff_names_the_entries_that_move_a_value(cli, tmp_path):
     path = tmp_path / "more.json"
     path.write_text(json.dumps({**CONFIG, "init_lr": 0.05}))
