@@ -416,6 +416,14 @@ def test_diff_says_which_side_alone_schedules_a_field(cli, tmp_path):
     assert {"  betas[0]: only B has it", "  weight_decay: only A has it"} <= set(out.splitlines())
 
 
+@pytest.mark.parametrize("b, positions", [("before", {60}), ("lower.yaml", {0, 10, 100, 110})])
+def test_diff_compares_values_at_a_checkpoints_position_and_at_the_ends_of_a_configs_phases(
+    as_json, b, positions
+):
+    found = as_json("diff", "run.json", b)
+    assert positions == {row["position"] for row in found["values"]}
+
+
 def test_a_field_that_only_a_schedules_is_a_difference(cli, tmp_path):
     a, b = tmp_path / "a.json", tmp_path / "b.json"
     a.write_text(json.dumps({"fields": {"lr": 0.5, "weight_decay": 0.25}}))
