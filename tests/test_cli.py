@@ -1123,3 +1123,30 @@ def test_an_unreadable_file_with_an_odd_ending_may_be_a_config(cli, home):
     status, _, err = cli("show", "run.ini")
     assert 2 == status
     assert "the name of a config ends in .json, .yaml, .yml, .toml" in err
+
+
+def test_inspect_leaves_assumed_entries_out(as_json):
+    assert {*KEYS} == as_json("inspect", "megatron.pt")["entries"].keys()
+
+
+def test_convert_writes_torch_the_lr_after_the_late_changes(cli, tmp_path):
+    assert 0 == cli("convert", "cooled", tmp_path / "a.pt", "--to", "torch")[0]
+    assert [pytest.approx(0.3636039)] == loaded(tmp_path / "a.pt")["_last_lr"]
+
+
+def test_convert_takes_the_position_alone_where_the_config_is_of_another_scheduler(cli, tmp_path):
+    config, path = tmp_path / "run.json", tmp_path / "a.pt"
+    config.write_text(json.dumps({"fields": {"lr": 0.5}}))
+    assert 0 == cli("convert", "before", path, "--to", "dist-sched", "--config", config)[0]
+    resumed = ParamScheduler(optimizer(), {"lr": 0.5})
+    resumed.load_state_dict(loaded(path))
+    assert 60 == resumed.num_steps
+
+
+def test_fork_refuses_to_make_a_value_jump(cli, tmp_path):
+    path = tmp_path / "warmup"
+    save(from_config(named(), "spec.yaml"), path, 1000)
+    status, _, err = cli("fork", path, "--cooldown", 20)
+    assert 2 == status
+    assert "weight_decay would jump from" in err
+    assert "fork where the values are steady" in err
