@@ -48,24 +48,24 @@ _SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Where:
-    """Where a scheduler's state was found."""
+class StateLocation:
+    """StateLocation a scheduler's state was found."""
 
     path: str
     """The file, or the folder's index."""
     key: str
     """Its name there, parts joined by dots; empty where the file is the state."""
-    dialect: str
+    format: str
     """Whose state it is: dist_sched, OptimizerParamScheduler (a seed's), torch LRScheduler or
     DeepSpeed."""
 
     def __str__(self) -> str:
-        return f"{self.path}{f', key {self.key!r}' if self.key else ''} ({self.dialect})"
+        return f"{self.path}{f', key {self.key!r}' if self.key else ''} ({self.format})"
 
 
 def read_state(
     path: str | os.PathLike[str], key: str | None = None
-) -> tuple[dict[str, Any], Where]:
+) -> tuple[dict[str, Any], StateLocation]:
     """Read a scheduler's state out of a checkpoint, without a job.
 
     Needs no process group, no GPU, no model code. Of a DCP folder, only the index and the
@@ -99,7 +99,7 @@ def load(
     *,
     expected_position: int | None = None,
     local: bool = False,
-) -> Where:
+) -> StateLocation:
     """Take up the state of a checkpoint in a running job.
 
     Collective unless local: the first rank of the scheduler's group alone touches storage and
@@ -114,7 +114,7 @@ def load(
         local: Load on this rank alone, without communication.
 
     Returns:
-        Where the state was found.
+        StateLocation the state was found.
 
     Raises:
         StateError: As for `read_state`, or the position is another than expected.
@@ -145,7 +145,7 @@ def to_megatron_state(state: Mapping[str, Any]) -> State:
     return keys
 
 
-def _state_at(place: Place, key: str | None) -> tuple[dict[str, Any], Where]:
+def _state_at(place: Place, key: str | None) -> tuple[dict[str, Any], StateLocation]:
     if not place.exists():
         raise StateError(f"{place}: nothing is there")
     if not place.is_folder():
@@ -186,11 +186,11 @@ def _tree(place: Place) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    where: Where
+    where: StateLocation
     node: Any
 
 
-def _chosen(kept: list[list[Place]], key: str | None) -> tuple[dict[str, Any], Where]:
+def _chosen(kept: list[list[Place]], key: str | None) -> tuple[dict[str, Any], StateLocation]:
     """Read the one state in the likeliest of some files that have any."""
     seen: list[tuple[Place, Any]] = []
     for places in kept:
@@ -205,7 +205,7 @@ def _chosen(kept: list[list[Place]], key: str | None) -> tuple[dict[str, Any], W
 def _found(place: Place, tree: Any, key: str | None) -> list[_Candidate]:
     """Find the states in a file; under a key, what stands there, whatever it is."""
     return [
-        _Candidate(Where(path=str(place), key=name, dialect=dialect), node)
+        _Candidate(StateLocation(path=str(place), key=name, format=dialect), node)
         for name, dialect, node in (_states(tree) if key is None else _under(tree, key))
     ]
 
@@ -229,7 +229,7 @@ def _listed(names: list[str]) -> str:
     return ", ".join(shown) + (", ..." if len(names) > _SHOWN else "")
 
 
-def _only(found: list[_Candidate]) -> tuple[dict[str, Any], Where]:
+def _only(found: list[_Candidate]) -> tuple[dict[str, Any], StateLocation]:
     """Read a state, or refuse to guess which."""
     if len(found) > 1:
         listed = "; ".join(str(candidate.where) for candidate in found[:_SHOWN])
@@ -246,7 +246,7 @@ def _only(found: list[_Candidate]) -> tuple[dict[str, Any], Where]:
             f"{where.path}: what stands under key {where.key!r} is no scheduler's state: "
             f"it holds {_listed(list(map(str, names))) or 'no names'}"
         )
-    return names, Where(path=where.path, key=where.key, dialect=dialect)
+    return names, StateLocation(path=where.path, key=where.key, format=dialect)
 
 
 def _states(tree: Any) -> Iterator[tuple[str, str, Any]]:
@@ -284,7 +284,7 @@ def _under(tree: Any, key: str) -> Iterator[tuple[str, str, Any]]:
             ]
 
 
-def _newest(folder: Place, key: str | None) -> tuple[dict[str, Any], Where]:
+def _newest(folder: Place, key: str | None) -> tuple[dict[str, Any], StateLocation]:
     """Read the newest complete one of numbered checkpoints."""
     names = folder.names()
     tracked = _tracked(folder, names)
@@ -307,7 +307,7 @@ def _newest(folder: Place, key: str | None) -> tuple[dict[str, Any], Where]:
     )
 
 
-def _complete(place: Place, key: str | None) -> tuple[dict[str, Any], Where] | None:
+def _complete(place: Place, key: str | None) -> tuple[dict[str, Any], StateLocation] | None:
     """Read a checkpoint, or give None where its folder was not finished."""
     if not place.is_folder():
         return _chosen([[place]], key)

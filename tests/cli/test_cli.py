@@ -1,8 +1,7 @@
-"""The command line says what is so of real configs and checkpoints, and ends as it should."""
+"""The command line: what it prints of real configs and checkpoints, and its status."""
 
 from __future__ import annotations
 
-import decimal
 import json
 import os
 import pickle
@@ -21,7 +20,7 @@ import yaml
 
 import dist_sched
 from dist_sched import OptimizerParamScheduler, ParamScheduler, checkpoint, from_config, schedules
-from dist_sched.cli import application, fork, tables
+from dist_sched.cli import application, fork, output
 
 CONFIG = {
     "init_lr": 0.0,
@@ -35,7 +34,7 @@ CONFIG = {
     "wd_incr_steps": 100,
     "wd_incr_style": "linear",
 }
-SEEDS = [name for name in CONFIG if name != "init_lr"]
+KEYS = [name for name in CONFIG if name != "init_lr"]
 SPECIFICATION = """
 horizon: 100k
 unit: tokens
@@ -62,7 +61,7 @@ def optimizer(groups=1):
     return torch.optim.AdamW(made, lr=1.0, weight_decay=0.1)
 
 
-def seeds(**changes):
+def scheduler(**changes):
     return OptimizerParamScheduler(optimizer(), **{**CONFIG, **changes})
 
 
@@ -72,8 +71,8 @@ def save(scheduler, path, position):
 
 
 def save_foreign(home):
-    state = seeds().state_dict()
-    keys = {name: state[name] for name in SEEDS}
+    state = scheduler().state_dict()
+    keys = {name: state[name] for name in KEYS}
     torch.save({"opt_param_scheduler": {**keys, "num_steps": 60}}, home / "megatron.pt")
     made = optimizer()
     torchs = torch.optim.lr_scheduler.LambdaLR(made, lambda step: 1 / (1 + step))
@@ -105,15 +104,15 @@ def save_configs(home):
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     made = tmp_path_factory.mktemp("home")
-    save(seeds(max_lr=0.5), made / "before" / "step-60", 60)
-    save(seeds(), made / "after" / "step-80", 80)
-    stable = seeds(lr_decay_style="constant")
+    save(scheduler(max_lr=0.5), made / "before" / "step-60", 60)
+    save(scheduler(), made / "after" / "step-80", 80)
+    stable = scheduler(lr_decay_style="constant")
     save(stable, made / "stable", 60)
     stable.cooldown(20)
     save(stable, made / "cooled", 70)
     fields = {"lr": schedules.wsd(3e-4, 1000, warmup=20, decay=200), "betas[0]": 0.9}
     save(ParamScheduler(optimizer(), fields), made / "spec", 500)
-    save(seeds(unit="samples"), made / "samples", 60)
+    save(scheduler(unit="samples"), made / "samples", 60)
     save_foreign(made)
     save_configs(made)
     return made
@@ -126,15 +125,15 @@ def cli(home, capsys, monkeypatch):
 
     def call(*arguments):
         status = application.run([str(argument) for argument in arguments])
-        told = capsys.readouterr()
-        assert "\x1b" not in told.out + told.err
-        return status, told.out, told.err
+        printed = capsys.readouterr()
+        assert "\x1b" not in printed.out + printed.err
+        return status, printed.out, printed.err
 
     return call
 
 
 @pytest.fixture
-def told(cli):
+def as_json(cli):
     def call(*arguments):
         return json.loads(cli(*arguments, "--json")[1])
 
@@ -170,25 +169,25 @@ def test_show_prints_what_named_groups_have_only_when_it_is_asked(cli):
     assert ["groups[embed*].lr", "constant", "3000", "80000", "3e-05", "3e-05"] in rows(out)
 
 
-def test_show_gives_json_with_a_version(told):
-    found = told("show", "before", "--at", 10)
+def test_show_prints_json_with_a_version(as_json):
+    found = as_json("show", "before", "--at", 10)
     assert 1 == found["version"]
     assert ("steps", 60, "OptimizerParamScheduler") == (
         found["unit"],
         found["position"],
         found["scheduler"],
     )
-    assert ["app.scheduler", "dist_sched"] == [found["found"]["key"], found["found"]["dialect"]]
+    assert ["app.scheduler", "dist_sched"] == [found["found"]["key"], found["found"]["format"]]
     values = {row["position"]: row["value"] for row in found["fields"]["lr"]["values"]}
     assert {10: 0.5, 60: pytest.approx(0.3)} == values
     phase = {"name": "linear", "begin": 10, "end": 110, "first": 0.5, "last": 0.1}
     assert phase == found["fields"]["lr"]["phases"][1]
 
 
-def test_show_says_what_a_seeds_state_does_not_tell(cli):
+def test_show_says_what_a_state_of_megatron_lacks(cli):
     out = cli("show", "megatron.pt")[1]
     assert "note: not in the state, and assumed: init_lr=0.0" in out
-    assert "units that it does not tell" in out
+    assert "at position 60 in an unknown unit" in out
 
 
 # inspect
@@ -218,43 +217,38 @@ def test_inspect_prints_late_changes(cli):
 
 
 @pytest.mark.parametrize(
-    "path, dialect, position",
+    "path, kind, position",
     [
         ("megatron.pt", "OptimizerParamScheduler", 60),
         ("scheduler.pt", "torch LRScheduler", 4),
         ("deepspeed.pt", "DeepSpeed", 42),
     ],
 )
-def test_inspect_reads_every_dialect(told, path, dialect, position):
-    found = told("inspect", path)
-    assert (1, dialect, position) == (
-        found["version"],
-        found["found"]["dialect"],
-        found["position"],
-    )
-    assert found["unit"] is None
+def test_inspect_reads_the_states_of_other_libraries(as_json, path, kind, position):
+    found = as_json("inspect", path)
+    assert (kind, position, None) == (found["found"]["format"], found["position"], found["unit"])
 
 
-def test_inspect_gives_json_with_the_state_as_it_stands(told):
-    found = told("inspect", "torn.pt")
+def test_inspect_prints_json_with_the_state_as_it_stands(as_json):
+    found = as_json("inspect", "torn.pt")
     assert ["max_lr"] == found["torn"]
     assert (1.0, 7.0) == (found["entries"]["max_lr"], found["state"]["max_lr"])
     assert [] == found["history"]
     assert {"lr": 0.0, "weight_decay": 0.0} == found["next_update"]
 
 
-def test_inspect_reads_an_address(told, home):
+def test_inspect_reads_an_address(as_json, home):
     memory = fsspec.filesystem("memory")
     memory.pipe("/cli/megatron.pt", (home / "megatron.pt").read_bytes())
     try:
-        assert 60 == told("inspect", "memory://cli/megatron.pt")["position"]
+        assert 60 == as_json("inspect", "memory://cli/megatron.pt")["position"]
     finally:
         memory.rm("/cli", recursive=True)
-    assert 60 == told("inspect", f"file://{home}/megatron.pt")["position"]
+    assert 60 == as_json("inspect", f"file://{home}/megatron.pt")["position"]
 
 
 def test_inspect_shows_characters_that_would_steer_a_terminal_as_escapes(cli, home):
-    keys = seeds().state_dict()
+    keys = scheduler().state_dict()
     torch.save({**keys, "\x1b[31mred": 1}, home / "red.pt")
     assert r"unknown keys are ignored: \x1b[31mred" in cli("inspect", "red.pt")[1]
 
@@ -268,19 +262,19 @@ def test_diff_prints_the_entries_that_a_resume_reports(cli):
     assert (1, "") == (status, err)
     assert str(report).splitlines()[0] in out
     for row in report.rows:
-        sides = [tables.exact(value) for value in (row.config, row.checkpoint, row.used)]
+        sides = [output.exact(value) for value in (row.config, row.checkpoint, row.used)]
         assert ["*"] * row.changed + [row.name, *sides, *row.why.split()] in rows(out)
     assert ["60", "lr", "0.55", "0.3", "0.3"] in rows(out)
     assert "policy          checkpoint (the default)" in out
 
 
-def test_diff_says_which_path_is_which(cli):
-    first, second, _, read_as = cli("diff", "run.json", "before")[1].splitlines()[:4]
+def test_diff_says_which_path_is_loaded_by_which(cli):
+    first, second, _, meaning = cli("diff", "run.json", "before")[1].splitlines()[:4]
     assert first.startswith("A (script)")
     assert "run.json" in first
     assert second.startswith("B (checkpoint)")
     assert "step-60" in second
-    assert "a script that declares A loads B, at position 60; swap them for" in read_as
+    assert "a script that declares A loads B, at position 60; swap them for" in meaning
 
 
 OPTIONAL = {"momentum": "config", "*": "checkpoint"}
@@ -339,19 +333,14 @@ def test_diff_does_not_say_that_a_checkpoints_run_had_policy_config(cli):
         ("run.json", "megatron.pt", 0),
         ("run.json", "samples", 1),
         ("run.json", "scheduler.pt", 2),
-        ("run.json", "deepspeed.pt", 2),
         ("run.json", "spec", 1),
-        ("spec.yaml", "before", 1),
         ("spec.yaml", "megatron.pt", 1),
-        ("spec.yaml", "run.json", 1),
         ("spec.yaml", "scheduler.pt", 2),
         ("after", "run.json", 0),
         ("megatron.pt", "after", 0),
     ],
 )
-def test_diff_ends_with_0_for_the_same_1_for_different_and_2_where_it_cannot_tell(
-    cli, a, b, status
-):
+def test_the_status_of_diff_is_0_for_the_same_1_for_different_and_2_for_unknown(cli, a, b, status):
     assert status == cli("diff", a, b)[0]
 
 
@@ -364,14 +353,14 @@ def test_diff_follows_the_policy(cli):
 
 def test_diff_uses_the_policy_of_a_config_file(cli):
     out = cli("diff", "policy.yaml", "before")[1]
-    assert "*=checkpoint, max_lr=config (as A says)" in out
+    assert "*=checkpoint, max_lr=config (of A)" in out
     assert ["60", "lr", "0.55", "0.3", "0.55", "x", "1.833"] in rows(out)
 
 
-def test_diff_reads_the_policy_from_the_seeds_booleans(cli):
+def test_diff_reads_the_policy_from_megatrons_booleans(cli):
     status, out, _ = cli("diff", "strict.yaml", "before")
     assert 1 == status
-    assert "policy          strict (as A says)" in out
+    assert "policy          strict (of A)" in out
 
 
 @pytest.mark.parametrize(
@@ -389,16 +378,16 @@ def test_diff_prints_a_refusal_and_the_table(cli, arguments, reason):
     assert "different, and the resume would be refused\n" in out
 
 
-def test_diff_compares_values_at_the_positions_that_are_asked_for(told):
-    found = told("diff", "run.json", "lower.yaml", "--at", 10, "--at", "110")
+def test_diff_compares_values_at_the_positions_that_are_asked_for(as_json):
+    found = as_json("diff", "run.json", "lower.yaml", "--at", 10, "--at", "110")
     lr = [row for row in found["values"] if row["field"] == "lr"]
     assert {"position": 10, "field": "lr", "b": 0.5, "a": 1.0, "used": 0.5} in lr
     assert {"position": 110, "field": "lr", "b": 0.1, "a": 0.1, "used": 0.1} in lr
 
 
 @pytest.mark.parametrize("b, position", [("before", 60), ("lower.yaml", 0)])
-def test_diff_resumes_at_the_position_of_b_whatever_else_is_compared(cli, told, b, position):
-    found = told("diff", "run.json", b, "--at", 10)
+def test_diff_resumes_at_the_position_of_b_whatever_else_is_compared(cli, as_json, b, position):
+    found = as_json("diff", "run.json", b, "--at", 10)
     assert position == found["reconciliation"]["position"]
     assert {position, 10} <= {row["position"] for row in found["values"]}
     out = cli("diff", "run.json", b, "--at", 10)[1]
@@ -418,13 +407,30 @@ def test_diff_compares_the_values_of_different_schedulers_and_not_their_entries(
 
 def test_diff_says_which_side_alone_schedules_a_field(cli, tmp_path):
     path = tmp_path / "two.yaml"
-    lr = {"schedule": "wsd", "peak": 3e-4, "horizon": 1000, "warmup": 20, "decay": 200}
+    lr = {"schedule": "wsd", "peak": 3e-4, "horizon": 1000, "warmup": 20, "tail": 200}
     path.write_text(yaml.safe_dump({"fields": {"lr": lr, "weight_decay": 0.1}}))
     status, out, _ = cli("diff", path, "spec", "--policy", "config")
     assert 1 == status
     assert "refused" not in out
     assert ["500", "betas[0]", "-", "0.9", "-", "A", "does", "not", "schedule", "it"] in rows(out)
-    assert {"  betas[0]: B alone has it", "  weight_decay: A alone has it"} <= set(out.splitlines())
+    assert {"  betas[0]: only B has it", "  weight_decay: only A has it"} <= set(out.splitlines())
+
+
+@pytest.mark.parametrize("b, positions", [("before", {60}), ("lower.yaml", {0, 10, 100, 110})])
+def test_diff_compares_values_at_a_checkpoints_position_and_at_the_ends_of_a_configs_phases(
+    as_json, b, positions
+):
+    found = as_json("diff", "run.json", b)
+    assert positions == {row["position"] for row in found["values"]}
+
+
+def test_a_field_that_only_a_schedules_is_a_difference(cli, tmp_path):
+    a, b = tmp_path / "a.json", tmp_path / "b.json"
+    a.write_text(json.dumps({"fields": {"lr": 0.5, "weight_decay": 0.25}}))
+    b.write_text(json.dumps({"fields": {"lr": 0.5}}))
+    status, out, _ = cli("diff", a, b)
+    assert 1 == status
+    assert "  weight_decay: only A has it" in out.splitlines()
 
 
 def test_diff_names_the_entries_that_move_a_value(cli, tmp_path):
@@ -454,7 +460,7 @@ def test_diff_says_that_late_changes_are_dropped_and_what_that_moves(cli):
 
 
 def test_diff_hints_at_other_causes_where_schedules_are_the_same(cli, home):
-    save(seeds(), home / "later" / "step-90", 90)
+    save(scheduler(), home / "later" / "step-90", 90)
     status, out, _ = cli("diff", "later", "after")
     assert 0 == status
     assert "the same schedule; A is at position 90, B at 80. If lr jumped all the same" in out
@@ -462,20 +468,20 @@ def test_diff_hints_at_other_causes_where_schedules_are_the_same(cli, home):
 
 
 def test_an_entry_is_written_alike_by_inspect_and_diff(cli, home):
-    save(seeds(max_lr=0.1 + 0.2), home / "odd", 60)
+    save(scheduler(max_lr=0.1 + 0.2), home / "odd", 60)
     assert ["max_lr", "0.30000000000000004"] in rows(cli("inspect", "odd")[1])
     out = cli("diff", "run.json", "odd")[1]
     assert ["*", "max_lr", "1", "0.30000000000000004"] in [row[:4] for row in rows(out)]
 
 
-def test_diff_names_a_few_entries_without_a_word_and_counts_the_others(cli):
+def test_diff_names_the_entries_that_the_policy_has_no_word_for(cli):
     status, _, err = cli("diff", "spec.yaml", "spec", "--policy", "weight_decay=config")
     assert (2, 1) == (status, err.count("lr.phases[1].steps"))
-    assert "more: name them, or add --policy '*=checkpoint'" in err
+    assert "groups[embed*].lr: name them, or add '*'" in err
 
 
-def test_diff_gives_json_with_both_sides_and_the_reconciliation(told):
-    found = told("diff", "run.json", "before", "--policy", "strict")
+def test_diff_prints_json_with_both_sides_and_the_reconciliation(as_json):
+    found = as_json("diff", "run.json", "before", "--policy", "strict")
     assert (1, "different", True) == (found["version"], found["result"], found["refused"])
     assert ("run.json", None, 60) == (
         found["a"]["path"],
@@ -486,9 +492,9 @@ def test_diff_gives_json_with_both_sides_and_the_reconciliation(told):
     assert ["max_lr"] == changed
 
 
-def test_diff_shows_the_lr_that_torchs_scheduler_had(told):
-    found = told("diff", "run.json", "scheduler.pt")
-    assert "cannot tell" == found["result"]
+def test_diff_shows_the_lr_that_torchs_scheduler_had(as_json):
+    found = as_json("diff", "run.json", "scheduler.pt")
+    assert "unknown" == found["result"]
     lr = {"position": 4, "field": "lr", "b": 0.2, "a": 0.4, "used": 0.4}
     assert lr == found["values"][0]
 
@@ -534,8 +540,8 @@ def test_check_takes_a_checkpoint(cli):
     assert all(line.startswith("before: position ") for line in out.splitlines())
 
 
-def test_check_gives_json(told):
-    found = told("check", "jump.yaml", "illegal.yaml")
+def test_check_prints_json(as_json):
+    found = as_json("check", "jump.yaml", "illegal.yaml")
     assert 1 == found["version"]
     jump, illegal = found["configs"]
     assert ("jump.yaml", 10, None) == (jump["path"], jump["findings"][0]["position"], jump["error"])
@@ -550,13 +556,13 @@ def loaded(path):
     return torch.load(path, weights_only=True)
 
 
-def test_convert_gives_a_seeds_state_our_form_from_a_config(cli, tmp_path):
+def test_convert_completes_a_state_of_megatron_from_a_config(cli, tmp_path):
     out = cli(
         "convert", "megatron.pt", tmp_path / "a.pt", "--to", "dist-sched", "--config", "run.json"
     )
     assert 0 == out[0]
     assert "taken from --config: init_lr" in out[1]
-    expected = seeds()
+    expected = scheduler()
     expected.seek(60)
     assert expected.state_dict() == loaded(tmp_path / "a.pt")
 
@@ -569,7 +575,7 @@ def test_convert_keeps_a_state_of_ours_with_its_late_changes(cli, tmp_path):
 @pytest.mark.parametrize(
     "source, missing", [("megatron.pt", "init_lr"), ("deepspeed.pt", "max_lr")]
 )
-def test_convert_names_what_the_source_does_not_tell(cli, tmp_path, source, missing):
+def test_convert_names_what_the_source_lacks(cli, tmp_path, source, missing):
     status, out, err = cli("convert", source, tmp_path / "a.pt", "--to", "dist-sched")
     assert (2, "") == (status, out)
     assert missing in err
@@ -577,7 +583,7 @@ def test_convert_names_what_the_source_does_not_tell(cli, tmp_path, source, miss
     assert not (tmp_path / "a.pt").exists()
 
 
-def test_convert_gives_a_state_that_tells_the_position_alone_the_configs_curve(cli, tmp_path):
+def test_convert_adds_the_configs_schedule_to_a_state_of_only_a_position(cli, tmp_path):
     arguments = ("--to", "dist-sched", "--config", "spec.yaml")
     assert 0 == cli("convert", "deepspeed.pt", tmp_path / "a.pt", *arguments)[0]
     scheduler = from_config(named(), "spec.yaml")
@@ -593,23 +599,23 @@ def named():
 @pytest.mark.parametrize(
     "target, name", [("megatron", "opt_param_scheduler"), ("nemo", "scheduler")]
 )
-def test_convert_gives_the_seeds_their_ten_keys_and_says_what_is_lost(cli, tmp_path, target, name):
+def test_convert_writes_the_ten_keys_of_upstream_and_says_what_is_lost(cli, tmp_path, target, name):
     status, out, _ = cli("convert", "cooled", tmp_path / "a.pt", "--to", target)
     assert 0 == status
     found = loaded(tmp_path / "a.pt")
     assert [name] == list(found)
-    assert {*SEEDS, "num_steps"} == set(found[name])
+    assert {*KEYS, "num_steps"} == set(found[name])
     assert ("WSD", 80, 70) == tuple(
         found[name][key] for key in ("lr_decay_style", "lr_decay_steps", "num_steps")
     )
-    lost = ("init_lr=0.0", "wsd_decay_steps=20", "unit='steps'", "the record of late changes")
+    lost = ("init_lr=0.0", "wsd_decay_steps=20", "unit='steps'", "the history")
     assert all(f"not carried: {entry}" in out for entry in lost)
     (unit,) = [line for line in out.splitlines() if "unit=" in line]
     assert "constructor" not in unit
     assert "call its step(increment) with increments in steps" in unit
 
 
-def test_convert_gives_torch_a_state_that_its_lambda_scheduler_takes_up(cli, tmp_path):
+def test_convert_writes_a_state_that_torchs_lambda_scheduler_loads(cli, tmp_path):
     arguments = ("--to", "torch", "--num-groups", 2)
     status, out, _ = cli("convert", "after", tmp_path / "a.pt", *arguments)
     assert 0 == status
@@ -628,10 +634,10 @@ def test_convert_gives_torch_a_state_that_its_lambda_scheduler_takes_up(cli, tmp
     "source, options, reason",
     [
         ("samples", ("--to", "torch"), "only steps can be converted"),
-        ("spec", ("--to", "nemo"), "its curves are none that the seeds have"),
+        ("spec", ("--to", "nemo"), "is ParamScheduler's: upstream has no such curves"),
         ("samples", ("--to", "dist-sched", "--unit", "steps"), "counts samples"),
-        ("scheduler.pt", ("--to", "megatron"), "give it with --config"),
-        ("run.json", ("--to", "megatron"), "is a config file, and this takes a checkpoint"),
+        ("scheduler.pt", ("--to", "megatron"), "add the run's with --config"),
+        ("run.json", ("--to", "megatron"), "is a config file, but this takes a checkpoint"),
     ],
 )
 def test_convert_refuses_what_it_cannot_write(cli, tmp_path, source, options, reason):
@@ -653,7 +659,7 @@ def test_a_file_is_overwritten_only_by_force(cli, tmp_path, arguments):
     )
     status, _, err = cli(*given)
     assert (2, "mine") == (status, path.read_text())
-    assert f"{path}: is there already; --force overwrites it" in err
+    assert f"{path}: already exists; use --force to overwrite" in err
     assert 0 == cli(*given, "--force")[0]
     assert b"mine" != path.read_bytes()
 
@@ -661,8 +667,9 @@ def test_a_file_is_overwritten_only_by_force(cli, tmp_path, arguments):
 # fork
 
 
-@pytest.mark.parametrize("source", ["stable", "spec"])
-@pytest.mark.parametrize("ending", ["yaml", "json", "toml"])
+@pytest.mark.parametrize(
+    "source, ending", [("stable", "yaml"), ("stable", "toml"), ("spec", "json"), ("spec", "toml")]
+)
 def test_a_run_that_resumes_from_a_forked_config_anneals_as_after_a_cooldown(
     cli, tmp_path, source, ending
 ):
@@ -684,7 +691,7 @@ def test_a_run_that_resumes_from_a_forked_config_anneals_as_after_a_cooldown(
 
 def original(source):
     if source == "stable":
-        return seeds(lr_decay_style="constant")
+        return scheduler(lr_decay_style="constant")
     fields = {"lr": schedules.wsd(3e-4, 1000, warmup=20, decay=200), "betas[0]": 0.9}
     return ParamScheduler(optimizer(), fields)
 
@@ -703,10 +710,10 @@ def test_fork_prints_yaml_where_no_file_is_named(cli):
 @pytest.mark.parametrize(
     "arguments, reason",
     [
-        (("megatron.pt", "--cooldown", 20), "say it with --unit"),
+        (("megatron.pt", "--cooldown", 20), "use --unit"),
         (("stable", "--cooldown", 20, "--end", 2), "min_lr=2.0: must be at most max_lr=1.0"),
         (("stable", "--cooldown", 20, "--shape", "polynomia"), "polynomial"),
-        (("scheduler.pt", "--cooldown", 20), "tells the position 4 alone"),
+        (("scheduler.pt", "--cooldown", 20), "has only the position 4"),
         (("stable", "--cooldown", 0), "must be greater than 0"),
         (("stable", "--cooldown", 20, "--end", "-1"), "must be a finite number >= 0"),
         (("stable", "--cooldown", 20, "--unit", "tokens"), "counts steps"),
@@ -748,24 +755,23 @@ def test_fork_offers_the_shapes_that_need_no_parameter(cli):
     [
         (("show", "nowhere"), "nowhere: nothing is there"),
         (("show", "illegal.yaml"), "illegal.yaml: min_lr=2.0: must be at most max_lr=1.0"),
-        (("show", "scheduler.pt"), "tells the position 4 alone, and no curve"),
-        (("show", ""), "'': is no path: give a config file's or a checkpoint's"),
-        (("inspect", ""), "'': is no path"),
+        (("show", "scheduler.pt"), "has only the position 4 and no schedule"),
+        (("show", ""), "'' is not a path: is a variable of the shell empty?"),
         (("plot", "scheduler.pt"), "dist-sched show CONFIG --at 4"),
         (("fork", "scheduler.pt", "--cooldown", 9), "convert scheduler.pt DST --to dist-sched"),
         (("show", "run.json", "--at", "1e999999999"), "Invalid value for '--at'"),
         (("fork", "stable", "--cooldown", "1e999999999"), "Invalid value for '--cooldown'"),
         (("show", "run.json", "--at", "-5"), "must be from 0 to 2**53 units"),
-        (("show", "run.json", "--key", "a"), "is a config file, where --key means nothing"),
+        (("show", "run.json", "--key", "a"), "is a config file, which has no keys"),
         (("inspect", "before", "--key", "x"), "no key 'x'; scheduler states stand under: 'app."),
         (("inspect", "two.pt"), "choose one by its key"),
         (("inspect", "hostile.pt"), "hostile.pt"),
-        (("inspect", "run.json"), "is a config file, and this takes a checkpoint"),
+        (("inspect", "run.json"), "is a config file, but this takes a checkpoint"),
         (("diff", "run.json", "two.pt"), "choose one by its key"),
         (("diff", "run.json", "before", "--policy", "both"), "policy='both'"),
         (("diff", "run.json", "before", "--policy", "a", "--policy", "b=c"), "entry=word pairs"),
         (("show", "run.json", "--colour"), "No such option '--colour'"),
-        (("sho", "run.json"), "No such command 'sho'; did you mean 'show'?"),
+        (("sho", "run.json"), "No such command 'sho'"),
         (("show",), "Missing argument 'CONFIG|CHECKPOINT'"),
         (("convert", "after", "s3://there/a.pt", "--to", "nemo"), "only local files are written"),
         (("convert", "after", "no/a.pt", "--to", "nemo"), "no/a.pt: No such file or directory"),
@@ -794,18 +800,8 @@ def test_debug_shows_the_traceback_wherever_it_stands_and_ends_as_else(cli, plac
     assert "nothing is there" in err
 
 
-def test_a_number_beyond_decimals_is_one_line(cli, monkeypatch):
-    def overflow(*_):
-        raise decimal.Overflow
-
-    monkeypatch.setattr("dist_sched._config.files.amount", overflow)
-    status, _, err = cli("show", "run.json", "--at", "1e999999999")
-    assert (2, 1) == (status, err.count("\n"))
-    assert "'1e999999999' is too large: give at most 2**53 units" in err
-
-
 def test_a_fault_of_our_own_is_one_line_too(cli, monkeypatch):
-    monkeypatch.setattr("dist_sched.cli.subjects.read", lambda *_: 1 // 0)
+    monkeypatch.setattr("dist_sched.cli.inputs.read", lambda *_: 1 // 0)
     status, out, err = cli("show", "run.json")
     assert (2, "") == (status, out)
     assert "unexpected ZeroDivisionError" in err
@@ -842,32 +838,38 @@ def test_a_table_in_a_terminal_is_folded_and_loses_nothing(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
     long = "x" * 200
-    tables.table(("entry", "value"), [("max_lr", long)])
+    output.table(("entry", "value"), [("max_lr", long)])
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
     assert 200 == out.count("x") - "max_lr".count("x")
     assert "\x1b" not in out
 
 
-@pytest.mark.parametrize("width", [20, 30, 40])
-def test_a_table_that_does_not_fit_is_written_row_by_row(capsys, monkeypatch, width):
+def test_a_table_in_a_narrow_terminal_loses_nothing_either(capsys, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("NO_COLOR", "1")
-    header = ("entry", "A (script)", "B (checkpoint)", "used", "why")
-    tables.table(header, [("max_lr", 1, 0.5, 2, "equal"), ("min_lr", 3, 4, 5, "equal")])
-    tables.pairs([("B (checkpoint)", "x" * 50)])
-    lines = capsys.readouterr().out.splitlines()
-    assert ["entry: max_lr", "A (script): 1", "B (checkpoint): 0.5", "used: 2"] == lines[:4]
-    assert max(map(len, lines)) <= width
-    assert 50 == "".join(lines).count("x") - 1
+    header = ("entry", "A (script)", "B (checkpoint)", "used", "change")
+    output.table(header, [("q" * 30, "v" * 20, "w" * 20, "x" * 20, "z" * 20)])
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 40
+    assert [30, 20, 20, 20, 20] == [out.count(letter) for letter in "qvwxz"]
+
+
+def test_a_piped_table_is_neither_folded_nor_padded(capsys):
+    output.table(("entry", "value"), [("a", "x" * 500), ("b", "y")])
+    assert [
+        "entry  value",
+        "a      " + "x" * 500,
+        "b      y",
+    ] == capsys.readouterr().out.splitlines()
 
 
 def test_a_dumb_terminal_gets_no_escapes(capsys, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "dumb")
-    tables.heading("values")
+    output.heading("values")
     assert "\nvalues\n" == capsys.readouterr().out
 
 
@@ -875,14 +877,14 @@ def test_a_terminal_has_colour(capsys, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    tables.heading("values")
+    output.heading("values")
     assert "\x1b[1mvalues" in capsys.readouterr().out
 
 
 # scenarios
 
 
-def test_two_checkpoints_tell_why_lr_jumped_after_a_resume(cli):
+def test_two_checkpoints_explain_why_lr_jumped_after_a_resume(cli):
     status, out, _ = cli("diff", "after", "before")
     assert 1 == status
     assert ["*", "max_lr", "1", "0.5", "1"] in [row[:5] for row in rows(out)]
@@ -924,7 +926,7 @@ def process(*arguments, program="from dist_sched.cli.application import run", en
 
 
 def shell(line):
-    """Run `$D`, which is the command, in bash; give the status and what it says of errors."""
+    """Run `$D`, which is the command, in bash; return the status and what it prints on stderr."""
     python = f"{sys.executable} -m dist_sched.cli"
     source = str(Path(dist_sched.__file__).parents[1])
     done = subprocess.run(
@@ -932,7 +934,8 @@ def shell(line):
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": source, "D": python},
+        # Unbuffered output would hide what the interpreter does with its buffer as it ends.
+        env={**os.environ, "PYTHONPATH": source, "D": python, "PYTHONUNBUFFERED": ""},
     )
     return done.returncode, done.stderr
 
@@ -964,7 +967,7 @@ def test_ctrl_c_ends_it_with_130_and_without_a_traceback(cli, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dist_sched.cli.subjects.read", interrupted)
+    monkeypatch.setattr("dist_sched.cli.inputs.read", interrupted)
     status, out, err = cli("show", "run.json")
     assert (130, "") == (status, out)
     assert "dist-sched: error: interrupted" == err.strip()
@@ -1000,11 +1003,11 @@ def test_a_light_command_takes_at_most_a_third_of_importing_torch(home, monkeypa
     monkeypatch.chdir(home)
     monkeypatch.setenv("PYTHONPATH", str(Path(dist_sched.__file__).parents[1]))
     light = (("show", "run.json"), ("check", "run.json"), ("diff", "run.json", "lower.yaml"))
-    for _ in range(4):  # another program may have been busy
-        spent = max(seconds("-m", "dist_sched.cli", *arguments) for arguments in light)
-        if 3 * spent <= seconds("-c", "import torch"):
-            return
-    pytest.fail(f"a command took {spent:.2f} s")
+    attempts = (
+        (max(seconds("-m", "dist_sched.cli", *one) for one in light), seconds("-c", "import torch"))
+        for _ in range(4)  # another program may have been busy
+    )
+    assert any(3 * spent <= limit for spent, limit in attempts)
 
 
 def completed(words, environment):
@@ -1036,77 +1039,114 @@ def test_completion_is_made_for_a_shell(shell):
         ("dist-sched in", "plain,inspect\n"),
         ("dist-sched show run", "file,run\n"),
         ("dist-sched convert a b --to n", "plain,nemo\n"),
-        ("dist-sched diff a b --policy max_lr=c", "plain,max_lr=checkpoint\nplain,max_lr=config\n"),
-        ("dist-sched diff a b --policy max_lr = c", "plain,checkpoint\nplain,config\n"),
-        ("dist-sched diff a b --policy max_lr =", "plain,checkpoint\nplain,config\nplain,strict\n"),
+        ("dist-sched diff a b --policy c", "plain,checkpoint\nplain,config\n"),
     ],
 )
-def test_completion_knows_commands_paths_and_choices(words, found):
+def test_completion_knows_commands_paths_choices_and_policies(words, found):
     assert found == completed(words, {"_DIST_SCHED_COMPLETE": "bash_complete"})
 
 
-def test_completion_knows_the_entries_of_a_config(home, monkeypatch):
-    monkeypatch.chdir(home)
-    bash = {"_DIST_SCHED_COMPLETE": "bash_complete"}
-    found = completed("dist-sched diff run.json before --policy max", bash)
-    words = ("checkpoint", "config", "strict")
-    assert [f"plain,max_lr={word}" for word in words] == found.splitlines()
-    assert "" == completed("dist-sched diff nowhere.json b --policy max", bash).strip()
-
-
 @pytest.mark.parametrize("name", ["show", "inspect", "diff", "check"])
-def test_help_names_what_json_has(cli, told, name):
+def test_help_names_what_json_has(cli, as_json, name):
     path = {"diff": ("run.json", "before")}.get(name, ("before",))
     help_text = cli(name, "--help")[1]
-    assert all(key in help_text for key in told(name, *path))
+    assert all(key in help_text for key in as_json(name, *path))
 
 
-def test_convert_doubts_a_tail_of_a_config_whose_run_ended_elsewhere(tmp_path, capsys):
-    config = {**SEEDS_WSD, "lr_decay_steps": 60, "wsd_decay_steps": 10}
-    (tmp_path / "run.json").write_text(json.dumps(config))
-    scheduler = OptimizerParamScheduler(
-        torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0), **config
-    )
-    scheduler.seek(20)
-    scheduler.cooldown(15, "linear")
-    torch.save(
-        {"scheduler": checkpoint.to_megatron_state(scheduler.state_dict())}, tmp_path / "m.pt"
-    )
-    arguments = ["convert", str(tmp_path / "m.pt"), str(tmp_path / "back.pt"), "--to", "dist-sched"]
-    arguments += ["--unit", "steps", "--config", str(tmp_path / "run.json")]
-    assert 0 == application.run(arguments)
-    told = "".join(capsys.readouterr())
-    assert "make sure of wsd_decay_steps and lr_wsd_decay_style" in told
-    assert "lr_decay_steps=35" in told
+def test_convert_doubts_the_tail_of_a_config_whose_run_ended_elsewhere(cli, tmp_path):
+    tail = {"lr_decay_style": "WSD", "wsd_decay_steps": 10, "lr_wsd_decay_style": "cosine"}
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({**CONFIG, **tail}))
+    run = scheduler(**tail)
+    run.seek(60)
+    run.cooldown(15, "linear")
+    state = checkpoint.to_megatron_state(run.state_dict())
+    torch.save({"scheduler": state}, tmp_path / "m.pt")
+    paths = (tmp_path / "m.pt", tmp_path / "back.pt")
+    status, out, _ = cli("convert", *paths, "--to", "dist-sched", "--config", path)
+    assert 0 == status
+    assert "make sure of wsd_decay_steps and lr_wsd_decay_style" in out
+    assert "the state's lr_decay_steps=75 is not the config's 110" in out
 
 
-SEEDS_WSD = {
-    "init_lr": 0.0,
-    "max_lr": 1.0,
-    "min_lr": 0.0,
-    "lr_warmup_steps": 0,
-    "lr_decay_style": "WSD",
-    "lr_wsd_decay_style": "cosine",
-    "start_wd": 0.0,
-    "end_wd": 0.0,
-    "wd_incr_steps": 0,
-    "wd_incr_style": "constant",
-}
-
-
-def test_check_refuses_a_momentum_that_reaches_1(tmp_path, capsys):
+def test_check_refuses_a_momentum_that_reaches_1(cli, tmp_path):
     path = tmp_path / "run.json"
     path.write_text(json.dumps({"fields": {"lr": 0.1, "momentum": 1.5}}))
-    assert 2 == application.run(["check", str(path)])
-    assert "momentum would reach 1.5, and must be below 1" in capsys.readouterr().err
+    status, _, err = cli("check", path)
+    assert 2 == status
+    assert "momentum would reach 1.5, and must be below 1" in err
 
 
-def test_diff_shows_what_a_groups_multiplier_moves(tmp_path, capsys):
+@pytest.mark.parametrize("groups, lr", [({"head": {"lr": 5}}, "5"), ({}, "1")])
+def test_diff_prints_what_a_groups_multiplier_moves(cli, tmp_path, groups, lr):
     fields = {"lr": {"schedule": "linear", "peak": 1.0, "horizon": 100}}
-    for name, groups in (("a", {"head": {"lr": 5}}), ("b", {"head": {"lr": 0.5}}), ("c", {})):
-        told = json.dumps({"fields": fields, "groups": groups})
-        (tmp_path / f"{name}.json").write_text(told)
-    for mine, lr in (("a", "5"), ("c", "1")):
-        arguments = [str(tmp_path / f"{mine}.json"), str(tmp_path / "b.json")]
-        assert 1 == application.run(["diff", *arguments, "--policy", "config"])
-        assert f"moves groups[head].lr from 0.5 to {lr}" in capsys.readouterr().out
+    a, b = tmp_path / "a.json", tmp_path / "b.json"
+    a.write_text(json.dumps({"fields": fields, "groups": groups}))
+    b.write_text(json.dumps({"fields": fields, "groups": {"head": {"lr": 0.5}}}))
+    status, out, _ = cli("diff", a, b, "--policy", "config")
+    assert 1 == status
+    assert f"moves groups[head].lr from 0.5 to {lr}" in out
+
+
+def test_diff_prints_two_values_that_differ_by_less_than_is_shown_with_all_digits(cli, tmp_path):
+    path = tmp_path / "near.json"
+    path.write_text(json.dumps({**CONFIG, "max_lr": 0.500000001}))
+    out = cli("diff", path, "lower.yaml", "--policy", "config", "--at", 10)[1]
+    assert ["10", "lr", "0.500000001", "0.5", "0.500000001"] in [row[:5] for row in rows(out)]
+
+
+def test_diff_names_the_entry_that_the_policy_refuses_and_both_sides(cli):
+    out = cli("diff", "run.json", "before", "--policy", "strict")[1]
+    assert "  max_lr: 0.5 in B, 1 in A" in out.splitlines()
+
+
+def test_diff_warns_where_a_is_before_b(cli):
+    out = cli("diff", "before", "after")[1]
+    assert "note: A is at position 60, before B's 80" in out
+
+
+def test_diff_leaves_equal_entries_of_a_long_report_out_and_counts_them(cli, tmp_path):
+    phases = [{"shape": "linear", "steps": 10, "start": 0, "end": 1}]
+    phases += [{"shape": "linear", "steps": 10, "end": 1}] * 30
+    a, b = tmp_path / "a.json", tmp_path / "b.json"
+    b.write_text(json.dumps({"fields": {"lr": {"phases": phases}}}))
+    phases[-1] = {"shape": "linear", "steps": 20, "end": 1}
+    a.write_text(json.dumps({"fields": {"lr": {"phases": phases}}}))
+    out = cli("diff", a, b)[1]
+    assert "position 0; 1 entry differs (*); " in out
+    assert "that do not are left out here" in out
+    assert "lr.phases[3].steps" not in out
+
+
+def test_an_unreadable_file_with_an_odd_ending_may_be_a_config(cli, home):
+    (home / "run.ini").write_text("max_lr = 1")
+    status, _, err = cli("show", "run.ini")
+    assert 2 == status
+    assert "the name of a config ends in .json, .yaml, .yml, .toml" in err
+
+
+def test_inspect_leaves_assumed_entries_out(as_json):
+    assert {*KEYS} == as_json("inspect", "megatron.pt")["entries"].keys()
+
+
+def test_convert_writes_torch_the_lr_after_the_late_changes(cli, tmp_path):
+    assert 0 == cli("convert", "cooled", tmp_path / "a.pt", "--to", "torch")[0]
+    assert [pytest.approx(0.3636039)] == loaded(tmp_path / "a.pt")["_last_lr"]
+
+
+def test_convert_takes_the_position_alone_where_the_config_is_of_another_scheduler(cli, tmp_path):
+    config, path = tmp_path / "run.json", tmp_path / "a.pt"
+    config.write_text(json.dumps({"fields": {"lr": 0.5}}))
+    assert 0 == cli("convert", "before", path, "--to", "dist-sched", "--config", config)[0]
+    resumed = ParamScheduler(optimizer(), {"lr": 0.5})
+    resumed.load_state_dict(loaded(path))
+    assert 60 == resumed.num_steps
+
+
+def test_fork_refuses_to_make_a_value_jump(cli, tmp_path):
+    path = tmp_path / "warmup"
+    save(from_config(named(), "spec.yaml"), path, 1000)
+    status, _, err = cli("fork", path, "--cooldown", 20)
+    assert 2 == status
+    assert "weight_decay would jump from" in err
+    assert "fork where the values are steady" in err

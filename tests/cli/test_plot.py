@@ -320,7 +320,7 @@ def test_a_picture_that_is_there_is_overwritten_by_force_alone(plot, folder):
     (folder / "lr.svg").write_text("mine")
     status, out, err = plot("run.json", "-o", "lr.svg")
     assert (2, "") == (status, out)
-    assert err.endswith("lr.svg: is there already; --force overwrites it\n")
+    assert err.endswith("lr.svg: already exists; use --force to overwrite\n")
     assert 1 == err.count("\n")
     assert "mine" == (folder / "lr.svg").read_text()
     assert (0, "wrote lr.svg\n", "") == plot("run.json", "-o", "lr.svg", "--force")

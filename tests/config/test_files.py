@@ -22,6 +22,7 @@ from dist_sched import (
     ParamScheduler,
     Phase,
     Schedule,
+    declarations,
     from_config,
     schedules,
 )
@@ -366,6 +367,15 @@ def test_a_policy_argument_replaces_the_one_of_the_source():
 
 def test_a_source_without_a_policy_declares_none():
     assert files.read(SEEDS).policy is None
+
+
+def test_a_policy_argument_replaces_the_one_of_the_source():
+    scheduler = from_config(optimizer(), {**SEEDS, "policy": "strict"}, policy="config")
+    assert "config" == scheduler._policy.told()
+
+
+def test_a_source_without_a_policy_declares_none():
+    assert declarations.read(SEEDS).policy is None
 
 
 # What is given back.

@@ -6,9 +6,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
-from dist_sched._curves.curve import Between
 from dist_sched._curves.shapes import Law, Parameter, shape_of
 from dist_sched._rules import (
     Number,
@@ -22,6 +21,9 @@ from dist_sched._rules import (
     whole,
 )
 from dist_sched.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dist_sched._curves.curve import Between
 
 MOST_PHASES = 100_000
 """More are a mistake, such as a cycle of one unit in a run of billions."""

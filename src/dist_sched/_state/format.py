@@ -11,16 +11,18 @@ import functools
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, TYPE_CHECKING
 
 from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.history import Change, History
-from dist_sched._config.path import Path
 from dist_sched._config.protocol import Config, Misfit, unit_word, with_history
 from dist_sched._config.specification import Specification
 from dist_sched._rules import Entry, whole
 from dist_sched._state import foreign
 from dist_sched.errors import ConfigError, StateError
+
+if TYPE_CHECKING:
+    from dist_sched._config.path import Path
 
 VERSION = 1
 TEXT_KEY = "dist_sched"

@@ -4,170 +4,177 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dist_sched._config.entries import ABSENT, Config, with_history
-from dist_sched._config.plan import value_of
-from dist_sched._config.policy import HISTORY, Policy
-from dist_sched._state.format import TEXT_KEY, Checkpoint, unpack
-from dist_sched._state.reconciliation import Reconciliation, Row, reconcile_checkpoint, saved_curve
+from dist_sched._config.history import HISTORY
+from dist_sched._config.plan import value_at
+from dist_sched._config.protocol import ABSENT, Config, Sides, with_history
+from dist_sched._state.reconciliation import reconcile_checkpoint, saved_curve
+from dist_sched.cli.inputs import CheckpointInput
 from dist_sched.errors import ConfigError, ReconcileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
+    from dist_sched._config.path import Path
+    from dist_sched._config.plan import Plan
     from dist_sched._config.policy import Policy
-    from dist_sched.cli.subjects import Subject
+    from dist_sched._state.format import Checkpoint
+    from dist_sched._state.report import Reconciliation, Row
+    from dist_sched.cli.inputs import Input
 
-SAME, DIFFERENT, CANNOT_TELL = RESULTS = ("same", "different", "cannot tell")
+SAME, DIFFERENT, UNKNOWN = RESULTS = ("same", "different", "unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A field's value at a position; None for a side that does not schedule it."""
+
+    position: int
+    field: str
+    b: float | None
+    a: float | None
+    used: float | None
+
+    @property
+    def moves(self) -> bool:
+        """Whether the resume changes it, by more than rounding."""
+        if self.b is None or self.used is None:
+            return False
+        # A config that fork wrote in phases agrees with upstream's formulas only up to rounding.
+        return not math.isclose(self.b, self.used, rel_tol=1e-9, abs_tol=1e-300)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What a resume of one schedule from another would change."""
+    """What a resume of A from B would change."""
 
     report: Reconciliation
-    refusal: tuple[str, ...] | None
-    """Why the resume would be refused; None if it would not."""
-    result: str
-    """One of `RESULTS`."""
+    reasons: tuple[str, ...]
+    """Why the resume would be refused; empty if it would not."""
     declared: Config
-    """A's curve."""
-    told: Checkpoint
+    """A's config."""
+    checkpoint: Checkpoint
     """What a load of B finds."""
+    sides: Mapping[Path, Sides]
+    """What A and B have, entry by entry."""
     saved: Config | None
-    """B's curve; None where it tells none."""
-    used: Config | None
-    """The outcome's curve; None where it was refused."""
+    """B's config; None where B has only a position."""
+    b_plan: Plan | None
+    a_plan: Plan
+    used_plan: Plan | None
+    """The outcome's; None where it was refused."""
 
     @property
     def is_entrywise(self) -> bool:
-        """Whether B tells entries of A's scheduler."""
-        return bool(self.told.entries)
+        """Whether B has entries of A's scheduler."""
+        return bool(self.checkpoint.parts)
 
-    def values(self, positions: Iterable[int]) -> Iterator[dict[str, Any]]:
-        """Give each field's values at positions, before and after."""
-        for position in positions:
-            after, before, used = (
-                {} if config is None else config.plan().values(position)
-                for config in (self.declared, self.saved, self.used)
-            )
-            if self.saved is None and position == self.report.position:
-                before = dict(self.told.values)
-            for field in dict.fromkeys((*before, *after, *used)):
-                sides = {
-                    "b": value_of(before, field),
-                    "a": value_of(after, field),
-                    "used": value_of(used, field),
-                }
-                yield {"position": position, "field": field, **sides}
+    @property
+    def added(self) -> frozenset[str]:
+        """Entries that only A has, where B has all the entries of its run."""
+        # What Megatron and NeMo never save is no difference where it is missing.
+        is_whole = self.is_entrywise and self.checkpoint.unit is not None
+        absent = (str(path) for path, both in self.sides.items() if both.checkpoint is ABSENT)
+        return frozenset(absent if is_whole else ())
+
+    @property
+    def result(self) -> str:
+        """One of `RESULTS`."""
+        if self.reasons:
+            return DIFFERENT
+        if not self.is_entrywise:
+            return UNKNOWN if self.saved is None else DIFFERENT
+        return DIFFERENT if self.report.changed or self.added else SAME
 
     def differing(self) -> list[Row]:
-        """Give the rows of entries that differ; those that A alone has, where B tells all it had.
+        """Return the rows of entries that differ, or that only A has."""
+        return [row for row in self.report.rows if row.changed or row.name in self.added]
 
-        Those of different schedulers are not compared.
+    def only_side(self, entry: str) -> str | None:
+        """Return which side has an entry; None if both have it."""
+        both = next((both for path, both in self.sides.items() if str(path) == entry), None)
+        if both is None or ABSENT not in both[:2]:
+            return None
+        return "B" if both.config is ABSENT else "A"
+
+    def lacking_side(self, value: Value) -> str | None:
+        """Return which side does not schedule a value's field; None if both do, or may."""
+        if value.a is None:
+            return "A"
+        return "B" if value.b is None and self.saved is not None else None
+
+    def values(self, positions: Iterable[int], used: Plan | None = None) -> list[Value]:
+        """Return each field's values at positions, under the outcome's plan or another one."""
+        found = []
+        for position in positions:
+            b, a, after = (
+                {} if plan is None else plan.values(position)
+                for plan in (self.b_plan, self.a_plan, used or self.used_plan)
+            )
+            # A state of torch has no schedule, but the lr that it had for the next update.
+            if self.saved is None and position == self.report.position:
+                b = dict(self.checkpoint.values)
+            found += [
+                Value(position, str(path), *(value_at(side, path) for side in (b, a, after)))
+                for path in dict.fromkeys((*b, *a, *after))
+            ]
+        return found
+
+    def moved_under(self, used: Plan) -> list[Value]:
+        """Return the values that move at B's position under a plan."""
+        return [value for value in self.values([self.report.position], used) if value.moves]
+
+    def moved_by(self, entry: str) -> list[Value] | None:
+        """Return the values that move at B's position if one entry is A's and the rest B's.
+
+        None where those entries make no legal config.
         """
-        sides = self.declared.sides(self.told.entries)
-        is_whole = self.is_entrywise and self.told.unit is not None
-        added = {name for name, both in sides.items() if is_whole and both.checkpoint is ABSENT}
-        return [row for row in self.report.rows if row.changed or row.name in added]
-
-    def lone(self) -> dict[str, str]:
-        """Name the entries that one side alone has, and that side."""
-        sides = self.declared.sides(self.told.entries)
-        return {
-            name: "B" if both.config is ABSENT else "A"
-            for name, both in sides.items()
-            if ABSENT in both[:2]
-        }
-
-    def moved_by(self, name: str) -> list[dict[str, Any]] | None:
-        """Give the values that move at B's position if one entry of B's is A's, the rest B's.
-
-        Returns:
-            Rows as of `values`; None where the entries make no legal config.
-        """
-        sides = self.declared.sides(self.told.entries)
+        # An entry that only one side has cannot be the other's.
         used = {
-            entry: both.checkpoint if ABSENT not in both[:2] else both.config
-            for entry, both in sides.items()
+            path: both.config if ABSENT in both[:2] or str(path) == entry else both.checkpoint
+            for path, both in self.sides.items()
         }
-        if name in sides:
-            used[name] = sides[name].config
-        history = () if name == HISTORY else self.told.history
+        history = () if entry == HISTORY else self.checkpoint.history
         try:
-            config = with_history(self.declared.merged(self.told.entries, used), history)
+            config = with_history(self.declared.merge(self.checkpoint.parts, used), history)
         except ConfigError:
             return None
-        return self.moved_to(config)
-
-    def moved_to(self, used: Config) -> list[dict[str, Any]]:
-        """Give the values that move at B's position if a curve is used; rows as of `values`."""
-        found = replace(self, used=used).values([self.report.position])
-        return [row for row in found if moves(row)]
+        return self.moved_under(config.plan)
 
 
-def moves(row: Mapping[str, Any]) -> bool:
-    """Tell whether a value is another one afterwards, by more than rounding."""
-    before, after = row["b"], row["used"]
-    if before is None or after is None:
-        return False
-    return not math.isclose(before, after, rel_tol=1e-9, abs_tol=1e-300)
-
-
-def compare(mine: Subject, theirs: Subject, policy: Policy) -> Comparison:
-    """Bring A's config and B's state together as a resume would.
-
-    Args:
-        mine: A.
-        theirs: B.
-        policy: Who wins.
+def compare(a: Input, b: Input, policy: Policy) -> Comparison:
+    """Reconcile A's config and B's state as a resume would.
 
     Raises:
-        StateError: A tells no curve.
+        StateError: A has no schedule.
     """
-    declared = mine.curve()
-    told = _as_found(mine, theirs, declared)
-    used, report, refusal = _settled(declared, mine.unit or told.unit or "steps", told, policy)
-    saved = saved_curve(declared, told) if told.entries else theirs.config
-    return Comparison(
-        report=report,
-        refusal=refusal,
-        result=DIFFERENT if refusal is not None else _result(declared, told, saved, report),
-        declared=declared,
-        told=told,
-        saved=saved,
-        used=used,
-    )
-
-
-def _settled(
-    declared: Config, unit: str, told: Checkpoint, policy: Policy
-) -> tuple[Config | None, Reconciliation, tuple[str, ...] | None]:
-    """Give the curve to use, the report, and why a resume would be refused."""
+    declared = a.config
+    checkpoint = b.saved.for_kind(type(declared))
+    # A's late changes are part of its entries, so B's have to be part of B's.
+    is_changed = isinstance(a, CheckpointInput) and bool(a.saved.history)
+    if is_changed and checkpoint.parts and b.known_config is not None:
+        checkpoint = replace(checkpoint, parts=b.known_config.parts(), history=())
+    # A state of another library has no unit; then the units are not what differs.
+    unit = a.unit or checkpoint.unit or "steps"
+    used: Config | None
+    reasons: tuple[str, ...] = ()
     try:
-        config, history, report = reconcile_checkpoint(declared, unit, told, policy)
+        outcome = reconcile_checkpoint(declared, unit, checkpoint, policy)
+        used, report = outcome.effective, outcome.report
     except ReconcileError as error:
         if error.reconciliation is None:
             raise
-        return None, error.reconciliation, error.reasons
-    return with_history(config, history), report, None
-
-
-def _as_found(mine: Subject, theirs: Subject, declared: Config) -> Checkpoint:
-    """Give what a load of B would find; late changes as part of the curve where they are of A's."""
-    told = unpack(theirs.as_state(), type(declared), own={TEXT_KEY: ""})
-    is_changed = mine.checkpoint is not None and bool(mine.checkpoint.history)
-    if is_changed and told.entries and theirs.config is not None:
-        return replace(told, entries=theirs.config.parts(), history=())
-    return told
-
-
-def _result(
-    declared: Config, told: Checkpoint, saved: Config | None, report: Reconciliation
-) -> str:
-    if not told.entries:
-        return CANNOT_TELL if saved is None else DIFFERENT
-    sides = declared.sides(told.entries).values()
-    is_added = told.unit is not None and any(both.checkpoint is ABSENT for both in sides)
-    return DIFFERENT if report.changed or is_added else SAME
+        used, report, reasons = None, error.reconciliation, error.reasons
+    saved = saved_curve(declared, checkpoint) if checkpoint.parts else b.known_config
+    return Comparison(
+        report=report,
+        reasons=reasons,
+        declared=declared,
+        checkpoint=checkpoint,
+        sides=declared.compare(checkpoint.parts),
+        saved=saved,
+        b_plan=None if saved is None else saved.plan,
+        a_plan=declared.plan,
+        used_plan=None if used is None else used.plan,
+    )

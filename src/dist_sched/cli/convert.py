@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,175 +10,143 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dist_sched._config import files, views
-from dist_sched._config.entries import Config, OptimizerParamConfig, with_history
-from dist_sched._state.format import TEXT_KEY, UNIT_KEY, Checkpoint, pack, to_upstream, unpack
-from dist_sched.cli import documents, options, subjects, tables
-from dist_sched.errors import ConfigError, StateError
+from dist_sched._config.entries import OptimizerParamConfig
+from dist_sched._config.protocol import Config, with_history
+from dist_sched._state.format import TEXT_KEY, UNIT_KEY, Checkpoint, pack, to_upstream
+from dist_sched.cli import inputs, options, output
+from dist_sched.errors import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from dist_sched.cli.subjects import Subject
+    from dist_sched.cli.inputs import CheckpointInput
 
 _WSD = ("wsd_decay_steps", "lr_wsd_decay_style")
-Written = tuple[dict[str, Any], list[str]]
-"""What is written, and what is to be said of it."""
+Converted = tuple[dict[str, Any], list[str]]
+"""What is written, and notes on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What a state tells, and what is given beside it."""
+    """A checkpoint's state, and what the command line adds to it."""
 
     path: str
     state: Mapping[str, Any]
     kind: type[Config]
-    told: Checkpoint
-    declared: Config | None
-    """What `--config` gave."""
+    saved: Checkpoint
+    """What the state says, read as of `kind`."""
+    added: Mapping[str, Any]
+    """The parts of `--config`'s config."""
     unit: str | None
-    """None where nobody tells."""
+    """None where neither the state nor the command line says."""
     num_groups: int
-    """Of the optimizer, for torch."""
+    """Param groups of the optimizer, for torch."""
 
-    def base(self) -> Config:
-        """Give the config before late changes.
-
-        Raises:
-            StateError: Something is not told; names it.
-        """
-        given = {} if self.declared is None else self.declared.parts()
-        parts = {**given, **self.told.entries}
-        missing = self._missing(parts)
-        if missing:
-            raise StateError(
-                f"{self.path}: does not tell {', '.join(missing)}: give the config that the run "
-                "had with --config"
-            )
-        return self.kind.of_parts(parts)
-
-    def counted(self) -> str:
-        """Give the unit.
+    def config(self) -> Config:
+        """Return the config before late changes.
 
         Raises:
-            StateError: It is not told.
+            StateError: Entries are missing; names them.
         """
-        if self.unit is None:
-            raise StateError(
-                f"{self.path}: does not tell what its position counts: say it with --unit"
+        parts = {**self.added, **self.saved.parts}
+        if self.kind is OptimizerParamConfig:
+            unused = () if parts.get("lr_decay_style") == "WSD" else _WSD
+            names = OptimizerParamConfig.entry_names()
+            missing = [name for name in names if name not in (*parts, *unused)]
+            if missing:
+                raise StateError(
+                    f"{self.path}: does not have {', '.join(missing)}: add the run's config with "
+                    "--config"
+                )
+        return self.kind.from_parts(parts)
+
+    def notes(self) -> list[str]:
+        """Say which entries are not the state's, and which of those are in doubt."""
+        saved = self.saved.parts
+        taken = [name for name in self.added if name not in saved]
+        notes = [f"taken from --config: {', '.join(taken)}"] if taken else []
+        # A run that was cooled down ends elsewhere than its config says, and so does its tail.
+        ends = saved.get("lr_decay_steps"), self.added.get("lr_decay_steps")
+        if saved.get("lr_decay_style") == "WSD" and ends[0] != ends[1] and {*_WSD} & {*taken}:
+            notes.append(
+                f"make sure of {' and '.join(_WSD)}: the state's lr_decay_steps={ends[0]!r} is not "
+                f"the config's {ends[1]!r}, so its tail may differ, too"
             )
-        return self.unit
+        return notes
 
-    def taken(self) -> list[str]:
-        """Say what is not the state's."""
-        if self.declared is None:
-            return []
-        names = [name for name in self.declared.parts() if name not in self.told.entries]
-        said = [f"taken from --config: {', '.join(names)}"] if names else []
-        return said + self._doubts(names)
+    def late_changes(self, where: str) -> list[str]:
+        """Say where the late changes are, of which no record is carried."""
+        changes = "; ".join(map(str, self.saved.history))
+        return [f"not carried: the history, {where}: {changes}"] if changes else []
 
-    def _doubts(self, taken: list[str]) -> list[str]:
-        """Name a tail that is taken from a config whose run ended elsewhere."""
-        own, other = (
-            parts.get("lr_decay_steps") for parts in (self.told.entries, self.declared_parts())
+
+def _dist_sched(source: Source) -> Converted:
+    config, unit = source.config(), inputs.require_unit(source.path, source.unit)
+    return dict(pack(config, source.saved.position, unit, source.saved.history)), []
+
+
+def _upstream(name: str, source: Source) -> Converted:
+    """Write the ten keys of Megatron and NeMo under the name that their checkpoints have."""
+    state, unit = source.state, source.unit
+    if source.added:
+        saved = source.saved
+        state = pack(source.config(), saved.position, unit or "steps", saved.history)
+    try:
+        keys, left = to_upstream(state)
+    except StateError as error:
+        hint = "" if source.added or TEXT_KEY in state else "; add the run's with --config"
+        raise StateError(f"{source.path}: {error}{hint}") from error
+    notes = [
+        f"not carried: {entry}={value!r}; pass it to the constructor that loads this"
+        for entry, value in left.items()
+        if value is not None and entry != UNIT_KEY
+    ]
+    if unit is not None:
+        # Upstream counts what its caller passes to step(), so the unit is the script's affair.
+        hint = "" if unit == "samples" else "; Megatron-LM's training loop counts samples"
+        notes.append(
+            f"not carried: unit={unit!r}, for which theirs has no argument: call its "
+            f"step(increment) with increments in {unit}, too{hint}"
         )
-        is_wsd = self.told.entries.get("lr_decay_style") == "WSD"
-        if not is_wsd or own == other or set(_WSD).isdisjoint(taken):
-            return []
-        doubt = f"the state's lr_decay_steps={own!r} is not the config's {other!r}"
-        return [f"make sure of {' and '.join(_WSD)}: {doubt}, so its tail may be another too"]
-
-    def declared_parts(self) -> Mapping[str, Any]:
-        """Give what --config has."""
-        return {} if self.declared is None else self.declared.parts()
-
-    def _missing(self, parts: Mapping[str, Any]) -> list[str]:
-        if self.kind is not OptimizerParamConfig:
-            return []
-        optional = () if parts.get("lr_decay_style") == "WSD" else _WSD
-        names = OptimizerParamConfig.entry_names()
-        return [name for name in names if name not in parts and name not in optional]
+    return {name: dict(keys)}, notes + source.late_changes("which is part of the entries")
 
 
-def _dist_sched(source: Source) -> Written:
-    base = source.base()
-    state = pack(base, source.told.position, source.counted(), source.told.history)
-    return dict(state), []
-
-
-def _seeds(name: str) -> Callable[[Source], Written]:
-    """Make what writes the seeds' ten keys, under the name by which a checkpoint has them."""
-
-    def write(source: Source) -> Written:
-        state = source.state
-        if source.declared is not None:
-            position, unit = source.told.position, source.unit or "steps"
-            state = pack(source.base(), position, unit, source.told.history)
-        try:
-            keys, left = to_upstream(state, OptimizerParamConfig)
-        except StateError as error:
-            hint = "" if source.declared or TEXT_KEY in state else "; give it with --config"
-            raise StateError(f"{source.path}: {error}{hint}") from error
-        lost = [
-            f"not carried: {entry}={value!r}; give it to the constructor that loads this"
-            for entry, value in left.items()
-            if value is not None and entry != UNIT_KEY
-        ]
-        if source.unit is not None:
-            lost.append(_uncounted(source.unit))
-        return {name: dict(keys)}, lost + _late(source, "stand in the entries as they changed them")
-
-    return write
-
-
-def _uncounted(unit: str) -> str:
-    """Say what to do where the seeds have no word for the unit."""
-    hint = "" if unit == "samples" else "; Megatron-LM's training loop counts samples"
-    return (
-        f"not carried: unit={unit!r}, for which theirs has no argument: call its step(increment) "
-        f"with increments in {unit}, too{hint}"
-    )
-
-
-def _torch(source: Source) -> Written:
-    """Give what `LambdaLR.state_dict` gives where its lambdas are functions."""
-    unit = source.counted()
+def _torch(source: Source) -> Converted:
+    """Write what `LambdaLR.state_dict` returns where its lambdas are functions."""
+    unit = inputs.require_unit(source.path, source.unit)
     if unit != "steps":
         raise StateError(
             f"{source.path}: counts {unit}, and torch's schedulers count calls of step(): only "
             "steps can be converted"
         )
-    config = with_history(source.base(), source.told.history)
+    config = with_history(source.config(), source.saved.history)
     track = next((track for track in views.tracks(config) if track.label == "lr"), None)
     if track is None:
-        raise StateError(f"{source.path}: schedules no lr, which is all that torch's would take up")
-    position, groups = source.told.position, source.num_groups
+        raise StateError(f"{source.path}: schedules no lr, and torch's schedules nothing else")
+    position, groups = source.saved.position, source.num_groups
     state = {
+        # LambdaLR multiplies these by what its lambdas return.
         "base_lrs": [float(track.curve.max_value)] * groups,
         "last_epoch": position,
         "_step_count": position + 1,
         "_is_initial": False,
         "_get_lr_called_within_step": False,
         "_last_lr": [track.value(position)] * groups,
+        # It saves None for a function: only callable objects have a state.
         "lr_lambdas": [None] * groups,
     }
-    others = [name for name in config.plan().values(0) if name != "lr"]
-    lost = ["the curve of lr: the lambda of the script that loads this has to give it", *others]
-    about = f"written for {groups} param group{'s' * (groups != 1)}, all with the same lr"
-    said = [about, *(f"not carried: {name}" for name in lost)]
-    return state, said + _late(source, "are part of the curve")
+    notes = [
+        f"written for {groups} param group{'s' * (groups != 1)}, all with the same lr",
+        "not carried: the curve of lr, which the lambda of the script that loads this must have",
+        *(f"not carried: {name}" for name in map(str, config.plan.values(0)) if name != "lr"),
+    ]
+    return state, notes + source.late_changes("which is part of the curve")
 
 
-def _late(source: Source, what: str) -> list[str]:
-    if not source.told.history:
-        return []
-    changes = "; ".join(map(str, source.told.history))
-    return [f"not carried: the record of late changes, which {what}: {changes}"]
-
-
-_TARGETS: dict[str, Callable[[Source], Written]] = {
+_TARGETS: dict[str, Callable[[Source], Converted]] = {
     "dist-sched": _dist_sched,
-    "megatron": _seeds("opt_param_scheduler"),
-    "nemo": _seeds("scheduler"),
+    "megatron": functools.partial(_upstream, "opt_param_scheduler"),
+    "nemo": functools.partial(_upstream, "scheduler"),
     "torch": _torch,
 }
 
@@ -199,7 +168,7 @@ To Megatron-LM:    dist-sched convert runs/7b theirs.pt --to megatron"""
     "config_path",
     metavar="CONFIG",
     type=click.Path(),
-    help="The config that the run had, for what SRC does not tell.",
+    help="The run's config, for what SRC does not have.",
 )
 @options.unit
 @click.option(
@@ -220,42 +189,37 @@ def command(
     num_groups: int,
     force: bool,
 ) -> None:
-    """Read a scheduler's state out of checkpoint SRC, and write it to file DST for another library.
+    """Read a scheduler's state from checkpoint SRC, and write it to file DST for another library.
 
-    DST is a file of torch.save, which torch.load(DST, weights_only=True) reads. What could not be
-    carried is said line by line.
+    DST is a file of torch.save, which torch.load(DST, weights_only=True) reads. What cannot be
+    carried is printed line by line.
     """
-    source = _source(subjects.read_checkpoint(path, key), config_path, unit, num_groups)
-    state, said = _TARGETS[target](source)
-    documents.write(destination, _saved(state), force=force)
-    position = source.told.position
-    tables.say(f"{destination}: the state of {path} at position {position}")
-    for line in (*source.told.warnings, *source.taken(), *said):
-        tables.say(line)
+    source = _source(inputs.read_checkpoint(path, key), config_path, unit, num_groups)
+    state, notes = _TARGETS[target](source)
+    output.write_file(destination, _to_bytes(state), force=force)
+    output.say(f"{destination}: the state of {path} at position {source.saved.position}")
+    for line in (*source.saved.warnings, *source.notes(), *notes):
+        output.say(line)
 
 
-def _source(subject: Subject, config_path: str | None, unit: str | None, num_groups: int) -> Source:
-    """Bring together what a checkpoint tells and what is given beside it."""
-    state, kind, told = subject.state or {}, subject.kind, subject.checkpoint
+def _source(
+    given: CheckpointInput, config_path: str | None, unit: str | None, num_groups: int
+) -> Source:
     declared = None if config_path is None else files.read(config_path)
-    if declared is not None or kind is None or told is None:
-        kind = OptimizerParamConfig if declared is None else type(declared.config)
-        told = unpack(state, kind, own={TEXT_KEY: ""})
-    for name, given in (("--unit", unit), ("--config", declared and declared.unit)):
-        if given is not None and told.unit not in (None, given):
-            raise ConfigError(f"{name}: says {given}, and {subject.path} counts {told.unit}")
+    kind = given.saved.kind if declared is None else type(declared.config)
+    units = {"--unit": unit, "--config": None if declared is None else declared.unit}
     return Source(
-        path=subject.path,
-        state=state,
+        path=given.path,
+        state=given.state,
         kind=kind,
-        told=told,
-        declared=None if declared is None else declared.config,
-        unit=told.unit or unit or (None if declared is None else declared.unit),
+        saved=given.saved.for_kind(kind),
+        added={} if declared is None else declared.config.parts(),
+        unit=inputs.agreed_unit(given, units),
         num_groups=num_groups,
     )
 
 
-def _saved(state: dict[str, Any]) -> bytes:
+def _to_bytes(state: dict[str, Any]) -> bytes:
     import torch
 
     buffer = io.BytesIO()

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from dist_sched import _rules as rules
 from dist_sched._config import files, views
 from dist_sched._config.entries import InexpressibleChangeError, OptimizerParamConfig
 from dist_sched._config.history import Change
 from dist_sched._config.policy import CONFIG
-from dist_sched._config.translation import from_entries_config
+from dist_sched._config.translation import to_specification
 from dist_sched._curves.shapes import shape_of, shapes
-from dist_sched.cli import documents, options, subjects, tables
+from dist_sched.cli import inputs, options, output
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
-    from dist_sched._config.entries import Config
-    from dist_sched.cli.subjects import Subject
+    from dist_sched._config.protocol import Config
 
 
 def _plain_shapes() -> list[str]:
-    """Name the shapes that need no parameter, as none can be given, and that go somewhere."""
+    """Return the shapes that need no parameter, for which there is no option, and that move."""
     found = {name: shape_of(name) for name in shapes() if name != "constant"}
     return [name for name, shape in found.items() if set(shape.rules) <= set(shape.defaults)]
-
-
-def _rate(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    try:
-        return None if value is None else rules.rate("end", files.number(value))
-    except (ConfigError, ArithmeticError) as error:
-        raise click.BadParameter(str(error), ctx, param) from error
 
 
 @click.command(
@@ -46,7 +37,7 @@ See what will happen:   dist-sched diff cool.yaml runs/7b
     "steps",
     metavar="STEPS",
     required=True,
-    callback=options.amount(rules.some),
+    type=options.length,
     help="Length, in the checkpoint's unit.",
 )
 @click.option(
@@ -55,20 +46,21 @@ See what will happen:   dist-sched diff cool.yaml runs/7b
     type=click.Choice(_plain_shapes()),
     default="minus_sqrt",
     show_default=True,
-    help=f"How: {', '.join(_plain_shapes())}. exponential needs --end above 0.",
+    help=f"One of {', '.join(_plain_shapes())}. exponential needs --end above 0.",
 )
 @click.option(
     "--end",
     metavar="VALUE",
-    callback=_rate,
+    type=options.rate,
     help="Value at its end. Default: the schedule's last one where that is lower, else 0.",
 )
-@click.option("--field", default="lr", show_default=True, help="Whose schedule.")
+@click.option("--field", default="lr", show_default=True, help="The field that anneals.")
 @options.key
 @options.unit
 @click.option(
     "-o",
     "--output",
+    "destination",
     metavar="CONFIG",
     type=click.Path(),
     help="A .yaml, .json or .toml file; without it, YAML is printed.",
@@ -82,7 +74,7 @@ def command(
     field: str,
     key: str | None,
     unit: str | None,
-    output: str | None,
+    destination: str | None,
     force: bool,
 ) -> None:
     """Write the config that anneals from a checkpoint's position.
@@ -93,98 +85,58 @@ def command(
     Where the entries of OptimizerParamScheduler cannot express the cooldown, it is a config of
     ParamScheduler (with "fields"), whose values agree with the run's up to rounding.
     """
-    write = documents.to_yaml if output is None else documents.writer(output)
-    subject = subjects.read_checkpoint(path, key)
+    # Before the checkpoint is read, which may take long, only for a wrong ending.
+    write = output.to_yaml if destination is None else output.config_writer(destination)
+    source = inputs.read_checkpoint(path, key)
     arguments = {"field": field, "steps": steps, "shape": shape, "end": end}
-    change = _change(subject, arguments)
-    after, said = _forked(subject.curve(), change)
-    mapping = files.to_mapping(after, unit=_unit(subject, unit), policy=CONFIG)
-    told = {name: value for name, value in mapping.items() if value != {}}
-    _note(*subject.notes, *said)
-    if output is None:
-        click.echo(write(told), nl=False)
+    change = Change(source.position, "cooldown", arguments)
+    config, notes = _fork(source.config, change)
+    unit = inputs.require_unit(path, inputs.agreed_unit(source, {"--unit": unit}))
+    mapping = files.to_mapping(config, unit=unit, policy=CONFIG)
+    text = write({name: value for name, value in mapping.items() if value != {}})
+    for note in (*source.notes, *notes):
+        click.echo(f"note: {output.printable(note)}", err=True)
+    if destination is None:
+        click.echo(text, nl=False)
         return
-    documents.write(output, write(told).encode(), force=force)
-    tables.say(f"{output}: {_summary(change, after)}")
-    tables.say(f"resume with it from {subject.where}")
+    output.write_file(destination, text.encode(), force=force)
+    output.say(f"{destination}: {_summary(change, config)}")
+    output.say(f"resume with it from {source.location}")
 
 
-def _change(subject: Subject, arguments: dict[str, Any]) -> Change:
-    position = subject.position
-    return Change(0 if position is None else position, "cooldown", arguments)
-
-
-def _forked(before: Config, change: Change) -> tuple[Config, list[str]]:
-    """Make a late change, of a `ParamScheduler`'s config where the entries cannot express it.
-
-    Returns:
-        The config, and what a person should know of it.
-
-    Raises:
-        ConfigError: Neither can express it.
-    """
+def _fork(config: Config, change: Change) -> tuple[Config, list[str]]:
+    """Return the changed config, a `ParamScheduler`'s if need be, and notes on it."""
     try:
-        return _changed(before, change), []
+        return _changed(config, change), []
     except InexpressibleChangeError as error:
-        other, reason = _as_specification(before), error.reason
-        if other is None:
-            raise
-    about = (
-        "this is a ParamScheduler's config, whose values agree with the run's up to rounding: "
-        f"OptimizerParamScheduler cannot express the cooldown, {reason}"
-    )
-    return _changed(other, change), [about]
-
-
-def _as_specification(config: Config) -> Config | None:
-    """Give the same curves as a `ParamScheduler`'s config; None where phases cannot say them."""
-    if not isinstance(config, OptimizerParamConfig):
-        return None
-    try:
-        return from_entries_config(config)
-    except ConfigError:
-        return None
+        if not isinstance(config, OptimizerParamConfig):
+            raise  # never: only that config's entries raise it
+        try:
+            phases = to_specification(config)
+        except ConfigError:
+            raise error from None
+        note = (
+            "this is a ParamScheduler's config, whose values agree with the run's up to rounding: "
+            f"{config.KIND} cannot express the cooldown, {error.reason}"
+        )
+        return _changed(phases, change), [note]
 
 
 def _changed(before: Config, change: Change) -> Config:
-    """Make a late change, and make sure that no value jumps where it is made."""
-    after = before.changed(change)
-    found = after.plan().jumps(before.plan(), change.position)
-    if found:
-        raise ConfigError(f"{change}: {'; '.join(found)}: fork where the values are steady")
+    """Make a late change, and refuse one that makes a value jump."""
+    after = before.apply(change)
+    jumps = after.plan.jumps(before.plan, change.position)
+    if jumps:
+        raise ConfigError(f"{change}: {'; '.join(jumps)}: fork where the values are steady")
     return after
 
 
-def _unit(subject: Subject, given: str | None) -> str:
-    """Give what the position counts.
-
-    Raises:
-        ConfigError: Nobody tells, or the checkpoint tells another than was given.
-    """
-    if given is not None and subject.unit not in (None, given):
-        raise ConfigError(f"--unit {given}: {subject.path} counts {subject.unit}")
-    found = subject.unit or given
-    if found is None:
-        raise ConfigError(
-            f"{subject.path}: does not tell what its position {subject.position} counts: "
-            "say it with --unit"
-        )
-    return found
-
-
-def _note(*notes: str) -> None:
-    for note in notes:
-        click.echo(f"note: {tables.printable(note)}", err=True)
-
-
-def _summary(change: Change, after: Config) -> str:
+def _summary(change: Change, config: Config) -> str:
     """Say what will happen."""
     end = change.position + change.arguments["steps"]
-    curves = {track.label: track for track in views.tracks(after)}
-    track = curves[change.field]
-    values = (tables.shown(track.value(int(position))) for position in (change.position, end))
-    first, last = values
+    track = next(track for track in views.tracks(config) if track.label == change.field)
+    first, last = (output.shown(track.value(int(where))) for where in (change.position, end))
     return (
         f"{change.field} goes from {first} at position {change.position} to {last} at "
-        f"{tables.shown(end)} ({change.arguments['shape']})"
+        f"{output.shown(end)} ({change.arguments['shape']})"
     )

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dist_sched._state.format import TEXT_KEY
-from dist_sched.cli import options, subjects, tables
+from dist_sched._state.format import DIST_SCHED, TEXT_KEY
+from dist_sched.cli import inputs, options, output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-    from dist_sched._state.format import Checkpoint
-    from dist_sched.cli.subjects import Subject
+    from dist_sched._config.history import Change
+    from dist_sched.cli.inputs import CheckpointInput
 
 
 @click.command(
@@ -24,7 +24,7 @@ Examples:  dist-sched inspect runs/7b
 
 \b
 {options.JSON_KEYS}
-  {options.JSON_ORIGIN}; null where not told
+  {options.JSON_ORIGIN}; null where not known
   torn: keys that differ from the text; entries: by name
   history: position, operation, arguments
   next_update: values by field; notes; state: as it stands"""
@@ -37,107 +37,94 @@ def command(path: str, key: str | None, as_json: bool) -> None:
 
     Nothing in it is executed, and torch is not needed.
     """
-    subject = subjects.read_checkpoint(path, key)
-    told, state = subject.checkpoint, subject.state
-    if told is None or state is None:
+    source = inputs.read_checkpoint(path, key)
+    entries, values = _entries(source), _next_update(source)
+    if not as_json:
+        _print(source, entries, values)
         return
-    if as_json:
-        options.print_json(_told(subject, told, state))
-    else:
-        _print(subject, told, state)
+    output.print_json(
+        {
+            **inputs.origin(source),
+            "torn": list(source.saved.torn),
+            "entries": _to_json(entries),
+            "history": [change.to_dict() for change in source.saved.history],
+            "next_update": values,
+            "notes": list(source.notes),
+            "state": _to_json(source.state),
+        }
+    )
 
 
-def _told(subject: Subject, told: Checkpoint, state: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        **subject.origin(),
-        "scheduler": _scheduler(subject),
-        "torn": list(told.torn),
-        "entries": _jsonable(_entries(subject, told)),
-        "history": [change.to_dict() for change in told.history],
-        "next_update": _next_update(subject, told),
-        "notes": list(subject.notes),
-        "state": _jsonable(dict(state)),
-    }
+def _entries(source: CheckpointInput) -> Mapping[str, Any]:
+    """Return the entries with the late changes, without those that had to be assumed."""
+    saved = source.saved
+    if source.known_config is None:
+        return saved.parts
+    found = {str(path): one for path, one in source.known_config.entries().items()}
+    # A foreign state's entries can be assumed one by one; ours are saved whole.
+    is_whole = saved.format == DIST_SCHED
+    return {name: one for name, one in found.items() if name in saved.parts or is_whole}
 
 
-def _scheduler(subject: Subject) -> str | None:
-    """Name the scheduler; None where the state does not even tell an entry."""
-    is_told = subject.kind is not None and subject.config is not None
-    return subject.kind.KIND if subject.kind is not None and is_told else None
+def _next_update(source: CheckpointInput) -> Mapping[str, float]:
+    config, saved = source.known_config, source.saved
+    values = saved.values if config is None else config.plan.values(source.position)
+    return {str(path): value for path, value in values.items()}
 
 
-def _entries(subject: Subject, told: Checkpoint) -> Mapping[str, Any]:
-    """Give the entries as used, late changes included; those alone that the state tells."""
-    if subject.config is None:
-        return told.entries
-    found = subject.config.entries()
-    if subject.config.STATE_KEYS:
-        return {name: value for name, value in found.items() if name in told.entries}
-    return found
-
-
-def _next_update(subject: Subject, told: Checkpoint) -> dict[str, float]:
-    if subject.config is None:
-        return dict(told.values)
-    return subject.config.plan().values(told.position)
-
-
-def _jsonable(found: Any) -> Any:
-    """Give what a checkpoint holds as data for JSON; what JSON has no word for, as a text."""
+def _to_json(found: Any) -> Any:
+    """Return what a checkpoint holds as data for JSON: as a text what JSON cannot express."""
     if isinstance(found, dict):
-        return {str(name): _jsonable(value) for name, value in found.items()}
+        return {str(name): _to_json(value) for name, value in found.items()}
     if isinstance(found, list | tuple):
-        return [_jsonable(value) for value in found]
-    if isinstance(found, float) and not math.isfinite(found):
-        return repr(found)
+        return [_to_json(value) for value in found]
     if hasattr(found, "to_dict"):
         return found.to_dict()
-    return found if found is None or isinstance(found, bool | int | float | str) else repr(found)
+    # torch saves infinities, for which JSON has no number.
+    is_odd = isinstance(found, float) and not math.isfinite(found)
+    return (
+        found if isinstance(found, bool | int | float | str | None) and not is_odd else repr(found)
+    )
 
 
-def _print(subject: Subject, told: Checkpoint, state: Mapping[str, Any]) -> None:
-    tables.pairs(_origin(subject, told))
-    for note in subject.notes:
-        tables.say(f"note: {note}")
-    entries = _entries(subject, told)
+def _print(
+    source: CheckpointInput, entries: Mapping[str, Any], values: Mapping[str, float]
+) -> None:
+    saved, location = source.saved, source.location
+    about = {
+        "found in": location.path,
+        "key": location.key or "(the file is the state)",
+        "format": location.format,
+        "scheduler": "(not known)" if source.known_config is None else saved.kind.KIND,
+        "position": source.position,
+        "unit": source.unit or "(not known)",
+        "torn": ", ".join(saved.torn) or "no",
+    }
+    output.table(("", ""), about.items())
+    for note in source.notes:
+        output.say(f"note: {note}")
     if entries:
-        tables.heading("entries" + (", after the late changes" if told.history else ""))
-        _print_entries(entries, told, state)
-    if told.history:
-        tables.heading("late changes")
-        header = ("position", "what", "with")
-        tables.table(header, [_change(change.to_dict()) for change in told.history])
-    if TEXT_KEY not in state:
-        tables.heading("the state as it stands")
-        tables.table(("key", "value"), state.items())
-    values = _next_update(subject, told)
+        output.heading("entries" + (", after the late changes" if saved.history else ""))
+        rows = [
+            (name, output.exact(value), output.exact(source.state.get(name)))
+            for name, value in entries.items()
+        ]
+        if saved.torn:
+            header = ("entry", "text (trusted)", "key")
+            output.table(header, rows, lambda row: row[0] in saved.torn)
+        else:
+            output.table(("entry", "value"), [row[:2] for row in rows])
+    if saved.history:
+        output.heading("late changes")
+        output.table(("position", "what", "with"), map(_change_row, saved.history))
+    if TEXT_KEY not in source.state:
+        output.heading("the state as it stands")
+        output.table(("key", "value"), source.state.items())
     if values:
-        tables.heading(f"values of the next update, at position {told.position}")
-        tables.table(("field", "value"), values.items())
+        output.heading(f"values of the next update, at position {source.position}")
+        output.table(("field", "value"), values.items())
 
 
-def _origin(subject: Subject, told: Checkpoint) -> Iterator[tuple[str, Any]]:
-    where = subject.where
-    if where is not None:
-        yield "found in", where.path
-        yield "key", where.key or "(the file is the state)"
-        yield "dialect", where.dialect
-    yield "scheduler", _scheduler(subject) or "(not told)"
-    yield "position", told.position
-    yield "unit", told.unit or "(not told)"
-    yield "torn", ", ".join(told.torn) or "no"
-
-
-def _print_entries(entries: Mapping[str, Any], told: Checkpoint, state: Mapping[str, Any]) -> None:
-    exact = {name: tables.exact(value) for name, value in entries.items()}
-    if not told.torn:
-        tables.table(("entry", "value"), exact.items())
-        return
-    rows = [(name, value, tables.exact(state.get(name))) for name, value in exact.items()]
-    torn = [index for index, (name, _, _) in enumerate(rows) if name in told.torn]
-    tables.table(("entry", "text (trusted)", "key"), rows, marked=torn)
-
-
-def _change(told: dict[str, Any]) -> tuple[int, str, str]:
-    given = ", ".join(f"{name}={tables.exact(value)}" for name, value in told["arguments"].items())
-    return told["position"], told["operation"], given
+def _change_row(change: Change) -> tuple[int, str, str]:
+    given = ", ".join(f"{name}={output.exact(one)}" for name, one in change.arguments.items())
+    return change.position, change.operation, given

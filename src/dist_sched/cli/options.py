@@ -1,43 +1,50 @@
-"""Options: those that several commands have, and how what is given to them is read."""
+"""Options that several commands have, and how their numbers are read."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from dist_sched import _rules as rules
 from dist_sched._config import files
-from dist_sched._config.entries import UNITS
+from dist_sched._config.protocol import UNITS
+from dist_sched.cli.output import VERSION
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-VERSION = 1
-"""Of what `--json` prints."""
+T = TypeVar("T")
+
 JSON_KEYS = f"--json prints one object, whose version is {VERSION}:"
 JSON_ORIGIN = "path, found, scheduler, unit, position"
-"""Names that tell where a config or checkpoint came from."""
+"""Names that say where a config or checkpoint came from."""
 
 
-def amount(rule: Callable[[str, object], float] = rules.whole) -> Callable[..., Any]:
-    """Make what reads an option's units as people write them: 2000, 2k, 1.5B."""
+def position(value: str) -> int:
+    """Read a position as people write it: 2000, 2k, 1.5B."""
+    return _checked(rules.whole, "position", files.amount, value)
 
-    def read(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-        if isinstance(value, tuple):
-            return tuple(read(ctx, param, one) for one in value)
-        name = param.opts[0].lstrip("-")
-        try:
-            return None if value is None else rule(name, files.amount(name, value, None))
-        except ConfigError as error:
-            raise click.BadParameter(str(error), ctx, param) from error
-        except ArithmeticError as error:  # what decimals raise where a number has no end
-            told = f"{rules.shown(value)} is too large: give at most 2**53 units"
-            raise click.BadParameter(told, ctx, param) from error
 
-    return read
+def length(value: str) -> float:
+    """Read a length of more than 0 units, written like a position."""
+    return _checked(rules.some, "length", files.amount, value)
+
+
+def rate(value: str) -> float:
+    """Read a value of a field."""
+    return _checked(rules.rate, "value", lambda _, text, __: files.number(text), value)
+
+
+def _checked(
+    rule: Callable[[str, object], T], name: str, read: Callable[..., object], value: str
+) -> T:
+    try:
+        return rule(name, read(name, value, None))
+    except ConfigError as error:
+        # Of a ValueError, click would show the value and not the message.
+        raise click.BadParameter(str(error)) from error
 
 
 key = click.option(
@@ -48,20 +55,15 @@ at = click.option(
     "positions",
     multiple=True,
     metavar="POSITION",
-    callback=amount(),
-    help="A position, such as 60 or 2k; may be given again.",
+    type=position,
+    help="A position, such as 60 or 2k; may be repeated.",
 )
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON, whose names are listed below."
 )
-force = click.option("--force", is_flag=True, help="Overwrite a file that is there.")
+force = click.option("--force", is_flag=True, help="Overwrite a file that already exists.")
 unit = click.option(
     "--unit",
     type=click.Choice(UNITS),
-    help="What the position counts, where the checkpoint does not tell.",
+    help="What the position counts, where the checkpoint does not say.",
 )
-
-
-def print_json(told: dict[str, Any]) -> None:
-    """Print what a command found, for programs."""
-    click.echo(json.dumps({"version": VERSION, **told}, indent=2, default=str))

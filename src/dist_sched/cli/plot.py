@@ -18,7 +18,7 @@ from dist_sched import _drawing, plotting
 from dist_sched._config import views
 from dist_sched._config.views import brief, short
 from dist_sched._drawing import Drawing, Layer, columns, shortened
-from dist_sched.cli import documents, options, subjects, tables
+from dist_sched.cli import inputs, options, output
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ _MOST_STRIPS = 6  # more rows of phases than this are only written below
 @options.force
 def command(
     paths: tuple[str, ...],
-    output: str | None,
+    destination: str | None,
     positions: tuple[int, ...],
     groups: bool,
     log: bool,
@@ -66,38 +66,38 @@ def command(
     dist-sched plot run.yaml
     dist-sched plot run.yaml checkpoints/step_2000 -o lr.png
     """  # noqa: D301 - click's mark for lines that stay as they are
-    if output is not None and not output.lower().endswith(plotting.ENDINGS):
-        raise ConfigError(f"{output}: the name must end in {' or '.join(plotting.ENDINGS)}")
+    if destination is not None and not destination.lower().endswith(plotting.ENDINGS):
+        raise ConfigError(f"{destination}: the name must end in {' or '.join(plotting.ENDINGS)}")
     # Configs have no key; where there are only configs, it is refused.
-    is_config = [path.lower().endswith(subjects.CONFIG_ENDINGS) for path in paths]
+    is_config = [path.lower().endswith(inputs.CONFIG_ENDINGS) for path in paths]
     keys = [None if one and not all(is_config) else key for one in is_config]
-    read = [subjects.read(path, one) for path, one in zip(paths, keys, strict=True)]
+    read = [inputs.read(path, one) for path, one in zip(paths, keys, strict=True)]
     layers = [
-        Layer(name, views.tracks(one.curve(), groups=groups), one.unit, one.position)
+        Layer(name, views.tracks(one.config, groups=groups), one.unit, one.position)
         for name, one in zip(_names(paths), read, strict=True)
     ]
     drawing = Drawing(tuple(layers), positions)
     notes = [f"{one.path}: {note}" for one in read for note in one.notes]
-    if output is not None:
-        notes += _write(output, drawing, log=log, force=force)
+    if destination is not None:
+        notes += _write(destination, drawing, log=log, force=force)
     for note in notes:
-        click.echo(tables.printable(f"note: {note}"), err=True)
-    if output is not None:
-        click.echo(f"wrote {tables.printable(output)}")
-    if output is None or terminal:
+        click.echo(output.printable(f"note: {note}"), err=True)
+    if destination is not None:
+        click.echo(f"wrote {output.printable(destination)}")
+    if destination is None or terminal:
         _show(drawing.renamed(_drawing.printable), log=log)
 
 
-def _write(output: str, drawing: Drawing, *, log: bool, force: bool) -> list[str]:
+def _write(destination: str, drawing: Drawing, *, log: bool, force: bool) -> list[str]:
     """Write a picture, and return notes on it."""
     try:
-        content, notes = plotting.render(drawing, Path(output).suffix.lower(), log=log)
-        documents.write(output, content, force=force)
+        content, notes = plotting.render(drawing, Path(destination).suffix.lower(), log=log)
+        output.write_file(destination, content, force=force)
     except ImportError as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
-        raise ConfigError(f"{output}: cannot be written: {error.strerror or error}") from error
-    return [f"{output}: {note}" for note in notes]
+        raise ConfigError(f"{destination}: cannot be written: {error.strerror or error}") from error
+    return [f"{destination}: {note}" for note in notes]
 
 
 def _names(paths: Sequence[str]) -> list[str]:

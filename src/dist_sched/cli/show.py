@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dist_sched._config import views
-from dist_sched.cli import options, subjects, tables
+from dist_sched.cli import inputs, options, output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
-    from dist_sched._config.views import Span, Track
-    from dist_sched.cli.subjects import Subject
-
-_PAST = "past the end"
+    from dist_sched._config.views import Track
+    from dist_sched.cli.inputs import Input
 
 
 @click.command(
@@ -25,7 +23,7 @@ Example:  dist-sched show run.yaml --at 0 --at 2k
 
 \b
 {options.JSON_KEYS}
-  {options.JSON_ORIGIN}; null where not told
+  {options.JSON_ORIGIN}; null where not known
   fields: by name,
     phases: name, begin, end, first, last
     values: position, value
@@ -33,7 +31,7 @@ Example:  dist-sched show run.yaml --at 0 --at 2k
 )
 @click.argument("path", metavar="CONFIG|CHECKPOINT", type=click.Path())
 @options.at
-@click.option("--groups", is_flag=True, help="Show what named groups have of their own, too.")
+@click.option("--groups", is_flag=True, help="Show the schedules of named groups, too.")
 @options.key
 @options.as_json
 def command(
@@ -41,66 +39,57 @@ def command(
 ) -> None:
     """Print the phases of every field, and its values at positions.
 
-    Of a checkpoint, that is the schedule that its run had, late changes included, and the values
-    of the next update.
+    Of a checkpoint, that is the schedule of its run, late changes included, and the values of the
+    next update.
     """
-    subject = subjects.read(path, key)
-    tracks = views.tracks(subject.curve(), groups=groups)
-    wanted = sorted({*positions, *([] if subject.position is None else [subject.position])})
+    source = inputs.read(path, key)
+    tracks = views.tracks(source.config, groups=groups)
+    at = sorted({*positions, *([] if source.position is None else [source.position])})
     if as_json:
-        options.print_json(_told(subject, tracks, wanted))
-    else:
-        _print(subject, tracks, wanted)
-
-
-def _told(subject: Subject, tracks: Iterable[Track], positions: Iterable[int]) -> dict[str, Any]:
-    return {
-        **subject.origin(),
-        "fields": {
+        fields = {
             track.label: {
-                "phases": [_scaled(track, span) for span in track.spans],
-                "values": [
-                    {"position": position, "value": track.value(position)} for position in positions
-                ],
+                "phases": _phases(track),
+                "values": [{"position": where, "value": track.value(where)} for where in at],
             }
             for track in tracks
-        },
-        "notes": list(subject.notes),
-    }
+        }
+        output.print_json({**inputs.origin(source), "fields": fields, "notes": list(source.notes)})
+    else:
+        _print(source, tracks, at)
 
 
-def _scaled(track: Track, span: Span) -> dict[str, Any]:
-    scaled = {"first": span.first * track.factor, "last": span.last * track.factor}
-    return {**asdict(span), **scaled}
+def _phases(track: Track) -> list[dict[str, Any]]:
+    return [
+        {**asdict(span), "first": span.first * track.factor, "last": span.last * track.factor}
+        for span in track.spans
+    ]
 
 
-def _print(subject: Subject, tracks: tuple[Track, ...], positions: list[int]) -> None:
-    kind = type(subject.curve()).KIND
-    tables.say(f"{subject.described()}: {kind}")
-    for note in subject.notes:
-        tables.say(f"note: {note}")
-    tables.heading(
-        f"phases, in {subject.unit or 'units'}; past the last one a field keeps its last value"
-    )
+def _print(source: Input, tracks: Sequence[Track], positions: Sequence[int]) -> None:
+    output.say(f"{source}: {source.config.KIND}")
+    for note in source.notes:
+        output.say(f"note: {note}")
+    unit = source.unit or "units"
+    output.heading(f"phases, in {unit}; past the last one a field keeps its last value")
     header = ("field", "phase", "from", "to", "first value", "last value")
-    tables.table(header, [row for track in tracks for row in _phases(track)])
+    output.table(header, [row for track in tracks for row in _phase_rows(track)])
     if positions:
-        tables.heading("values at positions: those of the next update")
-        tables.table(("position", "field", "value", "phase"), _values(tracks, positions))
+        output.heading("values at positions: those of the next update")
+        rows = [_value_row(track, position) for position in positions for track in tracks]
+        output.table(("position", "field", "value", "phase"), rows)
 
 
-def _phases(track: Track) -> Iterator[tuple[Any, ...]]:
-    for span in track.spans:
-        is_endless = span.begin == span.end and len(track.spans) == 1
-        end = None if is_endless else span.end
-        told = _scaled(track, span)
-        yield track.label, span.name, span.begin, end, told["first"], told["last"]
+def _is_endless(track: Track) -> bool:
+    """Return whether a field has one phase of no length: a constant."""
+    return track.horizon == 0 and len(track.spans) == 1
 
 
-def _values(tracks: Iterable[Track], positions: Iterable[int]) -> Iterator[tuple[Any, ...]]:
-    tracks = list(tracks)
-    for position in positions:
-        for track in tracks:
-            is_endless = track.horizon == 0 and len(track.spans) == 1
-            phase = track.spans[0].name if is_endless else track.phase(position) or _PAST
-            yield position, track.label, track.value(position), phase
+def _phase_rows(track: Track) -> Iterator[tuple[Any, ...]]:
+    for phase in _phases(track):
+        end = None if _is_endless(track) else phase["end"]
+        yield track.label, phase["name"], phase["begin"], end, phase["first"], phase["last"]
+
+
+def _value_row(track: Track, position: int) -> tuple[Any, ...]:
+    phase = track.spans[0].name if _is_endless(track) else track.phase(position)
+    return position, track.label, track.value(position), phase or "past the end"

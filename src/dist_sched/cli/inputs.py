@@ -1,0 +1,213 @@
+"""Inputs: the config files and checkpoints that commands read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dist_sched import checkpoint as checkpoints
+from dist_sched._config import files
+from dist_sched._config.entries import OptimizerParamConfig
+from dist_sched._config.path import Path as EntryPath
+from dist_sched._state.format import Checkpoint
+from dist_sched._state.format import read as read_state
+from dist_sched.errors import ConfigError, StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dist_sched._config.policy import Policy
+    from dist_sched._config.protocol import Config
+
+CONFIG_ENDINGS = (".json", ".yaml", ".yml", ".toml")
+_CHECKPOINT_ENDINGS = (".pt", ".pth", ".ckpt", ".bin", "")
+
+_ASSUMED = {"init_lr": 0.0, "wsd_decay_steps": None, "lr_wsd_decay_style": None}
+"""Entries that Megatron and NeMo do not save, and the values assumed to show the schedule."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigInput:
+    """A config file: the schedule of a run at its start."""
+
+    path: str
+    """As given."""
+    config: Config
+    unit: str
+    policy: Policy | None
+    position: ClassVar[None] = None
+    notes: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def known_config(self) -> Config:
+        """The config, as a checkpoint need not have one."""
+        return self.config
+
+    @property
+    def saved(self) -> Checkpoint:
+        """What a run of this config saves at position 0."""
+        return Checkpoint.of_config(self.config, self.unit)
+
+    def __str__(self) -> str:
+        return f"{self.path} (a config, in {self.unit})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointInput:
+    """A scheduler's state in a checkpoint."""
+
+    path: str
+    """As given."""
+    location: checkpoints.StateLocation
+    """Where in the checkpoint the state was found."""
+    state: Mapping[str, Any]
+    """The state as it stands there."""
+    saved: Checkpoint
+    """What the state says."""
+    known_config: Config | None
+    """The config with the late changes; None where the state has only a position."""
+    notes: tuple[str, ...]
+    """What a person should know."""
+
+    @property
+    def config(self) -> Config:
+        """The config with the late changes.
+
+        Raises:
+            StateError: The state has only a position.
+        """
+        if self.known_config is None:
+            raise StateError(
+                f"{self.path}: has only the position {self.position} and no schedule: use the "
+                f"run's config, as in dist-sched show CONFIG --at {self.position}, or combine both "
+                f"with dist-sched convert {self.path} DST --to dist-sched --config CONFIG, and use "
+                "DST"
+            )
+        return self.known_config
+
+    @property
+    def unit(self) -> str | None:
+        """What the position counts; None where the state does not say."""
+        return self.saved.unit
+
+    @property
+    def position(self) -> int:
+        """The run's position, in units."""
+        return self.saved.position
+
+    def __str__(self) -> str:
+        return f"{self.location}, at position {self.position} in {self.unit or 'an unknown unit'}"
+
+
+Input = ConfigInput | CheckpointInput
+
+
+def origin(source: Input) -> dict[str, Any]:
+    """Return where a config or checkpoint came from, as JSON-ready data."""
+    config, found = source.known_config, None
+    if isinstance(source, CheckpointInput):
+        where = source.location
+        found = {"path": where.path, "key": where.key, "format": where.format}
+    return {
+        "path": source.path,
+        "found": found,
+        "scheduler": None if config is None else config.KIND,
+        "unit": source.unit,
+        "position": source.position,
+    }
+
+
+def read(path: str, key: str | None = None) -> Input:
+    """Read a config file or a checkpoint; the ending of the name says which it is.
+
+    Raises:
+        ConfigError: The path is empty, the config is illegal, or a key was passed.
+        StateError: The checkpoint is damaged, or has no scheduler's state.
+    """
+    if not path.strip():
+        raise ConfigError(f"{path!r} is not a path: is a variable of the shell empty?")
+    # By the ending alone: an address is not opened twice to guess.
+    if not path.lower().endswith(CONFIG_ENDINGS):
+        return _read_checkpoint(path, key)
+    if key is not None:
+        raise ConfigError(f"{path}: is a config file, which has no keys: leave the key out")
+    declared = files.read(path)
+    return ConfigInput(
+        path=path, config=declared.config, unit=declared.unit, policy=declared.policy
+    )
+
+
+def read_checkpoint(path: str, key: str | None = None) -> CheckpointInput:
+    """Read a checkpoint.
+
+    Raises:
+        ConfigError: It is a config file, or the path is empty.
+        StateError: As for `read`.
+    """
+    found = read(path, key)
+    if isinstance(found, ConfigInput):
+        raise ConfigError(
+            f"{path}: is a config file, but this takes a checkpoint; see dist-sched show {path}"
+        )
+    return found
+
+
+def agreed_unit(source: CheckpointInput, options: Mapping[str, str | None]) -> str | None:
+    """Return the unit of a checkpoint, else that of an option; None if neither has one.
+
+    Raises:
+        ConfigError: An option has another unit than the checkpoint.
+    """
+    for option, unit in options.items():
+        if unit is not None and source.unit not in (None, unit):
+            raise ConfigError(f"{option}: is in {unit}, but {source.path} counts {source.unit}")
+    return next((unit for unit in (source.unit, *options.values()) if unit is not None), None)
+
+
+def require_unit(path: str, unit: str | None) -> str:
+    """Return the unit of a checkpoint.
+
+    Raises:
+        StateError: It is not known.
+    """
+    if unit is None:
+        raise StateError(f"{path}: does not say what its position counts: use --unit")
+    return unit
+
+
+def _read_checkpoint(path: str, key: str | None) -> CheckpointInput:
+    try:
+        state, location = checkpoints.read_state(path, key)
+    except StateError as error:
+        is_odd = Path(path).suffix not in _CHECKPOINT_ENDINGS
+        hint = f"; the name of a config ends in {', '.join(CONFIG_ENDINGS)}" if is_odd else ""
+        raise StateError(f"{error}{hint}") from error
+    try:
+        saved = read_state(state)
+    except StateError as error:
+        raise StateError(f"{location}: {error}") from error
+    config, notes = _complete(saved)
+    return CheckpointInput(
+        path=path,
+        location=location,
+        state=state,
+        saved=saved,
+        known_config=config,
+        notes=(*saved.warnings, *notes),
+    )
+
+
+def _complete(saved: Checkpoint) -> tuple[Config | None, list[str]]:
+    """Return the saved config with its late changes, and which entries had to be assumed."""
+    if saved.effective is not None:
+        return saved.effective, []
+    assumed = {name: value for name, value in _ASSUMED.items() if name not in saved.parts}
+    try:
+        config = OptimizerParamConfig.from_parts({**assumed, **saved.parts})
+    except ConfigError:
+        return None, []
+    # Under most styles the entries of WSD have no effect, so nobody needs to hear of them.
+    used = sorted(name for name in assumed if EntryPath(name) not in config.unused())
+    named = ", ".join(f"{name}={assumed[name]!r}" for name in used)
+    return config, [f"not in the state, and assumed: {named}"] if used else []

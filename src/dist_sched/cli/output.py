@@ -1,0 +1,152 @@
+"""Output: tables and JSON on standard output, and files that are not overwritten by mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dist_sched.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+VERSION = 1
+"""Of what `--json` prints."""
+_DIGITS = 8
+"""Digits to which a long value below 1 is rounded for people."""
+_EXACT = 15
+"""Digits of what is at least 1, as positions are."""
+_UNBOUNDED = 1_000_000
+"""Columns where the output is not a terminal, so that nothing is folded."""
+
+
+def printable(text: str) -> str:
+    """Escape characters that would steer a terminal: a checkpoint can hold anything."""
+    return "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in text
+    )
+
+
+def shown(value: Any) -> str:
+    """Return a value as a cell: a float below 1 to eight digits, None as a dash.
+
+    >>> shown(None), shown(0.1), shown(0.1 + 0.2), shown(3e-05), shown(100000)
+    ('-', '0.1', '0.3', '3e-05', '100000')
+    """
+    if isinstance(value, float):
+        return f"{value:.{_DIGITS if abs(value) < 1 else _EXACT}g}"
+    return "-" if value is None else printable(str(value))
+
+
+def exact(value: Any) -> str:
+    """Return an entry as a cell: a float with all its digits.
+
+    >>> exact(1.0), exact(0.1 + 0.2), exact(100), exact(None)
+    ('1', '0.30000000000000004', '100', '-')
+    """
+    return repr(value).removesuffix(".0") if isinstance(value, float) else shown(value)
+
+
+def say(text: str) -> None:
+    """Print a text, folded to the terminal's width."""
+    _print(printable(text))
+
+
+def heading(text: str) -> None:
+    """Print a blank line and the line above a table."""
+    click.echo()
+    _print(printable(text), style="bold")
+
+
+def table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    is_marked: Callable[[Sequence[Any]], bool] = lambda _: False,
+) -> None:
+    """Print rows under a header, folded to the terminal's width; marked ones stand out there."""
+    from rich.table import Table
+
+    found = Table(
+        box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(header), header_style="bold"
+    )
+    for name in header:
+        found.add_column(name, overflow="fold")
+    for row in rows:
+        found.add_row(*map(shown, row), style="bold yellow" if is_marked(row) else None)
+    _print(found)
+
+
+def print_json(found: dict[str, Any]) -> None:
+    """Print what a command found, for programs."""
+    click.echo(json.dumps({"version": VERSION, **found}, indent=2, default=str))
+
+
+def config_writer(path: str) -> Callable[[Mapping[str, Any]], str]:
+    """Return the function that writes a config as text, by the ending of a file's name.
+
+    Raises:
+        ConfigError: It has another ending.
+    """
+    found = _WRITERS.get(Path(path).suffix.lower())
+    if found is None:
+        raise ConfigError(f"{path}: the name must end in one of {', '.join(_WRITERS)}")
+    return found
+
+
+def to_yaml(config: Mapping[str, Any]) -> str:
+    """Write a config as YAML."""
+    import yaml
+
+    return str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+
+def write_file(path: str, content: bytes, *, force: bool) -> None:
+    """Write a file; overwrite one only by force.
+
+    Raises:
+        ConfigError: The file exists, or the path is an address.
+        OSError: It cannot be written.
+    """
+    if "://" in path:
+        raise ConfigError(f"{path}: only local files are written; copy it there afterwards")
+    try:
+        with Path(path).open("wb" if force else "xb") as file:
+            file.write(content)
+    except FileExistsError as error:
+        raise ConfigError(f"{path}: already exists; use --force to overwrite") from error
+
+
+def _to_toml(config: Mapping[str, Any]) -> str:
+    import tomli_w
+
+    return tomli_w.dumps(config)
+
+
+_WRITERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    ".yaml": to_yaml,
+    ".yml": to_yaml,
+    ".json": lambda config: json.dumps(config, indent=2, ensure_ascii=False) + "\n",
+    ".toml": _to_toml,
+}
+
+
+def _print(renderable: Any, style: str | None = None) -> None:
+    from rich.console import Console
+
+    console = Console(
+        width=None if sys.stdout.isatty() else _UNBOUNDED,
+        # rich's own NO_COLOR keeps bold and the like.
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+        emoji=False,
+        highlight=False,
+        markup=False,
+    )
+    with console.capture() as captured:
+        console.print(renderable, style=style, overflow="fold")
+    # rich fills a table's lines with blanks; click removes styles from what is piped.
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
