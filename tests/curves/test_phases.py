@@ -268,7 +268,7 @@ def test_a_first_phase_without_start_is_refused():
 
 
 def test_a_constant_phase_that_starts_elsewhere_than_it_ends_is_refused():
-    message = r"phases\[1\] \(constant\): starts at 1.0 and ends at 0.5: .*give start="
+    message = r"phases\[1\] \(constant\): starts at 1.0 and ends at 0.5: .*pass start="
     with pytest.raises(ConfigError, match=message):
         over(RISE, Phase("constant", 10, end=0.5))
 
