@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 from dist_sched._config.plan import Field, Inventory, Plan
 from dist_sched._config.policy import Policy
 from dist_sched._curves import megatron
-from dist_sched._curves.phases import Finding, end_of_run, idle_start
+from dist_sched._curves.lint import Finding, end_of_run, idle_start
 from dist_sched._rules import (
     Entry,
     Number,

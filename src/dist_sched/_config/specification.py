@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from dist_sched._config.entries import ABSENT, Misfit, Sides
 from dist_sched._config.plan import Field, Inventory, Override, Plan
 from dist_sched._config.policy import Policy
-from dist_sched._curves.phases import Finding, Phase, Schedule
+from dist_sched._curves.lint import Finding
+from dist_sched._curves.phases import Phase, Schedule
 from dist_sched._curves.proportional import ProportionalCurve, ProportionalTo
 from dist_sched._rules import Number, illegal, near_miss, rate, text
 from dist_sched.errors import ConfigError

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
     from dist_sched._config.plan import Plan
-    from dist_sched._curves.phases import Finding
+    from dist_sched._curves.lint import Finding
 
 logger = logging.getLogger("dist_sched")
 

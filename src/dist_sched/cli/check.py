@@ -11,7 +11,7 @@ from dist_sched.cli import options, subjects, tables
 from dist_sched.errors import ConfigError, StateError
 
 if TYPE_CHECKING:
-    from dist_sched._curves.phases import Finding
+    from dist_sched._curves.lint import Finding
 
 FOUND, ILLEGAL = 1, 2
 
