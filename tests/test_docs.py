@@ -20,7 +20,11 @@ from dist_sched._state.format import pack
 
 ROOT = Path(__file__).parents[1]
 HOME = Path(dist_sched.__file__).parent
-MODULES = sorted(path.stem for path in HOME.glob("*.py") if path.stem != "__init__")
+MODULES = sorted(
+    ".".join(path.relative_to(HOME).with_suffix("").parts)
+    for path in HOME.rglob("*.py")
+    if not path.stem.startswith("__")
+)
 
 
 def blocks(path, language):
@@ -66,7 +70,7 @@ def test_the_report_in_the_documentation_is_the_one_that_is_logged(config):
 def test_the_page_about_the_state_names_every_key_of_a_specification():
     page = (ROOT / "docs/state.md").read_text()
     schedule = Schedule([Phase("linear", 10, end=1.0, start=0.0, until=5)])
-    told = {"fields": {"lr": schedule, "weight_decay": ProportionalTo(0.1)}, "groups": {}}
+    told = {"fields": {"lr": schedule, "weight_decay": ProportionalTo(at_max=0.1)}, "groups": {}}
     text = json.loads(pack(Specification(**told), 0, "steps")["dist_sched"])
     phase, coupling = (
         schedule.to_dict()["phases"][0],

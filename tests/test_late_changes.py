@@ -188,7 +188,7 @@ def test_schedules_that_named_groups_have_of_their_own_change_with_it():
     optimizer = sgd({"name": "a"}, {"name": "b"}, {"name": "c", "weight_decay": 0.0})
     scheduler = ours(
         50,
-        {"lr": STABLE, "weight_decay": schedules.proportional_to(0.5)},
+        {"lr": STABLE, "weight_decay": schedules.proportional_to(at_max=0.5)},
         groups={"b": {"lr": FALL}, "c": {"lr": 0.5}},
         optimizer=optimizer,
     )
@@ -303,7 +303,7 @@ def test_a_jump_that_is_allowed_is_made_at_once_and_recorded(kind):
 
 
 def test_a_change_that_moves_what_is_coupled_is_a_jump_too():
-    scheduler = ours(50, {"lr": STABLE, "weight_decay": schedules.proportional_to(0.5)})
+    scheduler = ours(50, {"lr": STABLE, "weight_decay": schedules.proportional_to(at_max=0.5)})
     with pytest.raises(ConfigError, match=r"weight_decay would jump from 0\.5 to 0\.25 .*-0\.25"):
         scheduler.rewarm(16, peak=2.0)
     scheduler.rewarm(16, peak=2.0, allow_jump=True)
@@ -338,7 +338,7 @@ def test_a_change_that_makes_the_curve_of_a_named_group_jump_is_refused():
     ],
 )
 def test_an_illegal_change_is_refused_by_name_and_changes_nothing(change, message):
-    fields = {"lr": STABLE, "momentum": UP, "weight_decay": schedules.proportional_to(0.5)}
+    fields = {"lr": STABLE, "momentum": UP, "weight_decay": schedules.proportional_to(at_max=0.5)}
     scheduler = ours(100, fields)
     before = scheduler.state_dict(), held(scheduler), repr(scheduler)
     with pytest.raises(ConfigError, match=message):
@@ -550,7 +550,7 @@ def test_a_torn_state_is_measured_by_its_changed_entries(build, caplog):
 
 
 def test_schedules_of_groups_and_changes_of_several_fields_are_restored():
-    fields = {"lr": STABLE, "momentum": UP, "weight_decay": schedules.proportional_to(0.5)}
+    fields = {"lr": STABLE, "momentum": UP, "weight_decay": schedules.proportional_to(at_max=0.5)}
     first, second = (ours(0, fields, groups={"body": {"lr": FALL}}) for _ in range(2))
     first.seek(50)
     first.cooldown(32)

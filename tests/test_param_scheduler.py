@@ -460,13 +460,13 @@ def test_a_multiplier_said_twice_is_refused_at_construction_and_at_a_later_step(
     assert 0 == scheduler.num_steps
 
 
-# ProportionalTo decay
+# Weight decay that follows lr.
 
 
 def test_coupled_decay_follows_lr_as_a_part_of_its_highest():
     optimizer = sgd(weight_decay=0.5)
     scheduler = ParamScheduler(
-        optimizer, {"lr": HILL, "weight_decay": schedules.proportional_to(0.5)}
+        optimizer, {"lr": HILL, "weight_decay": schedules.proportional_to(at_max=0.5)}
     )
     found = []
     for position in (0, 4, 8, 24, 40):
@@ -482,7 +482,7 @@ def test_coupled_decay_follows_a_groups_own_lr_and_a_no_decay_group_stays_0():
         {"name": "head.b", "weight_decay": 0.0},
         weight_decay=0.1,
     )
-    fields = {"lr": HILL, "weight_decay": schedules.proportional_to(0.5)}
+    fields = {"lr": HILL, "weight_decay": schedules.proportional_to(at_max=0.5)}
     ParamScheduler(optimizer, fields, groups={"head.*": {"lr": OTHER_HILL}}).seek(4)
     assert [0.5, 2.0, 2.0] == held(optimizer)
     assert [0.25, 1.0, 0.0] == held(optimizer, "weight_decay")
@@ -490,7 +490,7 @@ def test_coupled_decay_follows_a_groups_own_lr_and_a_no_decay_group_stays_0():
 
 def test_what_a_group_is_told_of_its_decay_multiplies_or_replaces_what_follows_from_its_lr():
     optimizer = sgd({"name": "a"}, {"name": "b"}, {"name": "c"}, weight_decay=0.1)
-    fields = {"lr": HILL, "weight_decay": schedules.proportional_to(0.5)}
+    fields = {"lr": HILL, "weight_decay": schedules.proportional_to(at_max=0.5)}
     groups = {"*": {"lr": OTHER_HILL}, "b": {"weight_decay": 0.5}, "c": {"weight_decay": UP}}
     ParamScheduler(optimizer, fields, groups=groups).seek(4)
     assert [0.5, 0.25, 0.5] == held(optimizer, "weight_decay")
@@ -498,7 +498,7 @@ def test_what_a_group_is_told_of_its_decay_multiplies_or_replaces_what_follows_f
 
 def test_a_field_may_follow_another_than_lr():
     optimizer = sgd()
-    fields = {"momentum": UP, "lr": schedules.proportional_to(1.5, to="momentum")}
+    fields = {"momentum": UP, "lr": schedules.proportional_to("momentum", at_max=1.5)}
     ParamScheduler(optimizer, fields).seek(4)
     assert [1.0] == held(optimizer)
 
@@ -507,18 +507,21 @@ def test_a_field_may_follow_another_than_lr():
     "fields, message",
     [
         (
-            {"weight_decay": schedules.proportional_to(0.1)},
+            {"weight_decay": schedules.proportional_to(at_max=0.1)},
             "weight_decay.to='lr': must be a field with",
         ),
         (
-            {"lr": HILL, "weight_decay": schedules.proportional_to(0.1, to="lrr")},
+            {"lr": HILL, "weight_decay": schedules.proportional_to("lrr", at_max=0.1)},
             "did you mean 'lr'",
         ),
         (
-            {"lr": 0.0, "weight_decay": schedules.proportional_to(0.1)},
+            {"lr": 0.0, "weight_decay": schedules.proportional_to(at_max=0.1)},
             "follows lr, which is 0 throughout",
         ),
-        ({"lr": schedules.proportional_to(0.1)}, "lr.to='lr': must be a field with a schedule"),
+        (
+            {"lr": schedules.proportional_to(at_max=0.1)},
+            "lr.to='lr': must be a field with a schedule",
+        ),
     ],
 )
 def test_a_coupling_to_what_cannot_be_followed_is_refused(fields, message):
@@ -650,7 +653,7 @@ def full(build=adamw):
     optimizer = build({"name": "body"}, {"name": "head", "weight_decay": 0.0}, weight_decay=0.1)
     return ParamScheduler(
         optimizer,
-        {"lr": HILL, "weight_decay": schedules.proportional_to(0.5), "betas[0]": UP},
+        {"lr": HILL, "weight_decay": schedules.proportional_to(at_max=0.5), "betas[0]": UP},
         groups={"head": {"lr": OTHER_HILL, "betas[0]": 0.5}},
     )
 
@@ -720,7 +723,7 @@ def specifications(draw):
     """Draw fields and groups that fit `drawn`'s optimizer."""
     fields = draw(FIELDS)
     if "lr" in fields and draw(st.booleans()):
-        fields["weight_decay"] = schedules.proportional_to(draw(RATES))
+        fields["weight_decay"] = schedules.proportional_to(at_max=draw(RATES))
     own = st.dictionaries(
         st.sampled_from([key for key in fields if key != "weight_decay"]),
         st.one_of(CURVES, st.floats(0.0, 1.0)),
@@ -773,7 +776,7 @@ def test_loading_twice_is_loading_once():
 
 def broken(change):
     """Give a state whose text was changed."""
-    state = saved(fields={"lr": HILL, "weight_decay": schedules.proportional_to(0.5)})
+    state = saved(fields={"lr": HILL, "weight_decay": schedules.proportional_to(at_max=0.5)})
     told = unsaid(state)
     change(told)
     return said(state, told)
@@ -832,7 +835,7 @@ BAD_STATES = {
 def test_a_bad_state_names_the_key_and_changes_nothing(kind):
     build, message = BAD_STATES[kind]
     scheduler = hill(
-        sgd(weight_decay=0.1), {"lr": HILL, "weight_decay": schedules.proportional_to(0.5)}
+        sgd(weight_decay=0.1), {"lr": HILL, "weight_decay": schedules.proportional_to(at_max=0.5)}
     )
     scheduler.seek(4)
     before = everything(scheduler.optimizer), scheduler.state_dict()
@@ -1114,11 +1117,13 @@ def test_a_groups_multiplier_is_reconciled_like_any_entry(policy, value):
 @pytest.mark.parametrize("policy, value", [("checkpoint", 0.5), ("config", 0.25)])
 def test_a_coupling_is_reconciled_part_by_part(policy, value):
     optimizer = sgd(weight_decay=0.1)
-    fields = {"lr": HILL, "weight_decay": schedules.proportional_to(0.25)}
+    fields = {"lr": HILL, "weight_decay": schedules.proportional_to(at_max=0.25)}
     scheduler = ParamScheduler(
         optimizer, fields, policy={"weight_decay.peak": policy, "*": "strict"}
     )
-    scheduler.load_state_dict(saved(8, {**fields, "weight_decay": schedules.proportional_to(0.5)}))
+    scheduler.load_state_dict(
+        saved(8, {**fields, "weight_decay": schedules.proportional_to(at_max=0.5)})
+    )
     assert ["weight_decay.peak"] == changed(scheduler)
     assert [value] == held(optimizer, "weight_decay")
 
@@ -1310,7 +1315,7 @@ def test_a_pattern_of_the_checkpoint_that_fits_no_group_says_whose_it_is():
 def test_a_multiplier_of_a_coupled_field_multiplies_what_follows_the_groups_own_lr():
     optimizer = sgd(*NAMED, weight_decay=0.5)
     fields = {"lr": Schedule([Phase("linear", 4, end=0.0, start=1.0)])}
-    fields["weight_decay"] = schedules.proportional_to(0.5)
+    fields["weight_decay"] = schedules.proportional_to(at_max=0.5)
     groups = {"embed": {"lr": schedules.constant(1.0), "weight_decay": 0.5}}
     hill(optimizer, fields, groups=groups).seek(2)
     assert [0.25, 0.25] == held(optimizer, "weight_decay")
@@ -1342,10 +1347,10 @@ def test_lr_and_betas_on_a_gpu_are_filled_in_place():
     assert [0.5, 0.5] == [lr.item(), beta.item()]
 
 
-@pytest.mark.parametrize("base", [0.1, schedules.proportional_to(0.5)])
+@pytest.mark.parametrize("base", [0.1, schedules.proportional_to(at_max=0.5)])
 def test_a_coupling_under_one_pattern_and_a_schedule_under_another_are_refused(base):
     optimizer = sgd({"name": "ab"}, {"name": "zz"}, weight_decay=0.1)
-    groups = {"a*": {"lr": UP}, "ab": {"weight_decay": schedules.proportional_to(0.25)}}
+    groups = {"a*": {"lr": UP}, "ab": {"weight_decay": schedules.proportional_to(at_max=0.25)}}
     with pytest.raises(ConfigError, match="say both under one pattern"):
         hill(optimizer, {"lr": HILL, "weight_decay": base}, groups=groups)
 

@@ -56,7 +56,7 @@ def optimizer():
 
 
 def param_scheduler():
-    fields = {"lr": WSD, "weight_decay": named.proportional_to(0.1), "momentum": 0.9}
+    fields = {"lr": WSD, "weight_decay": named.proportional_to(at_max=0.1), "momentum": 0.9}
     return ParamScheduler(optimizer(), fields, groups={"embed": {"lr": 0.1}}, unit="tokens")
 
 

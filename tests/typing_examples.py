@@ -151,7 +151,7 @@ def schedule_anything(optimizer: torch.optim.Optimizer) -> ParamScheduler:
         optimizer,
         {
             "lr": schedules.wsd(3e-4, 100_000, warmup=2_000, decay=20_000),
-            "weight_decay": schedules.proportional_to(0.1),
+            "weight_decay": schedules.proportional_to(at_max=0.1),
             "betas[0]": 0.9,
         },
         groups={"embed*": {"lr": 0.5}, "head": {"lr": schedules.linear(1e-3, 10_000)}},

@@ -307,7 +307,7 @@ def test_groups_may_have_a_multiplier_or_a_schedule(source, kind):
 
 def test_a_mapping_may_hold_schedules_made_by_code():
     lr = schedules.cosine(1.0, 100)
-    fields = {"lr": lr, "weight_decay": schedules.proportional_to(0.1)}
+    fields = {"lr": lr, "weight_decay": schedules.proportional_to(at_max=0.1)}
     assert ParamScheduler(optimizer(), fields).to_config() == build({"fields": fields}).to_config()
 
 
@@ -390,7 +390,7 @@ def drawn_schedules(draw):
     return Schedule(draw(drawn_phases(is_first=not index)) for index in range(count))
 
 
-follows = st.floats(0, 1).map(schedules.proportional_to)
+follows = st.floats(0, 1).map(lambda value: schedules.proportional_to(at_max=value))
 settings_drawn = {
     "unit": st.sampled_from(["steps", "samples", "tokens"]),
     "policy": st.sampled_from([None, "config", "strict", {"lr": "config", "*": "strict"}]),

@@ -28,8 +28,11 @@ def spec(fields=None, groups=None):
 
 
 FULL = spec(
-    {"lr": HILL, "weight_decay": ProportionalTo(0.5), "betas[0]": UP, "eps": 1e-8},
-    {"head*": {"lr": SQUARE, "betas[0]": 0.5}, "a.b": {"weight_decay": ProportionalTo(0.25)}},
+    {"lr": HILL, "weight_decay": ProportionalTo(at_max=0.5), "betas[0]": UP, "eps": 1e-8},
+    {
+        "head*": {"lr": SQUARE, "betas[0]": 0.5},
+        "a.b": {"weight_decay": ProportionalTo(at_max=0.25)},
+    },
 )
 
 
@@ -59,7 +62,7 @@ def test_a_number_for_a_field_is_a_constant_schedule_and_for_a_group_a_multiplie
         ({"lr": HILL}, {"a": {"lrr": 1}}, r"groups\[a\]\.lrr: .*did you mean 'lr'"),
         ({"lr": HILL}, {"a": {"lr": None}}, r"groups\[a\]\.lr=None"),
         ({"lr": HILL}, {"a\t": {"lr": 1}}, "pattern=.*printable"),
-        ({"lr": HILL, "wd": ProportionalTo(1.0, to="wd")}, None, r"wd\.to='wd'"),
+        ({"lr": HILL, "wd": ProportionalTo("wd", at_max=1.0)}, None, r"wd\.to='wd'"),
     ],
 )
 def test_an_illegal_specification_is_refused_by_name(fields, groups, message):
@@ -68,21 +71,8 @@ def test_an_illegal_specification_is_refused_by_name(fields, groups, message):
 
 
 def test_a_groups_own_coupling_follows_the_fields_schedule():
-    built = spec({"lr": UP}, {"a": {"lr": ProportionalTo(1.5)}})
+    built = spec({"lr": UP}, {"a": {"lr": ProportionalTo(at_max=1.5)}})
     assert 1.0 == built.plan().values(4)["groups[a].lr"]
-
-
-@pytest.mark.parametrize("peak", [-1.0, float("nan"), "high", None, True])
-def test_a_coupling_needs_a_peak(peak):
-    with pytest.raises(ConfigError, match="peak="):
-        ProportionalTo(peak)
-
-
-def test_a_coupled_curve_has_the_bounds_of_what_it_follows():
-    curve = ProportionalTo(0.5).following(HILL)
-    assert (0.5, 0.0) == (curve.max_value, curve.min_value)
-    floored = ProportionalTo(0.5).following(UP)
-    assert (0.5, 0.5 / 3) == (floored.max_value, pytest.approx(floored.min_value))
 
 
 # Told and read
@@ -97,14 +87,14 @@ def test_what_is_told_is_json_and_read_back_equal():
 
 
 def test_what_is_told_is_plain():
-    built = spec({"lr": UP, "weight_decay": ProportionalTo(0.5)}, {"a": {"lr": 0.5}})
+    built = spec({"lr": UP, "weight_decay": ProportionalTo(at_max=0.5)}, {"a": {"lr": 0.5}})
     phase = {"shape": "linear", "steps": 8, "end": 0.75, "start": 0.25}
     fields = {"lr": {"phases": [phase]}, "weight_decay": {"peak": 0.5, "to": "lr"}}
     assert {"fields": fields, "groups": {"a": {"lr": 0.5}}} == built.told()
 
 
 def told_with(**changes):
-    return {**spec({"lr": UP, "weight_decay": ProportionalTo(0.5)}).told(), **changes}
+    return {**spec({"lr": UP, "weight_decay": ProportionalTo(at_max=0.5)}).told(), **changes}
 
 
 WITHOUT_END = {"phases": [{"shape": "linear", "steps": 8, "start": 0.0}]}
@@ -151,7 +141,7 @@ def test_no_entry_stands_in_a_state_under_its_own_name():
 
 def test_entries_are_paths():
     built = spec(
-        {"lr": SQUARE, "weight_decay": ProportionalTo(0.5)},
+        {"lr": SQUARE, "weight_decay": ProportionalTo(at_max=0.5)},
         {"head.*": {"lr": 0.5, "weight_decay": UP}},
     )
     expected = {
@@ -187,7 +177,7 @@ def test_schedules_of_as_many_phases_are_compared_phase_by_phase():
 
 @pytest.mark.parametrize(
     "mine, theirs",
-    [(UP, HILL), (ProportionalTo(0.5, to="b"), UP), (UP, ProportionalTo(0.5, to="b"))],
+    [(UP, HILL), (ProportionalTo("b", at_max=0.5), UP), (UP, ProportionalTo("b", at_max=0.5))],
 )
 def test_schedules_of_other_phase_counts_or_kinds_are_one_entry(mine, theirs):
     given = [spec({"lr": course, "b": UP}) for course in (mine, theirs)]
@@ -236,7 +226,7 @@ PHASES = st.one_of(
     ),
 )
 CURVES = st.one_of(RATES.map(always), st.lists(PHASES, min_size=1, max_size=3).map(Schedule))
-COUPLED = st.builds(ProportionalTo, RATES)
+COUPLED = st.builds(ProportionalTo, at_max=RATES)
 HIGH = st.lists(PHASES, min_size=1, max_size=3).map(Schedule).filter(lambda one: one.max_value > 0)
 
 
@@ -348,7 +338,7 @@ def test_labels_and_values_are_by_field_and_by_group():
 
 
 def test_what_a_group_is_told_stands_once_and_not_what_would_follow_from_its_lr():
-    fields = {"lr": HILL, "weight_decay": ProportionalTo(0.5)}
+    fields = {"lr": HILL, "weight_decay": ProportionalTo(at_max=0.5)}
     plan = spec(fields, {"a": {"lr": SQUARE, "weight_decay": UP}}).plan()
     assert ["lr", "weight_decay", "groups[a].lr", "groups[a].weight_decay"] == [*plan.values(4)]
     assert 0.5 == plan.values(4)["groups[a].weight_decay"]
@@ -397,7 +387,10 @@ def test_lint_compares_each_horizon_with_the_run():
 
 def test_lint_of_what_is_well_says_nothing():
     assert (
-        () == spec({"lr": SQUARE, "weight_decay": ProportionalTo(0.5)}, {"a": {"lr": 0.0}}).lint()
+        ()
+        == spec(
+            {"lr": SQUARE, "weight_decay": ProportionalTo(at_max=0.5)}, {"a": {"lr": 0.0}}
+        ).lint()
     )
 
 

@@ -175,7 +175,7 @@ def _course(told: Any, horizon: Any) -> Any:
         _refuse_unknown(told, ("peak", "to"))
         if "peak" not in told:
             raise ConfigError("peak is missing")
-        return ProportionalTo(number(told["peak"]), told["to"])
+        return ProportionalTo.from_dict({**told, "peak": number(told["peak"])})
     others = () if "phases" in told else ("schedule", "peak", "to")
     _refuse_unknown(told, ("phases", "horizon", *others))
     phases = told.get("phases")

@@ -113,14 +113,14 @@ class Specification:
         own: Mapping[str, Course | float] | None = None,
     ) -> ProportionalCurve:
         """Give the curve of a proportional_to field, which follows a group's own schedule if it has one."""
-        found = {**self.fields, **_schedules(own or {})}.get(proportional_to.to)
+        found = {**self.fields, **_schedules(own or {})}.get(proportional_to.field)
         if not isinstance(found, Schedule):
-            close = near_miss(proportional_to.to, self.fields)
+            close = near_miss(proportional_to.field, self.fields)
             raise illegal(
-                f"{name}.to", proportional_to.to, f"must be a field with a schedule{close}"
+                f"{name}.to", proportional_to.field, f"must be a field with a schedule{close}"
             )
         if found.max_value == 0:
-            raise ConfigError(f"{name} follows {proportional_to.to}, which is 0 throughout")
+            raise ConfigError(f"{name} follows {proportional_to.field}, which is 0 throughout")
         return proportional_to.following(found)
 
     @classmethod
@@ -311,16 +311,16 @@ class Specification:
                     curve = self._curve(f"groups[{pattern}].{key}", course, own)
                     is_elsewhere = isinstance(
                         course, ProportionalTo
-                    ) and course.to not in _schedules(own)
+                    ) and course.field not in _schedules(own)
                     follows = (
-                        course.to if isinstance(course, ProportionalTo) and is_elsewhere else ""
+                        course.field if isinstance(course, ProportionalTo) and is_elsewhere else ""
                     )
                     yield Override(pattern=pattern, field=key, curve=curve, follows=follows)
             for key, course in self.fields.items():
                 is_told = isinstance(own.get(key), Schedule | ProportionalTo)
                 if (
                     isinstance(course, ProportionalTo)
-                    and course.to in _schedules(own)
+                    and course.field in _schedules(own)
                     and not is_told
                 ):
                     curve = self._schedule_for(key, course, own)
@@ -341,7 +341,7 @@ class Specification:
             close = near_miss(change.field, self.fields)
             raise illegal("field", change.field, f"is not scheduled{close}")
         if isinstance(course, ProportionalTo):
-            raise illegal("field", change.field, f"follows {course.to}: change that one")
+            raise illegal("field", change.field, f"follows {course.field}: change that one")
         return replace(
             self,
             fields={**self.fields, change.field: change.applied(course)},
@@ -441,7 +441,7 @@ def _fitting(part: str, read: Callable[[Any], Any], told: object) -> Any:
 
 def _read_course(told: object) -> Course:
     if isinstance(told, Mapping) and told.keys() == {"peak", "to"}:
-        return ProportionalTo(**told)
+        return ProportionalTo.from_dict(told)
     return Schedule.from_dict(told)
 
 
@@ -497,7 +497,7 @@ def _merged(name: str, mine: Any, theirs: Any, used: Mapping[str, Any]) -> Any:
         return used[name]
     chosen = {path: used[f"{name}{path}"] for path in parts}
     if isinstance(mine, ProportionalTo):
-        return ProportionalTo(peak=chosen[".peak"], to=chosen[".to"])
+        return ProportionalTo(chosen[".to"], at_max=chosen[".peak"])
     phases = [
         _merged_phase(
             *pair, {key: chosen[f".phases[{index}].{key}"] for key in _phase_parts(*pair)}

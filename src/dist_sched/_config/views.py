@@ -101,7 +101,7 @@ def _schedule_spans(schedule: Schedule) -> Iterator[Span]:
 
 
 def _scaled(curve: ProportionalCurve, span: Span) -> tuple[float, float]:
-    scale = curve.peak / curve.schedule.max_value
+    scale = curve.max_value / curve.schedule.max_value
     return span.first * scale, span.last * scale
 
 

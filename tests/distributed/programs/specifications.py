@@ -55,7 +55,10 @@ def drawn_schedule(draw, highest):
 def drawn(case):
     """Give fields, groups and a late change: the position and what is done there."""
     draw = random.Random(case)
-    fields = {"lr": drawn_schedule(draw, 1e-2), "weight_decay": schedules.proportional_to(0.1)}
+    fields = {
+        "lr": drawn_schedule(draw, 1e-2),
+        "weight_decay": schedules.proportional_to(at_max=0.1),
+    }
     if draw.random() < 0.5:
         fields["weight_decay"] = drawn_schedule(draw, 0.1)
     fields["betas[0]"] = drawn_schedule(draw, 0.9)
