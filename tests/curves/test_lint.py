@@ -119,6 +119,11 @@ def test_a_lone_rise_that_is_no_line_is_a_floor_above_the_peak():
     assert [0] == [one.position for one in over(Phase("cosine", 9, 1.0, start=0.1)).lint()]
 
 
+def test_a_lone_line_that_rises_from_above_0_is_a_floor_above_the_peak():
+    assert [0] == [one.position for one in over(RISE.replace(start=0.1)).lint()]
+    assert () == over(RISE).lint("weight_decay")
+
+
 def test_a_phase_of_one_unit_is_not_too_short():
     assert () == over(Phase("linear", 1, end=1.0, start=0.1), FALL).lint()
 
