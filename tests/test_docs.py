@@ -20,7 +20,11 @@ from dist_sched._state.format import pack
 
 ROOT = Path(__file__).parents[1]
 HOME = Path(dist_sched.__file__).parent
-MODULES = sorted(path.stem for path in HOME.glob("*.py") if path.stem != "__init__")
+MODULES = sorted(
+    ".".join(path.relative_to(HOME).with_suffix("").parts)
+    for path in HOME.rglob("*.py")
+    if not path.stem.startswith("__")
+)
 
 
 def blocks(path, language):

@@ -202,15 +202,14 @@ class Drawing:
 def points(track: Track, positions: Sequence[int]) -> tuple[list[int], list[float]]:
     """Return the points of a curve. Where it jumps, the value holds until the jump.
 
-        A jump is a change within one unit that is much larger than those before and after it.
+    A jump is a change within one unit that is much larger than those before and after it.
 
-        >>> from dist_sched import Phase, Schedule
-        >>> from dist_sched._config.specification import Specification
-        >>> from dist_sched._config.path import Path
-    from dist_sched._config.views import tracks
-        >>> schedule = Schedule([Phase("constant", 2, 1.0, 1.0), Phase("constant", 2, 0.5, 0.5)])
-        >>> points(*tracks(Specification.of({"lr": schedule})), range(4))
-        ([0, 1, 2, 2, 3], [1.0, 1.0, 1.0, 0.5, 0.5])
+    >>> from dist_sched import Phase, Schedule
+    >>> from dist_sched._config.specification import Specification
+    >>> from dist_sched._config.views import tracks
+    >>> schedule = Schedule([Phase("constant", 2, 1.0, 1.0), Phase("constant", 2, 0.5, 0.5)])
+    >>> points(*tracks(Specification.of({"lr": schedule})), range(4))
+    ([0, 1, 2, 2, 3], [1.0, 1.0, 1.0, 0.5, 0.5])
     """
     found = list(zip(positions, track.values(positions), strict=True))
     xs, ys = [found[0][0]], [found[0][1]]

@@ -1,7 +1,7 @@
-"""Rules: what a value has to be, and how an error says that it is not.
+"""Rules for single values, and how an error says that one is broken.
 
-Each rule takes a name and a value, and gives the value as a plain one, or raises a `ConfigError`
-that names both and what would be legal.
+A rule takes a name and a value. It returns the value as a plain Python one, or raises a
+`ConfigError` that names both and says what would be legal.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _BRIEF.maxlist = _BRIEF.maxtuple = _BRIEF.maxdict = 12
 _BRIEF.maxstring = _BRIEF.maxother = 200
 
 MAX_LENGTH = 2**53
-"""The largest length and position: beyond it a float no longer tells neighbours apart."""
+"""The largest length and position: above it, floats skip whole numbers."""
 
 SHOWN = 200
-"""Characters of an illegal value that a message shows."""
+"""How many characters of an illegal value a message shows."""
 
 
 def plain(value: object) -> object:
-    """Turn a numpy or 0-dim tensor scalar into the Python number that it holds."""
+    """Return the Python number in a numpy scalar or a 0-dim tensor; any other value as it is."""
     if getattr(value, "ndim", None) != 0 or not hasattr(value, "item"):
         return value
     try:
@@ -45,10 +45,13 @@ def plain(value: object) -> object:
 
 
 def number(name: str, value: object) -> int | float:
-    """Check one finite number >= 0 and give it as a plain int or float.
+    """Return a finite number >= 0 as a plain int or float, or raise.
 
     Raises:
-        ConfigError: It is something else.
+        ConfigError: The value is anything else, a bool or a text among them.
+
+    >>> number("max_lr", 1), number("max_lr", 0.5)
+    (1, 0.5)
     """
     found = plain(value)
     if isinstance(found, bool) or not isinstance(found, numbers.Real):
@@ -64,12 +67,12 @@ def number(name: str, value: object) -> int | float:
 
 
 def rate(name: str, value: object) -> float:
-    """Check a finite number >= 0 and give it as a float."""
+    """Return a finite number >= 0 as a float, or raise."""
     return float(number(name, value))
 
 
 def positive(name: str, value: object) -> float:
-    """Check a finite number > 0 and give it as a float."""
+    """Return a finite number > 0 as a float, or raise."""
     found = rate(name, value)
     if found == 0:
         raise illegal(name, value, "must be greater than 0")
@@ -77,7 +80,7 @@ def positive(name: str, value: object) -> float:
 
 
 def length(name: str, value: object) -> int | float:
-    """Check a length in units; fractions are legal, as Megatron's warmup fraction gives such."""
+    """Return a length in units, or raise; Megatron's warmup fraction makes fractions legal."""
     found = number(name, value)
     if found > MAX_LENGTH:
         raise illegal(name, value, "must be at most 2**53 units")
@@ -85,20 +88,20 @@ def length(name: str, value: object) -> int | float:
 
 
 def some(name: str, value: object) -> int | float:
-    """Check a length greater than 0."""
+    """Return a length greater than 0, or raise."""
     positive(name, value)
     return length(name, value)
 
 
 def text(name: str, value: object) -> str:
-    """Check a text that is not empty."""
+    """Return a text that is not empty, or raise."""
     if not isinstance(value, str) or not value:
         raise illegal(name, value, "must be a text")
     return str(value)
 
 
 def whole(name: str, value: object) -> int:
-    """Check a whole number of units, such as a position or an increment.
+    """Return a whole number of units, such as a position or an increment, or raise.
 
     >>> whole("position", 7)
     7
@@ -113,7 +116,7 @@ def whole(name: str, value: object) -> int:
 
 
 def one_of(words: tuple[str, ...]) -> Callable[[str, object], str]:
-    """Make the rule that a value is one of some words."""
+    """Return the rule that a value is one of these words."""
 
     def check(name: str, value: object) -> str:
         if not isinstance(value, str) or value not in words:
@@ -124,7 +127,7 @@ def one_of(words: tuple[str, ...]) -> Callable[[str, object], str]:
 
 
 def optional(rule: Callable[[str, object], T]) -> Callable[[str, object], T | None]:
-    """Make a rule that admits None too."""
+    """Return a rule that admits None too."""
 
     def check(name: str, value: object) -> T | None:
         return None if value is None else rule(name, value)
@@ -133,30 +136,30 @@ def optional(rule: Callable[[str, object], T]) -> Callable[[str, object], T | No
 
 
 def flag(name: str, value: object) -> bool:
-    """Check a bool."""
+    """Return a bool, or raise."""
     if not isinstance(value, bool):
         raise illegal(name, value, "must be True or False")
     return value
 
 
 def near_miss(value: object, known: Iterable[str]) -> str:
-    """Name the known word that was probably meant, or give an empty text."""
+    """Return `; did you mean …?` for a misspelt word, or an empty text."""
     close = difflib.get_close_matches(str(value)[:100], list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def listed(words: Iterable[str]) -> str:
-    """Give words as an error lists them."""
+    """Return words as an error lists them."""
     return ", ".join(repr(word) for word in words)
 
 
 def illegal(name: str, value: object, rule: str) -> ConfigError:
-    """Make the error that a value breaks a rule."""
+    """Return the error that a value breaks a rule."""
     return ConfigError(f"{name}={shown(value)}: {rule}")
 
 
 def shown(value: object) -> str:
-    """Give a value's repr, cut short, since a checkpoint can hold anything."""
+    """Return a value's repr, cut short, since a checkpoint can hold anything."""
     try:
         text = _BRIEF.repr(value) if isinstance(value, list | tuple | dict) else repr(value)
     except Exception:  # noqa: BLE001 - a number of over 4,300 digits, for one

@@ -1,21 +1,20 @@
-"""Schedules by name: functions that join phases, and say which peer they agree with.
+"""Named schedules: functions that join phases, each with the peer that it agrees with.
 
-These words mean the same in every one of them:
+These arguments mean the same in every function:
 
-- `peak`: the highest value; it is reached at position `warmup`.
-- `start`: the value at position 0, where there is a warmup.
-- `warmup`: length of the rise in a line from `start` to `peak`, in units; with 0 the schedule starts
-  at the peak.
-- `floor`: the value that the decay goes down to.
+- `peak`: the highest value, reached at position `warmup`.
 - `horizon`: the position at which the schedule ends, in units, the warmup included. The value stays
   after it, whatever the peer does there.
+- `warmup`: length of the rise in a line from `start` to `peak`, in units. Without one, with 0, the
+  schedule starts at the peak.
+- `start`: the value at position 0, where there is a warmup.
+- `floor`: the value that the decay goes down to.
 
 In the formulas `n` is the position, `w` the warmup, `h` the horizon and `r = (n - w) / (h - w)`.
-Where `warmup == horizon` no room is left for a decay, and the value stays at the peak.
+Where `warmup == horizon` there is no decay, and the value stays at the peak.
 
-The value at position n is the one that update n + 1 uses. A peer of torch or transformers counts
-alike: its `last_epoch`, or the argument of its lambda, is the position, unless a docstring says
-otherwise.
+Update `n + 1` uses the value at position `n`. For a peer in torch or transformers the position is
+its `last_epoch`, or the argument of its lambda, unless a docstring says otherwise.
 """
 
 from __future__ import annotations
@@ -30,7 +29,8 @@ from typing import Any
 from dist_sched._curves import coefficients
 from dist_sched._curves.phases import MOST_PHASES, Phase, Schedule
 from dist_sched._curves.proportional import ProportionalTo
-from dist_sched._curves.shapes import shape_of, shapes
+from dist_sched._curves.shapes import shape_of
+from dist_sched._curves.shapes import shapes as shapes  # noqa: PLC0414 - exported
 from dist_sched._rules import (
     MAX_LENGTH,
     Number,
@@ -54,23 +54,24 @@ def constant(
 ) -> Schedule:
     """Stay at the peak after the warmup: `peak`.
 
-    Agrees with transformers' `get_constant_schedule_with_warmup`, and as a warmup alone with
+    Agrees with transformers' `get_constant_schedule_with_warmup`, and without a horizon with
     torch's `LinearLR(start_factor=start / peak, total_iters=warmup)`.
 
     Args:
-        peak: Highest value.
-        horizon: Where the schedule ends, in units; at the end of the warmup, if None.
+        peak: Value after the warmup.
+        horizon: Where the schedule ends, in units; if None, at the end of the warmup.
         warmup: Length of the rise, in units.
         start: Value at position 0, where there is a warmup.
 
     Raises:
-        ConfigError: Names the argument, its value and the rule.
+        ConfigError: An argument is illegal; names it, its value and the rule.
 
     >>> schedule = constant(1.0, 110, warmup=10)
     >>> [schedule(position) for position in (0, 5, 10, 110)]
     [0.0, 0.5, 1.0, 1.0]
     """
-    common = _common(peak, warmup if horizon is None else horizon, warmup, start)
+    end = warmup if horizon is None else horizon
+    common = _common(peak, end, warmup, start, horizon_rule=length)
     hold = common.hold(common.rest)
     return common.then(hold) if common.horizon else Schedule([hold])
 
@@ -78,46 +79,46 @@ def constant(
 def linear(
     peak: float, horizon: Number, warmup: Number = 0, start: float = 0.0, floor: float = 0.0
 ) -> Schedule:
-    """Fall in a line: `floor + (1 - r) (peak - floor)`.
+    """Decay in a line: `floor + (1 - r) (peak - floor)`.
 
     Agrees with transformers' `get_linear_schedule_with_warmup`, and without a warmup with torch's
     `LinearLR(start_factor=1, end_factor=floor / peak, total_iters=horizon)`.
 
     Args:
-        peak: Highest value, at position `warmup`.
+        peak: Value at position `warmup`.
         horizon: Where the decay ends, in units.
         warmup: Length of the rise, in units.
         start: Value at position 0, where there is a warmup.
         floor: Value at the horizon.
 
     Raises:
-        ConfigError: Names the argument, its value and the rule.
+        ConfigError: An argument is illegal; names it, its value and the rule.
 
     >>> schedule = linear(1.0, 110, warmup=10)
     >>> [schedule(position) for position in (0, 10, 60, 110)]
     [0.0, 1.0, 0.5, 0.0]
     """
-    return _decay("linear", _common(peak, some("horizon", horizon), warmup, start, floor))
+    return _common(peak, horizon, warmup, start, floor).decayed("linear")
 
 
 def cosine(
     peak: float, horizon: Number, warmup: Number = 0, start: float = 0.0, floor: float = 0.0
 ) -> Schedule:
-    """Fall along half a cosine: `floor + (1 + cos(pi r)) / 2 (peak - floor)`.
+    """Decay along half a cosine: `floor + (1 + cos(pi r)) / 2 (peak - floor)`.
 
     Agrees with transformers' `get_cosine_schedule_with_warmup` (`num_cycles=0.5`) and
     `get_cosine_with_min_lr_schedule_with_warmup`, and without a warmup with torch's
-    `CosineAnnealingLR(T_max=horizon, eta_min=floor)`; past the horizon those climb back.
+    `CosineAnnealingLR(T_max=horizon, eta_min=floor)`. Past the horizon all three climb back.
 
     Args:
-        peak: Highest value, at position `warmup`.
+        peak: Value at position `warmup`.
         horizon: Where the decay ends, in units.
         warmup: Length of the rise, in units.
         start: Value at position 0, where there is a warmup.
         floor: Value at the horizon.
 
     Raises:
-        ConfigError: Names the argument, its value and the rule.
+        ConfigError: An argument is illegal; names it, its value and the rule.
 
     Reference: Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983.
 
@@ -125,7 +126,7 @@ def cosine(
     >>> [schedule(position) for position in (0, 10, 60, 110)]
     [0.0, 1.0, 0.75, 0.5]
     """
-    return _decay("cosine", _common(peak, some("horizon", horizon), warmup, start, floor))
+    return _common(peak, horizon, warmup, start, floor).decayed("cosine")
 
 
 def cosine_with_restarts(
@@ -138,27 +139,27 @@ def cosine_with_restarts(
     cycles: int = 1,
     growth: float = 1.0,
 ) -> Schedule:
-    """Fall along half a cosine, again and again: each cycle jumps back to the peak.
+    """Decay along half a cosine, several times; each cycle starts again at the peak.
 
-    Cycle i (from 0) is `(h - w) growth^i / (1 + growth + ... + growth^(cycles - 1))` units long. At
-    the position of a restart the value is the peak, at the horizon it is the floor.
+    Cycle `i`, from 0, is `(h - w) growth^i / (1 + growth + ... + growth^(cycles - 1))` units long.
+    At a restart the value is the peak, at the horizon it is the floor.
 
     Agrees with transformers' `get_cosine_with_hard_restarts_schedule_with_warmup`
     (`num_cycles=cycles`, growth 1), and without a warmup with torch's
-    `CosineAnnealingWarmRestarts` (`T_mult=growth`, `T_0` the first cycle's length) before the
-    horizon, where torch begins one more cycle.
+    `CosineAnnealingWarmRestarts` (`T_0` the first cycle's length, `T_mult=growth`). At the horizon
+    torch begins another cycle.
 
     Args:
-        peak: Highest value, at the beginning of each cycle.
+        peak: Value at the beginning of each cycle.
         horizon: Where the last cycle ends, in units.
-        warmup: Length of the rise, in units; only the first cycle has one.
+        warmup: Length of the rise before the first cycle, in units.
         start: Value at position 0, where there is a warmup.
         floor: Value at the end of each cycle.
-        cycles: How many.
-        growth: Length of a cycle as a multiple of the one before.
+        cycles: How many cycles, at least 1.
+        growth: Length of a cycle over that of the cycle before, more than 0.
 
     Raises:
-        ConfigError: Names the argument, its value and the rule.
+        ConfigError: An argument is illegal; names it, its value and the rule.
 
     Reference: Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983.
 
@@ -166,11 +167,10 @@ def cosine_with_restarts(
     >>> [schedule(position) for position in (0, 5, 10, 20, 30, 70)]
     [1.0, 0.5, 1.0, 0.5, 1.0, 0.0]
     """
-    common = _common(peak, some("horizon", horizon), warmup, start, floor)
+    common = _common(peak, horizon, warmup, start, floor)
     weights = _weights(cycles, growth)
-    whole_weight = sum(weights)
-    lengths = [common.rest * weight / whole_weight for weight in weights]
-    return common.then(*(common.fall("cosine", steps) for steps in lengths))
+    total = sum(weights)
+    return common.then(*(common.fall("cosine", common.rest * each / total) for each in weights))
 
 
 def polynomial(
@@ -181,13 +181,13 @@ def polynomial(
     floor: float = 0.0,
     power: float = 1.0,
 ) -> Schedule:
-    """Fall as a power of a line: `floor + (1 - r)^power (peak - floor)`.
+    """Decay along a power of a line: `floor + (1 - r)^power (peak - floor)`.
 
     Agrees with transformers' `get_polynomial_decay_schedule_with_warmup` (`lr_end=floor`), and
-    without a warmup and floor with torch's `PolynomialLR(total_iters=horizon, power=power)`.
+    without warmup and floor with torch's `PolynomialLR(total_iters=horizon, power=power)`.
 
     Args:
-        peak: Highest value, at position `warmup`.
+        peak: Value at position `warmup`.
         horizon: Where the decay ends, in units.
         warmup: Length of the rise, in units.
         start: Value at position 0, where there is a warmup.
@@ -195,40 +195,39 @@ def polynomial(
         power: More than 0; 1 is a line.
 
     Raises:
-        ConfigError: Names the argument, its value and the rule.
+        ConfigError: An argument is illegal; names it, its value and the rule.
 
     >>> schedule = polynomial(1.0, 110, warmup=10, power=2)
     >>> [schedule(position) for position in (0, 10, 60, 110)]
     [0.0, 1.0, 0.25, 0.0]
     """
-    common = _common(peak, some("horizon", horizon), warmup, start, floor)
-    return _decay("polynomial", common, power=power)
+    return _common(peak, horizon, warmup, start, floor).decayed("polynomial", power=power)
 
 
 def exponential(
     peak: float, horizon: Number, floor: float, warmup: Number = 0, start: float = 0.0
 ) -> Schedule:
-    """Fall by the same factor in each unit: `peak (floor / peak)^r`.
+    """Decay by the same factor in each unit: `peak (floor / peak)^r`.
 
     Agrees without a warmup with torch's `ExponentialLR(gamma)`, where
-    `floor = peak * gamma**horizon`; past the horizon that falls on.
+    `floor = peak * gamma**horizon`. Past the horizon torch decays on.
 
     Args:
-        peak: Highest value, at position `warmup`; more than 0.
+        peak: Value at position `warmup`, more than 0.
         horizon: Where the decay ends, in units.
-        floor: Value at the horizon; more than 0.
+        floor: Value at the horizon, more than 0.
         warmup: Length of the rise, in units.
         start: Value at position 0, where there is a warmup.
 
     Raises:
-        ConfigError: Names the argument, its value and the rule.
+        ConfigError: An argument is illegal; names it, its value and the rule.
 
     >>> schedule = exponential(1.0, 110, 0.25, warmup=10)
     >>> [schedule(position) for position in (0, 10, 60, 110)]
     [0.0, 1.0, 0.5, 0.25]
     """
-    positive("floor", floor)
-    return _decay("exponential", _common(peak, some("horizon", horizon), warmup, start, floor))
+    high, low = positive("peak", peak), positive("floor", floor)
+    return _common(high, horizon, warmup, start, low).decayed("exponential")
 
 
 def multistep(
@@ -240,35 +239,36 @@ def multistep(
     milestones: Iterable[Number],
     gamma: float = 0.1,
 ) -> Schedule:
-    """Stay at the peak, times `gamma` from each milestone on: `peak gamma^k` after k of them.
+    """Multiply by `gamma` at each milestone: `peak gamma^k` after `k` of them.
 
     Agrees without a warmup with torch's `MultiStepLR(milestones, gamma)`, and with `StepLR`, whose
-    milestones are the multiples of its `step_size`. Its milestones are positions here too.
+    milestones are the multiples of its `step_size`.
 
     Args:
-        peak: Highest value, at position `warmup`.
+        peak: Value from position `warmup` to the first milestone.
         horizon: Where the schedule ends, in units; not before the last milestone.
         warmup: Length of the rise, in units.
         start: Value at position 0, where there is a warmup.
-        milestones: Positions, rising, after the warmup; one that is given twice counts twice.
+        milestones: Positions, rising, after the warmup; one that stands twice counts twice.
         gamma: The factor, from 0 to 1.
 
     Raises:
-        ConfigError: Names the argument, its value and the rule.
+        ConfigError: An argument is illegal; names it, its value and the rule.
 
     >>> schedule = multistep(1.0, 90, milestones=[30, 60], gamma=0.5)
     >>> [schedule(position) for position in (0, 29, 30, 60, 90)]
     [1.0, 1.0, 0.5, 0.25, 0.25]
     """
-    common = _common(peak, some("horizon", horizon), warmup, start)
+    common = _common(peak, horizon, warmup, start)
     factor = rate("gamma", gamma)
     _at_most("gamma", factor, 1, "1")
     begins = (common.warmup, *_positions("milestones", milestones, common))
-    values = [common.peak * factor**index for index in range(len(begins))]
     ends = (*begins[1:], common.horizon)
-    lengths = [end - begin for begin, end in zip(begins, ends, strict=True)]
-    holds = [Phase("constant", *told) for told in zip(lengths, values, values, strict=True)]
-    # Of those without a length only the last one says something: what is so from the horizon on.
+    holds = []
+    for index, (begin, end) in enumerate(zip(begins, ends, strict=True)):
+        value = common.peak * factor**index
+        holds.append(Phase("constant", end - begin, value, value))
+    # A milestone at the horizon leaves a last hold of length 0, whose value stays after it.
     return Schedule([*common.rise(), *(hold for hold in holds[:-1] if hold.steps), holds[-1]])
 
 
@@ -281,27 +281,27 @@ def inverse_sqrt(
     *,
     timescale: Number | None = None,
 ) -> Schedule:
-    """Fall as one over a square root: `max(floor, peak / sqrt(1 + (n - w) / timescale))`.
+    """Decay as one over a square root: `max(floor, peak / sqrt(1 + (n - w) / timescale))`.
 
     Agrees with transformers' `get_inverse_sqrt_schedule`, which has no horizon and no floor.
 
     Args:
-        peak: Highest value, at position `warmup`; more than 0.
-        horizon: Where the schedule ends, in units, above the floor or at it.
+        peak: Value at position `warmup`, more than 0.
+        horizon: Where the schedule ends, in units, whether or not it is at the floor by then.
         warmup: Length of the rise, in units.
         start: Value at position 0, where there is a warmup.
-        floor: Lower bound; where the curve meets it the rest is constant.
-        timescale: Units after the warmup at which the value is `peak / sqrt(2)`; if None, the
+        floor: Lower bound, at most the peak.
+        timescale: Units after the warmup in which the value falls to `peak / sqrt(2)`; if None, the
             warmup, or 10,000 without one.
 
     Raises:
-        ConfigError: Names the argument, its value and the rule.
+        ConfigError: An argument is illegal; names it, its value and the rule.
 
     >>> schedule = inverse_sqrt(1.0, 90, warmup=10)
     >>> [schedule(position) for position in (0, 10, 40, 90)]
     [0.0, 1.0, 0.5, 0.3333333333333333]
     """
-    common = _common(peak, some("horizon", horizon), warmup, start, floor)
+    common = _common(peak, horizon, warmup, start, floor)
     scale = optional(positive)("timescale", timescale)
     return _inverse_sqrt(common, scale or common.warmup or 10_000)
 
@@ -309,21 +309,20 @@ def inverse_sqrt(
 def noam(
     peak: float, horizon: Number, warmup: Number, start: float = 0.0, floor: float = 0.0
 ) -> Schedule:
-    """Rise in a line, fall as one over a square root: `peak min(n / w, sqrt(w / n))`.
+    """Rise in a line, decay as one over a square root: `peak min(n / w, sqrt(w / n))`.
 
-    The paper's step is the position. In its words the peak is `(d_model * warmup)**-0.5`. The first
-    update uses position 0, so it uses `start`, where an implementation that counts from 1 uses
-    `peak / warmup`.
+    The paper's step is the position, and its peak is `(d_model * warmup)**-0.5`. The first update
+    uses position 0, so `start`; implementations that count from 1 use `peak / warmup` there.
 
     Args:
-        peak: Highest value, at position `warmup`; more than 0.
-        horizon: Where the schedule ends, in units, above the floor or at it.
-        warmup: Length of the rise, in units; more than 0.
+        peak: Value at position `warmup`, more than 0.
+        horizon: Where the schedule ends, in units, whether or not it is at the floor by then.
+        warmup: Length of the rise, in units, more than 0.
         start: Value at position 0.
-        floor: Lower bound of the fall; where the curve meets it the rest is constant.
+        floor: Lower bound of the decay, at most the peak.
 
     Raises:
-        ConfigError: Names the argument, its value and the rule.
+        ConfigError: An argument is illegal; names it, its value and the rule.
 
     Reference: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 5.3.
 
@@ -332,7 +331,7 @@ def noam(
     [0.0, 0.5, 1.0, 0.5, 0.3333333333333333]
     """
     rise = some("warmup", warmup)
-    return _inverse_sqrt(_common(peak, some("horizon", horizon), rise, start, floor), rise)
+    return _inverse_sqrt(_common(peak, horizon, rise, start, floor), rise)
 
 
 def tri_stage(
@@ -344,22 +343,24 @@ def tri_stage(
     *,
     hold: Number = 0,
 ) -> Schedule:
-    """Rise, hold, and fall by the same factor in each unit: `peak (floor / peak)^t` at the end.
+    """Rise, hold, and decay by the same factor in each unit: `peak (floor / peak)^t`.
 
-    `t = (n - w - hold) / (h - w - hold)`. Agrees with fairseq's `tri_stage`, whose
-    `update_num` is the position: `warmup_steps`, `hold_steps` and `decay_steps` sum up to the
-    horizon, `init_lr_scale * peak` is `start` (0.01 there) and `final_lr_scale * peak` the floor.
+    `t = (n - w - hold) / (h - w - hold)` is the progress through the decay.
+
+    Agrees with fairseq's `tri_stage`, whose `update_num` is the position. Its `warmup_steps`,
+    `hold_steps` and `decay_steps` sum up to the horizon, `init_lr_scale * peak` is `start` (0.01
+    there by default) and `final_lr_scale * peak` is the floor.
 
     Args:
-        peak: Highest value, at position `warmup`; more than 0.
+        peak: Value from position `warmup` to the decay, more than 0.
         horizon: Where the decay ends, in units.
         warmup: Length of the rise, in units.
         start: Value at position 0, where there is a warmup.
-        floor: Value at the horizon, more than 0; 1 % of the peak, if None.
+        floor: Value at the horizon, more than 0; if None, 1 % of the peak.
         hold: Length at the peak, in units.
 
     Raises:
-        ConfigError: Names the argument, its value and the rule.
+        ConfigError: An argument is illegal; names it, its value and the rule.
 
     Reference: Park et al. 2019, https://arxiv.org/abs/1904.08779, section 4.2.
 
@@ -367,8 +368,9 @@ def tri_stage(
     >>> [schedule(position) for position in (0, 10, 30, 70, 110)]
     [0.0, 1.0, 1.0, 0.1, 0.01]
     """
-    lowest = 0.01 * rate("peak", peak) if floor is None else positive("floor", floor)
-    common = _common(positive("peak", peak), some("horizon", horizon), warmup, start, lowest)
+    high = positive("peak", peak)
+    low = 0.01 * high if floor is None else positive("floor", floor)
+    common = _common(high, horizon, warmup, start, low)
     held = length("hold", hold)
     _at_most("hold", held, common.rest, f"horizon - warmup = {common.rest!r}")
     return common.then(common.hold(held), common.fall("exponential", common.rest - held))
@@ -385,25 +387,26 @@ def wsd(
     decay_shape: str = "minus_sqrt",
     **parameters: Any,
 ) -> Schedule:
-    """Stay at the peak until the decay: `floor + (1 - sqrt(t)) (peak - floor)` by default.
+    """Warm up, stay at the peak, and decay: `floor + (1 - sqrt(t)) (peak - floor)` by default.
 
-    `t = (n - (h - decay)) / decay` is the progress through the decay. Agrees with transformers'
-    `get_wsd_schedule` (`num_decay_steps=decay`, `min_lr_ratio=floor / peak`, which is the warmup's
-    `start / peak` there too): its `decay_type` "linear", "cosine" and "1-sqrt" are the decay shapes
-    linear, cosine and minus_sqrt. The seeds' "exponential" is the decay shape halving.
+    `t = (n - (h - decay)) / decay` is the progress through the decay.
+
+    Agrees with transformers' `get_wsd_schedule` (`num_decay_steps=decay`,
+    `min_lr_ratio=floor / peak`, which is `start / peak` there too), whose `decay_type` "1-sqrt" is
+    the shape minus_sqrt. Megatron-LM's "exponential" decay is the shape halving.
 
     Args:
-        peak: Highest value, from position `warmup` to the decay.
+        peak: Value from position `warmup` to the decay.
         horizon: Where the decay ends, in units.
         warmup: Length of the rise, in units.
         start: Value at position 0, where there is a warmup.
         floor: Value at the horizon.
         decay: Length of the decay, in units, more than 0.
-        decay_shape: A name of `dist_sched._curves.shapes.shapes()`.
+        decay_shape: A name of `dist_sched.schedules.shapes()`.
         **parameters: The decay shape's own, by name.
 
     Raises:
-        ConfigError: Names the argument, its value and the rule.
+        ConfigError: An argument is illegal; names it, its value and the rule.
 
     Reference: Hägele et al. 2024, https://arxiv.org/abs/2405.18392.
 
@@ -411,11 +414,8 @@ def wsd(
     >>> [schedule(position) for position in (0, 10, 90, 95, 110)]
     [0.0, 1.0, 1.0, 0.5, 0.0]
     """
-    common = _common(peak, some("horizon", horizon), warmup, start, floor)
-    shape = _decay_shape("decay_shape", decay_shape, common.floor)
-    short = some("decay", decay)
-    _at_most("decay", short, common.rest, f"horizon - warmup = {common.rest!r}")
-    return common.then(common.hold(common.rest - short), common.fall(shape, short, **parameters))
+    common = _common(peak, horizon, warmup, start, floor)
+    return _stable_decay(common, decay, (), decay_shape, parameters)
 
 
 def wsd_s(
@@ -430,26 +430,24 @@ def wsd_s(
     decay_shape: str = "minus_sqrt",
     **parameters: Any,
 ) -> Schedule:
-    """Decay at several positions, and go on at the peak after each: WSD-S.
+    """Decay at several positions as `wsd` does at one, and return to the peak after each.
 
-    Before each of `decay_ends`, and before the horizon, the last `decay` units fall as in `wsd`. At a
-    position of `decay_ends` itself the value is the peak again, so the update before it is the decay's
-    last; at the horizon it is the floor.
+    The last `decay` units before each of `decay_ends`, and before the horizon, are a decay. At a
+    position of `decay_ends` the value is the peak again; at the horizon it is the floor.
 
     Args:
-        peak: Highest value.
+        peak: Value from position `warmup` to the first decay, and between decays.
         horizon: Where the last decay ends, in units.
-        warmup: Length of the rise, in units; only the first stretch has one.
+        warmup: Length of the rise, in units.
         start: Value at position 0, where there is a warmup.
         floor: Value at the end of each decay.
         decay: Length of each decay, in units, more than 0.
-        decay_ends: Positions at which the earlier tails end, rising, at least a decay apart.
-        decay_shape: A name of `dist_sched._curves.shapes.shapes()`; "inverse" lets one over the value rise
-            in a line, as the paper's decay does.
+        decay_ends: Positions at which the earlier decays end, rising, at least `decay` apart.
+        decay_shape: A name of `dist_sched.schedules.shapes()`; the paper's decay is "inverse".
         **parameters: The decay shape's own, by name.
 
     Raises:
-        ConfigError: Names the argument, its value and the rule.
+        ConfigError: An argument is illegal; names it, its value and the rule.
 
     Reference: Wen et al. 2024, https://arxiv.org/abs/2410.05192.
 
@@ -457,18 +455,8 @@ def wsd_s(
     >>> [schedule(position) for position in (0, 30, 40, 50, 90, 100)]
     [1.0, 1.0, 0.5, 1.0, 0.5, 0.0]
     """
-    common = _common(peak, some("horizon", horizon), warmup, start, floor)
-    shape = _decay_shape("decay_shape", decay_shape, common.floor)
-    short = some("decay", decay)
-    _at_most("decay", short, common.rest, f"horizon - warmup = {common.rest!r}")
-    stops = (*_positions("decay_ends", decay_ends, common), common.horizon)
-    phases = []
-    for begin, stop in zip((common.warmup, *stops[:-1]), stops, strict=True):
-        if stop - begin < short:
-            rule = f"no room for decay={short!r} between positions {begin!r} and {stop!r}"
-            raise illegal("decay_ends", decay_ends, rule)
-        phases += [common.hold(stop - begin - short), common.fall(shape, short, **parameters)]
-    return common.then(*phases)
+    common = _common(peak, horizon, warmup, start, floor)
+    return _stable_decay(common, decay, decay_ends, decay_shape, parameters)
 
 
 def one_cycle(
@@ -481,25 +469,28 @@ def one_cycle(
     shape: str = "cosine",
     three_phase: bool = False,
 ) -> Schedule:
-    """Rise to the peak and fall to far below where it began, both along `shape`.
+    """Rise to the peak and fall far below the start, both along `shape`.
+
+    With cosine, `start + (1 - cos(pi n / w)) / 2 (peak - start)`, then
+    `floor + (1 + cos(pi r)) / 2 (peak - floor)`.
 
     Agrees with torch's `OneCycleLR`. Its last position is `total_steps - 1`, so
-    `total_steps = horizon + 1`; its rise ends at `pct_start * total_steps - 1`, which is `warmup`
+    `total_steps = horizon + 1`. Its rise ends at `pct_start * total_steps - 1`, which is the warmup
     and may be a fraction. Past `horizon + 1` torch raises.
 
     Args:
-        peak: Highest value, at position `warmup` (torch's `max_lr`).
+        peak: Value at position `warmup` (torch's `max_lr`).
         horizon: Where the fall ends, in units.
-        warmup: Length of the rise, in units; `0.3 * (horizon + 1) - 1`, if None.
-        start: Value at position 0, where there is a warmup (torch's `max_lr / div_factor`);
-            `peak / 25`, if None.
-        floor: Value at the horizon (torch's `initial_lr / final_div_factor`); `start / 1e4`, if
-            None.
-        shape: "cosine" or "linear", of rise and fall (torch's "cos" and "linear").
-        three_phase: Fall to `start` first, as long as the warmup, and then to the floor.
+        warmup: Length of the rise, in units; if None, `0.3 * (horizon + 1) - 1`.
+        start: Value at position 0, where there is a warmup (torch's `max_lr / div_factor`); if
+            None, `peak / 25`.
+        floor: Value at the horizon (torch's `initial_lr / final_div_factor`); if None,
+            `start / 1e4`.
+        shape: "cosine" or "linear" (torch's "cos" and "linear").
+        three_phase: Fall back to `start` in as many units as the warmup, and then to the floor.
 
     Raises:
-        ConfigError: Names the argument, its value and the rule.
+        ConfigError: An argument is illegal; names it, its value and the rule.
 
     Reference: Smith and Topin 2017, https://arxiv.org/abs/1708.07120.
 
@@ -508,17 +499,20 @@ def one_cycle(
     [0.5, 0.75, 1.0, 0.5, 0.0]
     """
     end = some("horizon", horizon)
+    if warmup is None:
+        warmup = 0.3 * (end + 1) - 1
+        if warmup < 0:
+            raise illegal("horizon", horizon, "leaves no warmup of 30 %; pass warmup")
     begin = rate("peak", peak) / 25 if start is None else rate("start", start)
-    lowest = begin / 1e4 if floor is None else floor
-    common = _common(peak, end, _one_cycle_warmup(end, warmup), begin, lowest)
+    common = _common(peak, end, warmup, begin, begin / 1e4 if floor is None else floor)
     by = one_of(("cosine", "linear"))("shape", shape)
     if not flag("three_phase", three_phase):
         return common.then(common.fall(by, common.rest), rise=by)
     some("warmup", common.warmup)
-    left = common.rest - common.warmup
     _at_most("warmup", common.warmup, common.rest, "half the horizon, where there are three phases")
     back = Phase(by, common.warmup, common.start, common.peak)
-    return common.then(back, Phase(by, left, common.floor, common.start), rise=by)
+    down = Phase(by, common.rest - common.warmup, common.floor, common.start)
+    return common.then(back, down, rise=by)
 
 
 def cyclic(
@@ -532,23 +526,22 @@ def cyclic(
 ) -> Schedule:
     """Go up and down in lines between floor and peak, again and again.
 
-    Cycle i (from 0) tops at `floor + cycle_decay^i (peak - floor)`. There is no warmup and no
-    `start`: the first rise is a cycle's own. The horizon may lie anywhere in a cycle, and the value
-    there stays.
+    Cycle `i`, counted from 0, has its top at `floor + cycle_decay^i (peak - floor)`. There is no
+    warmup. The horizon may cut a cycle anywhere; the value there stays.
 
-    Agrees with torch's `CyclicLR`: mode "triangular" with a `cycle_decay` of 1, "triangular2" with
-    0.5; past the horizon that goes on.
+    Agrees with torch's `CyclicLR`: mode "triangular" is a `cycle_decay` of 1, "triangular2" one of
+    0.5. Past the horizon torch goes on.
 
     Args:
-        peak: Highest value, at position `up` (torch's `max_lr`).
+        peak: Value at position `up` (torch's `max_lr`).
         horizon: Where the schedule ends, in units.
-        floor: Value at position 0 and between the cycles (torch's `base_lr`).
+        floor: Value at position 0 and between cycles (torch's `base_lr`).
         up: Length of a rise, in units, more than 0 (torch's `step_size_up`).
-        down: Length of a fall, in units, more than 0 (torch's `step_size_down`); `up`, if None.
-        cycle_decay: Height of a cycle as a fraction of the one before.
+        down: Length of a fall, in units, more than 0 (torch's `step_size_down`); if None, `up`.
+        cycle_decay: Height of a cycle over that of the cycle before, from 0 to 1.
 
     Raises:
-        ConfigError: Names the argument, its value and the rule.
+        ConfigError: An argument is illegal; names it, its value and the rule.
 
     Reference: Smith 2017, https://arxiv.org/abs/1506.01186.
 
@@ -556,7 +549,7 @@ def cyclic(
     >>> [schedule(position) for position in (0, 5, 10, 15, 20, 30, 50)]
     [0.0, 0.5, 1.0, 0.5, 0.0, 0.5, 0.25]
     """
-    common = _common(peak, some("horizon", horizon), 0, 0.0, floor)
+    common = _common(peak, horizon, 0, 0.0, floor)
     rise = some("up", up)
     fall = rise if down is None else some("down", down)
     height = rate("cycle_decay", cycle_decay)
@@ -580,25 +573,25 @@ def infinite(
     cooldown_shape: str = "cosine",
     decay_shape: str = "exponential",
 ) -> Schedule:
-    """Fall to a constant that any length of training can stay at, and anneal at the end.
+    """Cool down to a constant, which a run of any length can stay at, and decay at the end.
 
-    After the warmup `cooldown` units of `cooldown_shape` from peak to `constant`, then `constant`,
-    then `decay` units of `decay_shape` down to the floor.
+    After the warmup come `cooldown` units of `cooldown_shape` from the peak to `constant`, then
+    `constant`, then `decay` units of `decay_shape` from `constant` to the floor.
 
     Args:
-        peak: Highest value, at position `warmup`.
+        peak: Value at position `warmup`.
         horizon: Where the decay ends, in units.
         warmup: Length of the rise, in units.
         start: Value at position 0, where there is a warmup.
         floor: Value at the horizon; more than 0 for an exponential decay.
-        constant: Value between cooldown and decay.
+        constant: Value between cooldown and decay, at most the peak.
         cooldown: Length of the first fall, in units, more than 0.
         decay: Length of the last fall, in units, more than 0.
-        cooldown_shape: A name of `dist_sched._curves.shapes.shapes()`.
-        decay_shape: The same.
+        cooldown_shape: A name of `dist_sched.schedules.shapes()`.
+        decay_shape: A name of `dist_sched.schedules.shapes()`.
 
     Raises:
-        ConfigError: Names the argument, its value and the rule.
+        ConfigError: An argument is illegal; names it, its value and the rule.
 
     Reference: Ibrahim et al. 2024, https://arxiv.org/abs/2403.08763.
 
@@ -608,17 +601,17 @@ def infinite(
     >>> [schedule(position) for position in (0, 10, 55, 100, 160, 180, 200)]
     [0.0, 1.0, 0.75, 0.5, 0.5, 0.25, 0.125]
     """
-    common = _common(peak, some("horizon", horizon), warmup, start, floor)
+    common = _common(peak, horizon, warmup, start, floor)
     level = rate("constant", constant)
     _at_most("constant", level, common.peak, f"peak={common.peak!r}")
-    falls, ends = some("cooldown", cooldown), some("decay", decay)
-    _at_most("cooldown", falls, common.rest, f"horizon - warmup = {common.rest!r}")
-    left = common.rest - falls
-    _at_most("decay", ends, left, f"horizon - warmup - cooldown = {left!r}")
+    first, last = some("cooldown", cooldown), some("decay", decay)
+    _at_most("cooldown", first, common.rest, f"horizon - warmup = {common.rest!r}")
+    left = common.rest - first
+    _at_most("decay", last, left, f"horizon - warmup - cooldown = {left!r}")
     return common.then(
-        Phase(_decay_shape("cooldown_shape", cooldown_shape, level), falls, level, common.peak),
-        Phase("constant", left - ends, level, level),
-        Phase(_decay_shape("decay_shape", decay_shape, common.floor), ends, common.floor, level),
+        Phase(_fall_shape("cooldown_shape", cooldown_shape, level), first, level, common.peak),
+        Phase("constant", left - last, level, level),
+        Phase(_fall_shape("decay_shape", decay_shape, common.floor), last, common.floor, level),
     )
 
 
@@ -639,7 +632,7 @@ NAMED: dict[str, Callable[..., Schedule]] = {
     "cyclic": cyclic,
     "infinite": infinite,
 }
-"""What config files may name."""
+"""The schedules that a config file may name."""
 
 LENGTHS = frozenset(
     {
@@ -655,55 +648,53 @@ LENGTHS = frozenset(
         "decay_ends",
     }
 )
-"""The arguments that are lengths or positions, in units."""
+"""The arguments that are lengths or positions, in units; a file may write them as parts."""
 
 proportional_to = ProportionalTo
-"""A field that follows another's schedule, such as weight decay that follows lr."""
+"""A field in proportion to another's schedule, such as weight decay that follows lr."""
 
 
 def build(name: str, /, **arguments: Any) -> Schedule:
-    """Build a schedule from its name and arguments, as a config file gives them.
+    """Build a schedule from its name and arguments, as config files do.
 
     Args:
         name: One of `NAMED`.
-        **arguments: What that function takes.
+        **arguments: Those of the function of that name.
 
     Raises:
-        ConfigError: The name is not known, or an argument is unknown, missing or illegal.
+        ConfigError: The name is unknown, or an argument is unknown, missing or illegal.
 
     >>> build("linear", peak=1.0, horizon=100)
     Schedule([Phase('linear', 100, end=0.0, start=1.0)])
     """
     one_of(tuple(NAMED))("schedule", name)
     try:
-        _match(NAMED[name], arguments)
+        _check_arguments(NAMED[name], arguments)
         return NAMED[name](**arguments)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from error
 
 
-def _match(make: Callable[..., Schedule], arguments: Mapping[str, Any]) -> None:
-    """Make sure that a function takes these arguments, and needs no others."""
-    takes = dict(inspect.signature(make).parameters)
-    if takes.pop("parameters", None):
-        shape = arguments.get("decay_shape", takes["decay_shape"].default)
-        own = tuple(shape_of(_shape("decay_shape", shape)).rules)
-    else:
-        own = ()
-    known = (*takes, *own)
+def _check_arguments(function: Callable[..., Schedule], arguments: Mapping[str, Any]) -> None:
+    """Raise where a function does not take these arguments, or needs others."""
+    taken = dict(inspect.signature(function).parameters)
+    known = list(taken)
+    if taken.pop("parameters", None):
+        shape = arguments.get("decay_shape", taken["decay_shape"].default)
+        known = [*taken, *shape_of(shape, "decay_shape").rules]
     for argument in arguments:
         if argument not in known:
             close = near_miss(argument, known)
             raise ConfigError(f"{argument!r} is not known; must be one of {listed(known)}{close}")
     empty = inspect.Parameter.empty
-    missing = [name for name in takes if takes[name].default is empty and name not in arguments]
+    missing = [name for name in taken if taken[name].default is empty and name not in arguments]
     if missing:
         raise ConfigError(f"lacks {', '.join(missing)}")
 
 
 @dataclass(frozen=True, slots=True)
 class _Common:
-    """What the schedules share, checked."""
+    """The arguments that the schedules share, checked, and the phases made of them."""
 
     peak: float
     horizon: Number
@@ -717,45 +708,55 @@ class _Common:
         return self.horizon - self.warmup
 
     def rise(self, shape: str = "linear") -> list[Phase]:
-        """Give the warmup, if there is one."""
+        """Return the warmup, if there is one."""
         return [Phase(shape, self.warmup, self.peak, self.start)] if self.warmup else []
 
     def hold(self, steps: Number) -> Phase:
-        """Stay at the peak."""
+        """Return a phase that stays at the peak."""
         return Phase("constant", steps, self.peak, self.peak)
 
     def fall(self, shape: str, steps: Number, **parameters: Any) -> Phase:
-        """Go from the peak to the floor."""
+        """Return a phase from the peak to the floor."""
         return Phase(shape, steps, self.floor, self.peak, **parameters)
 
     def then(self, *phases: Phase, rise: str = "linear") -> Schedule:
-        """Join the warmup and those phases that have a length."""
+        """Return the warmup joined with those of the phases that have a length."""
         return Schedule([*self.rise(rise), *(phase for phase in phases if phase.steps)])
+
+    def decayed(self, shape: str, **parameters: Any) -> Schedule:
+        """Return the warmup joined with one fall over the rest."""
+        return self.then(self.fall(shape, self.rest, **parameters))
 
 
 def _common(
-    peak: float, horizon: Number, warmup: Number, start: float, floor: float = 0.0
+    peak: float,
+    horizon: Number,
+    warmup: Number,
+    start: float,
+    floor: float = 0.0,
+    *,
+    horizon_rule: Callable[[str, object], Number] = some,
 ) -> _Common:
-    """Check what the schedules share."""
-    found = _Common(
-        rate("peak", peak),
-        length("horizon", horizon),
-        length("warmup", warmup),
-        rate("start", start),
-        rate("floor", floor),
+    """Return the arguments that the schedules share, or raise where one is illegal."""
+    common = _Common(
+        peak=rate("peak", peak),
+        warmup=length("warmup", warmup),
+        horizon=horizon_rule("horizon", horizon),
+        start=rate("start", start),
+        floor=rate("floor", floor),
     )
-    _at_most("warmup", found.warmup, found.horizon, f"horizon={found.horizon!r}")
-    _at_most("start", found.start, found.peak, f"peak={found.peak!r}")
-    return found
+    _at_most("warmup", common.warmup, common.horizon, f"horizon={common.horizon!r}")
+    _at_most("start", common.start, common.peak, f"peak={common.peak!r}")
+    return common
 
 
-def _at_most(name: str, value: Number, most: Number, words: str) -> None:
-    if value > most:
+def _at_most(name: str, value: Number, limit: Number, words: str) -> None:
+    if value > limit:
         raise illegal(name, value, f"must be at most {words}")
 
 
 def _positions(name: str, value: object, common: _Common) -> tuple[Number, ...]:
-    """Check positions that rise, after the warmup and up to the horizon."""
+    """Return rising positions after the warmup and up to the horizon, or raise."""
     if not isinstance(value, Iterable) or isinstance(value, str | Mapping):
         raise illegal(name, value, "must be a list of positions")
     found = tuple(length(f"{name}[{index}]", one) for index, one in enumerate(value))
@@ -767,26 +768,37 @@ def _positions(name: str, value: object, common: _Common) -> tuple[Number, ...]:
     return found
 
 
-def _shape(name: str, value: object) -> str:
-    return one_of(shapes())(name, value)
-
-
-def _decay_shape(name: str, value: object, end: float) -> str:
-    """Check a shape's name, and that the shape can reach the end."""
-    shape = _shape(name, value)
-    if shape_of(shape).is_geometric and end == 0:
-        rule = f"must be greater than 0 for {name}={shape!r}; give floor, or another {name}"
+def _fall_shape(name: str, value: object, end: float) -> str:
+    """Return the name of a shape that can fall to `end`, or raise."""
+    if shape_of(value, name).is_geometric and end == 0:
+        rule = f"must be greater than 0 for {name}={value!r}; pass floor, or another {name}"
         raise illegal("floor", end, rule)
-    return shape
+    return str(value)
 
 
-def _decay(shape: str, common: _Common, **parameters: Any) -> Schedule:
-    """Give the warmup and one decay of the whole length that is left."""
-    return common.then(common.fall(shape, common.rest, **parameters))
+def _stable_decay(
+    common: _Common,
+    decay: Number,
+    decay_ends: Iterable[Number],
+    decay_shape: str,
+    parameters: Mapping[str, Any],
+) -> Schedule:
+    """Return the warmup, then up to each of `decay_ends` and the horizon a hold and a decay."""
+    shape = _fall_shape("decay_shape", decay_shape, common.floor)
+    steps = some("decay", decay)
+    _at_most("decay", steps, common.rest, f"horizon - warmup = {common.rest!r}")
+    ends = (*_positions("decay_ends", decay_ends, common), common.horizon)
+    phases = []
+    for begin, end in zip((common.warmup, *ends[:-1]), ends, strict=True):
+        if end - begin < steps:
+            rule = f"no room for decay={steps!r} between positions {begin!r} and {end!r}"
+            raise illegal("decay_ends", decay_ends, rule)
+        phases += [common.hold(end - begin - steps), common.fall(shape, steps, **parameters)]
+    return common.then(*phases)
 
 
 def _weights(cycles: int, growth: float) -> list[float]:
-    """Give the lengths of cycles, the first as 1."""
+    """Return the lengths of cycles, that of the first being 1."""
     number, factor = whole("cycles", cycles), positive("growth", growth)
     if not 0 < number <= MOST_PHASES:
         raise illegal("cycles", cycles, f"must be from 1 to {MOST_PHASES:,}")
@@ -797,7 +809,7 @@ def _weights(cycles: int, growth: float) -> list[float]:
 
 
 def _inverse_sqrt(common: _Common, timescale: Number) -> Schedule:
-    """Fall as one over a square root, to the horizon or to where that meets the floor."""
+    """Return the warmup and a decay as one over a square root, cut off by the floor."""
     peak, floor, steps = positive("peak", common.peak), common.floor, common.rest
     _at_most("floor", floor, peak, f"peak={peak!r}")
     end = peak / math.sqrt(1 + steps / timescale)
@@ -807,19 +819,11 @@ def _inverse_sqrt(common: _Common, timescale: Number) -> Schedule:
     return common.then(fall, Phase("constant", common.rest - steps, end, end))
 
 
-def _one_cycle_warmup(horizon: Number, warmup: Number | None) -> Number:
-    if warmup is not None:
-        return warmup
-    found = 0.3 * (horizon + 1) - 1
-    if found < 0:
-        raise illegal("horizon", horizon, "leaves no warmup of 30 %; give warmup")
-    return found
-
-
 def _triangles(common: _Common, up: Number, down: Number, decay: float) -> Iterator[Phase]:
-    """Give the phases of ever lower cycles, without an end."""
+    """Yield the rises and falls of ever lower cycles, without an end."""
     for cycle in count():
         height = decay**cycle
+        # Blended, the first top could miss the peak by rounding.
         top = (
             common.peak if height == 1 else coefficients.between(height, common.peak, common.floor)
         )
@@ -828,7 +832,7 @@ def _triangles(common: _Common, up: Number, down: Number, decay: float) -> Itera
 
 
 def _cut(phases: Iterable[Phase], horizon: Number) -> Iterator[Phase]:
-    """Give the phases up to the horizon, the last one left where that is."""
+    """Yield the phases up to the horizon, where the last one is cut."""
     left = horizon
     for phase in phases:
         if phase.steps >= left:

@@ -407,7 +407,7 @@ def test_diff_compares_the_values_of_different_schedulers_and_not_their_entries(
 
 def test_diff_says_which_side_alone_schedules_a_field(cli, tmp_path):
     path = tmp_path / "two.yaml"
-    lr = {"schedule": "wsd", "peak": 3e-4, "horizon": 1000, "warmup": 20, "tail": 200}
+    lr = {"schedule": "wsd", "peak": 3e-4, "horizon": 1000, "warmup": 20, "decay": 200}
     path.write_text(yaml.safe_dump({"fields": {"lr": lr, "weight_decay": 0.1}}))
     status, out, _ = cli("diff", path, "spec", "--policy", "config")
     assert 1 == status

@@ -1,4 +1,4 @@
-"""Every shape at values written by hand, its parameters, and shapes of one's own."""
+"""Every shape at values written by hand, its parameters, and registered shapes."""
 
 from __future__ import annotations
 
@@ -195,7 +195,14 @@ def test_an_unknown_shape_is_refused_and_the_known_are_listed(value):
 
 @pytest.mark.parametrize(
     "wrong, meant",
-    [("cosin", "cosine"), ("minus-sqrt", "minus_sqrt"), ("Linear", "linear"), ("steps", "step")],
+    [
+        ("cosin", "cosine"),
+        ("minus-sqrt", "minus_sqrt"),
+        ("Linear", "linear"),
+        ("steps", "step"),
+        ("rsqrt", "inverse_sqrt"),
+        ("1/x", "inverse"),
+    ],
 )
 def test_a_misspelt_shape_names_the_near_miss(wrong, meant):
     with pytest.raises(ConfigError, match=rf"shape='{wrong}'.*did you mean '{meant}'\?"):
@@ -266,7 +273,9 @@ def test_an_unknown_missing_or_illegal_parameter_is_refused_by_name(shape, given
         ("exponential", 1e-300, 1e300, {}, r"phases\[0\] \(exponential\)"),
     ],
 )
-def test_a_way_that_a_shape_cannot_go_is_refused_with_the_phase(shape, start, end, given, message):
+def test_bounds_that_a_shape_cannot_go_between_are_refused_with_the_phase(
+    shape, start, end, given, message
+):
     with pytest.raises(ConfigError, match=r"phases\[0\] \(" + shape) as caught:
         alone(shape, 10, start, end, **given)
     assert caught.match(message)
@@ -284,19 +293,19 @@ def test_a_timescale_far_over_the_length_gives_nearly_a_line(shape):
     assert [0.9, 0.5, 0.1] == pytest.approx([schedule(at) for at in (100, 500, 900)], rel=1e-5)
 
 
-def test_a_shape_of_ones_own_is_used_by_its_name():
-    register_shape("straight of one's own")(straight)
-    schedule = alone("straight of one's own", 4)
+def test_a_registered_shape_is_used_by_its_name():
+    register_shape("straight")(straight)
+    schedule = alone("straight", 4)
     assert [1.0, 0.75, 0.5, 0.25, 0.0, 0.0] == [schedule(at) for at in range(6)]
 
 
-def test_a_shape_of_ones_own_blends_start_and_end():
+def test_a_registered_shape_blends_start_and_end():
     register_shape("sagging")(sagging)
     schedule = Schedule([Phase("linear", 10, end=1.0, start=0.0), Phase("sagging", 4, end=0.5)])
     assert [1.0, 0.78125, 0.625, 0.5] == [schedule(at) for at in (10, 11, 12, 14)]
 
 
-def test_a_shape_of_ones_own_gives_the_function_back():
+def test_registering_returns_the_function():
     assert straight is register_shape("given back")(straight)
 
 
@@ -305,12 +314,12 @@ def test_a_registered_shape_is_listed_after_the_built_in_ones():
     assert (*BUILT_IN, "listed last") == shapes()
 
 
-def test_the_parameters_of_a_shape_of_ones_own_are_saved_with_their_defaults():
+def test_the_parameters_of_a_registered_shape_are_saved_with_their_defaults():
     register_shape("sagging")(sagging)
-    told = Phase("sagging", 4, end=0.5, depth=3).to_dict()
+    data = Phase("sagging", 4, end=0.5, depth=3).to_dict()
     expected = {"shape": "sagging", "steps": 4, "end": 0.5, "depth": 3, "weights": [1, 2]}
-    assert expected == told
-    assert Phase("sagging", 4, end=0.5, depth=3) == Phase.from_dict(told)
+    assert expected == data
+    assert Phase("sagging", 4, end=0.5, depth=3) == Phase.from_dict(data)
 
 
 def test_a_saved_default_outlives_a_new_default():
@@ -318,10 +327,10 @@ def test_a_saved_default_outlives_a_new_default():
     def changing(progress, depth=2.0):
         return (1 - progress) ** depth
 
-    told = alone("changing").to_dict()
+    saved = alone("changing").to_dict()
     changing.__defaults__ = (1.0,)
     register_shape("changing")(changing)
-    assert [0.25, 0.5] == [Schedule.from_dict(told)(5), alone("changing")(5)]
+    assert [0.25, 0.5] == [Schedule.from_dict(saved)(5), alone("changing")(5)]
 
 
 def test_a_parameter_without_default_is_needed():
@@ -349,7 +358,7 @@ def test_a_parameter_may_be_negative_or_a_list():
 @pytest.mark.parametrize("name", ["linear", "constant", "taken before"])
 def test_a_name_that_is_taken_is_refused(name):
     register_shape("taken before")(sagging)
-    with pytest.raises(ConfigError, match=f"shape '{name}' is known already; choose another name"):
+    with pytest.raises(ConfigError, match=f"shape '{name}' exists already; choose another name"):
         register_shape(name)(straight)
 
 
@@ -361,7 +370,7 @@ def test_the_same_function_may_be_registered_again():
 
 def test_two_functions_without_a_name_are_not_the_same():
     register_shape("nameless")(lambda progress: 1 - progress)
-    with pytest.raises(ConfigError, match="shape 'nameless' is known already"):
+    with pytest.raises(ConfigError, match="shape 'nameless' exists already"):
         register_shape("nameless")(lambda progress: (1 - progress) ** 2)
 
 
@@ -421,10 +430,10 @@ def test_a_function_that_is_no_coefficient_is_refused_by_the_schedule(function, 
         alone("odd")
 
 
-def test_a_coefficient_that_gives_nan_later_is_refused_where_it_does():
+def test_a_coefficient_that_returns_nan_later_is_refused_where_it_does():
     register_shape("late nan")(lambda at: math.nan if at == 0.3 else 1 - at)
     schedule = alone("late nan")
-    with pytest.raises(ConfigError, match="value=nan: shape 'late nan' must give finite numbers"):
+    with pytest.raises(ConfigError, match="value=nan: shape 'late nan' must return finite numbers"):
         schedule(3)
 
 
@@ -433,7 +442,7 @@ def test_a_coefficient_may_leave_0_to_1_while_the_value_stays_legal():
     assert 1.5 == alone("bump")(5)
 
 
-def test_rounding_at_the_ends_of_a_coefficient_is_forgiven():
+def test_rounding_at_the_ends_of_a_coefficient_is_tolerated():
     register_shape("rounded")(lambda progress: 1 + 1e-9 - progress)
     schedule = alone("rounded")
     assert [1.0, 0.0] == [schedule(0), schedule(10)]

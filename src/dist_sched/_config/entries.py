@@ -10,6 +10,7 @@ from dist_sched._config import policy as policies
 from dist_sched._config.path import Path
 from dist_sched._config.plan import Field, Inventory, Plan
 from dist_sched._config.protocol import ABSENT, Misfit, Sides
+from dist_sched._curves.lint import Finding, end_of_run, idle_start
 from dist_sched._curves.megatron import (
     LR_DECAY_STYLES,
     LR_WSD_DECAY_STYLES,
@@ -17,7 +18,6 @@ from dist_sched._curves.megatron import (
     LrCurve,
     WdCurve,
 )
-from dist_sched._curves.phases import Finding, end_of_run, idle_start
 from dist_sched._rules import (
     Entry,
     Number,

@@ -176,7 +176,7 @@ def _schedule(data: Any, horizon: Any) -> Any:
         _refuse_unknown(data, ("peak", "to"))
         if "peak" not in data:
             raise ConfigError("peak is missing")
-        return ProportionalTo.from_dict({"peak": number(data["peak"]), "to": data["to"]})
+        return ProportionalTo.from_dict({**data, "peak": number(data["peak"])})
     others = () if "phases" in data else ("schedule", "peak", "to")
     _refuse_unknown(data, ("phases", "horizon", *others))
     phases = data.get("phases")

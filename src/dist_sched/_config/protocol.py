@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dist_sched._config.path import Path
     from dist_sched._config.plan import Inventory, Plan
     from dist_sched._config.policy import Policy
-    from dist_sched._curves.phases import Finding
+    from dist_sched._curves.lint import Finding
     from dist_sched._rules import Entry, Number
 
 UNITS = ("steps", "samples", "tokens")

@@ -12,7 +12,8 @@ from dist_sched._config import policy as policies
 from dist_sched._config.path import Path, is_field_name
 from dist_sched._config.plan import Field, Inventory, Override, Plan
 from dist_sched._config.protocol import ABSENT, Misfit, Sides
-from dist_sched._curves.phases import Finding, Phase, Schedule
+from dist_sched._curves.lint import Finding
+from dist_sched._curves.phases import Phase, Schedule
 from dist_sched._curves.proportional import ProportionalCurve, ProportionalTo
 from dist_sched._rules import Number, illegal, near_miss, rate, text
 from dist_sched.errors import ConfigError

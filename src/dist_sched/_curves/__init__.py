@@ -1,1 +1,1 @@
-"""Pure functions of a position: shapes, phases, Megatron's curves, lint."""
+"""Pure functions of a position: shapes, phases, Megatron-LM's curves, and lint. No torch."""

@@ -1,7 +1,7 @@
-"""Coefficients: how much of a fall is left, from 1 at progress 0 to 0 at progress 1.
+"""Coefficients: the part of a fall that is left, from 1 at progress 0 to 0 at progress 1.
 
-The order of the arithmetic is part of the contract: `OptimizerParamScheduler` promises the same bits
-as `megatron.core.optimizer_param_scheduler` (megatron-core 0.16.1).
+The order of the arithmetic is part of the contract: `OptimizerParamScheduler` promises the bits of
+`megatron.core.optimizer_param_scheduler` (megatron-core 0.16.1).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Coefficient = Callable[[float], float]
 
 
 def linear(progress: float) -> float:
-    """Fall in a straight line: `1 - progress`.
+    """Return `1 - progress`: a straight line.
 
     >>> linear(0.0), linear(0.5), linear(1.0)
     (1.0, 0.5, 0.0)
@@ -22,25 +22,29 @@ def linear(progress: float) -> float:
 
 
 def cosine(progress: float) -> float:
-    """Fall along half a cosine, `(1 + cos(pi * progress)) / 2` (https://arxiv.org/abs/1608.03983).
+    """Return `(1 + cos(pi progress)) / 2`: half a cosine.
 
-    >>> cosine(0.0), cosine(1.0)
-    (1.0, 0.0)
+    Reference: Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983.
+
+    >>> cosine(0.0), round(cosine(0.5), 15), cosine(1.0)
+    (1.0, 0.5, 0.0)
     """
     return 0.5 * (math.cos(math.pi * progress) + 1.0)
 
 
 def halving(progress: float) -> float:
-    """Fall as `2 * 0.5**progress - 1`; Megatron-LM calls this WSD decay "exponential".
+    """Return `2 (1/2)^progress - 1`, which Megatron-LM calls the "exponential" decay of WSD.
 
-    >>> halving(0.0), halving(1.0)
-    (1.0, 0.0)
+    >>> halving(0.0), round(halving(0.5), 3), halving(1.0)
+    (1.0, 0.414, 0.0)
     """
     return 2.0 * math.pow(0.5, progress) - 1.0
 
 
 def minus_sqrt(progress: float) -> float:
-    """Fall as `1 - sqrt(progress)` (https://arxiv.org/abs/2405.18392).
+    """Return `1 - sqrt(progress)`.
+
+    Reference: Hägele et al. 2024, https://arxiv.org/abs/2405.18392.
 
     >>> minus_sqrt(0.0), minus_sqrt(0.25), minus_sqrt(1.0)
     (1.0, 0.5, 0.0)
@@ -49,7 +53,7 @@ def minus_sqrt(progress: float) -> float:
 
 
 def linear_rise(progress: float) -> float:
-    """Rise in a straight line; not `1 - linear(progress)`, which rounds differently.
+    """Return `progress`: a straight line up; `1 - linear(progress)` would round differently.
 
     >>> linear_rise(0.0), linear_rise(0.5), linear_rise(1.0)
     (0.0, 0.5, 1.0)
@@ -58,18 +62,18 @@ def linear_rise(progress: float) -> float:
 
 
 def cosine_rise(progress: float) -> float:
-    """Rise along half a cosine, which is the fall read backwards.
+    """Return `(1 + cos(pi (1 - progress))) / 2`: half a cosine up.
 
-    >>> cosine_rise(0.0), cosine_rise(1.0)
-    (0.0, 1.0)
+    >>> cosine_rise(0.0), round(cosine_rise(0.5), 15), cosine_rise(1.0)
+    (0.0, 0.5, 1.0)
     """
     return cosine(1 - progress)
 
 
 def between(fraction: float, high: float, low: float) -> float:
-    """Return the value that lies `fraction` of the way from the low bound to the high one.
+    """Return `low + fraction (high - low)`.
 
-    >>> between(0.25, 1.0, 0.0)
-    0.25
+    >>> between(1.0, 4.0, 2.0), between(0.25, 4.0, 2.0), between(0.0, 4.0, 2.0)
+    (4.0, 2.5, 2.0)
     """
     return low + fraction * (high - low)

@@ -1,4 +1,4 @@
-"""What the schedulers ask of every curve."""
+"""The protocol of a curve: what the schedulers need of one."""
 
 from __future__ import annotations
 
@@ -6,22 +6,26 @@ from collections.abc import Callable
 from typing import Protocol
 
 Between = Callable[[float, float], float]
-"""`between(high, low)` returns a curve's value at one position, between other bounds."""
+"""`between(high, low)` returns the value of a curve at one position under these bounds."""
 
 
 class Curve(Protocol):
-    """A pure function of the position, whose bounds a group may replace."""
+    """A pure function of the position."""
 
     @property
     def max_value(self) -> float:
-        """The upper bound."""
+        """The curve's own upper bound."""
 
     @property
     def min_value(self) -> float:
-        """The lower bound."""
+        """The curve's own lower bound."""
 
     def __call__(self, position: int, /) -> float:
-        """Return the value at a position, under the curve's own bounds."""
+        """Return the value at a position under the curve's own bounds."""
 
     def at(self, position: int, /) -> Between:
-        """Return the curve at a position as a function of its bounds."""
+        """Return the value at a position as a function of the bounds.
+
+        What depends on the position alone is then computed once for groups with different bounds.
+        A curve without bounds, such as a schedule, ignores them.
+        """

@@ -1,7 +1,7 @@
-"""Megatron's curves: learning rate and weight decay as functions of a position and two bounds.
+"""Megatron-LM's curves: learning rate and weight decay as functions of a position and two bounds.
 
-The order of the arithmetic is part of the contract: `OptimizerParamScheduler` promises the same bits
-as `megatron.core.optimizer_param_scheduler` (megatron-core 0.16.1).
+The order of the arithmetic is part of the contract: `OptimizerParamScheduler` promises the bits of
+`megatron.core.optimizer_param_scheduler` (megatron-core 0.16.1).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _lower(_high: float, low: float) -> float:
 
 
 def _equal(high: float, low: float) -> float:
-    """Return the one value that both bounds have, or raise a ConfigError."""
+    # Megatron-LM asserts this too, for the bounds of every group.
     if high != low:
         raise ConfigError(f"the constant style needs equal bounds, got {low!r} and {high!r}")
     return high
@@ -53,14 +53,24 @@ def _equal(high: float, low: float) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LrCurve:
-    """Megatron's learning rate: a linear warmup from `start` to `max_value`, then a decay.
+    """Megatron-LM's learning rate: a linear warmup from `start` to `max_value`, then a decay.
 
-    With warmup `w`, horizon `h`, bounds `high` and `low` and `r = (position - w) / (h - w)`, after
-    the warmup: constant: `high`; linear: `low + (1 - r) (high - low)`; cosine: `low + (1 + cos(pi r))
-    / 2 (high - low)`; inverse-square-root (https://arxiv.org/abs/1706.03762):
-    `max(low, high sqrt(max(w, 1)) / sqrt(position))`;
-    WSD (https://arxiv.org/abs/2404.06395): `high` until `decay` units before the horizon, then
-    `decay_style` down to `low`. Past the horizon every style but constant is at `low`.
+    With `n` the position, `w` the warmup, `h` the horizon, `d` the decay, `high` = `max_value`,
+    `low` = `min_value`, `r = (n - w) / (h - w)` and `t = (n - (h - d)) / d`:
+
+    - up to `w`: `start + (high - start) n / w`;
+    - constant: `high`, past the horizon too;
+    - linear: `low + (1 - r) (high - low)`;
+    - cosine: `low + (1 + cos(pi r)) / 2 (high - low)`;
+    - inverse-square-root: `max(low, high sqrt(max(w, 1)) / sqrt(n))`;
+    - WSD: `high` up to `h - d`, then `low + c(t) (high - low)`, with `c` of `decay_style`;
+    - past the horizon, but for constant: `low`.
+
+    Two faults of Megatron-LM are kept for the values' sake: inverse-square-root jumps down to `low`
+    after the horizon, and a WSD decay that begins within the warmup jumps down where that ends.
+
+    Reference: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762 (inverse-square-root);
+    Hu et al. 2024, https://arxiv.org/abs/2404.06395 (WSD).
 
     >>> curve = LrCurve(
     ...     start=0.0, max_value=1.0, min_value=0.1, warmup=10, horizon=110, style="linear"
@@ -70,28 +80,28 @@ class LrCurve:
     """
 
     start: float
-    """The learning rate at position 0, where there is a warmup."""
+    """Value at position 0, where there is a warmup; the same under all bounds."""
     max_value: float
-    """The peak."""
+    """Value at the end of the warmup."""
     min_value: float
-    """The floor."""
+    """Value past the horizon."""
     warmup: float
     """Length of the warmup, in units."""
     horizon: float
-    """Position at which the decay ends."""
+    """Position at which the decay ends, in units."""
     style: str
-    """One of LR_DECAY_STYLES."""
+    """One of `LR_DECAY_STYLES`."""
     decay: float = 0
     """Length of WSD's decay, in units."""
     decay_style: str = "linear"
-    """One of LR_WSD_DECAY_STYLES."""
+    """How WSD decays, one of `LR_WSD_DECAY_STYLES`."""
 
     def __call__(self, position: float) -> float:
-        """Return the value at a position, under the curve's own bounds."""
+        """Return the value at a position under the curve's own bounds."""
         return self.at(position)(self.max_value, self.min_value)
 
     def at(self, position: float) -> Between:
-        """Return the curve at a position as a function of its bounds."""
+        """Return the value at a position as a function of the bounds."""
         warmup, style = self.warmup, self.style
         if position <= warmup and warmup > 0:
             start = self.start
@@ -113,7 +123,17 @@ class LrCurve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WdCurve:
-    """Megatron's weight decay: a rise from `min_value` to `max_value`, which then stays.
+    """Megatron-LM's weight decay: a rise from `min_value` to `max_value`, which then stays.
+
+    With `n` the position, `r = n / length`, `high` = `max_value` and `low` = `min_value`:
+
+    - linear: `low + r (high - low)`;
+    - cosine: `low + (1 + cos(pi (1 - r))) / 2 (high - low)`;
+    - constant: the value of both bounds;
+    - past `length`, but for constant: `high`.
+
+    Raises:
+        ConfigError: The style is constant, and the value is asked for under bounds that differ.
 
     >>> curve = WdCurve(min_value=0.0, max_value=0.1, length=10, style="linear")
     >>> [curve(position) for position in (0, 5, 10, 11)]
@@ -121,20 +141,20 @@ class WdCurve:
     """
 
     max_value: float
-    """The weight decay at the end."""
+    """Value at position `length`, and after it."""
     min_value: float
-    """The weight decay at position 0."""
+    """Value at position 0."""
     length: float
-    """Length of the rise, in units; 0 means `max_value` throughout."""
+    """Length of the rise, in units; with 0 the value is always `max_value`."""
     style: str
-    """One of WD_INCR_STYLES."""
+    """One of `WD_INCR_STYLES`."""
 
     def __call__(self, position: float) -> float:
-        """Return the value at a position, under the curve's own bounds."""
+        """Return the value at a position under the curve's own bounds."""
         return self.at(position)(self.max_value, self.min_value)
 
     def at(self, position: float) -> Between:
-        """Return the curve at a position as a function of its bounds."""
+        """Return the value at a position as a function of the bounds."""
         length = self.length
         if self.style == "constant":
             return _equal

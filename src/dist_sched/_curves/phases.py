@@ -6,8 +6,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from dist_sched._curves.lint import Finding, lint
 from dist_sched._curves.shapes import Law, Parameter, shape_of
 from dist_sched._rules import (
     Number,
@@ -26,30 +27,30 @@ if TYPE_CHECKING:
     from dist_sched._curves.curve import Between
 
 MOST_PHASES = 100_000
-"""More are a mistake, such as a cycle of one unit in a run of billions."""
+"""More are a mistake, such as cycles of one unit in a run of billions."""
 
 _SHOWN = 12
-"""Phases that a text names one by one."""
+"""How many phases `str(schedule)` names one by one."""
 
 _JOIN_TOLERANCE = 1e-9
-"""Positions are whole: a join this close to one is that one, not a sum that was rounded."""
+"""How far rounding may move a sum of lengths from a whole number, which it then counts as."""
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class Phase:
-    """A curve over a length, with a start and an end; it runs on its own clock.
+    """A shape over a length, from a start to an end, on a clock that begins at 0 with the phase.
 
     Args:
-        shape: A name of `dist_sched._curves.shapes.shapes()`.
-        steps: Length, in units; fractions are legal, and so is 0.
-        end: Value at its end, and from there on if no phase follows.
-        start: Value at its beginning; where the phase before it ended, if None.
-        until: Length after which the next phase takes over, where that is before the end, as after
-            a late change.
+        shape: A name of `dist_sched.schedules.shapes()`.
+        steps: Length, in units; fractions and 0 are legal.
+        end: Value at the end, and after it where no phase follows.
+        start: Value at the beginning; if None, where the phase before ended.
+        until: Length after which the next phase takes over, at most `steps`; a late change cuts a
+            phase so.
         **parameters: The shape's own, by name.
 
     Raises:
-        ConfigError: Names what is illegal, its value and the rule.
+        ConfigError: An argument is illegal; names it, its value and the rule.
 
     >>> Phase("cosine", 1000, end=0.1, start=1.0)
     Phase('cosine', 1000, end=0.1, start=1.0)
@@ -61,7 +62,7 @@ class Phase:
     start: float | None
     until: Number | None
     parameters: Mapping[str, Parameter] = field(hash=False)
-    """The shape's own, those that were left to their defaults too."""
+    """The shape's own, defaults included."""
 
     def __init__(
         self,
@@ -89,49 +90,52 @@ class Phase:
 
     @property
     def duration(self) -> Number:
-        """Length after which the next phase takes over, in units."""
+        """Length of the part that is used, in units: up to `until`, if it is set."""
         return self.steps if self.until is None else self.until
 
     def replace(self, **changes: Any) -> Phase:
-        """Give a phase that differs in some of what the constructor takes."""
-        return Phase(**{**self._told(), **changes})
+        """Return a phase in which some arguments of the constructor are changed.
+
+        >>> Phase("cosine", 1000, end=0.1).replace(steps=500, end=0.0)
+        Phase('cosine', 500, end=0.0)
+        """
+        return Phase(**{**self._arguments(), **changes})
 
     def to_dict(self) -> dict[str, Any]:
-        """Give what the constructor takes, as data for JSON; what is None is left out."""
+        """Return the arguments of the constructor as JSON data, without those that are None."""
         return {
             name: list(value) if isinstance(value, tuple) else value
-            for name, value in self._told().items()
+            for name, value in self._arguments().items()
             if value is not None
         }
 
     @classmethod
-    def from_dict(cls, told: Any) -> Phase:
-        """Build a phase from what `to_dict` gave.
+    def from_dict(cls, data: Any) -> Phase:
+        """Build a phase from the data that `to_dict` returns.
 
         Raises:
-            ConfigError: A name is missing or not known, or a value is illegal.
+            ConfigError: A name is missing or unknown, or a value is illegal.
         """
-        if not isinstance(told, Mapping) or not all(isinstance(name, str) for name in told):
-            raise illegal("phase", told, "must be a mapping with shape, steps and end")
-        missing = [name for name in ("shape", "steps", "end") if name not in told]
+        if not isinstance(data, Mapping) or not all(isinstance(name, str) for name in data):
+            raise illegal("phase", data, "must be a mapping with shape, steps and end")
+        missing = [name for name in ("shape", "steps", "end") if name not in data]
         if missing:
-            raise illegal("phase", dict(told), f"lacks {', '.join(missing)}")
-        return cls(**told)
+            raise illegal("phase", dict(data), f"lacks {', '.join(missing)}")
+        return cls(**data)
 
-    def _told(self) -> dict[str, Any]:
-        own = {"shape": self.shape, "steps": self.steps, "end": self.end}
-        return {**own, "start": self.start, "until": self.until, **self.parameters}
+    def _arguments(self) -> dict[str, Any]:
+        names = ("shape", "steps", "end", "start", "until")
+        return {**{name: getattr(self, name) for name in names}, **self.parameters}
 
     def __repr__(self) -> str:
         defaults = {"start": None, "until": None, **shape_of(self.shape).defaults}
-        told = self._told()
-        first = [repr(told.pop("shape")), repr(told.pop("steps"))]
+        shape, steps, *others = self._arguments().items()
         named = [
             f"{name}={value!r}"
-            for name, value in told.items()
+            for name, value in others
             if name not in defaults or value != defaults[name]
         ]
-        return f"Phase({', '.join(first + named)})"
+        return f"Phase({', '.join([repr(shape[1]), repr(steps[1]), *named])})"
 
     def __reduce__(self) -> tuple[Callable[..., Phase], tuple[dict[str, Any]]]:
         return Phase.from_dict, (self.to_dict(),)
@@ -139,7 +143,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A phase with its start settled."""
+    """A phase whose start is known, ready to be evaluated."""
 
     law: Law
     steps: Number
@@ -155,30 +159,19 @@ class _Piece:
         return self.law(units, self.steps, self.start, self.end, **self.parameters)
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a lint noticed: a warning, not a refusal."""
-
-    position: Number
-    """Where it shows, in units."""
-    message: str
-
-    def __str__(self) -> str:
-        return f"position {self.position:g}: {self.message}"
-
-
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class Schedule:
     """Phases joined end to end: a pure function of the position.
 
-    A position at a join belongs to the later phase. At and past the horizon the value is the last
-    phase's end. The phase of a position is found by bisection.
+    A position where two phases join belongs to the later one. At and past the horizon the value is
+    the last one that the last phase reaches.
 
     Args:
         phases: At least one; the first needs a `start`.
 
     Raises:
-        ConfigError: There is none, the first has no start, or phases and shapes do not fit.
+        ConfigError: There is no phase, the first has no start, or a shape cannot go from its start
+            to its end; names the phase.
 
     >>> rise, fall = Phase("linear", 10, end=1.0, start=0.0), Phase("cosine", 100, end=0.1)
     >>> schedule = Schedule([rise, fall])
@@ -190,25 +183,25 @@ class Schedule:
 
     phases: tuple[Phase, ...]
     boundaries: tuple[Number, ...] = field(compare=False)
-    """Where each phase begins, in units."""
+    """Position at which each phase begins."""
     horizon: Number = field(compare=False)
-    """Where the last phase ends, in units."""
+    """Position at which the last phase ends."""
     end_value: float = field(compare=False)
-    """The value at and past the horizon."""
+    """Value at and past the horizon."""
     max_value: float = field(compare=False)
-    """The highest of the phases' starts and ends."""
+    """Highest start or end of a phase."""
     min_value: float = field(compare=False)
-    """The lowest of the phases' starts and ends."""
+    """Lowest start or end of a phase."""
     _pieces: tuple[_Piece, ...] = field(compare=False)
 
     def __init__(self, phases: Iterable[Phase]) -> None:
-        given = _as_phases(phases)
-        ends = list(_ends(given))
-        pieces = tuple(_settled(given))
-        reached = [piece(phase.duration) for piece, phase in zip(pieces, given, strict=True)]
+        declared = _checked(phases)
+        ends = list(_ends(declared))
+        pieces = tuple(_pieces(declared))
+        reached = [piece(phase.duration) for piece, phase in zip(pieces, declared, strict=True)]
         values = [*reached, *(piece.start for piece in pieces)]
-        settled = {
-            "phases": tuple(_with_least_starts(given, pieces)),
+        attributes = {
+            "phases": tuple(_without_idle_starts(declared, reached)),
             "boundaries": (0, *ends[:-1]),
             "horizon": length("horizon", ends[-1]),
             "end_value": reached[-1],
@@ -216,14 +209,14 @@ class Schedule:
             "min_value": min(values),
             "_pieces": pieces,
         }
-        for name, value in settled.items():
+        for name, value in attributes.items():
             object.__setattr__(self, name, value)
 
     def __call__(self, position: float) -> float:
-        """Give the value at a position, in units.
+        """Return the value at a position, which may be a fraction.
 
         Raises:
-            ConfigError: The position is negative or no number.
+            ConfigError: The position is no number, or negative.
         """
         if type(position) is not int and type(position) is not float:
             position = number("position", position)
@@ -235,39 +228,41 @@ class Schedule:
         return self._pieces[index](position - self.boundaries[index])
 
     def spans(self) -> list[tuple[float, float]]:
-        """Give each phase's first value, and the one that it has reached at its end."""
+        """Return for each phase its first value and the one that it reaches."""
         return [
             (piece.start, piece(phase.duration))
             for piece, phase in zip(self._pieces, self.phases, strict=True)
         ]
 
     def at(self, position: float) -> Between:
-        """Return the value at a position as a function of bounds, of which it knows none."""
+        """Return the value at a position as a function of bounds, which it ignores."""
         value = self(position)
         return lambda _high, _low: value
 
     def values(self, positions: Iterable[float]) -> Any:
-        """Give the values at many positions: a numpy array of their shape, or a list without numpy.
+        """Return the values at many positions: a numpy array of their shape; without numpy, a list.
 
-        Each is, bit for bit, what a call with that position gives: phases are found for all
-        positions at once, but shapes are evaluated by the functions that train.
+        Each value has the bits that a call with its position returns.
+
+        Raises:
+            ConfigError: A position is no number, or negative.
         """
         try:
             import numpy as np
         except ImportError:
             return [self(position) for position in positions]
         is_array = hasattr(positions, "__len__") or hasattr(positions, "__array__")
-        given = np.asarray(positions if is_array else list(positions))
-        flat = given.ravel()
+        array = np.asarray(positions if is_array else list(positions))
+        flat = array.ravel()
         if flat.dtype.kind not in "iuf":
-            told = (number("position", position) for position in flat.tolist())
-            flat = np.fromiter(told, float, flat.size)
+            checked = (number("position", position) for position in flat.tolist())
+            flat = np.fromiter(checked, float, flat.size)
         elif flat.dtype.kind == "f":
             flat = flat.astype(float)
         wrong = flat[~(flat >= 0)]
         if wrong.size:
             raise illegal("position", wrong[0].item(), "must be a number >= 0")
-        found = np.full(flat.shape, self.end_value)
+        result = np.full(flat.shape, self.end_value)
         inside = np.flatnonzero(flat < self.horizon)
         indices = np.searchsorted(self.boundaries, flat[inside], side="right") - 1
         order = np.argsort(indices, kind="stable")
@@ -275,28 +270,29 @@ class Schedule:
         for chosen in np.split(order, ends) if order.size else ():
             index = indices[chosen[0]]
             units = (flat[inside[chosen]] - self.boundaries[index]).tolist()
-            found[inside[chosen]] = [*map(self._pieces[index], units)]
-        return found.reshape(given.shape)
+            # numpy's cos and pow may differ from math's in the last bit.
+            result[inside[chosen]] = [*map(self._pieces[index], units)]
+        return result.reshape(array.shape)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the phases as data for JSON, from which `from_dict` builds an equal schedule."""
+        """Return the phases as JSON data, from which `from_dict` builds an equal schedule."""
         return {"phases": [phase.to_dict() for phase in self.phases]}
 
     @classmethod
-    def from_dict(cls, told: Any) -> Schedule:
-        """Build a schedule from what `to_dict` gave.
+    def from_dict(cls, data: Any) -> Schedule:
+        """Build a schedule from the data that `to_dict` returns.
 
         Raises:
-            ConfigError: A name is missing or not known, or a value is illegal; says in which phase.
+            ConfigError: A name is missing or unknown, or a value is illegal; names the phase.
         """
-        if not isinstance(told, Mapping) or not isinstance(told.get("phases"), list | tuple):
-            raise illegal("schedule", told, "must be a mapping with a list of phases")
-        for name in told:
+        if not isinstance(data, Mapping) or not isinstance(data.get("phases"), list | tuple):
+            raise illegal("schedule", data, "must be a mapping with a list of phases")
+        for name in data:
             if name != "phases":
                 close = near_miss(name, ["phases"])
-                raise ConfigError(f"{name!r} is not known of a schedule{close}")
+                raise ConfigError(f"{name!r} is not a key of a schedule{close}")
         phases = []
-        for index, phase in enumerate(told["phases"]):
+        for index, phase in enumerate(data["phases"]):
             try:
                 phases.append(Phase.from_dict(phase))
             except ConfigError as error:
@@ -306,179 +302,123 @@ class Schedule:
     def cooldown(
         self, position: int, steps: Number, shape: str = "minus_sqrt", end: float | None = None
     ) -> Schedule:
-        """Give the schedule that goes from its value at a position to `end`, and stays there.
+        """Return the schedule that goes from its value at a position to `end`, and stays there.
 
         Args:
-            position: Where it begins.
-            steps: Length, in units, more than 0.
-            shape: How.
-            end: Value at its end; if None, this schedule's last one where that is lower, else 0.
+            position: Where the cooldown begins.
+            steps: Its length, in units, more than 0.
+            shape: A name of `dist_sched.schedules.shapes()`.
+            end: Its last value; if None, `end_value` where that is lower than the value at the
+                position, else 0.
+
+        Raises:
+            ConfigError: An argument is illegal; names it, its value and the rule.
+
+        >>> flat = Schedule([Phase("constant", 100, end=1.0, start=1.0)])
+        >>> [flat.cooldown(50, 20, "linear")(position) for position in (50, 60, 70, 100)]
+        [1.0, 0.5, 0.0, 0.0]
         """
         if end is None:
             end = self.end_value if self.end_value < self(whole("position", position)) else 0.0
-        return self._leave(position, Phase(shape, some("steps", steps), end))
+        return self._replaced_from(position, Phase(shape, some("steps", steps), end))
 
     def rewarm(self, position: int, steps: Number, peak: float | None = None) -> Schedule:
-        """Give the schedule that goes in a line from its value at a position to a peak, and stays.
+        """Return the schedule that goes in a line from its value at a position to `peak`.
 
         Args:
-            position: Where it begins.
-            steps: Length, in units, more than 0.
-            peak: Value at its end; this schedule's highest, if None.
+            position: Where the rise begins.
+            steps: Its length, in units, more than 0.
+            peak: Its last value; if None, `max_value`.
+
+        Raises:
+            ConfigError: An argument is illegal; names it, its value and the rule.
         """
         peak = self.max_value if peak is None else peak
-        return self._leave(position, Phase("linear", some("steps", steps), peak))
+        return self._replaced_from(position, Phase("linear", some("steps", steps), peak))
 
-    def _leave(self, position: int, phase: Phase) -> Schedule:
-        """Give the schedule that leaves its course at a position for another phase."""
+    def _replaced_from(self, position: int, phase: Phase) -> Schedule:
+        """Return the schedule in which one phase replaces all that comes after a position."""
         whole("position", position)
         if position >= self.horizon:
             hold = Phase("constant", position - self.horizon, self.end_value, self.end_value)
             phase = phase.replace(start=self.end_value)
             return Schedule([*self.phases, *([hold] if hold.steps else []), phase])
         index = bisect_right(self.boundaries, position) - 1
-        begun = position - self.boundaries[index]
-        if not begun:
+        used = position - self.boundaries[index]
+        if not used:
+            # The phase before may have ended at another value: this one jumped there.
             return Schedule([*self.phases[:index], phase.replace(start=self(position))])
-        cut = self.phases[index].replace(until=begun)
-        return Schedule([*self.phases[:index], cut, phase])
+        return Schedule([*self.phases[:index], self.phases[index].replace(until=used), phase])
 
     def extend(self, position: int, horizon: Number) -> Schedule:
-        """Give the schedule that ends later.
+        """Return the schedule that ends later, because one phase is longer.
 
-        Lengthened is the first constant phase that has not ended at the position; if there is
-        none, the longest that has not ended; past the horizon, the last. One that a late change
-        has cut stays at its last value for so long.
+        It is the first constant phase that has not ended at the position. Where there is none, it
+        is the longest phase that has not ended, and past the horizon the last phase. A phase that
+        was cut by `until` is not drawn out: it is held at the value it has reached.
 
         Args:
             position: Where the run is.
             horizon: Where the last phase shall end, later than now.
 
         Raises:
-            ConfigError: It is no later.
+            ConfigError: An argument is illegal, or the horizon is not later.
         """
         more = length("horizon", horizon) - self.horizon
         if more <= 0:
             rule = f"must be more than the present {self.horizon!r} units"
             raise illegal("horizon", horizon, rule)
         index = self._to_extend(whole("position", position))
-        phase, (_, end) = self.phases[index], self.spans()[index]
-        longer = [phase.replace(steps=phase.duration + more, until=None)]
-        if phase.until is not None and phase.shape != "constant":
-            longer = [phase, Phase("constant", more, end, end)]  # it stays where it was cut
+        phase, (_, reached) = self.phases[index], self.spans()[index]
+        if phase.until is None or phase.shape == "constant":
+            longer = [phase.replace(steps=phase.duration + more, until=None)]
+        else:
+            longer = [phase, Phase("constant", more, reached, reached)]
         return Schedule([*self.phases[:index], *longer, *self.phases[index + 1 :]])
 
     def _to_extend(self, position: int) -> int:
+        """Return the index of the phase that an extension makes longer."""
         ends = (*self.boundaries[1:], self.horizon)
-        open_ones = [index for index, end in enumerate(ends) if end > position]
-        constant = [index for index in open_ones if self.phases[index].shape == "constant"]
+        running = [index for index, end in enumerate(ends) if end > position]
+        constant = [index for index in running if self.phases[index].shape == "constant"]
         if constant:
             return constant[0]
-        return max(open_ones, key=lambda index: self.phases[index].duration, default=len(ends) - 1)
+        return max(running, key=lambda index: self.phases[index].duration, default=len(ends) - 1)
 
     def lint(
         self, field: str = "lr", *, updates: int | None = None, increment: Number = 1
     ) -> tuple[Finding, ...]:
-        """Name what is legal and yet probably not meant.
+        """Warn about what is valid and probably a mistake; the findings are sorted by position.
 
         Args:
-            field: What is scheduled. Of `lr` alone, a first value of 0, a floor above the peak and
-                a horizon before the end of the run are named.
-            updates: Length of the run in optimizer updates, to be compared with the horizon.
+            field: What is scheduled. Only for `lr`: a first value of 0, a floor above the peak, and
+                a horizon before the end of the run.
+            updates: Length of the run in optimizer updates, to compare with the horizon.
             increment: Units that an update completes.
+
+        Raises:
+            ConfigError: `updates` or `increment` is illegal.
         """
-        found = [*self._jumps(), *self._short_phases()]
-        if field == "lr":
-            found += [*idle_start(self), *self._high_floor()]
-        if updates is not None and self.max_value > self.min_value:
-            ends = end_of_run(self, self.horizon, updates, increment)
-            is_settled = field != "lr" or self._only_rises()
-            found += [end for end in ends if not is_settled or end.position < self.horizon]
+        found = lint(self, field, updates, increment)
         return tuple(sorted(found, key=lambda finding: finding.position))
-
-    def _only_rises(self) -> bool:
-        return all(start <= end for start, end in self.spans())
-
-    def _jumps(self) -> Iterator[Finding]:
-        spans = self.spans()
-        pairs = zip(self.boundaries[1:], spans[:-1], spans[1:], strict=True)
-        for join, (_, before), (after, _) in pairs:
-            if before != after:
-                yield Finding(join, f"jumps from {before:g} to {after:g} at a join")
-
-    def _short_phases(self) -> Iterator[Finding]:
-        if [phase.shape for phase in self.phases] == ["constant"]:
-            return  # the schedule of a number
-        for index, (join, phase) in enumerate(zip(self.boundaries, self.phases, strict=True)):
-            if phase.duration == 0:
-                yield Finding(join, f"phase {index} ({phase.shape}) has length 0")
-            elif phase.duration < 1:
-                yield Finding(
-                    join,
-                    f"phase {index} ({phase.shape}) duration {phase.duration:g} units, less than one: "
-                    "a part of the horizon is written 0.03 or '3%' in a config file, and not in "
-                    "quotes without %",
-                )
-
-    def _high_floor(self) -> Iterator[Finding]:
-        """Name a floor above the peak: where the schedule moves last, it rises."""
-        moves = [index for index, (start, end) in enumerate(self.spans()) if start != end]
-        if not moves:
-            return
-        last, shape = moves[-1], self.phases[moves[-1]].shape
-        start, end = self.spans()[last]
-        is_warmup = last == 0 and shape == "linear" and (start == 0 or len(self.phases) > 1)
-        if end > start and not is_warmup:
-            yield Finding(
-                self.boundaries[last],
-                f"phase {last} ({shape}), the last that moves, rises from {start:g} to {end:g}: "
-                "a floor above the peak?",
-            )
 
     def __reduce__(self) -> tuple[type[Schedule], tuple[tuple[Phase, ...]]]:
         return Schedule, (self.phases,)
 
     def __str__(self) -> str:
-        told = [
+        shown = [
             f"{phase.shape} {phase.duration:g} units {start:g} to {end:g}"
             for phase, (start, end) in zip(self.phases[:_SHOWN], self.spans(), strict=False)
         ]
-        more = len(self.phases) - len(told)
-        return "; ".join([*told, f"and {more} more phases"] if more else told)
+        more = len(self.phases) - len(shown)
+        return "; ".join([*shown, f"and {more} more phases"] if more else shown)
 
     def __repr__(self) -> str:
         return f"Schedule([{', '.join(map(repr, self.phases))}])"
 
 
-def idle_start(curve: Callable[[int], float]) -> Iterator[Finding]:
-    """Name a first update that changes nothing."""
-    if curve(0) == 0:
-        yield Finding(0, "the first update has lr 0 and changes nothing")
-
-
-def end_of_run(
-    curve: Callable[[Any], float], horizon: Number, updates: int, increment: Number
-) -> Iterator[Finding]:
-    """Name a horizon that is not where a run of some updates ends."""
-    each = some("increment", increment)
-    end = whole("updates", updates) * each
-    if curve(end) == curve(horizon) and horizon > end:
-        return
-    if horizon < end:
-        yield Finding(
-            horizon,
-            f"the horizon is {(end - horizon) / each:g} updates before the end of the run "
-            f"({updates} updates, position {end:g}); the value stays {curve(horizon):g}",
-        )
-    elif horizon > end:
-        yield Finding(
-            end,
-            f"the run ends after {updates} updates, {horizon - end:g} units before the horizon "
-            f"{horizon:g}: at {curve(end):g} instead of {curve(horizon):g}",
-        )
-
-
-def _as_phases(phases: object) -> tuple[Phase, ...]:
+def _checked(phases: object) -> tuple[Phase, ...]:
+    """Return the phases, or raise where they are none or the first has no start."""
     if isinstance(phases, str | Mapping) or not isinstance(phases, Iterable):
         raise illegal("phases", phases, "must be a list of phases")
     found = tuple(phases)
@@ -493,17 +433,17 @@ def _as_phases(phases: object) -> tuple[Phase, ...]:
 
 
 def _ends(phases: Iterable[Phase]) -> Iterator[Number]:
-    """Give where each phase ends."""
-    before: Number = 0
+    """Yield the position at which each phase ends."""
+    end: Number = 0
     for phase in phases:
-        before += phase.duration
-        nearest = round(before)
-        before = nearest if abs(before - nearest) <= _JOIN_TOLERANCE else before
-        yield before
+        end += phase.duration
+        nearest = round(end)
+        end = nearest if abs(end - nearest) <= _JOIN_TOLERANCE else end
+        yield end
 
 
-def _settled(phases: Iterable[Phase]) -> Iterator[_Piece]:
-    """Give each phase with its start settled, and make sure that its shape can go that way."""
+def _pieces(phases: Iterable[Phase]) -> Iterator[_Piece]:
+    """Yield each phase with its start, or raise where its shape cannot go from there to its end."""
     before = 0.0
     for index, phase in enumerate(phases):
         start = before if phase.start is None else phase.start
@@ -521,10 +461,13 @@ def _settled(phases: Iterable[Phase]) -> Iterator[_Piece]:
         yield piece
 
 
-def _with_least_starts(phases: Iterable[Phase], pieces: Iterable[_Piece]) -> Iterator[Phase]:
-    """Leave out starts that say what would be so anyway: equal curves shall be equal."""
+def _without_idle_starts(phases: Iterable[Phase], reached: Iterable[float]) -> Iterator[Phase]:
+    """Yield phases without a start that repeats where the phase before ended.
+
+    Equal curves are then equal schedules, however they were written.
+    """
     before = None
-    for phase, piece in zip(phases, pieces, strict=True):
-        says_nothing = phase.start is not None and phase.start == before
-        yield phase.replace(start=None) if says_nothing else phase
-        before = piece(phase.duration)
+    for phase, end in zip(phases, reached, strict=True):
+        is_idle = phase.start is not None and phase.start == before
+        yield phase.replace(start=None) if is_idle else phase
+        before = end

@@ -1,9 +1,8 @@
-"""Coupling: a field that follows another's schedule."""
+"""Fields that follow another: a value in constant proportion to another field's schedule."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from dataclasses import field as dataclass_field
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 from dist_sched._rules import rate, text
@@ -17,9 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ProportionalTo:
-    """A field that follows another: `at_max` times that one's value as a part of its highest.
+    """A field in proportion to another's schedule: `at_max s(n) / max(s)`.
 
-    In a group that overrides the other field's schedule, it follows that schedule.
+    `s(n)` is the other field's value at position `n`. Where a group has its own schedule for the
+    other field, `s` is that one.
+
+    Args:
+        field: The other field.
+        at_max: Value where the other field is at its highest.
+
+    Raises:
+        ConfigError: An argument is illegal; names it, its value and the rule.
 
     >>> from dist_sched import Phase, Schedule
     >>> fall = Schedule([Phase("linear", 10, end=0.0, start=2.0)])
@@ -29,57 +36,52 @@ class ProportionalTo:
     """
 
     field: str = "lr"
-    """The other field."""
-    at_max: float = dataclass_field(kw_only=True)
-    """Value where the other field is at its highest."""
+    _: KW_ONLY
+    at_max: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "at_max", rate("at_max", self.at_max))
         text("field", self.field)
+        object.__setattr__(self, "at_max", rate("at_max", self.at_max))
 
     def following(self, schedule: Schedule) -> ProportionalCurve:
-        """Return the curve that follows a schedule."""
+        """Return the curve that follows a schedule of the other field."""
         return ProportionalCurve(self.at_max, schedule)
 
     def __str__(self) -> str:
         return f"follows {self.field}, {self.at_max:g} where that is highest"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as data for JSON; its keys are part of the frozen state format."""
+        """Return it as JSON data, under the keys of files and states."""
         return {"peak": self.at_max, "to": self.field}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ProportionalTo:
-        """Build it from what `to_dict` returned.
+        """Build it from the data that `to_dict` returns.
 
         Raises:
-            ConfigError: A value is illegal.
+            ConfigError: `peak` or `to` is illegal.
         """
         return cls(text("to", data["to"]), at_max=rate("peak", data["peak"]))
 
 
 @dataclass(frozen=True, slots=True)
 class ProportionalCurve:
-    """A curve in a constant proportion to a schedule."""
+    """A curve in constant proportion to a schedule `s`: `max_value s(n) / max(s)`."""
 
-    peak: float
+    max_value: float
+    """Value where the schedule is at its highest, which is more than 0."""
     schedule: Schedule
 
     def __call__(self, position: float) -> float:
-        """Give the value at a position, in units."""
-        return self.peak * (self.schedule(position) / self.schedule.max_value)
-
-    @property
-    def max_value(self) -> float:
-        """The highest value."""
-        return self.peak
+        """Return the value at a position, which may be a fraction."""
+        return self.max_value * (self.schedule(position) / self.schedule.max_value)
 
     @property
     def min_value(self) -> float:
-        """The lowest value."""
-        return self.peak * (self.schedule.min_value / self.schedule.max_value)
+        """Lowest value."""
+        return self.max_value * (self.schedule.min_value / self.schedule.max_value)
 
     def at(self, position: float) -> Between:
-        """Return the value at a position as a function of bounds, of which it knows none."""
+        """Return the value at a position as a function of bounds, which it ignores."""
         value = self(position)
         return lambda _high, _low: value

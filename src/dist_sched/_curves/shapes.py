@@ -1,7 +1,7 @@
 """Shapes: how a phase goes from its start to its end, by name.
 
-Most shapes are a *coefficient* that falls from 1 to 0 (`dist_sched._curves.megatron`) and blends the two.
-Those with a law of their own (geometric, power laws, steps) give the value itself.
+Most shapes blend start and end by a coefficient that falls from 1 to 0. The others (geometric,
+power laws, steps) compute the value itself.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from dist_sched.errors import ConfigError
 
 Parameter = int | float | None | tuple[int | float, ...]
 Law = Callable[..., float]
-"""`law(units, steps, start, end, **parameters)` gives the value for 0 < units < steps."""
+"""`law(units, steps, start, end, **parameters)` returns the value for 0 < units < steps."""
 _Function = TypeVar("_Function", bound=Callable[..., float])
 
 _PHASE_NAMES = ("shape", "steps", "end", "start", "until")
 _REQUIRED = inspect.Parameter.empty
 _TOLERANCE = 1e-6
-"""How far from 1 and 0 a coefficient of one's own may begin and end."""
+"""How far from 1 and 0 a registered coefficient may begin and end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +48,17 @@ class Shape:
     rules: Mapping[str, Callable[[str, Any], Any]] = field(default_factory=dict)
     """The rule of each parameter."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    """What a parameter is where it is not given; a parameter that is not here has to be."""
+    """A parameter that is not here must be passed."""
     is_geometric: bool = False
-    """Start and end must be greater than 0."""
+    """Whether start and end must be greater than 0."""
     origin: tuple[str, str] | None = None
-    """Module and name of a function of one's own, which may be defined anew, as in a notebook."""
+    """Module and name of a registered function; a notebook cell may define the same one again."""
 
     def parameters(self, name: str, given: Mapping[str, object]) -> dict[str, Parameter]:
-        """Check what a phase gives, and complete it with the defaults.
+        """Return the parameters of a phase, checked and completed with the defaults.
 
         Raises:
-            ConfigError: One is unknown, missing or illegal.
+            ConfigError: A parameter is unknown, missing or illegal.
         """
         for parameter in given:
             if parameter not in self.rules:
@@ -67,29 +67,28 @@ class Shape:
                 raise ConfigError(
                     f"{parameter!r} is not a parameter of shape {name!r} (it has {has}){close}"
                 )
-        told = {**self.defaults, **given}
-        missing = [parameter for parameter in self.rules if parameter not in told]
+        values = {**self.defaults, **given}
+        missing = [parameter for parameter in self.rules if parameter not in values]
         if missing:
             raise ConfigError(f"shape {name!r} needs {', '.join(missing)}")
         return {
-            parameter: rule(parameter, told[parameter]) for parameter, rule in self.rules.items()
+            parameter: rule(parameter, values[parameter]) for parameter, rule in self.rules.items()
         }
 
     def check(self, steps: Number, start: float, end: float, **parameters: Any) -> None:
-        """Make sure that the shape can go this way.
+        """Check that the shape can go from start to end, at three places between them.
 
         Raises:
-            ConfigError: It cannot.
+            ConfigError: It cannot: a bound is illegal, or a value is negative or not finite.
         """
         if self.is_geometric:
             positive("end / start", positive("end", end) / positive("start", start))
-        span = steps or 1
+        span = steps or 1  # laws divide by the length
         for units in (span / 4, span / 2, 3 * span / 4):
-            found = self.law(units, span, start, end, **parameters)
-            if not isinstance(found, numbers.Real) or not 0 <= found < math.inf:
-                raise illegal(
-                    "value", found, f"must be a finite number >= 0, after {units:g} units"
-                )
+            value = self.law(units, span, start, end, **parameters)
+            if not isinstance(value, numbers.Real) or not 0 <= value < math.inf:
+                rule = f"must be a finite number >= 0, after {units:g} units"
+                raise illegal("value", value, rule)
 
 
 _SHAPES: dict[str, Shape] = {}
@@ -101,47 +100,53 @@ _ALIASES = {
     "geometric": "exponential",
     "1/x": "inverse",
 }
-"""What others call a shape."""
+"""Names that other libraries use, and the shape that an error suggests for them."""
 
 
 def shapes() -> tuple[str, ...]:
-    """Name the known shapes."""
+    """Return the names of all shapes: the built-in ones, then the registered ones.
+
+    >>> shapes()[:3]
+    ('constant', 'linear', 'cosine')
+    """
     return tuple(_SHAPES)
 
 
-def shape_of(name: object) -> Shape:
-    """Give the shape of a name.
+def shape_of(value: object, name: str = "shape") -> Shape:
+    """Return the shape that a value names; `name` is the argument that has the value.
 
     Raises:
-        ConfigError: None is known by it; names those that are.
+        ConfigError: There is no such shape; lists those that there are.
     """
-    if not isinstance(name, str) or name not in _SHAPES:
-        alias = _ALIASES.get(str(name))
-        close = f"; did you mean {alias!r}?" if alias else near_miss(name, _SHAPES)
-        known = f"must be one of {listed(_SHAPES)}{close}"
-        raise illegal("shape", name, f"{known}; register_shape makes one's own known")
-    return _SHAPES[name]
+    if not isinstance(value, str) or value not in _SHAPES:
+        alias = _ALIASES.get(str(value))
+        close = f"; did you mean {alias!r}?" if alias else near_miss(value, _SHAPES)
+        rule = f"must be one of {listed(_SHAPES)}, or registered with register_shape{close}"
+        raise illegal(name, value, rule)
+    return _SHAPES[value]
 
 
 def shape_name(name: str, value: object) -> str:
-    """Check the name of a known shape."""
-    shape_of(value)
-    return text(name, value)
+    """Return the name of a shape that there is, or raise."""
+    shape_of(value, name)
+    return str(value)
 
 
 def register_shape(name: str) -> Callable[[_Function], _Function]:
-    """Make a function known as a shape, for phases that name it and checkpoints that hold them.
+    """Return a decorator that makes a function available as a shape.
 
-    The function is `coefficient(progress, **parameters)`: 1 at progress 0, 0 at progress 1; the
-    value is `end + coefficient * (start - end)`. Its parameters are numbers or tuples of numbers,
-    and are saved with the phase, those that were left to their defaults too. Register it in every
-    process, before a schedule that names it is built or loaded.
+    The function is `c(progress, **parameters)`, with `c(0) = 1` and `c(1) = 0`. The value of a
+    phase is `end + c (start - end)`. Parameters are numbers or tuples of numbers. They are saved
+    with the phase, defaults included, so a new default leaves old checkpoints alone.
+
+    Register it in every process, before a schedule that names it is built or loaded.
 
     Args:
         name: What phases call it.
 
     Raises:
-        ConfigError: The name is taken or no text, or the function is no such coefficient.
+        ConfigError: The name is taken or empty, or the signature does not fit. A coefficient that
+            does not go from 1 to 0 is refused by the `Schedule` that uses it.
 
     >>> @register_shape("quarter_circle")
     ... def quarter_circle(progress, roundness=2.0):
@@ -153,13 +158,13 @@ def register_shape(name: str) -> Callable[[_Function], _Function]:
     text("name", name)
 
     def register(coefficient: _Function) -> _Function:
-        given = _parameters_of(name, coefficient)
+        parameters = _parameters_of(name, coefficient)
         origin = (coefficient.__module__, getattr(coefficient, "__qualname__", "<lambda>"))
         known = _SHAPES.get(name)
         if known is not None and ("<lambda>" in origin[1] or known.origin != origin):
-            raise ConfigError(f"shape {name!r} is known already; choose another name")
-        defaults = {one: default for one, default in given.items() if default is not _REQUIRED}
-        rules = dict.fromkeys(given, _any_parameter)
+            raise ConfigError(f"shape {name!r} exists already; choose another name")
+        rules = dict.fromkeys(parameters, _any_parameter)
+        defaults = {key: value for key, value in parameters.items() if value is not _REQUIRED}
         law = _checked_blend(name, coefficient)
         _SHAPES[name] = Shape(law, rules, defaults, origin=origin)
         return coefficient
@@ -168,20 +173,20 @@ def register_shape(name: str) -> Callable[[_Function], _Function]:
 
 
 def _parameters_of(name: str, coefficient: Callable[..., float]) -> dict[str, Any]:
-    """Give a function's parameters after the first, with their defaults."""
+    """Return a function's parameters after the first, with their defaults."""
     try:
-        taken = list(inspect.signature(coefficient).parameters.values())
+        parameters = list(inspect.signature(coefficient).parameters.values())
     except (TypeError, ValueError) as error:
         rule = "must be a function with a signature"
         raise ConfigError(f"shape {name!r}: {shown(coefficient)} {rule}") from error
-    first, others = taken[:1], taken[1:]
+    first, others = parameters[:1], parameters[1:]
     by_place = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY}
     by_name = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
     has_first = any(one.kind in by_place for one in first)
     if not has_first or any(one.kind not in by_name or one.name in _PHASE_NAMES for one in others):
         raise ConfigError(
-            f"shape {name!r}: its function must take the progress and parameters by name, other "
-            f"than {listed(_PHASE_NAMES)}"
+            f"shape {name!r}: its function must take the progress first, and then parameters by "
+            f"name, which may not be {listed(_PHASE_NAMES)}"
         )
     return {one.name: one.default for one in others}
 
@@ -200,33 +205,34 @@ def _finite(name: str, value: object) -> Number:
 
 
 def _blend(coefficient: Callable[..., float]) -> Law:
-    """Make the law of a coefficient: `end + coefficient * (start - end)`."""
+    """Return the law of a built-in coefficient: `end + coefficient (start - end)`."""
 
     def law(units: float, steps: float, start: float, end: float, **parameters: Any) -> float:
         value = coefficients.between(coefficient(units / steps, **parameters), start, end)
-        return _between(value, start, end)
+        return _clamp(value, start, end)
 
     return law
 
 
 def _checked_blend(name: str, coefficient: Callable[..., float]) -> Law:
-    """Make the law of a coefficient of one's own, which may give anything."""
+    """Return the law of a registered coefficient, whose values are checked at every call."""
 
     def law(units: float, steps: float, start: float, end: float, **parameters: Any) -> float:
-        for progress, due in ((0.0, 1.0), (1.0, 0.0)):
+        for progress, expected in ((0.0, 1.0), (1.0, 0.0)):
             found = coefficient(progress, **parameters)
-            if not abs(found - due) <= _TOLERANCE:
-                raise ConfigError(f"shape {name!r} is {found!r} at progress {progress}, not {due}")
+            if not abs(found - expected) <= _TOLERANCE:
+                rule = f"is {found!r} at progress {progress}, not {expected}"
+                raise ConfigError(f"shape {name!r} {rule}")
         value = coefficients.between(coefficient(units / steps, **parameters), start, end)
         if not 0 <= value < math.inf:
-            raise illegal("value", value, f"shape {name!r} must give finite numbers >= 0")
+            raise illegal("value", value, f"shape {name!r} must return finite numbers >= 0")
         return value
 
     return law
 
 
 def _cosine(progress: float, exponent: float) -> float:
-    """Fall along a power of half a cosine, as optax's `cosine_decay_schedule`."""
+    """Fall as `((1 + cos(pi progress)) / 2)^exponent`, as optax's `cosine_decay_schedule`."""
     fall = coefficients.cosine(progress)
     return fall if exponent == 1 else fall**exponent
 
@@ -238,8 +244,8 @@ def _polynomial(progress: float, power: float) -> float:
 def _constant(units: float, steps: float, start: float, end: float) -> float:  # noqa: ARG001
     if start != end:
         raise ConfigError(
-            f"starts at {start!r} and ends at {end!r}: a constant's start and end must be equal; "
-            "give start= too if it shall jump there"
+            f"starts at {start!r} and ends at {end!r}: start and end of a constant must be equal; "
+            "pass start= too for a jump"
         )
     return end
 
@@ -248,20 +254,20 @@ def _hold(units: float, steps: float, start: float, end: float) -> float:  # noq
     return start
 
 
-def _between(value: float, start: float, end: float) -> float:
-    """Give a value that rounding has not taken out of the bounds."""
+def _clamp(value: float, start: float, end: float) -> float:
+    """Return the value, or the bound that rounding has taken it across."""
     low, high = (end, start) if end < start else (start, end)
     return low if value < low else min(value, high)
 
 
 def _geometric(units: float, steps: float, start: float, end: float) -> float:
-    return _between(start * (end / start) ** (units / steps), start, end)
+    return _clamp(start * (end / start) ** (units / steps), start, end)
 
 
 def _multistep(
     units: float, steps: float, start: float, end: float, milestones: tuple[Number, ...]
 ) -> float:
-    """Go from start to end by as many equal factors as there are milestones."""
+    """Go from start to end by one equal factor at each milestone."""
     if milestones[-1] > steps:
         raise illegal("milestones", milestones, f"must not pass the phase's end, steps={steps!r}")
     return _geometric(bisect_right(milestones, units), len(milestones), start, end)
@@ -270,19 +276,20 @@ def _multistep(
 def _power_law(
     units: float, steps: float, start: float, end: float, power: float, timescale: float | None
 ) -> float:
-    """Fall as `(1 + units / timescale) ** -power`, scaled to meet start and end.
+    """Fall as `(1 + units / timescale)^-power`, scaled to go from start to end.
 
-    Without a timescale it is the one for which `start * (…)` itself meets the end.
+    If None, the timescale is the one for which `start` times the law meets the end unscaled.
     """
     if timescale is None:
         if end == 0:
             raise illegal("end", end, "must be greater than 0, or the shape needs a timescale")
         stretch = (positive("start", start) / end) ** (1 / power) - 1
-        return _between(start * (1 + units / steps * stretch) ** -power, start, end)
+        return _clamp(start * (1 + units / steps * stretch) ** -power, start, end)
+    # expm1 and log1p keep the digits where the timescale is far above the length.
     fall, whole_fall = (
         math.expm1(-power * math.log1p(passed / timescale)) for passed in (units, steps)
     )
-    return _between(coefficients.between(1 - fall / whole_fall, start, end), start, end)
+    return _clamp(coefficients.between(1 - fall / whole_fall, start, end), start, end)
 
 
 def _inverse_sqrt(
@@ -298,9 +305,9 @@ def _inverse(
 
 
 def milestones(name: str, value: object) -> tuple[Number, ...]:
-    """Check lengths that rise, all of them greater than 0."""
+    """Return rising lengths greater than 0 as a tuple, or raise."""
     if not isinstance(value, Iterable) or isinstance(value, str | Mapping):
-        raise illegal(name, value, "must be a list of lengths from the phase's beginning")
+        raise illegal(name, value, "must be a list of lengths, counted from the phase's start")
     found = tuple(length(name, one) for one in value)
     if not found or found[0] <= 0 or list(found) != sorted(found):
         raise illegal(name, value, "must rise from above 0")

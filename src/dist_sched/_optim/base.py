@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dist_sched._config.history import History
     from dist_sched._config.policy import Policy
     from dist_sched._config.protocol import Config
-    from dist_sched._curves.phases import Finding
+    from dist_sched._curves.lint import Finding
     from dist_sched._state.format import State
     from dist_sched._state.report import Reconciliation
 

@@ -11,7 +11,7 @@ import functools
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn, TypeVar, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.history import Change, History

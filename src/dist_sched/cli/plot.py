@@ -40,7 +40,12 @@ _MOST_STRIPS = 6  # more rows of phases than this are only written below
 @click.command()
 @click.argument("paths", metavar="CONFIG|CHECKPOINT...", nargs=-1, required=True, type=click.Path())
 @click.option(
-    "-o", "--output", metavar="FILE", type=click.Path(), help="Write a picture: .png or .svg."
+    "-o",
+    "--output",
+    "destination",
+    metavar="FILE",
+    type=click.Path(),
+    help="Write a picture: .png or .svg.",
 )
 @options.at
 @click.option("--groups", is_flag=True, help="Draw the overrides of named groups, too.")

@@ -1,0 +1,158 @@
+"""Lint: what is found in valid schedules, where, and what is passed over."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from dist_sched import ConfigError, Phase, Schedule
+from dist_sched._curves.lint import Finding
+
+RISE = Phase("linear", 10, end=1.0, start=0.0)
+HOLD = Phase("constant", 50, end=1.0)
+FALL = Phase("cosine", 100, end=0.1)
+
+
+def over(*phases):
+    return Schedule(phases)
+
+
+def warm(end=0.1):
+    return over(RISE.replace(start=0.1), HOLD, Phase("cosine", 40, end=end))
+
+
+def test_a_clean_schedule_has_no_findings():
+    assert () == warm().lint() == warm().lint(updates=100) == warm().lint(updates=50, increment=2)
+
+
+@pytest.mark.parametrize(
+    "schedule, asked, position, message",
+    [
+        (
+            over(RISE.replace(start=0.1), Phase("linear", 10, end=0.0, start=0.5)),
+            {},
+            10,
+            "jumps from 1 to 0.5 at a join",
+        ),
+        (over(RISE, HOLD), {}, 0, "the first update has lr 0 and changes nothing"),
+        (
+            warm(end=2.0),
+            {},
+            60,
+            "phase 2 (cosine), the last that moves, rises from 1 to 2: a floor above the peak?",
+        ),
+        (
+            over(RISE.replace(start=0.1), Phase("linear", 0, end=1.0), FALL),
+            {},
+            10,
+            "phase 1 (linear) has length 0",
+        ),
+        (
+            over(RISE.replace(start=0.1), FALL.replace(until=0), Phase("linear", 9, end=0.0)),
+            {},
+            10,
+            "phase 1 (cosine) has length 0",
+        ),
+        (
+            over(Phase("linear", 0.03, end=1.0, start=0.1), FALL),
+            {},
+            0,
+            (
+                "phase 0 (linear) has length 0.03, less than one unit: write a part of the "
+                "horizon as 0.03 or '3%' in a config file; in quotes, a number without % is units"
+            ),
+        ),
+        (
+            warm(),
+            {"updates": 60, "increment": 2},
+            100,
+            (
+                "the horizon is 10 updates before the end of the run (60 updates, position 120); "
+                "the value stays 0.1"
+            ),
+        ),
+        (
+            warm(),
+            {"updates": 40, "increment": 2},
+            80,
+            (
+                "the run ends after 40 updates, 20 units before the horizon 100: at 0.55 instead "
+                "of 0.1"
+            ),
+        ),
+    ],
+    ids=["jump", "zero", "floor", "empty", "cut", "short", "before", "after"],
+)
+def test_a_finding_names_the_position_and_the_values(schedule, asked, position, message):
+    assert (Finding(position, message),) == schedule.lint(**asked)
+
+
+def test_findings_come_in_the_order_of_their_positions():
+    schedule = over(RISE, Phase("linear", 0, end=2.0), FALL.replace(end=0.5, start=3.0))
+    assert [0, 10, 10] == [finding.position for finding in schedule.lint()]
+    assert [0, 10, 10, 100] == [one.position for one in schedule.lint(updates=100)]
+
+
+def test_a_finding_reads_as_a_sentence():
+    assert "position 10: jumps from 1 to 0.5 at a join" == str(
+        Finding(10, "jumps from 1 to 0.5 at a join")
+    )
+
+
+@pytest.mark.parametrize("field", ["weight_decay", "momentum"])
+def test_a_first_0_and_a_floor_above_the_peak_are_found_of_lr_alone(field):
+    assert () == over(RISE, HOLD.replace(steps=5), Phase("cosine", 10, end=2.0)).lint(field)
+
+
+def test_a_jump_and_the_horizon_are_found_of_every_field():
+    schedule = over(RISE, FALL.replace(start=0.5))
+    assert [10, 100] == [one.position for one in schedule.lint("weight_decay", updates=100)]
+
+
+def test_a_step_phase_is_no_jump_and_a_lone_warmup_no_floor_above_the_peak():
+    assert () == over(Phase("step", 10, end=1.0, start=2.0), HOLD).lint()
+    assert () == over(RISE.replace(start=0.1), HOLD).lint()
+
+
+def test_a_lone_rise_that_is_no_line_is_a_floor_above_the_peak():
+    assert [0] == [one.position for one in over(Phase("cosine", 9, 1.0, start=0.1)).lint()]
+
+
+def test_a_lone_line_that_rises_from_above_0_is_a_floor_above_the_peak():
+    assert [0] == [one.position for one in over(RISE.replace(start=0.1)).lint()]
+    assert () == over(RISE).lint("weight_decay")
+
+
+def test_a_phase_of_one_unit_is_not_too_short():
+    assert () == over(Phase("linear", 1, end=1.0, start=0.1), FALL).lint()
+
+
+@pytest.mark.parametrize(
+    "asked, message",
+    [
+        ({"updates": -1}, "updates=-1: must be"),
+        ({"updates": 1.5}, r"updates=1.5: must be a whole number"),
+        ({"updates": "5"}, "updates='5': must be"),
+        ({"updates": 5, "increment": 0}, "increment=0: must be greater than 0"),
+        ({"updates": 5, "increment": -1}, "increment=-1: must be"),
+        ({"updates": 5, "increment": math.nan}, "increment=nan: must be"),
+    ],
+    ids=str,
+)
+def test_a_lint_refuses_an_illegal_run(asked, message):
+    with pytest.raises(ConfigError, match=message):
+        warm().lint(**asked)
+
+
+@pytest.mark.parametrize("field", ["lr", "momentum"])
+def test_a_schedule_that_only_rises_may_stay_at_its_last_value(field):
+    assert () == over(RISE.replace(start=0.1), HOLD).lint(field, updates=100)
+
+
+def test_a_run_that_ends_before_the_horizon_at_the_last_value_is_no_finding():
+    assert () == over(RISE.replace(start=0.1), HOLD).lint(updates=30)
+
+
+def test_a_constant_schedule_is_compared_with_no_run():
+    assert () == over(Phase("constant", 0, 1.0, 1.0)).lint(updates=30)
