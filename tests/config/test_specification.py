@@ -14,7 +14,7 @@ from dist_sched._config.history import Change
 from dist_sched._config.path import Path
 from dist_sched._config.plan import Inventory
 from dist_sched._config.policy import Policy
-from dist_sched._config.protocol import ABSENT, Misfit, Sides
+from dist_sched._config.config import ABSENT, Misfit, Sides
 from dist_sched._config.specification import Specification, constant
 from dist_sched._curves.proportional import ProportionalTo
 from dist_sched._state.reconciliation import choose
