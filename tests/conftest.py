@@ -15,6 +15,7 @@ from helpers import CONFIG
 settings.register_profile("same", derandomize=True)
 settings.load_profile("same")
 
+
 class Workshop:
     """Makes optimizers and schedulers whose lr is a float, or a float32 tensor a group."""
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
+import pytest
 import torch
+
+from dist_sched import OptimizerParamScheduler
 
 CONFIG = {
     "init_lr": 0.0,
@@ -26,6 +30,20 @@ def adamw(*groups, lr=1.0, weight_decay=0.1, **arguments):
     return _optimizer(torch.optim.AdamW, groups, lr=lr, weight_decay=weight_decay, **arguments)
 
 
+def adamw_of_tensors(*groups, lr=1.0, **arguments):
+    """Return an AdamW whose groups hold lr as float32 tensors, each group its own."""
+    optimizer = adamw(*groups, lr=lr, **arguments)
+    for group in [*optimizer.param_groups, optimizer.defaults]:
+        group["lr"] = torch.tensor(group["lr"])
+    return optimizer
+
+
+FLOAT_AND_TENSOR_LR = pytest.mark.parametrize(
+    "build", [adamw, adamw_of_tensors], ids=["float", "tensor"]
+)
+"""For tests of what is written, put back or copied: optimizers whose lr is of either kind."""
+
+
 def sgd(*groups, lr=1.0, **arguments):
     """Return an SGD with a parameter of its own for each group; one plain group by default."""
     return _optimizer(torch.optim.SGD, groups, lr=lr, **arguments)
@@ -36,15 +54,35 @@ def _optimizer(cls, groups, **arguments):
     return cls(built, **arguments)
 
 
+def opt_param_scheduler(optimizer=None, **changes):
+    """Return an OptimizerParamScheduler of CONFIG with some entries or arguments changed."""
+    optimizer = adamw() if optimizer is None else optimizer
+    return OptimizerParamScheduler(optimizer, **{**CONFIG, **changes})
+
+
 def held(driven, key="lr"):
     """Return what every group holds, as plain numbers; of a scheduler, its optimizer's groups."""
-    optimizer = getattr(driven, "optimizer", driven)
+    optimizer = driven if hasattr(driven, "param_groups") else driven.optimizer
     name, _, index = key.rstrip("]").partition("[")
     values = [group[name] for group in optimizer.param_groups]
     values = [value[int(index)] for value in values] if index else values
     return [value.item() if isinstance(value, torch.Tensor) else value for value in values]
 
 
+def contents(driven):
+    """Return everything that the groups hold but parameters, as a copy."""
+    optimizer = driven if hasattr(driven, "param_groups") else driven.optimizer
+    return [
+        {key: copy.deepcopy(value) for key, value in group.items() if key != "params"}
+        for group in optimizer.param_groups
+    ]
+
+
 def text_of(state):
     """Return what the text of a checkpoint state says."""
     return json.loads(state["dist_sched"])
+
+
+def with_text(state, text):
+    """Return a checkpoint state that says something else in its text."""
+    return {**state, "dist_sched": json.dumps(text)}
