@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 
-from dist_sched import OptimizerParamScheduler
+from dist_sched import OptimizerParamScheduler, ParamScheduler, Phase, Schedule
 
 CONFIG = {
     "init_lr": 0.0,
@@ -25,9 +25,17 @@ CONFIG = {
 """Ten entries of `OptimizerParamScheduler`: lr is 0.55 at position 60, weight decay 0.05 at 50."""
 
 
+UP = Schedule([Phase("linear", 8, end=0.75, start=0.25)])
+"""0.25, 0.5 at 4, 0.75 from 8 on."""
+HILL = Schedule([Phase("linear", 8, end=1.0, start=0.0), Phase("linear", 32, end=0.5)])
+"""0, 0.5 at 4, 1 at 8, 0.75 at 24, 0.5 from 40 on."""
+OTHER_HILL = Schedule([Phase("linear", 4, end=2.0, start=0.0), Phase("linear", 32, end=1.0)])
+"""0, 2 at 4, 1 from 36 on: shorter and higher."""
+
+
 def adamw(*groups, lr=1.0, weight_decay=0.1, **arguments):
     """Return an AdamW with a parameter of its own for each group; one plain group by default."""
-    return _optimizer(torch.optim.AdamW, groups, lr=lr, weight_decay=weight_decay, **arguments)
+    return optimizer_of(torch.optim.AdamW, *groups, lr=lr, weight_decay=weight_decay, **arguments)
 
 
 def adamw_of_tensors(*groups, lr=1.0, **arguments):
@@ -44,14 +52,19 @@ FLOAT_AND_TENSOR_LR = pytest.mark.parametrize(
 """For tests of what is written, put back or copied: optimizers whose lr is of either kind."""
 
 
-def sgd(*groups, lr=1.0, **arguments):
+def new_group(**changes):
+    """Return a param group with a parameter of its own, to be added to an optimizer."""
+    return {"params": [torch.nn.Parameter(torch.ones(2))], **changes}
+
+
+def sgd(*groups, lr=1.0, momentum=0.5, **arguments):
     """Return an SGD with a parameter of its own for each group; one plain group by default."""
-    return _optimizer(torch.optim.SGD, groups, lr=lr, **arguments)
+    return optimizer_of(torch.optim.SGD, *groups, lr=lr, momentum=momentum, **arguments)
 
 
-def _optimizer(cls, groups, **arguments):
-    built = [{"params": [torch.nn.Parameter(torch.ones(2))], **group} for group in groups or ({},)]
-    return cls(built, **arguments)
+def optimizer_of(cls, *groups, **arguments):
+    """Return an optimizer of a class with a parameter of its own for each group."""
+    return cls([new_group(**group) for group in groups or ({},)], **arguments)
 
 
 def opt_param_scheduler(optimizer=None, **changes):
@@ -60,11 +73,23 @@ def opt_param_scheduler(optimizer=None, **changes):
     return OptimizerParamScheduler(optimizer, **{**CONFIG, **changes})
 
 
+def param_scheduler(optimizer=None, fields=None, **arguments):
+    """Return a ParamScheduler; by default lr of an SGD follows HILL."""
+    return ParamScheduler(optimizer or sgd(), fields or {"lr": HILL}, **arguments)
+
+
+def saved_state(position=24, fields=None, **arguments):
+    """Return the state of a ParamScheduler over an AdamW with one group, `body`."""
+    scheduler = param_scheduler(adamw({"name": "body"}), fields, **arguments)
+    scheduler.seek(position)
+    return scheduler.state_dict()
+
+
 def held(driven, key="lr"):
-    """Return what every group holds, as plain numbers; of a scheduler, its optimizer's groups."""
+    """Return what every group holds, as plain numbers, and None where one lacks it."""
     optimizer = driven if hasattr(driven, "param_groups") else driven.optimizer
     name, _, index = key.rstrip("]").partition("[")
-    values = [group[name] for group in optimizer.param_groups]
+    values = [group.get(name) for group in optimizer.param_groups]
     values = [value[int(index)] for value in values] if index else values
     return [value.item() if isinstance(value, torch.Tensor) else value for value in values]
 

@@ -16,6 +16,7 @@ from helpers import (
     FLOAT_AND_TENSOR_LR,
     adamw,
     held,
+    new_group,
     opt_param_scheduler,
 )
 
@@ -26,10 +27,6 @@ def at_peak(*groups, build=adamw, **arguments):
     scheduler = opt_param_scheduler(optimizer, lr_decay_style="constant")
     scheduler.seek(50)
     return optimizer, scheduler
-
-
-def new_group(**changes):
-    return {"params": [torch.nn.Parameter(torch.ones(2))], **changes}
 
 
 def stepped(*groups, build=adamw, **arguments):
