@@ -1,4 +1,4 @@
-"""Specifications: what is told and read, compared and merged, without an optimizer."""
+"""Specifications: written and read, compared, merged and changed, without an optimizer."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from dist_sched import ConfigError, Phase, Schedule
 from dist_sched._config.entries import ABSENT, Misfit, Sides
 from dist_sched._config.history import Change
 from dist_sched._config.plan import Inventory
-from dist_sched._config.policy import Policy, covers
 from dist_sched._config.specification import Specification, always
 from dist_sched._curves.proportional import ProportionalTo
 from dist_sched._state.reconciliation import settle
+from helpers import UP
 
-UP = Schedule([Phase("linear", 8, end=0.75, start=0.25)])
 HILL = Schedule([Phase("linear", 8, end=1.0, start=0.0), Phase("cosine", 32, end=0.5)])
 SQUARE = Schedule([Phase("polynomial", 8, end=0.0, start=1.0, power=2.0)])
 
@@ -85,25 +84,25 @@ def test_a_coupled_curve_has_the_bounds_of_what_it_follows():
     assert (0.5, 0.5 / 3) == (floored.max_value, pytest.approx(floored.min_value))
 
 
-# Told and read
+# Written and read
 
 
-def test_what_is_told_is_json_and_read_back_equal():
-    told = json.loads(json.dumps(FULL.told()))
-    assert {"fields", "groups"} == told.keys()
-    assert FULL == Specification.of_parts(Specification.read(told))
+def test_a_specification_as_json_is_read_back_equal():
+    data = json.loads(json.dumps(FULL.told()))
+    assert {"fields", "groups"} == data.keys()
+    assert FULL == Specification.of_parts(Specification.read(data))
     assert FULL == Specification.of_parts(FULL.parts())
     assert FULL == pickle.loads(pickle.dumps(FULL))  # noqa: S301 - our own bytes
 
 
-def test_what_is_told_is_plain():
+def test_a_specification_is_written_as_plain_data():
     built = spec({"lr": UP, "weight_decay": ProportionalTo(0.5)}, {"a": {"lr": 0.5}})
     phase = {"shape": "linear", "steps": 8, "end": 0.75, "start": 0.25}
     fields = {"lr": {"phases": [phase]}, "weight_decay": {"peak": 0.5, "to": "lr"}}
     assert {"fields": fields, "groups": {"a": {"lr": 0.5}}} == built.told()
 
 
-def told_with(**changes):
+def with_parts(**changes):
     return {**spec({"lr": UP, "weight_decay": ProportionalTo(0.5)}).told(), **changes}
 
 
@@ -111,31 +110,31 @@ WITHOUT_END = {"phases": [{"shape": "linear", "steps": 8, "start": 0.0}]}
 
 
 @pytest.mark.parametrize(
-    "told, part",
+    "data, part",
     [
         ({"groups": {}}, "fields"),
         ({"fields": {"lr": UP.to_dict()}}, "groups"),
-        (told_with(color=1), "color"),
-        (told_with(fields=[]), "fields"),
-        (told_with(fields={}), "fields"),
-        (told_with(fields={"lr": 0.5}), "fields.lr"),
-        (told_with(fields={"lr": WITHOUT_END}), "fields.lr"),
-        (told_with(fields={"lr": {"phases": []}}), "fields.lr"),
-        (told_with(fields={"lr": {**UP.to_dict(), "color": 1}}), "fields.lr"),
-        (told_with(fields={"lr": {"peak": -1.0, "to": "lr"}}), "fields.lr"),
-        (told_with(fields={"lr": {"peak": 1.0}}), "fields.lr"),
-        (told_with(fields={"lr": {"peak": 1.0, "to": "lr", "color": 1}}), "fields.lr"),
-        (told_with(fields={"weight_decay": {"peak": 1.0, "to": "lr"}}), "fields"),
-        (told_with(groups=[]), "groups"),
-        (told_with(groups={"a": []}), "groups[a]"),
-        (told_with(groups={"a": {"lr": "x"}}), "groups[a].lr"),
-        (told_with(groups={"a": {"lr": WITHOUT_END}}), "groups[a].lr"),
-        (told_with(groups={"a": {"momentum": 0.5}}), "fields"),
+        (with_parts(color=1), "color"),
+        (with_parts(fields=[]), "fields"),
+        (with_parts(fields={}), "fields"),
+        (with_parts(fields={"lr": 0.5}), "fields.lr"),
+        (with_parts(fields={"lr": WITHOUT_END}), "fields.lr"),
+        (with_parts(fields={"lr": {"phases": []}}), "fields.lr"),
+        (with_parts(fields={"lr": {**UP.to_dict(), "color": 1}}), "fields.lr"),
+        (with_parts(fields={"lr": {"peak": -1.0, "to": "lr"}}), "fields.lr"),
+        (with_parts(fields={"lr": {"peak": 1.0}}), "fields.lr"),
+        (with_parts(fields={"lr": {"peak": 1.0, "to": "lr", "color": 1}}), "fields.lr"),
+        (with_parts(fields={"weight_decay": {"peak": 1.0, "to": "lr"}}), "fields"),
+        (with_parts(groups=[]), "groups"),
+        (with_parts(groups={"a": []}), "groups[a]"),
+        (with_parts(groups={"a": {"lr": "x"}}), "groups[a].lr"),
+        (with_parts(groups={"a": {"lr": WITHOUT_END}}), "groups[a].lr"),
+        (with_parts(groups={"a": {"momentum": 0.5}}), "fields"),
     ],
 )
-def test_a_misfit_names_the_part(told, part):
+def test_a_misfit_names_the_part(data, part):
     with pytest.raises(Misfit) as error:
-        Specification.read(told)
+        Specification.read(data)
     assert part == error.value.part
     assert str(error.value).startswith(f"{part}: ")
 
@@ -190,7 +189,7 @@ def test_schedules_of_as_many_phases_are_compared_phase_by_phase():
     [(UP, HILL), (ProportionalTo(0.5, to="b"), UP), (UP, ProportionalTo(0.5, to="b"))],
 )
 def test_schedules_of_other_phase_counts_or_kinds_are_one_entry(mine, theirs):
-    given = [spec({"lr": course, "b": UP}) for course in (mine, theirs)]
+    given = [spec({"lr": schedule, "b": UP}) for schedule in (mine, theirs)]
     assert {"lr": Sides(mine, theirs, "lr")} == differing(*given)
 
 
@@ -213,7 +212,7 @@ def test_each_side_says_whose_curve_it_is_part_of():
     assert "weight_decay" == fields["groups[a.b].weight_decay.peak"]
 
 
-def test_a_checkpoint_that_tells_nothing_has_nothing():
+def test_a_checkpoint_without_a_specification_has_nothing():
     assert {"lr": Sides(HILL, ABSENT, "lr")} == spec().sides({})
     assert spec() == spec().merged({}, {"lr": HILL})
 
@@ -251,8 +250,8 @@ def specifications(draw, keys=("lr", "weight_decay", "eps")):
     return Specification.of(fields, {name: own for name, own in groups.items() if own})
 
 
-def chosen(mine, theirs, word):
-    """Give the outcome of a policy of one word."""
+def resolved(mine, theirs, word):
+    """Return the outcome of a policy of one word."""
     sides = mine.sides(theirs.parts())
     used = {
         name: both.config
@@ -272,13 +271,13 @@ def test_any_specification_is_read_back_equal(built):
 @given(specifications(), specifications())
 @settings(deadline=None)
 def test_merged_with_all_of_the_configs_is_the_config(mine, theirs):
-    assert mine == chosen(mine, theirs, "config")
+    assert mine == resolved(mine, theirs, "config")
 
 
 @given(specifications(), specifications())
 @settings(deadline=None)
 def test_merged_with_all_of_the_checkpoints_is_the_checkpoint(mine, theirs):
-    merged = chosen(mine, theirs, "checkpoint")
+    merged = resolved(mine, theirs, "checkpoint")
     assert theirs.fields == merged.fields
     kept = {pattern: own for pattern, own in mine.groups.items() if pattern not in theirs.groups}
     for pattern, own in {**theirs.groups, **kept}.items():
@@ -289,13 +288,13 @@ def test_merged_with_all_of_the_checkpoints_is_the_checkpoint(mine, theirs):
 @settings(deadline=None)
 def test_a_specification_has_no_difference_to_itself(built):
     assert {} == differing(built, built)
-    assert built == chosen(built, built, "strict")
+    assert built == resolved(built, built, "strict")
 
 
 def merged(mine, theirs, **used):
     sides = mine.sides(theirs.parts())
-    words = {name: both.config for name, both in sides.items()}
-    return mine.merged(theirs.parts(), {**words, **used})
+    defaults = {name: both.config for name, both in sides.items()}
+    return mine.merged(theirs.parts(), {**defaults, **used})
 
 
 def test_entries_of_both_sides_make_one_schedule():
@@ -331,34 +330,6 @@ def test_a_group_of_a_field_that_is_dropped_cannot_stay():
     mine, theirs = spec({"lr": UP}), spec({"lr": UP, "eps": 0.5}, {"a": {"eps": 0.5}})
     with pytest.raises(ConfigError, match=r"groups\[a\]\.eps: 'eps' is not among"):
         merged(mine, theirs, **{"eps": ABSENT, "groups[a].eps": 0.5})
-
-
-# Plan
-
-
-def test_labels_and_values_are_by_field_and_by_group():
-    plan = FULL.plan()
-    labels = ["lr", "weight_decay", "betas[0]", "eps", "groups[head*].lr"]
-    own = ["groups[head*].weight_decay", "groups[a.b].weight_decay"]
-    multiplied = ["groups[head*].betas[0]"]
-    values = plan.values(4)
-    assert {*labels, *own, *multiplied} == set(values)
-    assert (0.5, 0.25, 0.5, 1e-8) == tuple(values[label] for label in labels[:4])
-    assert (0.25, 0.125, 0.125) == tuple(values[label] for label in [labels[4], *own])
-
-
-def test_what_a_group_is_told_stands_once_and_not_what_would_follow_from_its_lr():
-    fields = {"lr": HILL, "weight_decay": ProportionalTo(0.5)}
-    plan = spec(fields, {"a": {"lr": SQUARE, "weight_decay": UP}}).plan()
-    assert ["lr", "weight_decay", "groups[a].lr", "groups[a].weight_decay"] == [*plan.values(4)]
-    assert 0.5 == plan.values(4)["groups[a].weight_decay"]
-
-
-def test_a_group_is_told_of_by_the_pattern_that_its_name_matches():
-    plan = FULL.plan()
-    lr = plan.fields[0]
-    assert plan.override_of("headless", lr).label == "groups[head*].lr"
-    assert [None, None, None] == [plan.override_of(name, lr) for name in ("Head", None, 3)]
 
 
 # Late changes and lint
@@ -406,71 +377,13 @@ def test_lint_names_a_lone_rise_that_does_not_begin_at_0_as_a_floor_above_the_pe
     assert "a floor above the peak?" in str(found)
 
 
-# Policies by the beginning of a path
-
-
-@pytest.mark.parametrize(
-    "entry, word",
-    [
-        ("lr.phases[0].steps", "strict"),
-        ("lr.phases[1].steps", "config"),
-        ("lr.phases[10].steps", "config"),
-        ("lr", "config"),
-        ("lr_mult", "checkpoint"),
-        ("betas[0].phases[0].end", "strict"),
-        ("betas[1].phases[0].end", "config"),
-        ("groups[head.*].lr.phases[0].end", "strict"),
-        ("groups[head.*].eps", "config"),
-        ("groups[head].lr", "config"),
-        ("eps", "checkpoint"),
-    ],
-)
-def test_the_longest_beginning_of_a_path_gives_its_word(entry, word):
-    words = {
-        "lr": "config",
-        "lr.phases[0]": "strict",
-        "betas[0]": "strict",
-        "betas": "config",
-        "groups": "config",
-        "groups[head.*].lr": "strict",
-        "*": "checkpoint",
-    }
-    assert word == Policy(words).word(entry)
-
-
-def test_a_policy_may_name_beginnings_and_the_changes_and_then_needs_no_star():
-    names = tuple(FULL.entries())
-    beginnings = ["lr", "weight_decay", "betas", "eps", "groups", "lineage"]
-    policy = FULL.parse_policy(dict.fromkeys(beginnings, "config"))
-    assert ["config"] == list({policy.word(name) for name in (*names, "lineage")})
-    assert "checkpoint" == policy.word("momentum")
-
-
-@pytest.mark.parametrize(
-    "name", ["l", "lr.", "lr.phases[", "lr.phases[0", "lr.phases[9]", "groups[head"]
-)
-def test_a_policy_that_names_no_beginning_is_refused(name):
-    with pytest.raises(ConfigError, match="which is not an entry"):
-        FULL.parse_policy({name: "config", "*": "strict"})
-
-
-def test_a_beginning_ends_where_a_name_ends():
-    pairs = [("lr", "lr"), ("lr", "lr.a"), ("lr", "lr[0]"), ("lr", "lr_a"), ("lr.a", "lr")]
-    assert [True, True, True, False, False] == [covers(*pair) for pair in pairs]
-
-
-def test_a_multiplier_is_a_value_of_its_own():
-    values = spec({"lr": UP}, {"a": {"lr": 0.5}}).plan().values(8)
-    assert {"lr": 0.75, "groups[a].lr": 0.375} == values
-
-
 def test_a_weight_of_a_running_mean_is_refused_without_an_optimizer():
     for fields, groups in (({"betas[1]": 1.0}, {}), ({"momentum": 0.5}, {"a": {"momentum": HILL}})):
         with pytest.raises(ConfigError, match=r"would reach 1\.0, and must be below 1"):
             spec(fields, groups)
 
 
-def test_a_specification_takes_of_another_rank_what_its_own_groups_have_no_use_for():
+def test_another_ranks_specification_adds_what_the_own_groups_do_not_have():
     mine = spec({"lr": UP}, {"a": {"lr": 0.5}})
     other = {"lr": HILL, "eps": 0.5, "alpha": 0.25}
     others = spec(other, {"a": {"lr": 0.25}, "b": {"lr": 0.125}, "c*": {"lr": 0.125}})
