@@ -50,10 +50,11 @@ def test_a_weight_of_a_running_mean_that_would_reach_1_is_refused(build, field):
     assert before == contents(optimizer)
 
 
-def test_a_running_mean_that_reaches_1_by_its_ratio_alone_is_refused_by_group():
+@pytest.mark.parametrize("schedule, highest", [(UP, 1.5), (0.5, 1.0)])
+def test_a_running_mean_that_reaches_1_by_its_ratio_alone_is_refused_by_group(schedule, highest):
     optimizer = sgd({"momentum": 0.25}, {"momentum": 0.5})
-    with pytest.raises(ConfigError, match=r"group 1: momentum would reach 1\.5.* is 2\.0"):
-        ParamScheduler(optimizer, {"momentum": UP})
+    with pytest.raises(ConfigError, match=rf"group 1: momentum would reach {highest}.* is 2\.0"):
+        ParamScheduler(optimizer, {"momentum": schedule})
 
 
 def test_a_weight_may_come_close_to_1_and_other_fields_reach_it():
