@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dist_sched import ConfigError, Phase, Schedule
+from dist_sched import ConfigError, Phase, Schedule, schedules
 from dist_sched._config.entries import ABSENT, Misfit, Sides
 from dist_sched._config.history import Change
 from dist_sched._config.plan import Inventory
@@ -391,3 +391,21 @@ def test_another_ranks_specification_adds_what_the_own_groups_do_not_have():
     both = mine.united(others, inventory)
     assert {"lr": UP, "eps": always(0.5)} == both.fields
     assert {"a": {"lr": 0.5}, "b": {"lr": 0.125}} == both.groups
+
+
+def test_an_end_is_in_proportion_for_per_group_schedules():
+    body, embed = Schedule([Phase("constant", 100, 1.0, 1.0)]), schedules.constant(0.125, 100)
+    specification = spec({"lr": body}, {"embed": {"lr": embed}})
+    arguments = {"field": "lr", "steps": 10, "shape": "linear", "end": 0.5}
+    changed = specification.changed(Change(50, "cooldown", arguments))
+    assert (0.5, 0.0625) == (
+        changed.fields["lr"].end_value,
+        changed.groups["embed"]["lr"].end_value,
+    )
+
+
+def test_an_extension_leaves_alone_what_ends_later_already():
+    body, embed = schedules.wsd(1.0, 100, decay=10), schedules.wsd(1.0, 300, decay=10)
+    specification = spec({"lr": body}, {"embed": {"lr": embed}})
+    changed = specification.changed(Change(50, "extend", {"field": "lr", "horizon": 200}))
+    assert (200, 300) == (changed.fields["lr"].horizon, changed.groups["embed"]["lr"].horizon)
