@@ -189,9 +189,10 @@ def test_what_was_carried_is_compared_under_the_bounds_that_came_with_it(caplog)
     assert "carried" not in caplog.text
 
 
-def test_what_an_optimizer_carried_is_kept_as_it_was_at_the_load(caplog):
+@FLOAT_AND_TENSOR_LR
+def test_what_an_optimizer_carried_is_kept_as_it_was_at_the_load(build, caplog):
     _, state, _ = at_60({})
-    optimizer = adamw()
+    optimizer = build()
     scheduler = opt_param_scheduler(optimizer)
     optimizer.load_state_dict(optimizer.state_dict())
     scheduler.seek(60)
@@ -202,16 +203,16 @@ def test_what_an_optimizer_carried_is_kept_as_it_was_at_the_load(caplog):
 GROUPS = [{}, {"lr": 3.0, "weight_decay": 0.0}]
 
 
-def checkpoint(position=60, **changes):
-    """Return what a run saved at a position: the optimizer's state and the scheduler's."""
-    optimizer = adamw(*GROUPS)
+def checkpoint(build=adamw, **changes):
+    """Return what a run saved at 60: the optimizer's state and the scheduler's."""
+    optimizer = build(*GROUPS)
     scheduler = opt_param_scheduler(optimizer, **changes)
-    scheduler.seek(position)
+    scheduler.seek(60)
     return copy.deepcopy(optimizer.state_dict()), scheduler.state_dict()
 
 
-def fresh(**changes):
-    optimizer = adamw(*GROUPS)
+def fresh(build=adamw, **changes):
+    optimizer = build(*GROUPS)
     return optimizer, opt_param_scheduler(optimizer, **changes)
 
 
@@ -234,13 +235,14 @@ def test_the_scheduler_alone_decides_whichever_of_the_two_is_loaded(has_optimize
     assert position == scheduler.num_steps
 
 
+@FLOAT_AND_TENSOR_LR
 @pytest.mark.parametrize("scheduler_first", [True, False])
 def test_an_optimizer_that_carried_what_the_checkpoints_schedule_has_is_not_mentioned(
-    caplog, scheduler_first
+    caplog, build, scheduler_first
 ):
     caplog.set_level(logging.INFO)
-    optimizer_state, state = checkpoint()
-    optimizer, scheduler = fresh()
+    optimizer_state, state = checkpoint(build)
+    optimizer, scheduler = fresh(build)
     loads = [lambda: optimizer.load_state_dict(optimizer_state)]
     loads.insert(0 if scheduler_first else 1, lambda: scheduler.load_state_dict(state))
     for load in loads:

@@ -6,6 +6,7 @@ import pytest
 
 from dist_sched import ConfigError, RankMismatchError
 from helpers import (
+    FLOAT_AND_TENSOR_LR,
     adamw,
     held,
     opt_param_scheduler,
@@ -14,8 +15,8 @@ from helpers import (
 GROUPS = [{}, {"lr": 3.0, "weight_decay": 0.0}]
 
 
-def fresh(**changes):
-    optimizer = adamw(*GROUPS)
+def fresh(build=adamw, **changes):
+    optimizer = build(*GROUPS)
     return optimizer, opt_param_scheduler(optimizer, **changes)
 
 
@@ -27,8 +28,9 @@ def test_without_a_process_group_synchronize_changes_nothing():
     assert before == (scheduler.state_dict(), held(optimizer))
 
 
-def test_verify_reads_every_group_back():
-    optimizer, scheduler = fresh()
+@FLOAT_AND_TENSOR_LR
+def test_verify_reads_every_group_back(build):
+    optimizer, scheduler = fresh(build)
     scheduler.seek(60)
     scheduler.verify()
     optimizer.param_groups[1]["lr"] = 0.75
