@@ -90,7 +90,7 @@ def nest(key, value):
 def test_the_state_is_found_wherever_it_is_nested_in_a_folder(tmp_path, state, key):
     folder = save_dcp(nest(key, state), tmp_path / "a")
     found, where = checkpoint.read_state(folder)
-    assert (state, key, "dist_sched") == (found, where.key, where.dialect)
+    assert (state, key, "dist_sched") == (found, where.key, where.format)
     assert str(folder) in str(where)
 
 

@@ -184,7 +184,7 @@ def catch(scheduler: OptimizerParamScheduler, state: dict[str, Any]) -> str:
     return ""
 
 
-def catch_as_from_the_seeds(scheduler: OptimizerParamScheduler, state: dict[str, Any]) -> None:
+def catch_as_from_megatron_lm(scheduler: OptimizerParamScheduler, state: dict[str, Any]) -> None:
     try:
         scheduler.load_state_dict(state)
     except AssertionError as error:
