@@ -1,10 +1,14 @@
-"""What many tests share: a config, optimizers, and what schedulers wrote, read back."""
+"""What many tests share: a config, optimizers, checkpoints, and what schedulers wrote."""
 
 from __future__ import annotations
 
 import json
+import os
 
 import torch
+import torch.distributed.checkpoint as dcp
+
+from dist_sched import OptimizerParamScheduler
 
 CONFIG = {
     "init_lr": 0.0,
@@ -48,3 +52,33 @@ def held(driven, key="lr"):
 def text_of(state):
     """Return what the text of a checkpoint state says."""
     return json.loads(state["dist_sched"])
+
+
+def state_at(position, **changes):
+    """Return the state of an `OptimizerParamScheduler` over `CONFIG` at a position."""
+    scheduler = OptimizerParamScheduler(adamw(), **{**CONFIG, **changes})
+    scheduler.seek(position)
+    return scheduler.state_dict()
+
+
+def save_dcp(tree, folder):
+    """Save a tree as a DCP folder, and return the folder."""
+    dcp.save(tree, checkpoint_id=folder)
+    return folder
+
+
+def save_torch(tree, path):
+    """Save a tree as a file of `torch.save`, and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(tree, path)
+    return path
+
+
+class Runs:
+    """Pickles as code that makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)

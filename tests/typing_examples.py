@@ -127,7 +127,7 @@ def read_and_load(scheduler: OptimizerParamScheduler, path: Path) -> str:
     state, where = checkpoint.read_state(path, key="app.scheduler")
     exported: dict[str, int | float | str] = checkpoint.to_megatron_state(state)
     found = checkpoint.load(scheduler, str(path), expected_position=int(exported["num_steps"]))
-    return f"{where.path} {where.key} {found.dialect}"
+    return f"{where.path} {where.key} {found.format}"
 
 
 def load_from_elsewhere(scheduler: OptimizerParamScheduler, state: dict[str, Any]) -> int:

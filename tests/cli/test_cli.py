@@ -178,7 +178,7 @@ def test_show_gives_json_with_a_version(told):
         found["position"],
         found["scheduler"],
     )
-    assert ["app.scheduler", "dist_sched"] == [found["found"]["key"], found["found"]["dialect"]]
+    assert ["app.scheduler", "dist_sched"] == [found["found"]["key"], found["found"]["format"]]
     values = {row["position"]: row["value"] for row in found["fields"]["lr"]["values"]}
     assert {10: 0.5, 60: pytest.approx(0.3)} == values
     phase = {"name": "linear", "begin": 10, "end": 110, "first": 0.5, "last": 0.1}
@@ -229,7 +229,7 @@ def test_inspect_reads_every_dialect(told, path, dialect, position):
     found = told("inspect", path)
     assert (1, dialect, position) == (
         found["version"],
-        found["found"]["dialect"],
+        found["found"]["format"],
         found["position"],
     )
     assert found["unit"] is None

@@ -91,7 +91,7 @@ def test_a_curve_that_torch_tells_goes_on_the_same(tmp_path, floats, name, posit
         torch.save({"lr_scheduler": peer.state_dict()}, tmp_path / "a")
     ours = floats.scheduler()
     where = checkpoint.load(ours, tmp_path / "a")
-    assert ("lr_scheduler", foreign.TORCH) == (where.key, where.dialect)
+    assert ("lr_scheduler", foreign.TORCH) == (where.key, where.format)
     for k in range(position, 40):
         assert k == ours.num_steps
         assert peer.get_last_lr() == pytest.approx(ours.get_last_lr(), rel=1e-12, abs=1e-15)
@@ -206,7 +206,7 @@ def test_deepspeeds_count_is_one_less_than_the_updates(tmp_path, floats, last, p
         tmp_path / "mp_rank_00_model_states.pt",
     )
     ours = floats.scheduler()
-    assert "DeepSpeed" == checkpoint.load(ours, tmp_path).dialect
+    assert "DeepSpeed" == checkpoint.load(ours, tmp_path).format
     assert position == ours.num_steps
 
 

@@ -121,7 +121,7 @@ def _origin(subject: Subject, told: Checkpoint) -> Iterator[tuple[str, Any]]:
     if where is not None:
         yield "found in", where.path
         yield "key", where.key or "(the file is the state)"
-        yield "dialect", where.dialect
+        yield "dialect", where.format
     yield "scheduler", _scheduler(subject) or "(not told)"
     yield "position", told.position
     yield "unit", told.unit or "(not told)"

@@ -40,7 +40,7 @@ class Subject:
     """None where a checkpoint does not tell."""
     position: int | None = None
     """The checkpoint's; None for a config file."""
-    where: checkpoints.Where | None = None
+    where: checkpoints.StateLocation | None = None
     """Where in the checkpoint it was found."""
     state: Mapping[str, Any] | None = None
     """The checkpoint's state as it stands there."""
@@ -178,7 +178,7 @@ def _checkpoint(path: str, key: str | None) -> Subject:
     )
 
 
-def _read_state(path: str, key: str | None) -> tuple[dict[str, Any], checkpoints.Where]:
+def _read_state(path: str, key: str | None) -> tuple[dict[str, Any], checkpoints.StateLocation]:
     try:
         return checkpoints.read_state(path, key)
     except StateError as error:
