@@ -94,7 +94,14 @@ def test_bytes_of_old_protocols_come_out_as_a_record_of_a_call(protocol):
 
 
 def test_a_bytearray_comes_out_as_bytes():
-    assert b"ab" == pickles.read(pickle.dumps(bytearray(b"ab"), 5))
+    found = pickles.read(pickle.dumps(bytearray(b"ab"), 5))
+    assert (b"ab", bytes) == (found, type(found))
+
+
+@pytest.mark.parametrize("name", ["argparse\nNamespaceOf", "my.argparse\nNamespace"])
+def test_a_name_that_only_resembles_a_known_one_is_refused(name):
+    with pytest.raises(StateError, match="could run code"):
+        pickles.read(b"\x80\x02c" + name.encode() + b"\n.")
 
 
 def test_sets_come_out_as_lists():

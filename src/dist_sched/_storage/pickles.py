@@ -28,9 +28,7 @@ _KNOWN = re.compile(
     r"""(builtins|__builtin__)\.
             (bool|bytearray|bytes|complex|dict|float|frozenset|int|list|long|range|set|slice|str
             |tuple|xrange)
-    | _codecs\.encode
-    | _?io\.BytesIO
-    | argparse\.Namespace
+    | _codecs\.encode | _?io\.BytesIO | argparse\.Namespace
     | collections\.(Counter|OrderedDict|defaultdict|deque)
     | datetime\.(date|datetime|timedelta|timezone)
     | numpy\.(dtype|ndarray|_?core\.multiarray\.(_reconstruct|scalar)|random\..+)
