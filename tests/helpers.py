@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 
 from dist_sched import OptimizerParamScheduler, ParamScheduler, Phase, Schedule
 from dist_sched._config.path import Path
@@ -136,3 +138,33 @@ def by_name(values):
 def by_path(values):
     """Return a mapping from names under the paths that they stand for."""
     return {Path.parse(name): value for name, value in values.items()}
+
+
+def state_at(position, **changes):
+    """Return the state of an `OptimizerParamScheduler` over `CONFIG` at a position."""
+    scheduler = OptimizerParamScheduler(adamw(), **{**CONFIG, **changes})
+    scheduler.seek(position)
+    return scheduler.state_dict()
+
+
+def save_dcp(tree, folder):
+    """Save a tree as a DCP folder, and return the folder."""
+    dcp.save(tree, checkpoint_id=folder)
+    return folder
+
+
+def save_torch(tree, path):
+    """Save a tree as a file of `torch.save`, and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(tree, path)
+    return path
+
+
+class Runs:
+    """Pickles as code that makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)

@@ -51,7 +51,7 @@ def test_a_seeds_checkpoint_loads_though_it_has_no_text(tmp_path, floats, theirs
     dcp.save(tree, checkpoint_id=path) if save == "dcp" else torch.save(tree, path)
     ours = floats.scheduler(**OTHER)
     where = checkpoint.load(ours, path)
-    assert (key, "OptimizerParamScheduler") == (where.key, where.dialect)
+    assert (key, "OptimizerParamScheduler") == (where.key, where.format)
     untold = {row.name for row in ours.last_reconciliation.rows if row.checkpoint is None}
     assert {"init_lr", "unit"} <= untold
     assert_go_on_the_same(theirs, ours)

@@ -215,7 +215,7 @@ def test_deepspeeds_count_is_one_less_than_the_updates(tmp_path, last, position)
         tmp_path / "mp_rank_00_model_states.pt",
     )
     ours = opt_param_scheduler()
-    assert "DeepSpeed" == checkpoint.load(ours, tmp_path).dialect
+    assert "DeepSpeed" == checkpoint.load(ours, tmp_path).format
     assert position == ours.num_steps
 
 
