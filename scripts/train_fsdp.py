@@ -356,7 +356,7 @@ class Corpus:
     def sample(self, index: int) -> torch.Tensor:
         """Return the bytes of one sample and the byte after them.
 
-        Where it begins depends on the seed and the sample's index over the whole run alone, so any
+        Where it begins depends only on the seed and the index within the whole run, so that any
         number of processes reads the same samples.
         """
         key = hashlib.sha256(f"{self._seed} {index}".encode()).digest()
