@@ -86,9 +86,8 @@ def test_a_policy_gives_each_entry_its_word_and_the_rest_the_star():
 
 
 def test_a_policy_that_names_every_entry_needs_no_star():
-    assert "config" == parse(dict.fromkeys(OptimizerParamConfig.entry_names(), "config")).word(
-        "max_lr"
-    )
+    policy = parse(dict.fromkeys(OptimizerParamConfig.entry_names(), "config"))
+    assert "config" == policy.word(Path("max_lr"))
 
 
 @pytest.mark.parametrize(

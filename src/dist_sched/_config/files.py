@@ -264,12 +264,12 @@ def _units(name: str, value: str) -> int | float:
 def _decimal(name: str, value: str, digits: str) -> Decimal:
     try:
         found = Decimal(digits)
+        if found.is_finite() and abs(found) < Decimal("1e30"):
+            return found
     except ArithmeticError:  # no number, or one beyond all
-        found = Decimal("nan")
-    if not (found.is_finite() and abs(found) < Decimal("1e30")):
-        suffixes = listed(_SUFFIXES)
-        raise illegal(name, value, f"must be a number of units, with a suffix ({suffixes}) or %")
-    return found
+        pass
+    suffixes = listed(_SUFFIXES)
+    raise illegal(name, value, f"must be a number of units, with a suffix ({suffixes}) or %")
 
 
 def _part(name: str, value: Any, part: Decimal, horizon: Any) -> int | float:
