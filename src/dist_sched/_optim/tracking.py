@@ -144,7 +144,7 @@ class Tracker:
     def _turn_to(self, optimizer: Any) -> None:
         self.sources = as_list(optimizer)
         is_sole = self.optimizers() == self.sources[:1]
-        self._sole = self.sources[0] if is_sole else None
+        self.sole = self.sources[0] if is_sole else None
 
     def optimizers(self) -> list[Any]:
         """Return the optimizers that are stepped, without what wraps them."""
@@ -152,8 +152,8 @@ class Tracker:
 
     def groups(self) -> list[Group]:
         """Return the present param groups of all optimizers."""
-        if self._sole is not None:
-            groups: list[Group] = self._sole.param_groups
+        if self.sole is not None:
+            groups: list[Group] = self.sole.param_groups
             return groups
         return [group for leaf in self.optimizers() for group in leaf.param_groups]
 

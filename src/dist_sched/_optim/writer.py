@@ -54,35 +54,31 @@ class _Followed(NamedTuple):
     override: Override | None
 
 
-class _Cohort:
-    """The groups of a row that one factor multiplies."""
-
-    __slots__ = ("factor", "groups", "written")
-
-    def __init__(self, factor: float) -> None:
-        self.factor = factor
-        self.groups: list[Group] = []
-        self.written: float | None = None
-        """The float that was written last, the very object."""
-
-
 class _Row:
     """One field of some groups that follow one curve."""
 
-    __slots__ = ("_tracked", "cohorts", "curve", "field", "overrides")
+    __slots__ = ("_cohorts", "_keys", "_places", "_tracked", "curve", "field", "overrides")
 
     def __init__(self, field: Field, curve: Curve, tracked: Mapping[int, TrackedGroup]) -> None:
         self.field = field
         self.curve = curve
-        self.cohorts: dict[float, _Cohort] = {}
         self.overrides: dict[int, Override] = {}
         """By identity of a group, the override whose multiplier is in its factor."""
         self._tracked = tracked
+        self._keys = field.key, field.upper, field.lower, field.multiplier, field.has_bounds
+        self._places: dict[float, int] = {}
+        """By factor, the index of its cohort."""
+        self._cohorts: list[list[Any]] = []
+        """For each factor: the factor, its groups, and the very float that was written last.
+
+        Lists, because unpacking one at each step takes half as long as asking an object."""
 
     def add(self, group: Group, followed: _Followed) -> None:
         """Let a group be filled."""
-        cohort = self.cohorts.setdefault(followed.factor, _Cohort(followed.factor))
-        cohort.groups.append(group)
+        index = self._places.setdefault(followed.factor, len(self._places))
+        if index == len(self._cohorts):
+            self._cohorts.append([followed.factor, [], None])
+        self._cohorts[index][1].append(group)
         if followed.override is not None and followed.override.multiplier is not None:
             self.overrides[id(group)] = followed.override
 
@@ -93,15 +89,18 @@ class _Row:
             ConfigError: A group has an illegal bound or multiplier. Groups that have none may have
                 been written by then.
         """
-        curve, field = self.curve, self.field
-        key, upper, lower, multiplier = field.key, field.upper, field.lower, field.multiplier
-        between = curve.at(position)
-        value = between(curve.max_value, curve.min_value)
+        key, upper, lower, multiplier, has_bounds = self._keys
+        curve = self.curve
+        if has_bounds:
+            between = curve.at(position)
+            value = between(curve.max_value, curve.min_value)
+        else:
+            between, value = None, curve(position)
         overridden: list[Group] = []
-        for cohort in self.cohorts.values():
-            scaled, written = value * cohort.factor, cohort.written
-            cohort.written = scaled
-            for group in cohort.groups:
+        for cohort in self._cohorts:
+            factor, groups, written = cohort
+            cohort[2] = scaled = value * factor
+            for group in groups:
                 # Overrides are looked for at every step: they may be added and removed meanwhile.
                 if upper in group or lower in group or multiplier in group:
                     overridden.append(group)
@@ -111,7 +110,7 @@ class _Row:
                     group_fields.write(group, key, scaled)
         if overridden:
             # All are evaluated before one is written, so that an illegal one leaves the others.
-            values = self.overridden_values(overridden, between)
+            values = self.overridden_values(overridden, between or curve.at(position))
             for group, own in zip(overridden, values, strict=True):
                 if type(group[key]) is float:
                     group[key] = own
@@ -173,9 +172,9 @@ class _PartRow(_Row):
     def fill(self, position: int) -> None:
         """Write the values at a position into the groups; a part has no bounds."""
         value = self.curve(position)
-        for cohort in self.cohorts.values():
-            for group in cohort.groups:
-                group_fields.write(group, self.field.key, value * cohort.factor)
+        for factor, groups, _ in self._cohorts:
+            for group in groups:
+                group_fields.write(group, self.field.key, value * factor)
 
 
 class Writer:
@@ -289,7 +288,11 @@ class Writer:
             ConfigError: A group has an illegal bound or multiplier. Others may have been written
                 by then.
         """
-        self._refresh()
+        sole = self.tracker.sole
+        groups = self.tracker.groups() if sole is None else sole.param_groups
+        known = self._known
+        if len(groups) != len(known) or not all(map(is_, groups, known)):
+            self._rebind()
         for row in self._rows:
             row.fill(position)
 
