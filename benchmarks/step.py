@@ -1,8 +1,15 @@
 """Time one `step` of dist_sched's OptimizerParamScheduler beside its peers.
 
-All inputs follow a cosine, half-way to a horizon that is far away, so that each step computes a
-new value. The inputs of a row are timed in turn, in rounds, so that whatever else the machine
-does hits all alike; a cell is the median of the rounds, in µs of CPU time a step.
+Every scheduler follows a cosine, half-way to a horizon that is far away, so that each step computes
+a new value. The schedulers of a row are timed in turn, in rounds, so that whatever else the machine
+does hits all alike. A cell is the median of the rounds, in µs of CPU time a step.
+
+With `--against`, this checkout's schedulers are compared with those of another checkout instead:
+
+    git worktree add ../before main
+    python benchmarks/step.py --against ../before/src
+
+The exit status is then 1 where a cell is more than 5 % slower than there.
 """
 
 from __future__ import annotations
@@ -12,19 +19,24 @@ import importlib
 import importlib.util
 import json
 import math
+import multiprocessing
 import platform
 import statistics
+import sys
 import time
 import timeit
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from multiprocessing.connection import Connection
 
 PEAK = 1e-3
 HORIZON = 1_000_000_000
@@ -33,6 +45,7 @@ WARMUP = 10
 
 MEGATRON, NEMO, OURS, FLOOR = "Megatron-LM", "NeMo AutoModel", "dist_sched", "floor"
 LAMBDA, COSINE = "LambdaLR", "CosineAnnealingLR"
+BEFORE, NOW = "before", "now"
 PHASES = "ParamScheduler"
 
 INSTALL = "source scripts/env.sh && make_environment dev && install_upstream"
@@ -40,22 +53,31 @@ INSTALL = "source scripts/env.sh && make_environment dev && install_upstream"
 BATCH_SECONDS = 0.002
 """How long a timed batch of calls takes at least, far above the clock's grain."""
 
+SOURCE = Path(__file__).resolve().parents[1] / "src"
+SLOWER = 1.05
+"""The ratio to another checkout above which a cell counts as slower."""
+LAUNCHES = 3
+"""How many processes of each checkout share the rounds.
+
+Where a process happens to put its objects in memory alone makes it some percent faster or slower.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """How the groups are made, and who can schedule them so."""
+    """How the groups are made, and which schedulers support them."""
 
     title: str
     own: Callable[[int], dict[str, Any]]
-    """What the group of an index carries of its own."""
+    """From a group's index to the keys that only this group has."""
 
     peers: tuple[str, ...]
-    """The peers that can express it."""
+    """The schedulers beside ours that support such groups."""
 
     note: str
     is_tensor: bool = False
     unequal: tuple[str, ...] = ()
-    """Peers that do less than the scenario asks: timed, but left out of the comparison."""
+    """Peers that do another amount of work: timed, but left out of the ratio."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +87,14 @@ class Row:
     scenario: str
     groups: int
     samples: dict[str, list[float]] = field(repr=False)
-    """µs of CPU time a step in each round, by subject."""
+    """µs of CPU time a step in each round, by scheduler; in a comparison, by checkout."""
+
+    scheduler: str = ""
+    """In a comparison, whose time it is."""
 
     @property
     def medians(self) -> dict[str, float]:
-        """µs a step, by subject."""
+        """µs a step, by scheduler."""
         return {name: statistics.median(samples) for name, samples in self.samples.items()}
 
     @property
@@ -79,9 +104,15 @@ class Row:
         equals = set(scenario.peers) - set(scenario.unequal)
         return medians[OURS] / min(medians[name] for name in equals)
 
+    @property
+    def slowdown(self) -> float:
+        """The time here as a fraction of the other checkout's: the median over rounds."""
+        pairs = zip(self.samples[BEFORE], self.samples[NOW], strict=True)
+        return statistics.median(now / before for before, now in pairs)
+
 
 def distinct(index: int) -> float:
-    """A learning rate that no other group has."""
+    """Return a learning rate that no other group has."""
     return PEAK * (1.0 + index / 1000.0)
 
 
@@ -93,8 +124,8 @@ SCENARIOS = {
         own=lambda _: {},
         peers=(MEGATRON, NEMO, LAMBDA, COSINE, PHASES),
         note=(
-            f"{TORCH_NOTE} The starred is dist_sched's other face, with lr and weight decay in "
-            "phases, and is left out of the ratio."
+            f"{TORCH_NOTE} The starred is dist_sched's other scheduler, with lr and weight decay "
+            "in phases, and is left out of the ratio."
         ),
         unequal=(PHASES,),
     ),
@@ -102,20 +133,20 @@ SCENARIOS = {
         title="Each group with its own lr at construction",
         own=lambda index: {"lr": distinct(index)},
         peers=(NEMO, LAMBDA, COSINE),
-        note=f"{TORCH_NOTE} {MEGATRON} gives all groups one lr.",
+        note=f"{TORCH_NOTE} {MEGATRON} has one lr for all groups.",
     ),
     "own-max-lr": Scenario(
         title="Each group with its own `max_lr`",
         own=lambda index: {"max_lr": distinct(index)},
         peers=(MEGATRON, NEMO),
-        note="PyTorch's own schedulers know no such bound.",
+        note="PyTorch's own schedulers have no such bound.",
     ),
     "tensor-lr": Scenario(
         title="Each group with a tensor lr (float32, 0-dim, `capturable=True`)",
         own=lambda _: {"lr": torch.tensor(PEAK)},
         peers=(MEGATRON, NEMO, LAMBDA, COSINE),
         note=(
-            "The starred replace the tensor by a float, less work, and are left out of the ratio. "
+            "The starred replace the tensor by a float: less work, so left out of the ratio. "
             f"{TORCH_NOTE} The floor fills the tensor."
         ),
         is_tensor=True,
@@ -125,11 +156,11 @@ SCENARIOS = {
 
 
 def make_optimizer(scenario: Scenario, groups: int) -> torch.optim.Optimizer:
-    """Build an AdamW of so many groups, each of one parameter of one element."""
+    """Return an AdamW with so many groups, each of one parameter of one element."""
     first = {"params": [torch.nn.Parameter(torch.zeros(1))], **scenario.own(0)}
     optimizer = torch.optim.AdamW([first], lr=PEAK, capturable=scenario.is_tensor)
     template = optimizer.param_groups[0]
-    # Not by add_param_group, which compares with all parameters before: minutes at 10,000 groups.
+    # add_param_group compares with all parameters so far, which takes minutes at 10,000 groups.
     optimizer.param_groups.extend(
         {**template, "params": [torch.nn.Parameter(torch.zeros(1))], **scenario.own(index)}
         for index in range(1, groups)
@@ -150,25 +181,25 @@ def load_nemo() -> Any:
     """Load NeMo AutoModel's class from its one file, without the package's many requirements."""
     package = importlib.util.find_spec("nemo_automodel")
     if package is None or not package.submodule_search_locations:
-        message = "No module named 'nemo_automodel'"
-        raise ModuleNotFoundError(message)
+        raise ModuleNotFoundError("No module named 'nemo_automodel'")
     path = Path(package.submodule_search_locations[0], "components", "optim", "scheduler.py")
     spec = importlib.util.spec_from_file_location("nemo_scheduler", path)
     if spec is None or spec.loader is None:
-        message = f"cannot load {path}"
-        raise ImportError(message)
+        raise ImportError(f"cannot load {path}")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.OptimizerParamScheduler
 
 
-def load_ours() -> Any:
-    """Import the class of this library."""
-    return importlib.import_module("dist_sched").OptimizerParamScheduler
+def time_ours(optimizer: torch.optim.Optimizer) -> timeit.Timer:
+    """Return a timer of `step(1)` of our `OptimizerParamScheduler`."""
+    from dist_sched import OptimizerParamScheduler
+
+    return time_class(OptimizerParamScheduler, optimizer)
 
 
 def time_phases(optimizer: torch.optim.Optimizer) -> timeit.Timer:
-    """Make a timer of `step(1)` of our scheduler of phases, on the same curves."""
+    """Return a timer of `step(1)` of our `ParamScheduler`, on the same curves."""
     from dist_sched import ParamScheduler, Phase, Schedule, schedules
 
     decay = Schedule([Phase("linear", HORIZON, end=0.1, start=0.01)])
@@ -179,13 +210,13 @@ def time_phases(optimizer: torch.optim.Optimizer) -> timeit.Timer:
 
 
 def time_cpu(statement: str, **names: object) -> timeit.Timer:
-    """Make a timer that does not count the time when other processes run."""
+    """Return a timer that does not count the time when other processes run."""
     return timeit.Timer(statement, timer=time.process_time, globals=names)
 
 
-def time_class(load: Callable[[], Any], optimizer: torch.optim.Optimizer) -> timeit.Timer:
-    """Make a timer of `step(1)` of a seed, or of ours."""
-    scheduler = load()(
+def time_class(cls: Any, optimizer: torch.optim.Optimizer) -> timeit.Timer:
+    """Return a timer of `step(1)` of Megatron's, NeMo's or our `OptimizerParamScheduler`."""
+    scheduler = cls(
         optimizer,
         init_lr=0.0,
         max_lr=PEAK,
@@ -203,35 +234,21 @@ def time_class(load: Callable[[], Any], optimizer: torch.optim.Optimizer) -> tim
 
 
 def cosine_after_warmup(position: int) -> float:
-    """Give the same curve as a fraction of the peak."""
+    """Return the same curve as a fraction of the peak."""
     if position <= WARMUP:
         return position / WARMUP
     return 0.5 * (math.cos(math.pi * (position - WARMUP) / (HORIZON - WARMUP)) + 1.0)
 
 
-def time_torch(
-    make: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler],
-    optimizer: torch.optim.Optimizer,
-) -> timeit.Timer:
-    """Make a timer of `step()` of one of PyTorch's schedulers."""
-    scheduler = make(optimizer)
-    optimizer.step()  # or the first scheduler.step() warns that it came before
+def time_torch(scheduler: LRScheduler) -> timeit.Timer:
+    """Return a timer of `step()` of one of PyTorch's schedulers."""
+    scheduler.optimizer.step()  # or the first scheduler.step() warns that it came too early
     scheduler.last_epoch = START
     return time_cpu("scheduler.step()", scheduler=scheduler)
 
 
-def make_lambda(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-    """Make PyTorch's scheduler that calls a function."""
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, cosine_after_warmup)
-
-
-def make_cosine(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-    """Make PyTorch's recursive cosine, which has no warmup."""
-    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, HORIZON, PEAK / 100)
-
-
 def assign(groups: Iterable[dict[str, Any]], lr: float, weight_decay: float) -> None:
-    """Do the least that any scheduler of both must do."""
+    """Do the least that any scheduler of lr and weight decay must do."""
     for group in groups:
         group["lr"] = lr
         group["weight_decay"] = weight_decay
@@ -245,25 +262,26 @@ def fill(groups: Iterable[dict[str, Any]], lr: float, weight_decay: float) -> No
 
 
 def time_floor(optimizer: torch.optim.Optimizer) -> timeit.Timer:
-    """Make a timer of two bare assignments a group."""
+    """Return a timer of two bare assignments a group."""
     groups = optimizer.param_groups
     write = fill if isinstance(groups[0]["lr"], torch.Tensor) else assign
     return time_cpu("write(groups, 1e-3, 0.1)", write=write, groups=groups)
 
 
-BUILDERS: dict[str, Callable[[torch.optim.Optimizer], timeit.Timer]] = {
-    MEGATRON: lambda optimizer: time_class(load_megatron, optimizer),
-    NEMO: lambda optimizer: time_class(load_nemo, optimizer),
-    LAMBDA: lambda optimizer: time_torch(make_lambda, optimizer),
-    COSINE: lambda optimizer: time_torch(make_cosine, optimizer),
+TIMERS: dict[str, Callable[[torch.optim.Optimizer], timeit.Timer]] = {
+    MEGATRON: lambda optimizer: time_class(load_megatron(), optimizer),
+    NEMO: lambda optimizer: time_class(load_nemo(), optimizer),
+    LAMBDA: lambda optimizer: time_torch(LambdaLR(optimizer, cosine_after_warmup)),
+    # Computed from the value before, and without a warmup.
+    COSINE: lambda optimizer: time_torch(CosineAnnealingLR(optimizer, HORIZON, PEAK / 100)),
     PHASES: time_phases,
-    OURS: lambda optimizer: time_class(load_ours, optimizer),
+    OURS: time_ours,
     FLOOR: time_floor,
 }
 
 
 def calls_a_batch(timer: timeit.Timer) -> int:
-    """Find how many calls make a batch, warming the subject up on the way."""
+    """Return how many calls make a batch; measuring it warms the scheduler up."""
     calls = 1
     while (seconds := min(timer.repeat(3, calls))) < BATCH_SECONDS / 2:
         calls *= 2
@@ -271,7 +289,7 @@ def calls_a_batch(timer: timeit.Timer) -> int:
 
 
 def time_in_turn(timers: dict[str, timeit.Timer], repeats: int) -> dict[str, list[float]]:
-    """Time each subject once a round, starting each round with another, in µs a call."""
+    """Time each scheduler once a round, in µs a call; each round starts with another one."""
     calls = {name: calls_a_batch(timer) for name, timer in timers.items()}
     samples: dict[str, list[float]] = {name: [] for name in timers}
     names = list(timers)
@@ -283,21 +301,21 @@ def time_in_turn(timers: dict[str, timeit.Timer], repeats: int) -> dict[str, lis
 
 
 def measure(name: str, groups: int, repeats: int) -> Row:
-    """Measure all inputs of a scenario at one number of groups, each on its own optimizer."""
+    """Measure a scenario at one number of groups, each scheduler on an optimizer of its own."""
     scenario = SCENARIOS[name]
-    inputs = (*scenario.peers, OURS, FLOOR)
-    timers = {who: BUILDERS[who](make_optimizer(scenario, groups)) for who in inputs}
+    timed = (*scenario.peers, OURS, FLOOR)
+    timers = {each: TIMERS[each](make_optimizer(scenario, groups)) for each in timed}
     return Row(scenario=name, groups=groups, samples=time_in_turn(timers, repeats))
 
 
 def show(microseconds: float) -> str:
-    """Write a time with about three digits."""
+    """Return a time with about three digits, as text."""
     digits = 2 if microseconds < 10 else 1 if microseconds < 100 else 0  # noqa: PLR2004
     return f"{microseconds:,.{digits}f}"
 
 
-def cells(rows: Sequence[Row]) -> list[list[str]]:
-    """Lay out the rows of one scenario as text, with a head."""
+def table_of(rows: Sequence[Row]) -> list[list[str]]:
+    """Return the rows of one scenario as text, with a head."""
     names = list(rows[0].samples)
     unequal = SCENARIOS[rows[0].scenario].unequal
     heads = [f"{name}*" if name in unequal else name for name in names]
@@ -309,7 +327,7 @@ def cells(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def align(table: Sequence[Sequence[str]]) -> list[str]:
-    """Write a table in columns, to the right."""
+    """Return a table's lines, its columns aligned to the right."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
@@ -318,21 +336,21 @@ def align(table: Sequence[Sequence[str]]) -> list[str]:
 
 
 def mark_down(table: Sequence[Sequence[str]]) -> list[str]:
-    """Write a table in Markdown."""
+    """Return a table's lines in Markdown."""
     head, *body = ("| " + " | ".join(line) + " |" for line in table)
     return [head, "|" + " ---: |" * len(table[0]), *body]
 
 
 def report(rows: Sequence[Row], *, is_markdown: bool) -> str:
-    """Write what was measured for one scenario."""
+    """Return what was measured for one scenario, as text."""
     scenario = SCENARIOS[rows[0].scenario]
-    lines = mark_down(cells(rows)) if is_markdown else align(cells(rows))
+    lines = mark_down(table_of(rows)) if is_markdown else align(table_of(rows))
     title = f"### {scenario.title}" if is_markdown else scenario.title
     return "\n".join([title, "", *lines, "", scenario.note, ""])
 
 
 def machine() -> dict[str, str]:
-    """Say what the figures were measured on."""
+    """Return what the figures were measured on."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -342,11 +360,12 @@ def machine() -> dict[str, str]:
 
 
 def as_json(rows: Iterable[Row]) -> str:
-    """Write every sample, for those who want to compute more than medians."""
+    """Return every sample as JSON, for readers who want more than medians."""
     results = [
         {
             "scenario": row.scenario,
             "groups": row.groups,
+            "scheduler": row.scheduler or None,
             "median_us": row.medians,
             "samples_us": row.samples,
         }
@@ -355,13 +374,92 @@ def as_json(rows: Iterable[Row]) -> str:
     return json.dumps({"on": machine(), "results": results}, indent=1)
 
 
+# Comparison with another checkout
+
+
+def time_on_request(source: Path, requests: Connection) -> None:
+    """Time the `dist_sched` of a `src` folder, in a process of its own.
+
+    Receives cells (scenario, groups, scheduler), or None at the end. Answers each when it is built,
+    then each True with the µs a step of one more batch, until a False.
+    """
+    sys.path.insert(0, str(source))
+    while cell := requests.recv():
+        name, groups, scheduler = cell
+        timer = TIMERS[scheduler](make_optimizer(SCENARIOS[name], groups))
+        calls = calls_a_batch(timer)
+        requests.send(calls)
+        while requests.recv():
+            requests.send(timer.timeit(calls) / calls * 1e6)
+
+
+@contextmanager
+def process_of(source: Path) -> Iterator[Connection]:
+    """Run `time_on_request` for a `src` folder; yields the connection to it."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=time_on_request, args=(source, theirs), daemon=True)
+    process.start()
+    theirs.close()  # or a process that ended would leave recv() waiting
+    yield ours
+    ours.send(None)
+    process.join()
+
+
+def compare(options: argparse.Namespace) -> list[Row]:
+    """Time our schedulers here and in another checkout, in turn."""
+    samples: dict[tuple[str, int, str], dict[str, list[float]]] = {
+        (name, groups, scheduler): {BEFORE: [], NOW: []}
+        for name in options.scenario
+        for scheduler in (OURS, *{PHASES}.intersection(SCENARIOS[name].peers))
+        for groups in options.groups
+    }
+    for _ in range(LAUNCHES):
+        with process_of(options.against) as before, process_of(SOURCE) as now:
+            for cell, taken in samples.items():
+                turns = [(taken[BEFORE], before), (taken[NOW], now)]
+                for _, process in turns:
+                    process.send(cell)
+                    process.recv()
+                for _ in range(math.ceil(options.repeats / LAUNCHES)):
+                    for times, process in turns:
+                        process.send(True)
+                        times.append(process.recv())
+                    turns.reverse()
+                for _, process in turns:
+                    process.send(False)
+    return [
+        Row(scenario=name, groups=groups, samples=taken, scheduler=scheduler)
+        for (name, groups, scheduler), taken in samples.items()
+    ]
+
+
+def report_comparison(rows: Sequence[Row], *, is_markdown: bool) -> str:
+    """Return the table of a comparison, and which cells are slower."""
+    table = [["scenario", "scheduler", "groups", BEFORE, NOW, f"{NOW} / {BEFORE}"]]
+    for row in rows:
+        times = [show(row.medians[name]) for name in (BEFORE, NOW)]
+        table.append(
+            [row.scenario, row.scheduler, f"{row.groups:,}", *times, f"{row.slowdown:.3f}"]
+        )
+    slower = sum(row.slowdown > SLOWER for row in rows)
+    lines = mark_down(table) if is_markdown else align(table)
+    return "\n".join([*lines, "", f"{slower} of {len(rows)} cells are slower by over 5 %", ""])
+
+
 def positive(text: str) -> int:
     """Read a count from the command line."""
     count = int(text)
     if count < 1:
-        message = f"{text} is not a positive number"
-        raise argparse.ArgumentTypeError(message)
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return count
+
+
+def source_folder(text: str) -> Path:
+    """Read the path of a folder that holds the package."""
+    if not Path(text, "dist_sched", "__init__.py").is_file():
+        raise argparse.ArgumentTypeError(f"{text} does not hold dist_sched/__init__.py")
+    return Path(text).resolve()
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -399,11 +497,17 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--json", type=Path, metavar="FILE", help="also write every sample to this file"
     )
     parser.add_argument("--markdown", action="store_true", help="print the tables in Markdown")
+    parser.add_argument(
+        "--against",
+        type=source_folder,
+        metavar="SRC",
+        help="compare with the dist_sched in this folder; exit with 1 where a cell is 5 %% slower",
+    )
     return parser.parse_args(arguments)
 
 
 def run(options: argparse.Namespace) -> list[Row]:
-    """Measure, and print the table of each scenario as soon as it is there."""
+    """Measure every scenario, and print its table as soon as it is complete."""
     rows: list[Row] = []
     for name in options.scenario:
         rows += [measure(name, groups, options.repeats) for groups in options.groups]
@@ -411,17 +515,24 @@ def run(options: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def main() -> None:
-    """Measure all that was asked for, and write the file."""
+def main() -> int:
+    """Measure what was asked for; return the exit status."""
     options = parse_arguments()
+    status = 0
     try:
-        rows = run(options)
+        if options.against:
+            rows = compare(options)
+            print(report_comparison(rows, is_markdown=options.markdown))
+            status = int(any(row.slowdown > SLOWER for row in rows))
+        else:
+            rows = run(options)
     except ModuleNotFoundError as error:
-        raise SystemExit(f"{error}; all inputs come with: {INSTALL}") from error
+        raise SystemExit(f"{error}; upstream's classes come with: {INSTALL}") from error
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
     if options.json is not None:
         options.json.write_text(as_json(rows), encoding="utf-8")
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

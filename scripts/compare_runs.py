@@ -1,11 +1,11 @@
 """Compare learning rate and weight decay of two training runs, bit for bit, and draw both.
 
-    python scripts/compare_runs.py unbroken.jsonl resumed.jsonl --picture runs.png
+    python scripts/compare_runs.py uninterrupted.jsonl resumed.jsonl --picture runs.png
 
-The files are what `scripts/train_fsdp.py --metrics` writes: one JSON line for each update. Each run
-must cover the positions 0, 1, 2, … once each, in order, and both runs the same ones.
+The files are written by `scripts/train_fsdp.py --metrics`: one JSON line for each update. Both runs
+must have the positions 0, 1, 2, … in order, and equally many of them.
 
-Exit status: 0 where the runs agree, 1 where they do not, 2 where a file cannot be read.
+Exit status: 0 if the runs are equal, 1 if they differ, 2 if a file cannot be read.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ FIELDS = ("lr", "wd")
 
 
 class DifferenceError(Exception):
-    """The runs do not agree."""
+    """The runs differ."""
 
 
 def read_run(path: Path, *, was_killed: bool = False) -> Run:
-    """Return the updates in a metrics file; a kill may have torn its last line."""
+    """Return the updates in a metrics file; a kill may leave its last line incomplete."""
     lines = path.read_text().splitlines(keepends=True)
     if was_killed and lines and not lines[-1].endswith("\n"):
         lines.pop()
@@ -45,13 +45,13 @@ def read_run(path: Path, *, was_killed: bool = False) -> Run:
 
 
 def check_positions(run: Run, path: Path, num_updates: int) -> None:
-    """Refuse a run that does not cover 0 to `num_updates` - 1, once each, in order."""
+    """Raise unless a run has the positions 0 to `num_updates` - 1, in order."""
     for expected, update in enumerate(run):
         position = update["position"]
         if position != expected:
-            raise DifferenceError(f"{path}: position {position} where {expected} should be")
+            raise DifferenceError(f"{path}: position {position} instead of {expected}")
     if len(run) != num_updates:
-        raise DifferenceError(f"{path}: {len(run)} updates where {num_updates} should be")
+        raise DifferenceError(f"{path}: {len(run)} updates instead of {num_updates}")
 
 
 def bits(update: Update) -> dict[str, str]:
@@ -64,34 +64,34 @@ def bits(update: Update) -> dict[str, str]:
 
 
 def compare_bits(left: Run, right: Run) -> int:
-    """Return how many values are equal; refuse the first that is not."""
+    """Return how many values are equal; raise at the first that differs."""
     num_values = 0
-    for one, other in zip(left, right, strict=True):
-        ours, theirs = bits(one), bits(other)
-        for name in ours | theirs:
-            if ours.get(name) != theirs.get(name):
+    for update, other in zip(left, right, strict=True):
+        first, second = bits(update), bits(other)
+        for name in first | second:
+            if first.get(name) != second.get(name):
                 raise DifferenceError(
-                    f"position {one['position']} is the first that differs: {name} is "
-                    f"{ours.get(name)} in one run, {theirs.get(name)} in the other"
+                    f"position {update['position']} is the first that differs: {name} is "
+                    f"{first.get(name)} in one run, {second.get(name)} in the other"
                 )
-        num_values += len(ours)
+        num_values += len(first)
     return num_values
 
 
 def compare_loss(left: Run, right: Run, tolerance: float) -> str:
-    """Return how far the losses are apart; refuse more than `tolerance`."""
+    """Return how much the losses differ; raise if by more than `tolerance`."""
     pairs = [(one["loss"], other["loss"]) for one, other in zip(left, right, strict=True)]
-    apart = [abs(one - other) / max(abs(one), sys.float_info.min) for one, other in pairs]
-    position = max(range(len(apart)), key=apart.__getitem__)
-    greatest = f"greatest relative difference {apart[position]:.1e}, at position {position}"
-    if not all(distance <= tolerance for distance in apart):
+    differences = [abs(one - other) / max(abs(one), sys.float_info.min) for one, other in pairs]
+    position = max(range(len(pairs)), key=differences.__getitem__)
+    greatest = f"greatest relative difference {differences[position]:.1e}, at position {position}"
+    if not all(difference <= tolerance for difference in differences):  # so that NaN raises too
         raise DifferenceError(f"loss: {greatest}; rounding explains no more than {tolerance:g}")
     num_equal = sum(one == other for one, other in pairs)
     return f"equal at {num_equal} of {len(pairs)} updates; {greatest}"
 
 
 def describe_kill(killed: Run, resumed: Run) -> str:
-    """Return what the kill cost."""
+    """Return where the run was killed and resumed, and how many updates were made again."""
     start = resumed[-1]["start"]
     if start == 0:
         raise DifferenceError("the second run was not resumed: it has one start, at position 0")
@@ -102,10 +102,10 @@ def describe_kill(killed: Run, resumed: Run) -> str:
 
 
 def compare(args: argparse.Namespace) -> None:
-    """Print how the runs compare; refuse a difference."""
-    unbroken, resumed = read_run(args.unbroken), read_run(args.resumed)
-    num_updates = args.updates or len(unbroken)
-    check_positions(unbroken, args.unbroken, num_updates)
+    """Print how the runs compare; raise at a difference."""
+    uninterrupted, resumed = read_run(args.uninterrupted), read_run(args.resumed)
+    num_updates = args.updates or len(uninterrupted)
+    check_positions(uninterrupted, args.uninterrupted, num_updates)
     check_positions(resumed, args.resumed, num_updates)
     killed = []
     if args.killed:
@@ -113,29 +113,26 @@ def compare(args: argparse.Namespace) -> None:
         check_positions(killed, args.killed, len(killed))
         print(describe_kill(killed, resumed))
     if args.picture:
-        again = [update for update in resumed if update["start"] or not killed]
-        draw({"without a break": unbroken, "killed": killed, "resumed": again}, args.picture)
+        after_kill = [update for update in resumed if update["start"] or not killed]
+        runs = {"uninterrupted": uninterrupted, "killed": killed, "resumed": after_kill}
+        draw(runs, args.picture)
         print(f"picture: {args.picture}")
-    num_values = compare_bits(unbroken, resumed)
-    compare_bits(unbroken[: len(killed)], killed)
+    num_values = compare_bits(uninterrupted, resumed)
+    compare_bits(uninterrupted[: len(killed)], killed)
     print(f"lr and wd: {num_updates} updates compared, all {num_values} values equal bit for bit")
-    print(f"loss: {compare_loss(unbroken, resumed, args.loss_tolerance)}")
+    print(f"loss: {compare_loss(uninterrupted, resumed, args.loss_tolerance)}")
     print("      (another number of processes adds in another order, which rounds differently)")
 
 
-def values(run: Run, field: str, group: str | None) -> list[float]:
-    """Return one value of each update."""
-    return [update[field][group] if group else update[field] for update in run]
-
-
 def draw_lines(axes: Axes, runs: dict[str, Run], field: str, group: str | None) -> None:
-    """Draw one value of every run: the run without a break wide, the others on top of it."""
+    """Draw one value of every run: the uninterrupted run wide, the others on top of it."""
     styles = (("#9ecae1", 7), ("#d62728", 3), ("black", 1.2))
     for (name, run), (color, width) in zip(runs.items(), styles, strict=True):
         if run:
             positions = [update["position"] for update in run]
+            values = [update[field][group] if group else update[field] for update in run]
             label = f"{name}, {run[-1]['world_size']} processes"
-            axes.plot(positions, values(run, field, group), label=label, color=color, lw=width)
+            axes.plot(positions, values, label=label, color=color, lw=width)
 
 
 def mark_kill(axes: Axes, killed: Run, resumed: Run) -> None:
@@ -154,7 +151,7 @@ def draw(runs: dict[str, Run], picture: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, panels = plt.subplots(3, sharex=True, figsize=(9, 9), layout="constrained")
-    group = next(iter(runs["without a break"][0]["lr"]))
+    group = next(iter(runs["uninterrupted"][0]["lr"]))
     drawn = (("lr", group), ("wd", group), ("loss", None))
     for axes, (field, of_group) in zip(panels, drawn, strict=True):
         draw_lines(axes, runs, field, of_group)
@@ -163,7 +160,7 @@ def draw(runs: dict[str, Run], picture: Path) -> None:
         axes.set_ylabel(f"{field} of group {of_group}" if of_group else field)
         axes.grid(alpha=0.3)
     panels[0].legend(fontsize="small")
-    panels[0].set_title("One run without a break, and one killed and resumed")
+    panels[0].set_title("An uninterrupted run, and one killed and resumed")
     panels[-1].set_xlabel("position of the update")
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=120)
@@ -174,13 +171,13 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("unbroken", type=Path, help="metrics of the run without a break")
+    parser.add_argument("uninterrupted", type=Path, help="metrics of the uninterrupted run")
     parser.add_argument("resumed", type=Path, help="metrics of the run that was resumed")
     parser.add_argument(
         "--killed",
         type=Path,
         metavar="FILE",
-        help="the second run's metrics as the kill left them: compared too, and drawn",
+        help="copy of the second run's metrics, made after the kill: compared too, and drawn",
     )
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw lr, wd and loss here")
     parser.add_argument(

@@ -1,15 +1,15 @@
 # shellcheck shell=bash
 # To be sourced. Defines
 #   make_environment EXTRA…   .venv in the repository root, with the project and these extras in it
-#   install_upstream             the two released packages that tests and benchmarks compare with
-# PYTHON names the interpreter to build on; python3 where it is not set.
+#   install_upstream          the two released packages that tests and benchmarks compare with
+# PYTHON is the interpreter to build on, python3 by default.
 
 _repository="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 _venv="$_repository/.venv"
 
 _say() { printf '== %s\n' "$*" >&2; }
 
-# PIP_USER: a user's pip settings may say otherwise, and pip then refuses to install here.
+# PIP_USER=0, because pip refuses to install here where a user's settings have user = true.
 _pip() { PIP_USER=0 "$_venv/bin/python" -m pip --disable-pip-version-check "$@"; }
 
 _check_python() {
@@ -25,30 +25,30 @@ _check_python() {
   return 1
 }
 
-# An environment that was moved, or made by another Python, is of no use.
+# An environment that was moved, or made by another Python, cannot be used.
 _base_of() { echo "$_repository" && "$1" -c 'import sys; print(sys.version)'; }
 
 _inputs() { (cd "$_repository" && cat pyproject.toml constraints.txt scripts/env.sh && echo "$@"); }
 
-_stands() { [[ -f "$1" && "$(cat "$1")" == "$2" ]]; }
+_has_content() { [[ -f "$1" && "$(cat "$1")" == "$2" ]]; }
 
-# The file "base" is away while anything is being installed, so that an environment whose making was
-# interrupted is known by its lack, and made anew.
+# The file "base" is removed while anything is installed: without it an installation was interrupted,
+# and the environment is made again.
 _begin_change() { rm -f "$_venv/base"; }
 _end_change() { _base_of "$_venv/bin/python" >"$_venv/base"; }
 
 _make_venv() {
   local python="${PYTHON:-python3}"
   _check_python "$python" || return
-  if _stands "$_venv/base" "$(_base_of "$python")" && "$_venv/bin/python" -c ''; then
+  if _has_content "$_venv/base" "$(_base_of "$python")" && "$_venv/bin/python" -c ''; then
     return 0
   fi
   _say "making $_venv with $("$python" -V)"
   rm -rf "$_venv" && "$python" -m venv "$_venv"
 }
 
-# The seeds come without their dependencies, of which the two files in use need none that is not an
-# extra of ours. nemo-automodel asks for Python 3.11; its one file in use runs on 3.10 as well.
+# Without dependencies: the two files that are used need only what the extra "test" installs.
+# nemo-automodel requires Python 3.11, but the one file of it that is used also runs on 3.10.
 install_upstream() {
   _begin_change
   _pip install --quiet --no-deps --ignore-requires-python \
@@ -76,13 +76,13 @@ _install_dependencies() {
 
 _install_wheel() { _pip install --quiet --no-deps --force-reinstall "$_venv"/wheel/*.whl; }
 
-# What is used is what users install, a wheel; it is built at each call, so it is never a stale one.
+# Installs a wheel, as users do, and builds it at each call, so that it is never out of date.
 make_environment() {
   local wanted
   wanted="$(_inputs "$@")"
-  unset PYTHONHOME PYTHONPATH # they would put other files before the installed ones
+  unset PYTHONHOME PYTHONPATH # or other files might be imported than the installed ones
   _make_venv || return
-  if _stands "$_venv/inputs" "$wanted"; then
+  if _has_content "$_venv/inputs" "$wanted"; then
     _build_wheel && _begin_change && _install_wheel || return
   else
     _install_builder && _build_wheel && _begin_change || return

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Makes the environment, then lints, checks the types and runs all tests. Arguments go to pytest:
-#   bash scripts/test.sh                      everything
-#   bash scripts/test.sh -m "not distributed" without the tests that start processes
+# Makes the environment, then lints, checks types and imports, and runs the tests. Arguments go to
+# pytest:
+#   bash scripts/test.sh                        all tests
+#   bash scripts/test.sh -m "not distributed"   without those that start processes
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/env.sh

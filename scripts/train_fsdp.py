@@ -1,16 +1,16 @@
 """Train a small byte-level language model with FSDP2, stop it at any moment, resume it exactly.
 
-Start on two processes, then go on from the newest checkpoint, here on three:
+Start on two processes, then go on from the newest checkpoint on three:
 
     torchrun --standalone --nproc-per-node 2 scripts/train_fsdp.py --checkpoint-dir runs/a
     torchrun --standalone --nproc-per-node 3 scripts/train_fsdp.py --checkpoint-dir runs/a --resume
 
-Its schedule is that of the options, or of a config file (--config). Look at it before it runs:
+The options declare the schedule, or a config file does (--config). Look at it before the run:
 
     python scripts/train_fsdp.py --checkpoint-dir runs/a --config schedule.yaml --dry-run
 
-The text is Python's own standard library, so nothing is downloaded. Where every process of a
-machine can have a GPU it runs on CUDA with NCCL, otherwise on the CPU with gloo. Without torchrun,
+The text is Python's own standard library, so nothing is downloaded. The run is on CUDA with NCCL
+where every process of a machine can have a GPU, otherwise on the CPU with gloo. Without torchrun,
 `python scripts/train_fsdp.py …` is a run on one process.
 
 Position n means that n updates are done; the k-th update uses the learning rate and weight decay of
@@ -19,7 +19,7 @@ position k-1. The metrics file has one line for each update, with the values it 
     {"position": 0, "lr": {"decay": 0.0, "no_decay": 0.0}, "wd": {"decay": 0.1, "no_decay": 0.0},
      "loss": 5.6, "start": 0, "world_size": 2}
 
-"start" is the position at which the processes that made the update had begun.
+"start" is the position at which the processes that made the update started or resumed.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -53,16 +54,13 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn import functional
 
 from dist_sched import ConfigError, ReconcileError, StateError, from_config
-from dist_sched._config import files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
 
     from torch.distributed.device_mesh import DeviceMesh
 
     from dist_sched import OptimizerParamScheduler, ParamScheduler
-
-    Row = tuple[str, Callable[[str], Any], Any, str]
 
 log = logging.getLogger("train_fsdp")
 
@@ -81,8 +79,8 @@ SCHEDULE = (
     "wsd_decay_steps",
     "lr_wsd_decay_style",
 )
-# What torchrun would tell the only process; port 0 is any free one.
-ALONE = {
+# What torchrun sets in the environment, for a run without it; port 0 is any free one.
+WITHOUT_TORCHRUN = {
     "RANK": "0",
     "LOCAL_RANK": "0",
     "WORLD_SIZE": "1",
@@ -90,7 +88,7 @@ ALONE = {
     "MASTER_ADDR": "127.0.0.1",
     "MASTER_PORT": "0",
 }
-# With another value of one of these a checkpoint has other shapes, or the samples are others.
+# A resume with another value would have other shapes, or other samples.
 FIXED = ("width", "layers", "heads", "sequence_length", "seed")
 
 
@@ -98,24 +96,24 @@ FIXED = ("width", "layers", "heads", "sequence_length", "seed")
 
 
 def from_torchrun(name: str) -> int:
-    """Return one of the numbers that torchrun tells each process."""
-    return int(os.environ.get(name, ALONE[name]))
+    """Return one of the numbers that torchrun sets for each process."""
+    return int(os.environ.get(name, WITHOUT_TORCHRUN[name]))
 
 
 def fail(message: str) -> NoReturn:
-    """Say what is wrong on rank 0, and leave with status 2 on every rank."""
+    """Print an error on rank 0, and exit with status 2 on every rank."""
     if from_torchrun("RANK") == 0:
         print(f"train_fsdp.py: error: {message}", file=sys.stderr, flush=True)
     else:
-        time.sleep(2)  # torchrun ends all ranks once one has left, and rank 0 is to speak
+        time.sleep(2)  # torchrun ends all ranks once one exits: let rank 0 print first
     raise SystemExit(2)
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong once, not once for each rank."""
+    """Prints an error once, not once for each rank."""
 
     def error(self, message: str) -> NoReturn:
-        """Leave with `message`."""
+        """Exit with `message`."""
         fail(f"{message} (--help explains the options)")
 
 
@@ -141,111 +139,54 @@ def bound(text: str) -> float:
     return float(text)
 
 
-METAVARS = {count: "N", number: "X", bound: "X", str: "STYLE", Path: "FILE", int: "N"}
-
-
-def add_options(group: argparse._ArgumentGroup, rows: Iterable[Row]) -> None:
-    """Add options, one a row: flag, reader, default, explanation."""
-    for flag, read, default, text in rows:
-        shown = "" if default is None else f" (default: {default})"
-        metavar = METAVARS.get(read)
-        group.add_argument(flag, type=read, default=default, metavar=metavar, help=text + shown)
-
-
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Add what says how long and on what."""
-    group = parser.add_argument_group("run")
-    add_options(
-        group,
-        (
-            ("--updates", count, 200, "train until so many optimizer updates are done in all"),
-            ("--global-batch", count, 12, "samples in an update, all processes together"),
-            ("--sequence-length", count, 64, "bytes of text in a sample"),
-            ("--clip-norm", bound, 1.0, "clip the norm of all gradients to this; inf: never"),
-            ("--seed", int, 1, "decides the first weights and the choice of samples"),
-        ),
+def make_parser() -> Parser:
+    """Return the command line's parser."""
+    parser = Parser(
+        prog="train_fsdp.py",
+        usage="torchrun --standalone --nproc-per-node N scripts/train_fsdp.py "
+        "--checkpoint-dir DIR [options]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
+    add_run_options(parser)
+    add_checkpoint_options(parser)
+    add_schedule_options(parser)
+    return parser
+
+
+def add_run_options(parser: Parser) -> None:
+    """Add what says how long and on what."""
+
+    def add(flag: str, default: float, text: str, read: Any = count) -> None:
+        text += " (default: %(default)s)"
+        group.add_argument(flag, type=read, default=default, metavar="N", help=text)
+
+    group = parser.add_argument_group("run")
+    add("--updates", 200, "train until so many optimizer updates are done in all")
+    add("--global-batch", 12, "samples in an update, all processes together")
+    add("--sequence-length", 64, "bytes of text in a sample")
+    add("--clip-norm", 1.0, "clip the norm of all gradients to this; inf: never", bound)
+    add("--seed", 1, "decides the first weights and the choice of samples", int)
     group.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
         help="auto: cuda where every process of this machine can have a GPU, else cpu",
     )
+    group = parser.add_argument_group("model")
+    add("--width", 64, "features of a byte, a multiple of --heads")
+    add("--layers", 2, "transformer blocks")
+    add("--heads", 4, "attention heads of a block")
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add the model's sizes."""
-    add_options(
-        parser.add_argument_group("model"),
-        (
-            ("--width", count, 64, "features of a byte, a multiple of --heads"),
-            ("--layers", count, 2, "transformer blocks"),
-            ("--heads", count, 4, "attention heads of a block"),
-        ),
-    )
-
-
-def add_schedule_options(parser: argparse.ArgumentParser) -> None:
-    """Add the schedule's entries, under the scheduler's names for them."""
-    group = parser.add_argument_group(
-        "schedule",
-        "Lengths are in updates and begin at the start of the run. The schedule's length and the\n"
-        "run's (--updates) are two things: past the end of the schedule its last values stay.",
-    )
-    group.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help="take the schedule from this .json, .yaml or .toml file, in place of the options "
-        "below; it may count samples or tokens, and schedule any field",
-    )
-    group.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="print the schedule, what is odd about it, and, where there is a checkpoint, what a "
-        "resume would change; then end",
-    )
-    add_options(
-        group,
-        (
-            ("--init-lr", number, 0.0, "learning rate at position 0, where there is warmup"),
-            ("--max-lr", number, 3e-3, "learning rate after warmup"),
-            ("--min-lr", number, 3e-4, "learning rate at the end of the schedule"),
-            (
-                "--lr-warmup-steps",
-                number,
-                None,
-                "length of warmup (default: a tenth of the schedule)",
-            ),
-            ("--lr-decay-steps", number, None, "end of the schedule (default: --updates)"),
-            (
-                "--lr-decay-style",
-                str,
-                "cosine",
-                "constant, linear, cosine, inverse-square-root or WSD",
-            ),
-            ("--wsd-decay-steps", number, None, "WSD only: length of the decay before the end"),
-            (
-                "--lr-wsd-decay-style",
-                str,
-                None,
-                "WSD only: linear, cosine, exponential or minus_sqrt",
-            ),
-            ("--start-wd", number, 0.1, "weight decay at position 0"),
-            ("--end-wd", number, 0.1, "weight decay from --wd-incr-steps on"),
-            ("--wd-incr-steps", number, None, "end of its change (default: --lr-decay-steps)"),
-            ("--wd-incr-style", str, "constant", "constant, linear or cosine"),
-        ),
-    )
-
-
-def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
+def add_checkpoint_options(parser: Parser) -> None:
     """Add what is kept on disk, and how a run goes on from it."""
     group = parser.add_argument_group(
         "checkpoints and metrics",
         "A kill at any moment leaves the last complete checkpoint usable. After SIGTERM the\n"
-        "update under way is finished, a checkpoint is saved, and every process leaves with\n"
-        "status 0 (torchrun itself leaves with 1 where the signal came to it).",
+        "update under way is finished, a checkpoint is saved, and every process exits with\n"
+        "status 0 (torchrun itself exits with 1 where the signal came to it).",
     )
     group.add_argument(
         "--checkpoint-dir",
@@ -254,18 +195,25 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for the checkpoints of this one run; all its machines must see it",
     )
-    add_options(
-        group,
-        (
-            ("--checkpoint-every", count, 50, "updates between checkpoints; the end is saved too"),
-            ("--keep", count, 2, "how many of the newest checkpoints stay"),
-            (
-                "--metrics",
-                Path,
-                None,
-                "file with one JSON line for each update (default: DIR/metrics.jsonl)",
-            ),
-        ),
+    group.add_argument(
+        "--checkpoint-every",
+        type=count,
+        default=50,
+        metavar="N",
+        help="updates between checkpoints; the end is saved too (default: %(default)s)",
+    )
+    group.add_argument(
+        "--keep",
+        type=count,
+        default=2,
+        metavar="N",
+        help="how many of the newest checkpoints stay (default: %(default)s)",
+    )
+    group.add_argument(
+        "--metrics",
+        type=Path,
+        metavar="FILE",
+        help="file with one JSON line for each update (default: DIR/metrics.jsonl)",
     )
     group.add_argument(
         "--resume",
@@ -284,21 +232,44 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def make_parser() -> Parser:
-    """Return the command line's parser."""
-    parser = Parser(
-        prog="train_fsdp.py",
-        usage="torchrun --standalone --nproc-per-node N scripts/train_fsdp.py "
-        "--checkpoint-dir DIR [options]",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def add_schedule_options(parser: Parser) -> None:
+    """Add the schedule's entries, under the scheduler's names for them."""
+
+    def add(flag: str, default: float | str | None, text: str) -> None:
+        text += "" if default is None else " (default: %(default)s)"
+        read, metavar = (str, "STYLE") if flag.endswith("-style") else (number, "X")
+        group.add_argument(flag, type=read, default=default, metavar=metavar, help=text)
+
+    group = parser.add_argument_group(
+        "schedule",
+        "Lengths are in updates and begin at the start of the run. The schedule's length and the\n"
+        "run's (--updates) are two things: past the end of the schedule its last values stay.",
     )
-    add_run_options(parser)
-    add_checkpoint_options(parser)
-    add_schedule_options(parser)
-    add_model_options(parser)
-    return parser
+    group.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="take the schedule from this .json, .yaml or .toml file, in place of the options "
+        "below; it may count samples or tokens, and schedule any field",
+    )
+    group.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the schedule, what is odd about it, and, where there is a checkpoint, what a "
+        "resume would change; then end",
+    )
+    add("--init-lr", 0.0, "learning rate at position 0, where there is warmup")
+    add("--max-lr", 3e-3, "learning rate after warmup")
+    add("--min-lr", 3e-4, "learning rate at the end of the schedule")
+    add("--lr-warmup-steps", None, "length of warmup (default: a tenth of the schedule)")
+    add("--lr-decay-steps", None, "end of the schedule (default: --updates)")
+    add("--lr-decay-style", "cosine", "constant, linear, cosine, inverse-square-root or WSD")
+    add("--wsd-decay-steps", None, "WSD only: length of the decay before the end")
+    add("--lr-wsd-decay-style", None, "WSD only: linear, cosine, exponential or minus_sqrt")
+    add("--start-wd", 0.1, "weight decay at position 0")
+    add("--end-wd", 0.1, "weight decay from --wd-incr-steps on")
+    add("--wd-incr-steps", None, "end of its change (default: --lr-decay-steps)")
+    add("--wd-incr-style", "constant", "constant, linear or cosine")
 
 
 def read_policy(words: list[str] | None) -> str | dict[str, str] | None:
@@ -309,18 +280,18 @@ def read_policy(words: list[str] | None) -> str | dict[str, str] | None:
         return words[0]
     pairs = dict(word.split("=", 1) for word in words if "=" in word)
     if len(pairs) < len(words):
-        fail(f"--policy {' '.join(words)}: give one word, or entry=word pairs, each entry once")
+        fail(f"--policy {' '.join(words)}: write one word, or entry=word pairs, each entry once")
     return pairs
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Read the command line, fill in what other options decide, refuse what cannot work."""
+    """Read the command line, set defaults that depend on other options, and check it."""
     parser = make_parser()
     args = parser.parse_args()
     args.policy = read_policy(args.policy)
-    given = [name for name in SCHEDULE if getattr(args, name) != parser.get_default(name)]
-    if args.config and given:
-        fail(f"--config {args.config} has the schedule: leave out --{given[0].replace('_', '-')}")
+    changed = [name for name in SCHEDULE if getattr(args, name) != parser.get_default(name)]
+    if args.config and changed:
+        fail(f"--config {args.config} has the schedule: leave out --{changed[0].replace('_', '-')}")
     if args.lr_decay_steps is None:
         args.lr_decay_steps = args.updates
     if args.lr_warmup_steps is None:
@@ -342,7 +313,7 @@ def schedule_of(args: argparse.Namespace) -> Path | dict[str, Any]:
 
 
 def check_sizes(args: argparse.Namespace) -> None:
-    """Refuse sizes that do not fit together."""
+    """Exit if sizes do not fit together."""
     world_size = from_torchrun("WORLD_SIZE")
     if args.global_batch < world_size:
         fail(f"--global-batch {args.global_batch} is too small for {world_size} processes")
@@ -351,7 +322,7 @@ def check_sizes(args: argparse.Namespace) -> None:
 
 
 def check_files(args: argparse.Namespace) -> None:
-    """Refuse a resume from nothing, a start on top of another run, and files of something else."""
+    """Exit if there is nothing to resume from, or a start would overwrite other files."""
     folder = args.checkpoint_dir
     if folder.exists() and not folder.is_dir():
         fail(f"--checkpoint-dir {folder} is not a folder")
@@ -385,7 +356,7 @@ class Corpus:
     def sample(self, index: int) -> torch.Tensor:
         """Return the bytes of one sample and the byte after them.
 
-        Where it begins depends on the seed and the sample's index over the whole run alone, so any
+        Where it begins depends only on the seed and the index within the whole run, so that any
         number of processes reads the same samples.
         """
         key = hashlib.sha256(f"{self._seed} {index}".encode()).digest()
@@ -452,7 +423,7 @@ class LanguageModel(nn.Module):
 
 def make_model(args: argparse.Namespace, mesh: DeviceMesh) -> LanguageModel:
     """Return the model, its parameters sharded over the mesh."""
-    # Every rank makes the same whole model on the CPU, and keeps its shard.
+    # One seed on every rank, because each keeps its shard of the same whole model.
     torch.manual_seed(args.seed)
     model = LanguageModel(args.width, args.layers, args.heads, args.sequence_length)
     model.to(mesh.device_type)
@@ -466,7 +437,7 @@ def make_optimizer(model: nn.Module) -> torch.optim.AdamW:
     """Return AdamW with the groups of `GROUPS`; the scheduler writes their lr and weight decay."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim == 1]
-    # Only the ratio counts, which the scheduler reads from here: all of its weight decay, or none.
+    # The scheduler keeps each group's ratio to the first: all of the weight decay, or none.
     decay = {"params": matrices, "weight_decay": 1.0, "name": GROUPS[0]}
     groups = [decay, {"params": vectors, "weight_decay": 0.0, "name": GROUPS[1]}]
     return torch.optim.AdamW(groups, betas=(0.9, 0.95))
@@ -487,13 +458,13 @@ class Progress:
         return asdict(self)
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Take over what a checkpoint kept."""
+        """Load what a checkpoint keeps."""
         self.updates, self.samples = state["updates"], state["samples"]
 
 
 @dataclass
 class ModelAndOptimizer:
-    """Both in one: the optimizer's state is saved under the names of the model's parameters."""
+    """Both together, because the optimizer's state is saved by the names of the parameters."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -504,7 +475,7 @@ class ModelAndOptimizer:
         return {"model": model, "optimizer": optimizer}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what a checkpoint kept."""
+        """Load what a checkpoint keeps."""
         set_state_dict(
             self.model,
             self.optimizer,
@@ -524,16 +495,16 @@ def complete_checkpoints(folder: Path) -> list[Path]:
 
 
 def incomplete_checkpoints(folder: Path) -> list[Path]:
-    """Return what a kill, or a copy that was broken off, left in `folder`."""
+    """Return what a kill or an interrupted copy left in `folder`."""
     named = [p for p in folder.glob("step-*") if re.fullmatch(r"step-\d+(\.tmp)?", p.name)]
     return sorted(set(named) - set(complete_checkpoints(folder)))
 
 
 def discard(checkpoint: Path) -> None:
-    """Delete a checkpoint, which at no moment is half there under its own name."""
-    doomed = checkpoint.with_name(f"{checkpoint.name}.tmp")
-    checkpoint.rename(doomed)
-    shutil.rmtree(doomed)
+    """Delete a checkpoint, renamed first so that a kill leaves it incomplete by its name."""
+    renamed = checkpoint.with_name(f"{checkpoint.name}.tmp")
+    checkpoint.rename(renamed)
+    shutil.rmtree(renamed)
 
 
 def sync(path: Path) -> None:
@@ -546,9 +517,9 @@ def sync(path: Path) -> None:
 
 
 class Checkpoints:
-    """The checkpoints of one run, the newest `keep` of them.
+    """The newest `keep` checkpoints of one run.
 
-    `identity` goes into each as run.json; a run with another one cannot go on from it.
+    Each has `identity` as its run.json; only a run with the same one can go on from it.
     """
 
     def __init__(self, folder: Path, keep: int, identity: dict[str, Any]) -> None:
@@ -557,7 +528,7 @@ class Checkpoints:
         self._identity = identity
 
     def clean(self) -> None:
-        """Make the folder, and delete incomplete checkpoints in it. Collective."""
+        """Create the folder, and delete incomplete checkpoints in it. Collective."""
         if dist.get_rank() == 0:
             self._folder.mkdir(parents=True, exist_ok=True)
             for partial in incomplete_checkpoints(self._folder):
@@ -566,27 +537,22 @@ class Checkpoints:
         dist.barrier()
 
     def save(self, state: dict[str, Any], position: int) -> None:
-        """Save a checkpoint that appears under its name only when it is whole. Collective."""
+        """Save a checkpoint, which gets its final name when it is complete. Collective."""
         final = self._folder / f"step-{position:08d}"
         partial = final.with_name(f"{final.name}.tmp")
-        save(state, checkpoint_id=partial)  # each rank syncs its own files to the disk
+        save(state, checkpoint_id=partial)  # DCP syncs each rank's files to the disk
         dist.barrier()
         if dist.get_rank() == 0:
-            self._publish(partial, final)
-            self._prune()
+            identity = partial / "run.json"
+            identity.write_text(json.dumps(self._identity, indent=2) + "\n")
+            # The rename may reach the disk only after everything that it stands for.
+            sync(identity)
+            sync(partial)
+            partial.rename(final)
+            sync(self._folder)
+            for old in complete_checkpoints(self._folder)[: -self._keep]:
+                discard(old)
             log.info("saved %s", final)
-
-    def _publish(self, partial: Path, final: Path) -> None:
-        identity = partial / "run.json"
-        identity.write_text(json.dumps(self._identity, indent=2) + "\n")
-        sync(identity)
-        sync(partial)
-        partial.rename(final)
-        sync(self._folder)
-
-    def _prune(self) -> None:
-        for old in complete_checkpoints(self._folder)[: -self._keep]:
-            discard(old)
 
     def load_newest(self, state: dict[str, Any]) -> Path:
         """Load the newest complete checkpoint into `state`. Collective."""
@@ -624,9 +590,9 @@ class Checkpoints:
 
 
 def metrics_lines(path: Path) -> dict[str, int]:
-    """Return the lines of a file that may not be there, each with its position.
+    """Return the complete lines of a metrics file, each with its position; none if it is missing.
 
-    A last line that a kill has torn is not among them.
+    A kill may leave an incomplete last line.
     """
     if not path.exists():
         return {}
@@ -634,11 +600,11 @@ def metrics_lines(path: Path) -> dict[str, int]:
         lines = path.read_text().splitlines(keepends=True)
         return {line: int(json.loads(line)["position"]) for line in lines if line.endswith("\n")}
     except (OSError, ValueError, KeyError, TypeError):
-        fail(f"--metrics {path} is there already, and is not a metrics file of this program")
+        fail(f"--metrics {path} exists and is not a metrics file of this program")
 
 
 def lines_before(position: int, path: Path) -> list[str]:
-    """Return the metrics of the updates before `position`; those after it are made again."""
+    """Return the lines of the updates before `position`; later updates are made again."""
     lines = metrics_lines(path)
     kept = [line for line, of_update in lines.items() if of_update < position]
     if len(kept) < len(lines):
@@ -649,7 +615,7 @@ def lines_before(position: int, path: Path) -> list[str]:
 
 
 class Reporter:
-    """Shows the progress bar and writes the metrics file, on rank 0."""
+    """The progress bar and the metrics file, on rank 0."""
 
     def __init__(self, path: Path, position: int, updates: int) -> None:
         from tqdm import tqdm
@@ -678,7 +644,7 @@ class Reporter:
         self._bar.update()
 
     def sync(self) -> None:
-        """Put the lines on the disk: a checkpoint must not be there without those before it."""
+        """Write the lines to the disk, before the checkpoint that they lead to."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -691,7 +657,7 @@ class Reporter:
 
 
 class StopRequest:
-    """Whether SIGTERM has come to this process."""
+    """Whether this process has received SIGTERM."""
 
     def __init__(self) -> None:
         self.arrived = False
@@ -703,7 +669,7 @@ class StopRequest:
 
 @dataclass
 class Run:
-    """All that an update needs, and all that a checkpoint holds."""
+    """Everything that an update needs and a checkpoint holds."""
 
     model: LanguageModel
     optimizer: torch.optim.Optimizer
@@ -715,7 +681,7 @@ class Run:
     start: int = 0
 
     def state(self) -> dict[str, Any]:
-        """Return what goes to a checkpoint."""
+        """Return what a checkpoint keeps."""
         return {
             "app": ModelAndOptimizer(self.model, self.optimizer),
             "progress": self.progress,
@@ -723,7 +689,7 @@ class Run:
         }
 
     def update(self, *, stop: bool) -> tuple[dict[str, Any], bool]:
-        """Make one update; return its line of metrics, and whether any rank was told to stop."""
+        """Make one update; return its line of metrics, and whether any rank shall stop."""
         part = self._backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.args.clip_norm)
         record = self._record()  # the values that this update uses: before the scheduler moves on
@@ -738,9 +704,9 @@ class Run:
         return record, stops > 0
 
     def _backward(self) -> float:
-        """Give the gradients of the global batch's mean loss; return this rank's part of the mean.
+        """Compute the gradients of the global batch's mean loss; return this rank's part of it.
 
-        Parts may be unequal, so each is a share of the whole batch and not a mean of its own.
+        Ranks may have unequal numbers of samples, so a part is a sum over the whole batch's size.
         """
         rank, world_size = dist.get_rank(), dist.get_world_size()
         begin, size = self.progress.samples, self.args.global_batch
@@ -764,7 +730,7 @@ class Run:
 
 
 def increment(args: argparse.Namespace, unit: str) -> int:
-    """Return how many units an update completes, all processes together."""
+    """Return how many units an update completes, over all processes."""
     samples = int(args.global_batch)
     return {"steps": 1, "samples": samples, "tokens": samples * int(args.sequence_length)}[unit]
 
@@ -773,14 +739,14 @@ def make_run(args: argparse.Namespace, mesh: DeviceMesh, device: torch.device) -
     """Return a run at position 0."""
     model = make_model(args, mesh)
     optimizer = make_optimizer(model)
-    # Before the optimizer is loaded: it reads its groups.
+    # Built before a checkpoint is loaded, because it reads the ratios of new groups.
     scheduler = from_config(optimizer, schedule_of(args), policy=args.policy)
     corpus = Corpus(args.sequence_length, args.seed)
     return Run(model, optimizer, scheduler, Progress(), corpus, args, device)
 
 
 def make_checkpoints(run: Run) -> Checkpoints:
-    """Return the run's checkpoints, nothing incomplete among them."""
+    """Return the run's checkpoints, after incomplete ones are deleted."""
     identity = {name: getattr(run.args, name) for name in FIXED}
     identity["text"] = run.corpus.fingerprint
     checkpoints = Checkpoints(run.args.checkpoint_dir, run.args.keep, identity)
@@ -797,7 +763,7 @@ def resume(run: Run, checkpoints: Checkpoints) -> None:
 
 
 def train(run: Run, checkpoints: Checkpoints, stop: StopRequest) -> None:
-    """Make updates and checkpoints until the run is done or any rank is told to stop."""
+    """Make updates and checkpoints until the run is done or any rank shall stop."""
     args, progress = run.args, run.progress
     reporter = None
     if dist.get_rank() == 0:
@@ -821,23 +787,25 @@ def train(run: Run, checkpoints: Checkpoints, stop: StopRequest) -> None:
 
 
 def dry_run(args: argparse.Namespace) -> int:
-    """Print what `dist-sched show`, `check` and `diff` say of this command, and return a status."""
-    from dist_sched.cli.application import run as dist_sched
-
+    """Print what `dist-sched show`, `check` and `diff` say of this command; return a status."""
+    # The same groups as in the run, for a config may name them.
+    model = LanguageModel(args.width, args.layers, args.heads, args.sequence_length)
+    try:
+        unit = from_config(make_optimizer(model), schedule_of(args), policy=args.policy).unit
+    except ConfigError as error:
+        fail(str(error))
     with tempfile.TemporaryDirectory() as folder:
         config = args.config or Path(folder) / "options.json"
         if not args.config:
             config.write_text(json.dumps(schedule_of(args)))
-        try:
-            unit = files.read(config).unit
-        except ConfigError as error:
-            fail(str(error))
         length = ["--updates", str(args.updates), "--increment", str(increment(args, unit))]
-        statuses = [dist_sched(["show", str(config)]), dist_sched(["check", str(config), *length])]
+        commands = [["show", config], ["check", config, *length]]
         for newest in complete_checkpoints(args.checkpoint_dir)[-1:]:
             words = args.policy if isinstance(args.policy, dict) else {"*": args.policy}
             policy = [f"--policy={name}={word}" for name, word in words.items() if word]
-            statuses.append(dist_sched(["diff", str(config), str(newest), *policy]))
+            commands.append(["diff", config, newest, *policy])
+        program = [sys.executable, "-m", "dist_sched.cli"]
+        statuses = [subprocess.call([*program, *command]) for command in commands]
     return 2 if 2 in statuses else 0  # noqa: PLR2004 - the status of an error
 
 
@@ -856,19 +824,19 @@ def choose_device(choice: str) -> torch.device:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[DeviceMesh]:
-    """Join the other ranks, in a mesh of one dimension; without torchrun, be a world of one."""
+    """Join the other ranks in a mesh of one dimension; without torchrun, there is one rank."""
     backend, bound_to = ("nccl", device) if device.type == "cuda" else ("gloo", None)
-    for name, value in ALONE.items():
+    for name, value in WITHOUT_TORCHRUN.items():
         os.environ.setdefault(name, value)
     dist.init_process_group(backend, device_id=bound_to)
     yield init_device_mesh(device.type, (dist.get_world_size(),), mesh_dim_names=("shard",))
-    # Not in a finally: after an error the other ranks may never come to a barrier.
+    # Not in a finally, because after an error other ranks may never reach the barrier.
     dist.barrier()
     dist.destroy_process_group()
 
 
 def start_logging() -> None:
-    """Show on stderr what rank 0 says, and warnings of the others."""
+    """Log on stderr: everything of rank 0, and the warnings of other ranks."""
     rank = from_torchrun("RANK")
     name = "%(name)s" if rank == 0 else f"rank {rank}: %(name)s"
     logging.basicConfig(format=f"{name}: %(message)s", level=logging.WARNING)

@@ -127,7 +127,7 @@ def read_and_load(scheduler: OptimizerParamScheduler, path: Path) -> str:
     state, where = checkpoint.read_state(path, key="app.scheduler")
     exported: dict[str, int | float | str] = checkpoint.to_megatron_state(state)
     found = checkpoint.load(scheduler, str(path), expected_position=int(exported["num_steps"]))
-    return f"{where.path} {where.key} {found.dialect}"
+    return f"{where.path} {where.key} {found.format}"
 
 
 def load_from_elsewhere(scheduler: OptimizerParamScheduler, state: dict[str, Any]) -> int:
@@ -184,7 +184,7 @@ def catch(scheduler: OptimizerParamScheduler, state: dict[str, Any]) -> str:
     return ""
 
 
-def catch_as_from_the_seeds(scheduler: OptimizerParamScheduler, state: dict[str, Any]) -> None:
+def catch_as_from_megatron_lm(scheduler: OptimizerParamScheduler, state: dict[str, Any]) -> None:
     try:
         scheduler.load_state_dict(state)
     except AssertionError as error:

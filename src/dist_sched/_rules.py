@@ -36,12 +36,14 @@ SHOWN = 200
 
 def plain(value: object) -> object:
     """Return the Python number in a numpy scalar or a 0-dim tensor; any other value as it is."""
-    if getattr(value, "ndim", None) != 0 or not hasattr(value, "item"):
+    item = getattr(value, "item", None)
+    if getattr(value, "ndim", None) != 0 or item is None:
         return value
     try:
-        return value.item()
+        found: object = item()
     except RuntimeError:  # a tensor without data, on the meta device
         return value
+    return found
 
 
 def number(name: str, value: object) -> int | float:
@@ -58,12 +60,11 @@ def number(name: str, value: object) -> int | float:
         raise illegal(name, value, "must be a number")
     try:
         exact = int(found) if isinstance(found, numbers.Integral) else float(found)
-        is_legal = exact >= 0 and math.isfinite(exact)
-    except OverflowError:
-        is_legal = False
-    if not is_legal:
-        raise illegal(name, value, "must be a finite number >= 0")
-    return exact
+        if exact >= 0 and math.isfinite(exact):
+            return exact
+    except OverflowError:  # a whole number beyond all floats
+        pass
+    raise illegal(name, value, "must be a finite number >= 0")
 
 
 def rate(name: str, value: object) -> float:

@@ -1,4 +1,4 @@
-"""Specifications: what is told and read, compared and merged, without an optimizer."""
+"""Specifications: written and read, compared, merged and changed, without an optimizer."""
 
 from __future__ import annotations
 
@@ -9,27 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dist_sched import ConfigError, Phase, Schedule
+from dist_sched import ConfigError, Phase, Schedule, schedules
+from dist_sched._config.config import ABSENT, Misfit, Sides
 from dist_sched._config.history import Change
-from dist_sched._config.path import Path
 from dist_sched._config.plan import Inventory
-from dist_sched._config.policy import Policy
-from dist_sched._config.protocol import ABSENT, Misfit, Sides
 from dist_sched._config.specification import Specification, constant
 from dist_sched._curves.proportional import ProportionalTo
 from dist_sched._state.reconciliation import choose
+from helpers import UP, by_name, by_path
 
-UP = Schedule([Phase("linear", 8, end=0.75, start=0.25)])
 HILL = Schedule([Phase("linear", 8, end=1.0, start=0.0), Phase("cosine", 32, end=0.5)])
 SQUARE = Schedule([Phase("polynomial", 8, end=0.0, start=1.0, power=2.0)])
-
-
-def by_name(values):
-    return {str(path): value for path, value in values.items()}
-
-
-def by_path(values):
-    return {Path.parse(name): value for name, value in values.items()}
 
 
 def spec(fields=None, groups=None):
@@ -97,25 +87,25 @@ def test_a_coupled_curve_has_the_bounds_of_what_it_follows():
     assert (0.5, 0.5 / 3) == (floored.max_value, pytest.approx(floored.min_value))
 
 
-# Told and read
+# Written and read
 
 
-def test_what_is_told_is_json_and_read_back_equal():
-    told = json.loads(json.dumps(FULL.to_dict()))
-    assert {"fields", "groups"} == told.keys()
-    assert FULL == Specification.from_parts(Specification.read(told))
+def test_a_specification_as_json_is_read_back_equal():
+    data = json.loads(json.dumps(FULL.to_dict()))
+    assert {"fields", "groups"} == data.keys()
+    assert FULL == Specification.from_parts(Specification.read(data))
     assert FULL == Specification.from_parts(FULL.parts())
     assert FULL == pickle.loads(pickle.dumps(FULL))  # noqa: S301 - our own bytes
 
 
-def test_what_is_told_is_plain():
+def test_a_specification_is_written_as_plain_data():
     built = spec({"lr": UP, "weight_decay": ProportionalTo(at_max=0.5)}, {"a": {"lr": 0.5}})
     phase = {"shape": "linear", "steps": 8, "end": 0.75, "start": 0.25}
     fields = {"lr": {"phases": [phase]}, "weight_decay": {"peak": 0.5, "to": "lr"}}
     assert {"fields": fields, "groups": {"a": {"lr": 0.5}}} == built.to_dict()
 
 
-def data_with(**changes):
+def with_parts(**changes):
     return {**spec({"lr": UP, "weight_decay": ProportionalTo(at_max=0.5)}).to_dict(), **changes}
 
 
@@ -123,28 +113,28 @@ WITHOUT_END = {"phases": [{"shape": "linear", "steps": 8, "start": 0.0}]}
 
 
 @pytest.mark.parametrize(
-    "told, part",
+    "data, part",
     [
         ({"groups": {}}, "fields"),
         ({"fields": {"lr": UP.to_dict()}}, "groups"),
-        (data_with(color=1), "color"),
-        (data_with(fields=[]), "fields"),
-        (data_with(fields={"lr": 0.5}), "fields.lr"),
-        (data_with(fields={"lr": WITHOUT_END}), "fields.lr"),
-        (data_with(fields={"lr": {"phases": []}}), "fields.lr"),
-        (data_with(fields={"lr": {**UP.to_dict(), "color": 1}}), "fields.lr"),
-        (data_with(fields={"lr": {"peak": -1.0, "to": "lr"}}), "fields.lr"),
-        (data_with(fields={"lr": {"peak": 1.0}}), "fields.lr"),
-        (data_with(fields={"lr": {"peak": 1.0, "to": "lr", "color": 1}}), "fields.lr"),
-        (data_with(groups=[]), "groups"),
-        (data_with(groups={"a": []}), "groups[a]"),
-        (data_with(groups={"a": {"lr": "x"}}), "groups[a].lr"),
-        (data_with(groups={"a": {"lr": WITHOUT_END}}), "groups[a].lr"),
+        (with_parts(color=1), "color"),
+        (with_parts(fields=[]), "fields"),
+        (with_parts(fields={"lr": 0.5}), "fields.lr"),
+        (with_parts(fields={"lr": WITHOUT_END}), "fields.lr"),
+        (with_parts(fields={"lr": {"phases": []}}), "fields.lr"),
+        (with_parts(fields={"lr": {**UP.to_dict(), "color": 1}}), "fields.lr"),
+        (with_parts(fields={"lr": {"peak": -1.0, "to": "lr"}}), "fields.lr"),
+        (with_parts(fields={"lr": {"peak": 1.0}}), "fields.lr"),
+        (with_parts(fields={"lr": {"peak": 1.0, "to": "lr", "color": 1}}), "fields.lr"),
+        (with_parts(groups=[]), "groups"),
+        (with_parts(groups={"a": []}), "groups[a]"),
+        (with_parts(groups={"a": {"lr": "x"}}), "groups[a].lr"),
+        (with_parts(groups={"a": {"lr": WITHOUT_END}}), "groups[a].lr"),
     ],
 )
-def test_a_misfit_names_the_part(told, part):
+def test_a_misfit_names_the_part(data, part):
     with pytest.raises(Misfit) as error:
-        Specification.read(told)
+        Specification.read(data)
     assert part == error.value.part
     assert str(error.value).startswith(f"{part}: ")
 
@@ -199,7 +189,7 @@ def test_schedules_of_as_many_phases_are_compared_phase_by_phase():
     [(UP, HILL), (ProportionalTo("b", at_max=0.5), UP), (UP, ProportionalTo("b", at_max=0.5))],
 )
 def test_schedules_of_other_phase_counts_or_kinds_are_one_entry(mine, theirs):
-    given = [spec({"lr": course, "b": UP}) for course in (mine, theirs)]
+    given = [spec({"lr": schedule, "b": UP}) for schedule in (mine, theirs)]
     assert {"lr": Sides(mine, theirs, "lr")} == differing(*given)
 
 
@@ -222,7 +212,7 @@ def test_each_side_says_whose_curve_it_is_part_of():
     assert "weight_decay" == fields["groups[a.b].weight_decay.peak"]
 
 
-def test_a_checkpoint_that_tells_nothing_has_nothing():
+def test_a_checkpoint_without_a_specification_has_nothing():
     assert {"lr": Sides(HILL, ABSENT, "lr")} == by_name(spec().compare({}))
     assert spec() == spec().merge({}, by_path({"lr": HILL}))
 
@@ -260,8 +250,8 @@ def specifications(draw, keys=("lr", "weight_decay", "eps")):
     return Specification.of(fields, {name: own for name, own in groups.items() if own})
 
 
-def chosen(mine, theirs, word):
-    """Give the outcome of a policy of one word."""
+def resolved(mine, theirs, word):
+    """Return the outcome of a policy of one word."""
     sides = by_name(mine.compare(theirs.parts()))
     used = {
         name: both.config
@@ -283,13 +273,13 @@ def test_any_specification_is_read_back_equal(built):
 @given(specifications(), specifications())
 @settings(deadline=None)
 def test_merged_with_all_of_the_configs_is_the_config(mine, theirs):
-    assert mine == chosen(mine, theirs, "config")
+    assert mine == resolved(mine, theirs, "config")
 
 
 @given(specifications(), specifications())
 @settings(deadline=None)
 def test_merged_with_all_of_the_checkpoints_is_the_checkpoint(mine, theirs):
-    merged = chosen(mine, theirs, "checkpoint")
+    merged = resolved(mine, theirs, "checkpoint")
     assert theirs.fields == merged.fields
     kept = {pattern: own for pattern, own in mine.groups.items() if pattern not in theirs.groups}
     for pattern, own in {**theirs.groups, **kept}.items():
@@ -300,13 +290,13 @@ def test_merged_with_all_of_the_checkpoints_is_the_checkpoint(mine, theirs):
 @settings(deadline=None)
 def test_a_specification_has_no_difference_to_itself(built):
     assert {} == differing(built, built)
-    assert built == chosen(built, built, "strict")
+    assert built == resolved(built, built, "strict")
 
 
 def merged(mine, theirs, **used):
     sides = by_name(mine.compare(theirs.parts()))
-    words = {name: both.config for name, both in sides.items()}
-    return mine.merge(theirs.parts(), by_path({**words, **used}))
+    defaults = {name: both.config for name, both in sides.items()}
+    return mine.merge(theirs.parts(), by_path({**defaults, **used}))
 
 
 def test_entries_of_both_sides_make_one_schedule():
@@ -342,36 +332,6 @@ def test_a_group_of_a_field_that_is_dropped_cannot_stay():
     mine, theirs = spec({"lr": UP}), spec({"lr": UP, "eps": 0.5}, {"a": {"eps": 0.5}})
     with pytest.raises(ConfigError, match=r"groups\[a\]\.eps: 'eps' is not among"):
         merged(mine, theirs, **{"eps": ABSENT, "groups[a].eps": 0.5})
-
-
-# Plan
-
-
-def test_labels_and_values_are_by_field_and_by_group():
-    plan = FULL.plan
-    labels = ["lr", "weight_decay", "betas[0]", "eps", "groups[head*].lr"]
-    own = ["groups[head*].weight_decay", "groups[a.b].weight_decay"]
-    multiplied = ["groups[head*].betas[0]"]
-    values = by_name(plan.values(4))
-    assert {*labels, *own, *multiplied} == set(values)
-    assert (0.5, 0.25, 0.5, 1e-8) == tuple(values[label] for label in labels[:4])
-    assert (0.25, 0.125, 0.125) == tuple(values[label] for label in [labels[4], *own])
-
-
-def test_what_a_group_is_told_stands_once_and_not_what_would_follow_from_its_lr():
-    fields = {"lr": HILL, "weight_decay": ProportionalTo(at_max=0.5)}
-    plan = spec(fields, {"a": {"lr": SQUARE, "weight_decay": UP}}).plan
-    assert ["lr", "weight_decay", "groups[a].lr", "groups[a].weight_decay"] == [
-        *map(str, plan.values(4))
-    ]
-    assert 0.5 == by_name(plan.values(4))["groups[a].weight_decay"]
-
-
-def test_a_group_is_told_of_by_the_pattern_that_its_name_matches():
-    plan = FULL.plan
-    lr = plan.fields[0]
-    assert plan.override_of("headless", lr).path == Path("lr", pattern="head*")
-    assert [None, None, None] == [plan.override_of(name, lr) for name in ("Head", None, 3)]
 
 
 # Late changes and lint
@@ -422,73 +382,13 @@ def test_lint_names_a_lone_rise_that_does_not_begin_at_0_as_a_floor_above_the_pe
     assert "a floor above the peak?" in str(found)
 
 
-# Policies by the beginning of a path
-
-
-@pytest.mark.parametrize(
-    "entry, word",
-    [
-        ("lr.phases[0].steps", "strict"),
-        ("lr.phases[1].steps", "config"),
-        ("lr.phases[10].steps", "config"),
-        ("lr", "config"),
-        ("lr_mult", "checkpoint"),
-        ("betas[0].phases[0].end", "strict"),
-        ("betas[1].phases[0].end", "config"),
-        ("groups[head.*].lr.phases[0].end", "strict"),
-        ("groups[head.*].eps", "config"),
-        ("groups[head].lr", "config"),
-        ("eps", "checkpoint"),
-    ],
-)
-def test_the_longest_beginning_of_a_path_gives_its_word(entry, word):
-    words = {
-        "lr": "config",
-        "lr.phases[0]": "strict",
-        "betas[0]": "strict",
-        "betas": "config",
-        "groups": "config",
-        "groups[head.*].lr": "strict",
-        "*": "checkpoint",
-    }
-    assert word == Policy(words).word(Path.parse(entry))
-
-
-def test_a_policy_may_name_beginnings_and_the_changes_and_then_needs_no_star():
-    names = tuple(map(str, FULL.entries()))
-    beginnings = ["lr", "weight_decay", "betas", "eps", "groups", "history"]
-    policy = FULL.parse_policy(dict.fromkeys(beginnings, "config"))
-    assert ["config"] == list({policy.word(Path.parse(name)) for name in (*names, "history")})
-    assert "checkpoint" == policy.word(Path("momentum"))
-
-
-@pytest.mark.parametrize(
-    "name", ["l", "lr.", "lr.phases[", "lr.phases[0", "lr.phases[9]", "groups[head"]
-)
-def test_a_policy_that_names_no_beginning_is_refused(name):
-    with pytest.raises(ConfigError, match="which is not an entry"):
-        FULL.parse_policy({name: "config", "*": "strict"})
-
-
-def test_a_beginning_ends_where_a_name_ends():
-    pairs = [("lr", "lr"), ("lr", "lr.a"), ("lr", "lr[0]"), ("lr", "lr_a"), ("lr.a", "lr")]
-    assert [True, True, True, False, False] == [
-        Path.parse(pair[0]).covers(Path.parse(pair[1])) for pair in pairs
-    ]
-
-
-def test_a_multiplier_is_a_value_of_its_own():
-    values = by_name(spec({"lr": UP}, {"a": {"lr": 0.5}}).plan.values(8))
-    assert {"lr": 0.75, "groups[a].lr": 0.375} == values
-
-
 def test_a_weight_of_a_running_mean_is_refused_without_an_optimizer():
     for fields, groups in (({"betas[1]": 1.0}, {}), ({"momentum": 0.5}, {"a": {"momentum": HILL}})):
         with pytest.raises(ConfigError, match=r"would reach 1\.0, and must be below 1"):
             spec(fields, groups)
 
 
-def test_a_specification_takes_of_another_rank_what_its_own_groups_have_no_use_for():
+def test_another_ranks_specification_adds_what_the_own_groups_do_not_have():
     mine = spec({"lr": UP}, {"a": {"lr": 0.5}})
     other = {"lr": HILL, "eps": 0.5, "alpha": 0.25}
     others = spec(other, {"a": {"lr": 0.25}, "b": {"lr": 0.125}, "c*": {"lr": 0.125}})
@@ -496,3 +396,21 @@ def test_a_specification_takes_of_another_rank_what_its_own_groups_have_no_use_f
     both = mine.unite(others, inventory)
     assert {"lr": UP, "eps": constant(0.5)} == both.fields
     assert {"a": {"lr": 0.5}, "b": {"lr": 0.125}} == both.groups
+
+
+def test_an_end_is_in_proportion_for_per_group_schedules():
+    body, embed = Schedule([Phase("constant", 100, 1.0, 1.0)]), schedules.constant(0.125, 100)
+    specification = spec({"lr": body}, {"embed": {"lr": embed}})
+    arguments = {"field": "lr", "steps": 10, "shape": "linear", "end": 0.5}
+    changed = specification.apply(Change(50, "cooldown", arguments))
+    assert (0.5, 0.0625) == (
+        changed.fields["lr"].end_value,
+        changed.groups["embed"]["lr"].end_value,
+    )
+
+
+def test_an_extension_leaves_alone_what_ends_later_already():
+    body, embed = schedules.wsd(1.0, 100, decay=10), schedules.wsd(1.0, 300, decay=10)
+    specification = spec({"lr": body}, {"embed": {"lr": embed}})
+    changed = specification.apply(Change(50, "extend", {"field": "lr", "horizon": 200}))
+    assert (200, 300) == (changed.fields["lr"].horizon, changed.groups["embed"]["lr"].horizon)

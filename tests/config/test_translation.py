@@ -1,4 +1,4 @@
-"""Translation: phases give what the seeds' curves give, up to rounding."""
+"""Translation: phases have the values of Megatron's curves, up to rounding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.path import Path
 from dist_sched._config.translation import to_specification
 
-SEEDS = {
+ENTRIES = {
     "init_lr": 0.125,
     "max_lr": 1.0,
     "min_lr": 0.25,
@@ -22,21 +22,27 @@ SEEDS = {
 TAILS = ["linear", "cosine", "exponential", "minus_sqrt"]
 
 
-@pytest.mark.parametrize("warmup", [0, 1, 10, 37.5])
-@pytest.mark.parametrize("wd_style", ["linear", "cosine"])
+STYLES = [("WSD", tail) for tail in TAILS]
+STYLES += [(style, None) for style in ("constant", "linear", "cosine", "inverse-square-root")]
+
+
 @pytest.mark.parametrize(
-    "style, tail",
-    [("WSD", tail) for tail in TAILS]
-    + [(style, None) for style in ("constant", "linear", "cosine", "inverse-square-root")],
+    "style, tail, wd_style, warmup",
+    [
+        *((*style, "linear", warmup) for style in STYLES for warmup in (0, 37.5)),
+        ("linear", None, "linear", 1),
+        ("inverse-square-root", None, "linear", 1),
+        ("cosine", None, "cosine", 10),
+    ],
 )
-def test_the_seeds_curves_are_written_in_phases_up_to_rounding(style, tail, wd_style, warmup):
-    entries = {**SEEDS, "lr_decay_style": style, "wd_incr_style": wd_style}
+def test_megatrons_curves_are_written_in_phases_up_to_rounding(style, tail, wd_style, warmup):
+    entries = {**ENTRIES, "lr_decay_style": style, "wd_incr_style": wd_style}
     entries |= {"lr_warmup_steps": warmup, "lr_wsd_decay_style": tail}
     config = OptimizerParamConfig(**entries, wsd_decay_steps=tail and 20)
-    seeds, phases = config.plan, to_specification(config).plan
+    entries_plan, phases = config.plan, to_specification(config).plan
     for position in range(130):
         found = phases.values(position)
-        for label, value in seeds.values(position).items():
+        for label, value in entries_plan.values(position).items():
             assert value == pytest.approx(found[label], rel=1e-12), (label, position)
 
 
@@ -49,18 +55,18 @@ def test_the_seeds_curves_are_written_in_phases_up_to_rounding(style, tail, wd_s
         {"lr_decay_style": "WSD", "wsd_decay_steps": 0, "lr_wsd_decay_style": "linear"},
     ],
 )
-def test_the_seeds_falls_past_the_horizon_are_where_they_have_them(changes, warmup, horizon):
-    entries = {**SEEDS, "wd_incr_style": "linear", "min_lr": 0.0, **changes}
+def test_megatrons_falls_past_the_horizon_are_where_they_were(changes, warmup, horizon):
+    entries = {**ENTRIES, "wd_incr_style": "linear", "min_lr": 0.0, **changes}
     entries |= {"lr_warmup_steps": warmup, "lr_decay_steps": horizon}
     config = OptimizerParamConfig(**entries)
-    seeds, phases = config.plan, to_specification(config).plan
+    entries_plan, phases = config.plan, to_specification(config).plan
     for position in (0, 1, 4, 5, 6, 49, 50, 51, 52, 53, 60):
-        expected = seeds.values(position)[Path("lr")]
+        expected = entries_plan.values(position)[Path("lr")]
         assert expected == pytest.approx(phases.values(position)[Path("lr")], rel=1e-12), position
 
 
 def test_a_tail_that_begins_in_the_warmup_cannot_be_written_in_phases():
     tail = {"lr_decay_style": "WSD", "wsd_decay_steps": 105, "lr_wsd_decay_style": "linear"}
-    config = OptimizerParamConfig(**{**SEEDS, **tail, "wd_incr_style": "linear"})
+    config = OptimizerParamConfig(**{**ENTRIES, **tail, "wd_incr_style": "linear"})
     with pytest.raises(ConfigError, match="begins in the warmup"):
         to_specification(config)

@@ -8,23 +8,21 @@ from dist_sched import schedules
 from dist_sched._config import files, views
 from dist_sched._config.specification import Specification
 from dist_sched._config.views import Span
+from helpers import CONFIG
 
-SEEDS = {
-    "init_lr": 0.0,
-    "max_lr": 1.0,
-    "min_lr": 0.1,
+ENTRIES = {
+    **CONFIG,
     "lr_warmup_steps": 100,
     "lr_decay_steps": 400,
     "lr_decay_style": "cosine",
     "start_wd": 0.1,
-    "end_wd": 0.1,
     "wd_incr_steps": 0,
     "wd_incr_style": "constant",
 }
 
 
 def lr(**changes):
-    return views.tracks(files.read({**SEEDS, **changes}).config)[0]
+    return views.tracks(files.read({**ENTRIES, **changes}).config)[0]
 
 
 def test_a_fall_past_the_horizon_is_a_last_span_without_length():
@@ -49,14 +47,15 @@ STYLES = {
 }
 
 
-@pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("warmup", [0, 100, 10.5])
+@pytest.mark.parametrize(
+    "style, warmup", [*((style, 100) for style in STYLES), ("cosine", 0), ("cosine", 10.5)]
+)
 def test_past_the_horizon_a_field_keeps_the_last_value_of_its_last_span(style, warmup):
     track = lr(**STYLES[style], lr_warmup_steps=warmup)
     assert track.spans[-1].last == track.value(401) == track.value(10_000)
 
 
-def test_a_tail_that_began_in_the_warmup_is_told_from_the_value_after_the_warmup():
+def test_a_tail_that_began_in_the_warmup_starts_at_the_value_after_the_warmup():
     track = lr(**STYLES["late"])
     assert ["warmup", "linear tail"] == [span.name for span in track.spans]
     warmup, tail = track.spans
@@ -78,13 +77,13 @@ def test_the_value_at_a_join_between_whole_positions_is_the_joins_own():
 
 def test_a_rise_of_weight_decay_ends_at_its_end():
     config = files.read(
-        {**SEEDS, "start_wd": 0.0, "wd_incr_steps": 10.5, "wd_incr_style": "linear"}
+        {**ENTRIES, "start_wd": 0.0, "wd_incr_steps": 10.5, "wd_incr_style": "linear"}
     ).config
     assert Span("linear", 0, 10.5, 0.0, 0.1) == views.tracks(config)[1].spans[0]
 
 
 def test_the_spans_of_a_schedule_are_its_phases():
     (track,) = views.tracks(Specification.of({"lr": schedules.wsd(1.0, 100, warmup=10, decay=20)}))
-    told = [(span.name, span.begin, span.end, span.first, span.last) for span in track.spans]
+    found = [(span.name, span.begin, span.end, span.first, span.last) for span in track.spans]
     rise, stable = ("linear", 0, 10, 0.0, 1.0), ("constant", 10, 80, 1.0, 1.0)
-    assert [rise, stable, ("minus_sqrt", 80, 100, 1.0, 0.0)] == told
+    assert [rise, stable, ("minus_sqrt", 80, 100, 1.0, 0.0)] == found

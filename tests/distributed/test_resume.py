@@ -52,7 +52,7 @@ RUNS = {
     "tensor": {name: CONFIGS[name] for name in TENSOR},
 }
 RATIOS = {"decay": (1.0, 1.0), "no_decay": (1.0, 0.0), "second": (0.5, 0.25)}
-"""By group: what its lr and wd were, to those of the decay group, when the scheduler was built."""
+"""By group: the ratios of its lr and weight decay to those of the decay group."""
 
 EVERY_K = range(UPDATES + 1)
 
@@ -69,14 +69,14 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(torchrun, folder):
-    """Give a function that launches the program, and gives what each rank recorded."""
-    plan = folder / "plan.json"
-    plan.write_text(json.dumps({"updates": UPDATES, "runs": RUNS}))
+    """Return a function that launches the program, and returns the result of each rank."""
+    runs = folder / "runs.json"
+    runs.write_text(json.dumps({"updates": UPDATES, "runs": RUNS}))
 
     def launch(world_size, device="cpu", **saves):
         options = [f"--{what}={folder / where}" for what, where in saves.items()]
-        done = torchrun("resume.py", world_size, plan, f"--device={device}", *options, timeout=200)
-        return [done.results[rank] for rank in range(world_size)]
+        options += [f"--device={device}"]
+        return torchrun("resume_runs.py", world_size, runs, *options, timeout=200)
 
     return launch
 
@@ -111,14 +111,14 @@ def from_two_to_three(run, on_two):
 
 @pytest.fixture(params=["from_one_to_two", "from_two_to_one", "from_two_to_three"])
 def resumed(request):
-    """Give, by route and for each rank, what the runs did after they were resumed from every k."""
+    """Return, by route and rank, what the runs did after they were resumed from every k."""
     ranks = [rank["resumed"] for rank in request.getfixturevalue(request.param)]
     return {route: [rank[route] for rank in ranks] for route in ranks[0]}
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(on_one):
-    """Give the values of every update, by run, of a launch on one rank."""
+    """Return the values of every update of each run, on one rank."""
     values = on_one[0]["trained"]["values"]
     return {key: [at[key] for at in values] for key in values[0]}
 
@@ -131,21 +131,24 @@ def megatron():
 
 
 def megatron_values(megatron, config):
-    """Give the values of every update, as Megatron's own scheduler has them."""
+    """Return the values of every update by Megatron's scheduler."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.5)
     scheduler = megatron(optimizer, **config)
     values = []
     for _ in EVERY_K:
         lr, wd = (optimizer.param_groups[0][key] for key in ("lr", "weight_decay"))
         values.append(
-            {name: [(lr * a).hex(), (wd * b).hex()] for name, (a, b) in RATIOS.items()},
+            {
+                name: [(lr * of_lr).hex(), (wd * of_wd).hex()]
+                for name, (of_lr, of_wd) in RATIOS.items()
+            }
         )
         scheduler.step(1)
     return values
 
 
 def every_k(values, rounded=str):
-    """Give what a run resumed at each k must do: what the uninterrupted one did from there on."""
+    """Return, for each k, the values of the uninterrupted run from there on."""
     rest = [{group: [rounded(lr), wd] for group, (lr, wd) in groups.items()} for groups in values]
     return [rest[k:] for k in EVERY_K]
 

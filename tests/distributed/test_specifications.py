@@ -1,10 +1,12 @@
-"""Drawn specifications, saved on two ranks, go on exactly on one, two and three."""
+"""Random specifications, saved on two ranks, go on exactly on one, two and three."""
 
 from __future__ import annotations
 
 import pytest
 
 pytestmark = pytest.mark.distributed
+
+PROGRAM = "resume_specifications.py"
 
 
 @pytest.fixture(scope="module")
@@ -14,17 +16,14 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def uninterrupted(torchrun, folder):
-    results = torchrun("specifications.py", 2, "save", folder, timeout=90, aborts=True).results
-    assert results[0] == results[1]
-    return results[0]
+    first, second = torchrun(PROGRAM, 2, "save", folder, timeout=90, aborts=True)
+    assert first == second
+    return first
 
 
 @pytest.fixture(scope="module", params=[1, 2, 3], ids="{} ranks".format)
-def resumed(request, torchrun, folder, uninterrupted):  # noqa: ARG001 - it saves first
-    results = torchrun(
-        "specifications.py", request.param, "load", folder, timeout=110, aborts=True
-    ).results
-    return [results[rank] for rank in range(request.param)]
+def resumed(request, torchrun, folder, uninterrupted):  # noqa: ARG001 - the saves that it resumes
+    return torchrun(PROGRAM, request.param, "load", folder, timeout=110, aborts=True)
 
 
 def test_every_split_point_goes_on_with_the_same_bits_on_every_rank(resumed, uninterrupted):
@@ -33,18 +32,19 @@ def test_every_split_point_goes_on_with_the_same_bits_on_every_rank(resumed, uni
             assert [whole[begin:] for begin in range(len(whole))] == runs
 
 
-def test_the_drawn_runs_are_worth_comparing(uninterrupted):
-    for run in uninterrupted:
-        assert len(run) == len({str(held) for held in run[:3]}) + len(run[3:])
-        no_decay = [group[1] for update in run for group in update[1:2]]
-        assert {0.0} == set(no_decay)
+def test_the_first_three_updates_of_a_random_run_differ(uninterrupted):
+    assert [3] * len(uninterrupted) == [len({str(it) for it in run[:3]}) for run in uninterrupted]
 
 
-def test_a_late_change_of_one_rank_is_named_and_mended(resumed):
+def test_a_no_decay_group_keeps_its_zero(uninterrupted):
+    assert {0.0} == {bias[1] for run in uninterrupted for _, bias, _ in run}
+
+
+def test_a_late_change_on_one_rank_is_named_and_synchronized(resumed):
     for result in resumed:
-        told = result["late"]
-        assert ([0.0], 1) == (told["lr"], told["changes"])
-        assert (len(resumed) > 1) == ("rank 1: history" in told["error"])
+        late = result["late_change"]
+        assert ([0.0], 1) == (late["lr"], late["changes"])
+        assert (len(resumed) > 1) == ("rank 1: history" in late["error"])
 
 
 def test_a_rank_with_another_specification_adopts_the_first_ranks(resumed):
@@ -63,12 +63,13 @@ def test_fields_are_known_by_name_whatever_their_order_and_passed_over_where_gro
 
 def test_a_rank_with_the_other_scheduler_is_named_and_nothing_changes(resumed):
     for result in resumed:
-        told = result["kind"]
-        assert told["is_unchanged"]
-        if len(resumed) > 1:
-            assert all("OptimizerParamScheduler" in error for error in told["errors"])
+        kind = result["kind"]
+        assert kind["is_unchanged"]
+        named = ["OptimizerParamScheduler" in error for error in kind["errors"]]
+        assert [len(resumed) > 1] * 2 == named
 
 
+# By where the part is, the lr after `synchronize`: "here" is the first rank, "there" the others.
 VARIANTS = {
     "more phases here": 1.0,
     "fewer phases here": 0.5,
@@ -78,12 +79,11 @@ VARIANTS = {
 }
 
 
-def test_parts_that_one_rank_lacks_are_found_and_mended(resumed):
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_part_that_some_ranks_lack_is_found_and_synchronized(resumed, name):
     for result in resumed:
-        for name, lr in VARIANTS.items():
-            is_found, lrs, position = result["variants"][name]
-            assert (len(resumed) > 1, 50) == (is_found, position), name
-            assert [lr] == lrs, name
+        is_found, lrs, position = result["variants"][name]
+        assert (len(resumed) > 1, 50, [VARIANTS[name]]) == (is_found, position, lrs)
 
 
 def test_a_field_that_the_first_rank_does_not_schedule_gets_back_what_it_was(resumed):

@@ -1,4 +1,4 @@
-"""The oracle: the two released seeds, as they are installed."""
+"""The oracle: the released classes of Megatron-LM and NeMo AutoModel, as they are installed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def load_megatron():
 
 
 def load_nemo():
-    """Load the one file by its path: the package around it wants far more than torch."""
+    """Load the one file by its path, because importing its package needs much more than torch."""
     found = importlib.metadata.distribution("nemo-automodel").locate_file(NEMO_FILE)
     spec = importlib.util.spec_from_file_location("nemo_automodel_scheduler", Path(str(found)))
     module = importlib.util.module_from_spec(spec)
@@ -31,8 +31,8 @@ LOADERS = {"megatron": load_megatron, "nemo": load_nemo}
 
 
 @pytest.fixture(params=sorted(LOADERS), scope="session")
-def seed(request):
-    """Give one seed's class."""
+def upstream(request):
+    """Return Megatron's class, then NeMo's."""
     return LOADERS[request.param]()
 
 
@@ -47,7 +47,7 @@ def nemo():
 
 
 class Draw:
-    """Draws legal configs, the positions worth looking at, and groups, from one number."""
+    """Draws legal configs, positions where they may go wrong, and groups, from one number."""
 
     def __init__(self, number):
         self.random = random.Random(number)
@@ -84,7 +84,7 @@ class Draw:
         }
 
     def positions(self, config):
-        """Give both ends, every join and its neighbours, past the end, and some between."""
+        """Return both ends, every join and its neighbours, past the end, and some between."""
         horizon = config["lr_decay_steps"]
         joins = [
             0,
@@ -98,7 +98,7 @@ class Draw:
         return sorted(p for p in near | between | {2 * horizon, 10**15} if p >= 0)
 
     def bounds(self, config):
-        """Draw bounds that a group may carry under a config, in the mappings that seeds read."""
+        """Return groups with bounds and multipliers that are legal under a config."""
         low, high = sorted([self.rate(), self.rate()])
         start, end = sorted([self.rate(), self.rate()])
         start = end if config["wd_incr_style"] == "constant" else start

@@ -1,4 +1,4 @@
-"""Whole checkpoints pass between the seeds and us in both directions."""
+"""Whole checkpoints load in upstream's classes and in ours, whichever of them saved."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 
-from dist_sched import checkpoint
+from dist_sched import OptimizerParamScheduler, checkpoint
+from helpers import CONFIG, adamw, held
 
 OTHER = {"max_lr": 0.5, "lr_decay_steps": 500, "end_wd": 0.9, "lr_decay_style": "cosine"}
 OLD = {"max_lr": "start_lr", "lr_warmup_steps": "warmup_iter", "lr_decay_steps": "end_iter"}
@@ -19,14 +21,18 @@ OLD |= {"lr_decay_style": "decay_style", "num_steps": "num_iters"}
 
 @pytest.fixture
 def _alone():
-    """Give a process group of one, which Megatron-LM's savers ask for."""
+    """Start a process group of one rank, which Megatron-LM's savers need."""
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     yield
     dist.destroy_process_group()
 
 
+def build(**changes):
+    return OptimizerParamScheduler(adamw(), **{**CONFIG, **changes})
+
+
 def values(scheduler):
-    return [(g["lr"], g["weight_decay"]) for g in scheduler.optimizer.param_groups]
+    return held(scheduler), held(scheduler, "weight_decay")
 
 
 def assert_go_on_the_same(first, second):
@@ -37,47 +43,47 @@ def assert_go_on_the_same(first, second):
 
 
 @pytest.fixture
-def theirs(seed, floats, config):
-    built = seed(floats.optimizer(), **config)
-    built.step(42)
-    return built
+def theirs(upstream):
+    scheduler = upstream(adamw(), **CONFIG)
+    scheduler.step(42)
+    return scheduler
 
 
 @pytest.mark.parametrize("key", ["opt_param_scheduler", "lr_scheduler", "sched"])
 @pytest.mark.parametrize("save", ["dcp", "torch"])
-def test_a_seeds_checkpoint_loads_though_it_has_no_text(tmp_path, floats, theirs, key, save):
+def test_an_upstream_checkpoint_loads_though_it_has_no_text(tmp_path, theirs, key, save):
     tree = {"iteration": 42, key: theirs.state_dict()}
     path = tmp_path / "a.pt"
     dcp.save(tree, checkpoint_id=path) if save == "dcp" else torch.save(tree, path)
-    ours = floats.scheduler(**OTHER)
-    where = checkpoint.load(ours, path)
-    assert (key, "OptimizerParamScheduler") == (where.key, where.dialect)
-    untold = {row.name for row in ours.last_reconciliation.rows if row.checkpoint is None}
-    assert {"init_lr", "unit"} <= untold
+    ours = build(**OTHER)
+    location = checkpoint.load(ours, path)
+    assert str(location).endswith(f"key {key!r} (OptimizerParamScheduler)")
+    unknown = {row.name for row in ours.last_reconciliation.rows if row.checkpoint is None}
+    assert {"init_lr", "unit"} <= unknown
     assert_go_on_the_same(theirs, ours)
 
 
-def test_a_megatron_checkpoint_with_old_names_loads(tmp_path, floats, megatron, config):
-    theirs = megatron(floats.optimizer(), **config)
+def test_a_megatron_checkpoint_with_old_names_loads(tmp_path, megatron):
+    theirs = megatron(adamw(), **CONFIG)
     theirs.step(42)
     old = {OLD.get(key, key): value for key, value in theirs.state_dict().items()}
     folder = tmp_path / "iter_0000042" / "mp_rank_00"
     folder.mkdir(parents=True)
     (tmp_path / "latest_checkpointed_iteration.txt").write_text("42")
     torch.save({"iteration": 42, "lr_scheduler": old}, folder / "model_optim_rng.pt")
-    ours = floats.scheduler(**OTHER)
+    ours = build(**OTHER)
     checkpoint.load(ours, tmp_path)
     assert_go_on_the_same(theirs, ours)
 
 
 @pytest.mark.usefixtures("_alone")
-def test_common_pt_of_megatrons_distributed_checkpoints_loads(tmp_path, floats, megatron, config):
+def test_common_pt_of_megatrons_distributed_checkpoints_loads(tmp_path, megatron):
     from megatron.core.dist_checkpointing.core import CheckpointingConfig, save_config
     from megatron.core.dist_checkpointing.strategies.common import TorchCommonSaveStrategy
     from megatron.core.enums import ModelType
     from megatron.core.transformer.enums import AttnBackend
 
-    theirs = megatron(floats.optimizer(), **config)
+    theirs = megatron(adamw(), **CONFIG)
     theirs.step(42)
     arguments = argparse.Namespace(
         params_dtype=torch.bfloat16,
@@ -100,39 +106,39 @@ def test_common_pt_of_megatrons_distributed_checkpoints_loads(tmp_path, floats, 
             save_config(
                 CheckpointingConfig("torch_dist", 1), str(tmp_path / f"iter_{iteration:07d}")
             )
-    ours = floats.scheduler(**OTHER)
-    where = checkpoint.load(ours, tmp_path)
-    assert str(tmp_path / "iter_0000042" / "common.pt") == where.path
+    ours = build(**OTHER)
+    location = checkpoint.load(ours, tmp_path)
+    assert str(tmp_path / "iter_0000042" / "common.pt") == location.path
     assert_go_on_the_same(theirs, ours)
 
 
-def test_the_layout_of_nemo_automodel_loads(tmp_path, floats, nemo, config):
-    theirs = nemo(floats.optimizer(), **config)
+def test_the_layout_of_nemo_automodel_loads(tmp_path, nemo):
+    theirs = nemo(adamw(), **CONFIG)
     theirs.step(42)
     folder = tmp_path / "epoch_0_step_42"
     dcp.save({"model": {"w": torch.zeros(2)}}, checkpoint_id=folder / "model")
     dcp.save({"optim": {"step": 42}, "sched": theirs.state_dict()}, checkpoint_id=folder / "optim")
-    ours = floats.scheduler(**OTHER)
+    ours = build(**OTHER)
     assert "sched" == checkpoint.load(ours, tmp_path).key
     assert_go_on_the_same(theirs, ours)
 
 
 def step_both(ours, theirs):
-    """Take the one step after which Megatron-LM's weight decay is no longer the script's."""
+    """Take a step, because Megatron's load leaves the script's weight decay until then."""
     ours.step(1)
     theirs.step(1)
 
 
 @pytest.fixture
-def ours(floats):
-    built = floats.scheduler()
-    built.step(42)
-    return built
+def ours():
+    scheduler = build()
+    scheduler.step(42)
+    return scheduler
 
 
-def test_our_folder_loads_in_a_seed_unchanged(tmp_path, seed, floats, config, ours):
+def test_our_folder_loads_unchanged_upstream(tmp_path, upstream, ours):
     dcp.save({"sched": ours}, checkpoint_id=tmp_path / "a")
-    theirs = seed(floats.optimizer(), **{**config, **OTHER})
+    theirs = upstream(adamw(), **{**CONFIG, **OTHER})
     state = {"sched": theirs.state_dict()}
     dcp.load(state, checkpoint_id=tmp_path / "a")
     theirs.load_state_dict(state["sched"])
@@ -140,17 +146,17 @@ def test_our_folder_loads_in_a_seed_unchanged(tmp_path, seed, floats, config, ou
     assert_go_on_the_same(ours, theirs)
 
 
-def test_our_file_loads_in_a_seed_unchanged(tmp_path, seed, floats, config, ours):
+def test_our_file_loads_unchanged_upstream(tmp_path, upstream, ours):
     torch.save({"opt_param_scheduler": ours.state_dict()}, tmp_path / "a.pt")
-    theirs = seed(floats.optimizer(), **{**config, **OTHER})
+    theirs = upstream(adamw(), **{**CONFIG, **OTHER})
     loaded = torch.load(tmp_path / "a.pt", weights_only=True)
     theirs.load_state_dict(loaded["opt_param_scheduler"])
     step_both(ours, theirs)
     assert_go_on_the_same(ours, theirs)
 
 
-def test_an_export_is_what_a_seed_would_have_saved(seed, floats, config, ours):
-    theirs = seed(floats.optimizer(), **config)
+def test_an_export_is_what_upstream_saves(upstream, ours):
+    theirs = upstream(adamw(), **CONFIG)
     theirs.step(42)
     assert theirs.state_dict() == checkpoint.to_megatron_state(ours.state_dict())
 
@@ -160,29 +166,27 @@ def test_an_old_state_is_exported_under_new_names(theirs):
     assert theirs.state_dict() == checkpoint.to_megatron_state(old)
 
 
-def test_a_partial_dcp_load_of_a_seeds_folder_takes_its_values(tmp_path, floats, theirs, caplog):
+def test_a_partial_dcp_load_of_an_upstream_folder_takes_its_values(tmp_path, theirs, caplog):
     dcp.save({"scheduler": theirs.state_dict()}, checkpoint_id=tmp_path / "a")
-    ours = floats.scheduler(**OTHER)
+    ours = build(**OTHER)
     planner = DefaultLoadPlanner(allow_partial_load=True)
     dcp.load({"scheduler": ours}, checkpoint_id=tmp_path / "a", planner=planner)
     assert "so it was never read" in caplog.text
     assert_go_on_the_same(theirs, ours)
 
 
-def test_a_partial_dcp_load_of_a_folder_without_a_scheduler_warns(tmp_path, floats, caplog):
+def test_a_partial_dcp_load_of_a_folder_without_a_scheduler_warns(tmp_path, caplog):
     dcp.save({"model": torch.zeros(2)}, checkpoint_id=tmp_path / "a")
-    ours = floats.scheduler()
+    ours = build()
     planner = DefaultLoadPlanner(allow_partial_load=True)
     dcp.load({"scheduler": ours}, checkpoint_id=tmp_path / "a", planner=planner)
     assert 0 == ours.num_steps
     assert "perhaps nothing was read" in caplog.text
 
 
-def test_a_plain_dcp_load_of_a_seeds_folder_is_dcps_own_exception(tmp_path, floats, theirs):
-    from torch.distributed.checkpoint.api import CheckpointException
-
+def test_a_plain_dcp_load_of_an_upstream_folder_is_dcps_own_exception(tmp_path, theirs):
     dcp.save({"scheduler": theirs.state_dict()}, checkpoint_id=tmp_path / "a")
-    ours = floats.scheduler()
+    ours = build()
     with pytest.raises(CheckpointException, match="Missing key"):
         dcp.load({"scheduler": ours}, checkpoint_id=tmp_path / "a")
     assert 0 == ours.num_steps

@@ -1,23 +1,22 @@
-"""Equal bits: our values are those of the released seeds, for every legal config and group."""
+"""Equal bits: our values are upstream's, for every legal config and group."""
 
 from __future__ import annotations
 
 import pytest
-import torch
 
 from dist_sched import OptimizerParamScheduler
+from helpers import CONFIG, adamw
 
 STYLES = ["constant", "linear", "cosine", "inverse-square-root", "WSD"]
 DRAWS = range(12)
 
 
-def optimizer(*groups, lr=1e-3, weight_decay=0.1):
-    params = [{"params": [torch.nn.Parameter(torch.zeros(1))], **group} for group in groups or [{}]]
-    return torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay)
+def optimizer(*groups):
+    return adamw(*groups, lr=1e-3)
 
 
 def bits(scheduler):
-    """Give lr and weight decay of every group in a form in which only equal bits are equal."""
+    """Return lr and weight decay of every group as texts that are equal only for equal bits."""
     return [
         (float(group["lr"]).hex(), float(group["weight_decay"]).hex())
         for group in scheduler.optimizer.param_groups
@@ -25,26 +24,26 @@ def bits(scheduler):
 
 
 def sequence(scheduler, positions):
-    found = []
+    values = []
     for position in positions:
         scheduler.num_steps = position
         scheduler.step(0)
-        found.append((position, bits(scheduler)))
-    return found
+        values.append((position, bits(scheduler)))
+    return values
 
 
-def in_both(seed, config, positions, *groups, **ratios):
-    theirs = sequence(seed(optimizer(*groups), **config), positions)
+def in_both(upstream, config, positions, *groups, **ratios):
+    theirs = sequence(upstream(optimizer(*groups), **config), positions)
     ours = sequence(OptimizerParamScheduler(optimizer(*groups), **config, **ratios), positions)
     return theirs, ours
 
 
 @pytest.mark.parametrize("draw", DRAWS, indirect=True)
 @pytest.mark.parametrize("style", STYLES)
-def test_one_group_has_the_bits_of_both_seeds(seed, style, draw):
+def test_one_group_has_the_bits_of_upstream(upstream, style, draw):
     for _ in range(10):
         config = draw.config(style)
-        theirs, ours = in_both(seed, config, draw.positions(config))
+        theirs, ours = in_both(upstream, config, draw.positions(config))
         assert theirs == ours, config
 
 
@@ -88,7 +87,7 @@ def test_groups_without_ratios_have_the_bits_of_megatron(megatron, style, draw):
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_every_position_of_a_short_run_has_the_bits_of_both_seeds(seed, style):
+def test_every_position_of_a_short_run_has_the_bits_of_upstream(upstream, style):
     config = {
         "init_lr": 1e-5,
         "max_lr": 3e-4,
@@ -103,7 +102,7 @@ def test_every_position_of_a_short_run_has_the_bits_of_both_seeds(seed, style):
         "wsd_decay_steps": 77,
         "lr_wsd_decay_style": "exponential",
     }
-    theirs, ours = seed(optimizer(), **config), OptimizerParamScheduler(optimizer(), **config)
+    theirs, ours = upstream(optimizer(), **config), OptimizerParamScheduler(optimizer(), **config)
     for _ in range(320):
         assert bits(theirs) == bits(ours)
         theirs.step(1)
@@ -111,7 +110,7 @@ def test_every_position_of_a_short_run_has_the_bits_of_both_seeds(seed, style):
 
 
 @pytest.mark.parametrize("draw", DRAWS, indirect=True)
-def test_get_lr_and_get_wd_give_what_the_seeds_give(megatron, draw):
+def test_get_lr_and_get_wd_return_what_megatrons_do(megatron, draw):
     config = draw.config("cosine")
     theirs = megatron(optimizer(), **config)
     ours = OptimizerParamScheduler(optimizer(), **config)
@@ -123,20 +122,9 @@ def test_get_lr_and_get_wd_give_what_the_seeds_give(megatron, draw):
         assert theirs.get_wd() == ours.get_wd()
 
 
-def test_the_end_of_the_weight_decays_rise_is_rounded_as_in_both_seeds(seed):
-    """At the end the blend is not `end_wd` itself, which it is one unit later."""
-    config = {
-        "init_lr": 0.0,
-        "max_lr": 1.0,
-        "min_lr": 0.1,
-        "lr_warmup_steps": 0,
-        "lr_decay_steps": 10,
-        "lr_decay_style": "linear",
-        "start_wd": 0.061,
-        "end_wd": 0.691,
-        "wd_incr_steps": 10,
-        "wd_incr_style": "linear",
-    }
-    theirs, ours = in_both(seed, config, range(13))
+def test_the_end_of_the_weight_decays_rise_is_rounded_as_in_upstream(upstream):
+    """At the end the interpolation is not quite `end_wd`; one unit later it is."""
+    config = {**CONFIG, "start_wd": 0.061, "end_wd": 0.691, "wd_incr_steps": 10}
+    theirs, ours = in_both(upstream, config, range(13))
     assert theirs == ours
     assert (0.6909999999999998).hex() == ours[10][1][0][1]

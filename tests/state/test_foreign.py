@@ -1,4 +1,4 @@
-"""What the states of other libraries tell is taken up, and what they do not tell is said."""
+"""States of other schedulers: what is read from them, and what is the config's."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from torch.optim import lr_scheduler as peers
 
 from dist_sched import StateError, checkpoint
 from dist_sched._state import foreign
+from helpers import adamw, opt_param_scheduler
 
-UNTOLD = "not in the checkpoint: using config value"
+LACKING = "not in the checkpoint: using config value"
 LR_ENTRIES = ["init_lr", "max_lr", "min_lr", "lr_warmup_steps", "lr_decay_steps", "lr_decay_style"]
 WD_ENTRIES = ["start_wd", "end_wd", "wd_incr_steps", "wd_incr_style"]
 
@@ -22,7 +23,7 @@ def sequence(optimizer, fall, warmup=5, start=0.1):
     return peers.SequentialLR(optimizer, [rise, fall], [warmup])
 
 
-TOLD = {
+READABLE = {
     "cosine": lambda o: peers.CosineAnnealingLR(o, 40, eta_min=0.05),
     "linear": lambda o: peers.LinearLR(o, 1.0, 0.1, total_iters=40),
     "linear from below the base": lambda o: peers.LinearLR(o, 0.8, 0.2, total_iters=40),
@@ -78,118 +79,126 @@ def whys(scheduler):
     return {row.name: row.why for row in scheduler.last_reconciliation.rows}
 
 
-@pytest.mark.parametrize("name", TOLD)
-@pytest.mark.parametrize("position", [0, 1, 4, 5, 6, 20, 39])
-@pytest.mark.parametrize("kind", ["torch", "dcp"])
-def test_a_curve_that_torch_tells_goes_on_the_same(tmp_path, floats, name, position, kind):
-    optimizer = floats.optimizer(lr=0.5)
-    peer = built(TOLD[name], optimizer)
+@pytest.mark.parametrize(
+    "name, position, kind",
+    [
+        *((name, position, "torch") for name in READABLE for position in (0, 20)),
+        *(("warmup, cosine", position, "torch") for position in (1, 4, 5, 6, 39)),
+        *((name, 20, "dcp") for name in ("cosine", "warmup, linear")),
+    ],
+)
+def test_a_curve_that_is_in_torchs_state_goes_on_the_same(tmp_path, name, position, kind):
+    optimizer = adamw(lr=0.5)
+    peer = built(READABLE[name], optimizer)
     advance(peer, optimizer, position)
     if kind == "dcp":
         dcp.save({"lr_scheduler": peer.state_dict()}, checkpoint_id=tmp_path / "a")
     else:
         torch.save({"lr_scheduler": peer.state_dict()}, tmp_path / "a")
-    ours = floats.scheduler()
+    ours = opt_param_scheduler()
     where = checkpoint.load(ours, tmp_path / "a")
-    assert ("lr_scheduler", foreign.TORCH) == (where.key, where.dialect)
+    assert ("lr_scheduler", foreign.TORCH) == (where.key, where.format)
     for k in range(position, 40):
         assert k == ours.num_steps
         assert peer.get_last_lr() == pytest.approx(ours.get_last_lr(), rel=1e-12, abs=1e-15)
         advance(peer, optimizer, 1)
         ours.step()
-    assert {UNTOLD} == {whys(ours)[entry] for entry in WD_ENTRIES}
-    assert UNTOLD not in {whys(ours)[entry] for entry in LR_ENTRIES}
+    assert {LACKING} == {whys(ours)[entry] for entry in WD_ENTRIES}
+    assert LACKING not in {whys(ours)[entry] for entry in LR_ENTRIES}
 
 
-@pytest.mark.parametrize("name", POSITION_ALONE)
-@pytest.mark.parametrize("position", [0, 1, 7])
-def test_a_curve_that_cannot_be_told_is_the_configs_and_says_so(tmp_path, floats, name, position):
-    optimizer = floats.optimizer()
+@pytest.mark.parametrize(
+    "name, position", [*((name, 7) for name in POSITION_ALONE), ("lambda", 0), ("one cycle", 1)]
+)
+def test_a_curve_that_is_not_in_the_state_is_the_configs_and_the_report_says_so(
+    tmp_path, name, position
+):
+    optimizer = adamw()
     peer = built(POSITION_ALONE[name], optimizer)
     advance(peer, optimizer, position)
     torch.save(peer.state_dict(), tmp_path / "scheduler.pt")
-    ours = floats.scheduler()
+    ours = opt_param_scheduler()
     before = ours.last_reconciliation
     checkpoint.load(ours, tmp_path)
     assert before is None
     assert position == ours.num_steps
-    assert {UNTOLD} == {whys(ours)[entry] for entry in (*LR_ENTRIES, *WD_ENTRIES, "unit")}
+    assert {LACKING} == {whys(ours)[entry] for entry in (*LR_ENTRIES, *WD_ENTRIES, "unit")}
     assert "the position alone" in str(ours.last_reconciliation)
 
 
-def test_a_cosine_past_its_end_climbs_again_and_is_not_told(floats):
-    optimizer = floats.optimizer()
+def test_a_cosine_past_its_end_climbs_again_and_is_not_read():
+    optimizer = adamw()
     peer = peers.CosineAnnealingLR(optimizer, 10)
     advance(peer, optimizer, 11)
-    ours = floats.scheduler()
+    ours = opt_param_scheduler()
     ours.load_state_dict(peer.state_dict())
-    assert UNTOLD == whys(ours)["lr_decay_style"]
+    assert LACKING == whys(ours)["lr_decay_style"]
 
 
-def test_groups_of_several_base_rates_are_not_told(floats):
+def test_a_floor_beside_several_base_rates_is_not_read():
     """The floor of torch is one number for all groups, ours follows the ratio."""
-    optimizer = floats.optimizer({"lr": 1.0}, {"lr": 0.1})
+    optimizer = adamw({"lr": 1.0}, {"lr": 0.1})
     peer = peers.CosineAnnealingLR(optimizer, 10, eta_min=0.05)
-    ours = floats.scheduler()
+    ours = opt_param_scheduler()
     ours.load_state_dict(peer.state_dict())
-    assert UNTOLD == whys(ours)["min_lr"]
+    assert LACKING == whys(ours)["min_lr"]
 
 
-def test_a_value_that_jumps_is_named(floats, caplog):
-    optimizer = floats.optimizer(lr=0.3)
+def test_a_value_that_jumps_is_named(caplog):
+    optimizer = adamw(lr=0.3)
     peer = peers.ExponentialLR(optimizer, 0.5)
     advance(peer, optimizer, 10)
-    floats.scheduler().load_state_dict(peer.state_dict())
+    opt_param_scheduler().load_state_dict(peer.state_dict())
     assert "had lr 0.00029296875 for the next update; what is used here has 1" in caplog.text
 
 
-def test_a_value_that_goes_on_is_not_named(floats, caplog):
-    optimizer = floats.optimizer()
+def test_a_value_that_goes_on_is_not_named(caplog):
+    optimizer = adamw()
     peer = peers.LambdaLR(optimizer, lambda k: k / 10)
     advance(peer, optimizer, 5)
-    floats.scheduler().load_state_dict(peer.state_dict())
+    opt_param_scheduler().load_state_dict(peer.state_dict())
     assert "torch LRScheduler" in caplog.text
     assert "for the next update; what" not in caplog.text
 
 
-def test_strict_does_not_fail_on_what_the_source_cannot_tell(floats):
-    ours = floats.scheduler(policy="strict")
+def test_strict_does_not_fail_on_what_the_source_lacks():
+    ours = opt_param_scheduler(policy="strict")
     ours.load_state_dict({"last_epoch": 7})
     assert 7 == ours.num_steps
 
 
-def test_the_warning_names_who_steps_more_often_than_once_for_an_update(floats, caplog):
-    floats.scheduler().load_state_dict({"last_epoch": 7})
+def test_the_warning_names_who_steps_more_often_than_once_for_an_update(caplog):
+    opt_param_scheduler().load_state_dict({"last_epoch": 7})
     assert (
         "once for each optimizer update (accelerate calls it once for each process" in caplog.text
     )
 
 
-def test_a_scheduler_that_follows_a_metric_is_refused(tmp_path, floats):
-    peer = peers.ReduceLROnPlateau(floats.optimizer())
+def test_a_scheduler_that_follows_a_metric_is_refused(tmp_path):
+    peer = peers.ReduceLROnPlateau(adamw())
     peer.step(1.0)
     torch.save(peer.state_dict(), tmp_path / "scheduler.pt")
     with pytest.raises(StateError, match="ReduceLROnPlateau"):
-        checkpoint.load(floats.scheduler(), tmp_path)
+        checkpoint.load(opt_param_scheduler(), tmp_path)
 
 
-def test_torchtitans_count_is_known_by_the_name_it_stands_under(tmp_path, floats):
+def test_torchtitans_count_is_known_by_the_name_it_stands_under(tmp_path):
     dcp.save(
         {"lr_scheduler": {"last_epoch": 42}, "train_state": {"step": 42}},
         checkpoint_id=tmp_path / "step-42",
     )
-    ours = floats.scheduler()
+    ours = opt_param_scheduler()
     assert "lr_scheduler" == checkpoint.load(ours, tmp_path).key
     assert 42 == ours.num_steps
 
 
 @pytest.mark.parametrize("odd", [None, "x", float("nan")])
-def test_a_sequence_whose_warmup_is_not_whole_is_not_told(floats, odd):
-    state = built(TOLD["warmup, cosine"], floats.optimizer()).state_dict()
+def test_a_sequence_whose_warmup_is_not_whole_is_not_read(odd):
+    state = built(READABLE["warmup, cosine"], adamw()).state_dict()
     state["_schedulers"][0]["start_factor"] = odd
-    ours = floats.scheduler()
+    ours = opt_param_scheduler()
     ours.load_state_dict(state)
-    assert UNTOLD == whys(ours)["init_lr"]
+    assert LACKING == whys(ours)["init_lr"]
 
 
 def test_a_trainers_own_count_of_epochs_is_no_scheduler(tmp_path):
@@ -200,13 +209,13 @@ def test_a_trainers_own_count_of_epochs_is_no_scheduler(tmp_path):
 
 
 @pytest.mark.parametrize("last, position", [(-1, 0), (0, 1), (41, 42)])
-def test_deepspeeds_count_is_one_less_than_the_updates(tmp_path, floats, last, position):
+def test_deepspeeds_count_is_one_less_than_the_updates(tmp_path, last, position):
     torch.save(
         {"module": {}, "lr_scheduler": {"last_batch_iteration": last}},
         tmp_path / "mp_rank_00_model_states.pt",
     )
-    ours = floats.scheduler()
-    assert "DeepSpeed" == checkpoint.load(ours, tmp_path).dialect
+    ours = opt_param_scheduler()
+    assert "DeepSpeed" == checkpoint.load(ours, tmp_path).format
     assert position == ours.num_steps
 
 
@@ -225,8 +234,8 @@ def test_deepspeeds_count_is_one_less_than_the_updates(tmp_path, floats, last, p
         {"_schedulers": [{"last_epoch": 1}, {"last_epoch": 2}]},
     ],
 )
-def test_an_illegal_count_is_refused_and_changes_nothing(floats, state):
-    ours = floats.scheduler()
+def test_an_illegal_count_is_refused_and_changes_nothing(state):
+    ours = opt_param_scheduler()
     before = ours.state_dict()
     with pytest.raises(StateError):
         ours.load_state_dict(state)
@@ -246,17 +255,21 @@ def test_an_illegal_count_is_refused_and_changes_nothing(floats, state):
         {"base_lrs": [10**400]},
         {"T_max": 10**400},
         {"base_lrs": []},
-        {"_last_lr": [None]},
-        {"_last_lr": 7},
     ],
 )
-def test_parameters_that_are_not_legal_here_are_not_told(floats, odd):
-    state = peers.CosineAnnealingLR(floats.optimizer(), 40, eta_min=0.05).state_dict()
-    ours = floats.scheduler()
+def test_parameters_that_are_not_legal_here_are_not_read(odd):
+    state = peers.CosineAnnealingLR(adamw(), 40, eta_min=0.05).state_dict()
+    ours = opt_param_scheduler()
     ours.load_state_dict({**state, **odd, "last_epoch": 3})
-    assert 3 == ours.num_steps
-    if "_last_lr" not in odd:
-        assert UNTOLD == whys(ours)["min_lr"]
+    assert (3, LACKING) == (ours.num_steps, whys(ours)["min_lr"])
+
+
+@pytest.mark.parametrize("odd", [[None], 7])
+def test_a_last_lr_that_is_none_is_passed_over(odd):
+    state = peers.CosineAnnealingLR(adamw(), 40, eta_min=0.05).state_dict()
+    ours = opt_param_scheduler()
+    ours.load_state_dict({**state, "_last_lr": odd, "last_epoch": 3})
+    assert (3, 0.05) == (ours.num_steps, ours.min_lr)
 
 
 def transformers_schedules():
@@ -277,27 +290,33 @@ def transformers_schedules():
     }
 
 
+def loaded_from_a_trainer(folder, make):
+    """Return our scheduler after a load of what Trainer saved at 60."""
+    optimizer = adamw()
+    peer = make(optimizer)
+    advance(peer, optimizer, 60)
+    (folder / "checkpoint-60").mkdir(parents=True)
+    torch.save(peer.state_dict(), folder / "checkpoint-60" / "scheduler.pt")
+    ours = opt_param_scheduler(min_lr=0.0)
+    checkpoint.load(ours, folder)
+    return ours
+
+
 @pytest.mark.filterwarnings("ignore")
-def test_schedules_of_transformers_tell_their_position(tmp_path, floats, caplog):
+def test_schedules_of_transformers_are_read_as_their_position(tmp_path):
     for name, make in transformers_schedules().items():
-        optimizer = floats.optimizer()
-        peer = make(optimizer)
-        advance(peer, optimizer, 60)
-        folder = tmp_path / name / "checkpoint-60"
-        folder.mkdir(parents=True)
-        torch.save(peer.state_dict(), folder / "scheduler.pt")
-        ours = floats.scheduler(min_lr=0.0)
-        checkpoint.load(ours, tmp_path / name)
-        assert 60 == ours.num_steps
-        caplog.clear()
-    ours = floats.scheduler(min_lr=0.0)
-    checkpoint.load(ours, tmp_path / "linear")
+        assert 60 == loaded_from_a_trainer(tmp_path / name, make).num_steps
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_schedule_of_transformers_that_is_the_configs_goes_on_without_a_word(tmp_path, caplog):
+    ours = loaded_from_a_trainer(tmp_path, transformers_schedules()["linear"])
     assert [0.5] == ours.get_last_lr()
     assert "for the next update; what" not in caplog.text
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_folder_of_accelerate_tells_its_position(tmp_path, floats):
+def test_a_folder_of_accelerate_is_read_as_its_position(tmp_path):
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=True)
@@ -311,7 +330,7 @@ def test_a_folder_of_accelerate_tells_its_position(tmp_path, floats):
         peer.step()
         optimizer.zero_grad()
     accelerator.save_state(str(tmp_path / "checkpoint_7"))
-    ours = floats.scheduler()
+    ours = opt_param_scheduler()
     where = checkpoint.load(ours, tmp_path)
     assert where.path.endswith("scheduler.bin")
     assert (7, peer.get_last_lr()) == (ours.num_steps, pytest.approx(ours.get_last_lr(), rel=1e-12))

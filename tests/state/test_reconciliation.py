@@ -15,19 +15,8 @@ from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.specification import Specification
 from dist_sched._state.format import pack
 from dist_sched.schedules import cyclic
+from helpers import CONFIG
 
-CONFIG = {
-    "init_lr": 0.0,
-    "max_lr": 1.0,
-    "min_lr": 0.1,
-    "lr_warmup_steps": 10,
-    "lr_decay_steps": 110,
-    "lr_decay_style": "linear",
-    "start_wd": 0.0,
-    "end_wd": 0.1,
-    "wd_incr_steps": 100,
-    "wd_incr_style": "linear",
-}
 WSD = {"lr_decay_style": "WSD", "wsd_decay_steps": 20, "lr_wsd_decay_style": "linear"}
 OTHER = {
     "init_lr": 0.05,
@@ -62,8 +51,9 @@ def test_there_is_one_row_for_each_entry_and_one_for_the_unit():
     assert () == outcome.changed
 
 
-@pytest.mark.parametrize("name", OTHER)
-@pytest.mark.parametrize("word", ["checkpoint", "config"])
+@pytest.mark.parametrize(
+    "name, word", [*((name, "checkpoint") for name in OTHER), ("max_lr", "config")]
+)
 def test_the_side_that_the_policy_names_wins_for_each_entry(name, word):
     outcome = reconcile(CONFIG, state(**{name: OTHER[name]}), {name: word, "*": "strict"})
     (row,) = outcome.changed
@@ -77,8 +67,9 @@ def test_the_side_that_the_policy_names_wins_for_each_entry(name, word):
     assert used == outcome.used[name]
 
 
-@pytest.mark.parametrize("name", ["wsd_decay_steps", "lr_wsd_decay_style"])
-@pytest.mark.parametrize("word", ["checkpoint", "config"])
+@pytest.mark.parametrize(
+    "name, word", [("wsd_decay_steps", "checkpoint"), ("lr_wsd_decay_style", "config")]
+)
 def test_the_wsd_entries_are_reconciled_where_the_used_style_is_wsd(name, word):
     other = {"wsd_decay_steps": 40, "lr_wsd_decay_style": "cosine"}[name]
     outcome = reconcile(
@@ -204,9 +195,9 @@ def test_an_error_keeps_its_reconciliation_when_it_is_sent_to_another_rank():
 
 
 def test_to_dict_is_json():
-    told = reconcile(CONFIG, state(max_lr=2.0)).to_dict()
-    assert told == json.loads(json.dumps(told))
-    assert {"rows", "position", "next_update", "warnings"} == set(told)
+    data = reconcile(CONFIG, state(max_lr=2.0)).to_dict()
+    assert data == json.loads(json.dumps(data))
+    assert {"rows", "position", "next_update", "warnings"} == set(data)
     expected = {
         "name": "max_lr",
         "config": 1.0,
@@ -215,7 +206,7 @@ def test_to_dict_is_json():
         "why": "using checkpoint value",
         "changed": True,
     }
-    assert expected == told["rows"][1]
+    assert expected == data["rows"][1]
 
 
 def test_str_is_an_aligned_table_with_every_entry_and_the_values_of_the_next_update():
@@ -228,7 +219,7 @@ def test_str_is_an_aligned_table_with_every_entry_and_the_values_of_the_next_upd
     assert ["lr", "0.55", "1.05", "1.05", "next", "update"] == lines[-2].split()
 
 
-def test_a_state_of_a_seed_is_told_by_a_warning():
+def test_a_state_without_a_text_is_named_by_a_warning():
     (warning,) = reconcile(CONFIG, foreign()).warnings
     assert "foreign" in warning
     assert warning in str(reconcile(CONFIG, foreign()))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dist_sched._config import policy as policies
+from dist_sched._config.config import ABSENT, Config, Misfit, Sides
 from dist_sched._config.path import Path
-from dist_sched._config.plan import Field, Inventory, Plan
-from dist_sched._config.protocol import ABSENT, Misfit, Sides
+from dist_sched._config.plan import Field, Plan
 from dist_sched._curves.lint import Finding, end_of_run, idle_start
 from dist_sched._curves.megatron import (
     LR_DECAY_STYLES,
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from dist_sched._config.history import Change
-    from dist_sched._config.policy import Policy
 
 
 class InexpressibleChangeError(ConfigError):
@@ -64,9 +61,8 @@ _TAIL_STYLES = {
 _WSD_ENTRIES = ("wsd_decay_steps", "lr_wsd_decay_style")
 
 
-# No slots, so that the plan can be cached.
 @dataclass(frozen=True, kw_only=True)
-class OptimizerParamConfig:
+class OptimizerParamConfig(Config):
     """The entries of `OptimizerParamScheduler`, checked one by one and together when built.
 
     Rates are absolute; lengths are in the scheduler's unit.
@@ -201,10 +197,6 @@ class OptimizerParamConfig:
         """Return the entries by name, as data for JSON."""
         return self.parts()
 
-    def entries(self) -> dict[Path, Entry]:
-        """Return the entries."""
-        return {Path(name): value for name, value in self.parts().items()}
-
     def summary(self) -> dict[str, str]:
         """Return a line for each entry, for people."""
         return {name: repr(value) for name, value in self.parts().items()}
@@ -229,33 +221,11 @@ class OptimizerParamConfig:
         parts = {path.field: value for path, value in used.items()}
         return self if parts == self.parts() else self.from_parts(parts)
 
-    def unite(self, other: Any, inventory: Inventory) -> OptimizerParamConfig:  # noqa: ARG002
-        """Return this config: its entries are for the groups of every rank."""
-        return self
-
-    def parse_policy(
-        self,
-        policy: str | Mapping[str, str] | None,
-        *,
-        use_checkpoint: bool | None = True,
-        override: bool | None = False,
-    ) -> Policy:
-        """Parse a policy, which may name these entries only."""
-        return policies.parse(
-            policy,
-            self.entries(),
-            lambda _: False,
-            use_checkpoint=use_checkpoint,
-            override=override,
-        )
-
     def unused(self) -> frozenset[Path]:
         """Return the entries that have no influence on the curves."""
         return frozenset(() if self.lr_decay_style == "WSD" else map(Path, _WSD_ENTRIES))
 
-    @functools.cached_property
-    def plan(self) -> Plan:
-        """The curves of lr and weight decay."""
+    def _build_plan(self) -> Plan:
         lr = LrCurve(
             start=self.init_lr,
             max_value=self.max_lr,
@@ -273,9 +243,6 @@ class OptimizerParamConfig:
             style=self.wd_incr_style,
         )
         return Plan.of(self.FIELDS, (lr, weight_decay))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.parts()  # without the plan, which every rank builds for itself
 
     def apply(self, change: Change) -> OptimizerParamConfig:
         """Return the config after a late change.

@@ -17,9 +17,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from dist_sched import schedules
+from dist_sched._config.config import unit_word
 from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.path import Path
-from dist_sched._config.protocol import unit_word
 from dist_sched._config.specification import Specification
 from dist_sched._curves.phases import Schedule
 from dist_sched._curves.proportional import ProportionalTo
@@ -27,8 +27,8 @@ from dist_sched._rules import flag, illegal, listed, near_miss, plain, shown, so
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
+    from dist_sched._config.config import Config
     from dist_sched._config.policy import Policy
-    from dist_sched._config.protocol import Config
 
 SETTINGS = ("unit", "policy", "keep_group_ratios")
 _BOOLEANS = ("use_checkpoint_opt_param_scheduler", "override_opt_param_scheduler")
@@ -264,13 +264,12 @@ def _units(name: str, value: str) -> int | float:
 def _decimal(name: str, value: str, digits: str) -> Decimal:
     try:
         found = Decimal(digits)
-        is_legal = found.is_finite() and abs(found) < Decimal("1e30")
+        if found.is_finite() and abs(found) < Decimal("1e30"):
+            return found
     except ArithmeticError:  # no number, or one beyond all
-        is_legal = False
-    if not is_legal:
-        suffixes = listed(_SUFFIXES)
-        raise illegal(name, value, f"must be a number of units, with a suffix ({suffixes}) or %")
-    return found
+        pass
+    suffixes = listed(_SUFFIXES)
+    raise illegal(name, value, f"must be a number of units, with a suffix ({suffixes}) or %")
 
 
 def _part(name: str, value: Any, part: Decimal, horizon: Any) -> int | float:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from dist_sched._config import policy as policies
+from dist_sched._config.config import ABSENT, Config, Misfit, Sides
 from dist_sched._config.path import Path, is_field_name
 from dist_sched._config.plan import Field, Inventory, Override, Plan
-from dist_sched._config.protocol import ABSENT, Misfit, Sides
 from dist_sched._curves.lint import Finding
 from dist_sched._curves.phases import Phase, Schedule
 from dist_sched._curves.proportional import ProportionalCurve, ProportionalTo
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dist_sched._config.history import Change
-    from dist_sched._config.policy import Policy
     from dist_sched._curves.curve import Curve
 
 _KNOWN_FIELDS = {
@@ -39,9 +36,8 @@ def constant(value: float) -> Schedule:
     return Schedule([Phase("constant", 0, value, value)])
 
 
-# No slots, so that the plan can be cached.
 @dataclass(frozen=True, kw_only=True)
-class Specification:
+class Specification(Config):
     """The config of `ParamScheduler`: a schedule for each field, and overrides by group name.
 
     Raises:
@@ -55,7 +51,6 @@ class Specification:
 
     KIND: ClassVar[str] = "ParamScheduler"
     TEXT_NAME: ClassVar[str] = "specification"
-    STATE_KEYS: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         given = _mapping("fields", self.fields)
@@ -118,11 +113,6 @@ class Specification:
         return one.following(found)
 
     @classmethod
-    def check_entry(cls, name: str, value: object) -> NoReturn:  # noqa: ARG003
-        """Refuse: no entry stands in the state under its own name."""
-        raise ConfigError(f"{name}: is not known")
-
-    @classmethod
     def read(cls, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parts of what `to_dict` returned, each checked by itself.
 
@@ -147,11 +137,6 @@ class Specification:
         }
         return {"fields": fields, "groups": groups}
 
-    @classmethod
-    def from_parts(cls, parts: Mapping[str, Any]) -> Specification:
-        """Build a specification of its fields and groups."""
-        return cls(**parts)
-
     def parts(self) -> dict[str, Any]:
         """Return the fields and groups, for `from_parts`."""
         return {"fields": self.fields, "groups": self.groups}
@@ -162,16 +147,12 @@ class Specification:
             "fields": {key: one.to_dict() for key, one in self.fields.items()},
             "groups": {
                 pattern: {
-                    key: one if isinstance(one, float) else one.to_dict()
+                    key: one.to_dict() if isinstance(one, FieldSchedule) else one
                     for key, one in overrides.items()
                 }
                 for pattern, overrides in self.groups.items()
             },
         }
-
-    def entries(self) -> dict[Path, Any]:
-        """Return the entries, such as `lr.phases[1].steps`."""
-        return {path: sides.config for path, sides in self.compare(self.parts()).items()}
 
     def summary(self) -> dict[str, str]:
         """Return a line for each schedule, for people."""
@@ -244,23 +225,7 @@ class Specification:
         paths = sorted({**mine, **other}, key=lambda path: order[path.pattern])
         return [(path, mine.get(path, ABSENT), other.get(path, ABSENT)) for path in paths]
 
-    def parse_policy(
-        self,
-        policy: str | Mapping[str, str] | None,
-        *,
-        use_checkpoint: bool | None = True,
-        override: bool | None = False,
-    ) -> Policy:
-        """Parse a policy, which may also name what only a checkpoint has."""
-        return policies.parse(
-            policy,
-            self.entries(),
-            self._may_name,
-            use_checkpoint=use_checkpoint,
-            override=override,
-        )
-
-    def _may_name(self, path: Path) -> bool:
+    def may_name(self, path: Path) -> bool:
         """Return whether a checkpoint may have an entry that this config lacks.
 
         That is any part of one's own phases, any override, and a field that is no misspelt one.
@@ -282,19 +247,10 @@ class Specification:
                 return index in indices and name in names
         return False
 
-    def unused(self) -> frozenset[Path]:
-        """Return the entries that have no influence on the curves: none."""
-        return frozenset()
-
-    @functools.cached_property
-    def plan(self) -> Plan:
-        """The curve of each field, and what groups override."""
+    def _build_plan(self) -> Plan:
         fields = tuple(_KNOWN_FIELDS.get(key) or Field(key) for key in self.fields)
         base = [self._curve(Path(key), one) for key, one in self.fields.items()]
         return Plan.of(fields, base, self._overrides())
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.parts()  # without the plan, which every rank builds for itself
 
     def _curve(
         self, path: Path, one: FieldSchedule, overrides: Mapping[str, Any] | None = None
@@ -305,12 +261,12 @@ class Specification:
         for pattern, overrides in self.groups.items():
             schedules = _only_schedules(overrides)
             for key, one in overrides.items():
-                if isinstance(one, float):
+                if not isinstance(one, FieldSchedule):
                     yield Override(pattern=pattern, field=key, multiplier=one)
                     continue
                 curve = self._curve(Path(key, pattern=pattern), one, overrides)
-                is_elsewhere = isinstance(one, ProportionalTo) and one.field not in schedules
-                follows = one.field if isinstance(one, ProportionalTo) and is_elsewhere else ""
+                followed = one.field if isinstance(one, ProportionalTo) else ""
+                follows = "" if followed in schedules else followed
                 yield Override(pattern=pattern, field=key, curve=curve, follows=follows)
             # A field that follows another follows it into groups that override the other.
             for key, one in self.fields.items():
@@ -442,8 +398,9 @@ def _parts(mine: Any, other: Any) -> Parts | None:
     if isinstance(mine, ProportionalTo) and isinstance(other, ProportionalTo):
         others = other.to_dict()
         return {(key,): (value, others[key]) for key, value in mine.to_dict().items()}
-    are_schedules = isinstance(mine, Schedule) and isinstance(other, Schedule)
-    if not are_schedules or len(mine.phases) != len(other.phases):
+    if not (isinstance(mine, Schedule) and isinstance(other, Schedule)):
+        return None
+    if len(mine.phases) != len(other.phases):
         return None
     return {
         ("phases", index, key): both

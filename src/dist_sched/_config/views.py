@@ -14,7 +14,7 @@ from dist_sched._curves.proportional import ProportionalCurve
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from dist_sched._config.protocol import Config
+    from dist_sched._config.config import Config
     from dist_sched._curves.curve import Curve
     from dist_sched._rules import Number
 

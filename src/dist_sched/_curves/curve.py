@@ -15,13 +15,16 @@ class Curve(Protocol):
     @property
     def max_value(self) -> float:
         """The curve's own upper bound."""
+        ...
 
     @property
     def min_value(self) -> float:
         """The curve's own lower bound."""
+        ...
 
     def __call__(self, position: int, /) -> float:
         """Return the value at a position under the curve's own bounds."""
+        ...
 
     def at(self, position: int, /) -> Between:
         """Return the value at a position as a function of the bounds.
@@ -29,3 +32,4 @@ class Curve(Protocol):
         What depends on the position alone is then computed once for groups with different bounds.
         A curve without bounds, such as a schedule, ignores them.
         """
+        ...

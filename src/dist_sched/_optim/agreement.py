@@ -6,8 +6,8 @@ import functools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from dist_sched._config.config import Config, with_history
 from dist_sched._config.history import HISTORY
-from dist_sched._config.protocol import Config, with_history
 from dist_sched._state.format import State, pack
 
 if TYPE_CHECKING:

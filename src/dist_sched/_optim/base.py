@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 
 from dist_sched import _rules as rules
 from dist_sched._config import files
+from dist_sched._config.config import unit_word
 from dist_sched._config.history import Change
-from dist_sched._config.protocol import unit_word
 from dist_sched._optim import process_groups
 from dist_sched._optim.agreement import NOTHING, Agreement
 from dist_sched._optim.writer import Writer
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from torch.distributed import ProcessGroup
 
+    from dist_sched._config.config import Config
     from dist_sched._config.history import History
     from dist_sched._config.policy import Policy
-    from dist_sched._config.protocol import Config
     from dist_sched._curves.lint import Finding
     from dist_sched._state.format import State
     from dist_sched._state.report import Reconciliation

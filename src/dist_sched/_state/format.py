@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from dist_sched._config.config import Config, Misfit, unit_word, with_history
 from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.history import Change, History
-from dist_sched._config.protocol import Config, Misfit, unit_word, with_history
 from dist_sched._config.specification import Specification
 from dist_sched._rules import Entry, whole
 from dist_sched._state import foreign

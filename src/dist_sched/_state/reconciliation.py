@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from dist_sched._config import files
+from dist_sched._config.config import ABSENT, Config, Sides, with_history
 from dist_sched._config.history import HISTORY, Change, History
 from dist_sched._config.path import Path
 from dist_sched._config.plan import value_at
 from dist_sched._config.policy import CHECKPOINT, CONFIG, STRICT, Policy
-from dist_sched._config.protocol import ABSENT, Config, Sides, with_history
 from dist_sched._state.format import UNIT_KEY, Checkpoint, pack, unpack
 from dist_sched._state.report import NextValue, Reconciliation, Row, short
 from dist_sched.errors import ConfigError, ReconcileError

@@ -1,1 +1,1 @@
-"""What lies in storage: pickles read as data, folders and files as trees."""
+"""What lies in storage: pickles read as data, files and folders as trees, the states in them."""

@@ -1,76 +1,56 @@
 """Pickles read as data: whatever a pickle names, nothing is imported, called or executed.
 
-Plain values (numbers, texts, lists, dicts) come out as they are. An object comes out as an `Inert`
-record of what the pickle says of it, and only where its class is one of those that checkpoints are
-made of; every other name is refused, as `torch.load(weights_only=True)` refuses it.
+Plain values (numbers, texts, lists, dicts) come out as they are, and sets as lists. An object
+comes out as an `Inert` record of what the pickle says of it, and only if its class is one of those
+that checkpoints are made of. Every other name is refused, as `torch.load(weights_only=True)` does.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
-from typing import Any, BinaryIO, ClassVar, NoReturn
+import re
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from dist_sched.errors import StateError
 
-LIMIT = 2**28
-"""Bytes of the longest pickle that is read. That of a model of thousands of shards is far below."""
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_SIZE = 2**28
+"""Bytes of the longest pickle that is read; that of a model of thousands of shards is shorter."""
 
 MAX_KEY = 2**60
-"""The largest int that is a dict's key; larger ones can be chosen to have all the same hash."""
+"""Ints from here on are no keys of dicts. An attacker can choose them all with one hash, because
+ints hash modulo 2**61 - 1; a dict of 100,000 such keys takes minutes."""
 
-MAX_COPIED = 2**28
-"""Bytes, or so, that calls copy at most: a pickle may name one long text many times."""
-
-_NAMES = {
-    "__builtin__": {"set", "frozenset", "complex", "range", "xrange", "slice", "list", "dict"},
-    "_codecs": {"encode"},
-    "argparse": {"Namespace"},
-    "collections": {"Counter", "OrderedDict", "defaultdict", "deque"},
-    "datetime": {"date", "datetime", "timedelta", "timezone"},
-    "io": {"BytesIO"},
-    "_io": {"BytesIO"},
-    "numpy": {"dtype", "ndarray"},
-    "numpy.core.multiarray": {"_reconstruct", "scalar"},
-    "numpy._core.multiarray": {"_reconstruct", "scalar"},
-    "torch.distributed.checkpoint.filesystem": {"_StorageInfo", "_StoragePrefix"},
-    "torch.nn.parameter": {"Parameter"},
-    "torch.serialization": {"_get_layout"},
-    "torch.torch_version": {"TorchVersion"},
-    "torch": {
-        *("Size", "Tensor", "device", "strided", "contiguous_format", "preserve_format"),
-        *("bool", "bfloat16", "complex64", "complex128", "float16", "float32", "float64"),
-        *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
-        *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"),
-    },
-}
-_NAMES["builtins"] = _NAMES["__builtin__"]
-_PATHS = {"PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"}
-_NAMES["pathlib"] = _NAMES["pathlib._local"] = _PATHS
-
-_FAMILIES = (
-    "deepspeed.",
-    "lightning.",
-    "lightning_fabric.",
-    "megatron.",
-    "numpy.random.",
-    "pytorch_lightning.",
-    "torch._tensor.",
-    "torch._utils.",
-    "torch.distributed._shard.",
-    "torch.distributed._tensor.",
-    "torch.distributed.checkpoint.metadata.",
-    "torch.distributed.device_mesh.",
-    "torch.distributed.tensor.",
+_KNOWN = re.compile(
+    r"""(builtins|__builtin__)\.
+            (bool|bytearray|bytes|complex|dict|float|frozenset|int|list|long|range|set|slice|str
+            |tuple|xrange)
+    | _codecs\.encode | _?io\.BytesIO | argparse\.Namespace
+    | collections\.(Counter|OrderedDict|defaultdict|deque)
+    | datetime\.(date|datetime|timedelta|timezone)
+    | numpy\.(dtype|ndarray|_?core\.multiarray\.(_reconstruct|scalar)|random\..+)
+    | pathlib(\._local)?\.(Pure)?(Posix|Windows)Path
+    | torch\.(Size|Tensor|device|strided|contiguous_format|preserve_format|[A-Z]\w*Storage
+            |bool|bfloat16|complex(64|128)|float(16|32|64|8_e\w+)|u?int(8|16|32|64))
+    | torch\.(nn\.parameter\.Parameter|storage\.UntypedStorage|torch_version\.TorchVersion)
+    | torch\.(_tensor|_utils)\..+
+    | torch\.serialization\._get_layout
+    | torch\.distributed\.(_shard|_tensor|checkpoint\.metadata|device_mesh|tensor)\..+
+    | torch\.distributed\.checkpoint\.filesystem\.(_StorageInfo|_StoragePrefix)
+    # Megatron-LM saves its arguments, enums among them; DeepSpeed its loss scaler, Lightning its
+    # hyper-parameters.
+    | (deepspeed|lightning|lightning_fabric|megatron|pytorch_lightning)\..+
+    """,
+    re.VERBOSE,
 )
-"""Beginnings of names whose objects are data here. Megatron-LM saves its arguments, enums among
-them; DeepSpeed its loss scaler, Lightning its hyper-parameters."""
-
-_DICTS = {("collections", name) for name in ("OrderedDict", "Counter")}
+_DICTS = {"collections.Counter", "collections.OrderedDict", "collections.defaultdict"}
 
 
 class TruncatedError(StateError):
-    """A file ends before what it declares: a save that was interrupted."""
+    """A checkpoint ends before what it declares: its save was interrupted."""
 
 
 class Inert:
@@ -84,170 +64,142 @@ class Inert:
         self.state: Any = None
 
     def attribute(self, name: str) -> Any:
-        """Give one of its attributes, or None where the pickle told none of that name."""
+        """Return one of its attributes, or None if the pickle has none of that name."""
         return self.state.get(name) if isinstance(self.state, dict) else None
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
 
-    def __setitem__(self, key: object, value: object) -> None:
-        """Drop an item: a container other than list and dict holds nothing that is looked for."""
-
     def append(self, value: object) -> None:
-        """Drop an item, as above."""
+        """Drop an item: nothing is looked for in containers other than list and dict."""
 
-    def extend(self, values: object) -> None:
-        """Drop items, as above."""
-
-    def add(self, value: object) -> None:
-        """Drop an item, as above."""
+    def __setitem__(self, key: object, value: object) -> None:
+        """Drop an item, as `append` does."""
 
 
-class _Name:
-    """A class or function that a pickle names; calling it records the call."""
+class Name:
+    """A class or function that a pickle names. Calling it makes a record of the call."""
 
-    __slots__ = ("module", "name")
+    __slots__ = ("name", "record")
 
-    def __init__(self, module: str, name: str) -> None:
-        self.module = module
+    def __init__(self, name: str, record: Callable[[str, tuple[Any, ...]], Any]) -> None:
         self.name = name
+        self.record = record
 
     def __call__(self, *arguments: Any) -> Any:
-        if (self.module, self.name) in _DICTS:
-            return _as_dict(*arguments)
-        if (self.module, self.name) == ("collections", "defaultdict"):
-            return {}
-        if self.module == "_codecs" and arguments[1:] == ("latin1",):
-            return arguments[0].encode("latin1") if isinstance(arguments[0], str) else None
-        return Inert(f"{self.module}.{self.name}", arguments)
+        if self.name not in _DICTS:
+            return self.record(self.name, arguments)
+        # Nothing is copied: a pickle of some kilobytes can name one long dict a million times.
+        return arguments[0] if arguments and isinstance(arguments[0], dict) else {}
 
 
-def _as_dict(items: Any = ()) -> dict[Any, Any]:
-    pairs = items.items() if isinstance(items, dict) else items
-    return {_key(key): value for key, value in pairs}
+class _Whole(io.BytesIO):
+    """Bytes whose end is an error to the reader that asks for more."""
 
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if len(data) < (size or 0):
+            raise TruncatedError("it ends within its pickle")
+        return data
 
-def _key(key: Any) -> Any:
-    """Check a dict's key: hashing what a pickle nests deeply would take the process down."""
-    parts = key if isinstance(key, tuple) else (key,)
-    for part in parts:
-        is_plain = isinstance(part, int | float | str | bytes | Inert | _Name | None)
-        if not is_plain or (isinstance(part, int) and abs(part) >= MAX_KEY):
-            raise pickle.UnpicklingError("a dict has a key that is no plain value")
-    return key
-
-
-def _size(argument: object) -> int:
-    """Say about how many bytes a copy of an argument takes."""
-    if isinstance(argument, str):
-        return len(argument)
-    return 128 * len(argument) if isinstance(argument, dict | list) else 0
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        if not line.endswith(b"\n"):
+            raise TruncatedError("it ends within its pickle")
+        return line
 
 
 _InPython: Any = pickle._Unpickler  # noqa: SLF001
 
 
 class _Unpickler(_InPython):  # type: ignore[misc]
-    """The standard library's unpickler in Python, less all that makes or changes real objects.
+    """The standard library's unpickler in Python, without what makes or changes real objects.
 
-    The one in C would take tens of gigabytes for a few bytes that declare a long memo.
+    A restricted `find_class` over the unpickler in C would not be enough. That one takes tens of
+    gigabytes for a few bytes that declare a long memo, and hostile bytes crash it, which would
+    take the training process along. Here the worst outcome of malformed bytes is an exception.
     """
 
-    def find_class(self, module: str, name: str) -> _Name:
+    record: Callable[[str, tuple[Any, ...]], Any]
+
+    def find_class(self, module: str, name: str) -> Name:
         full = f"{module}.{name}"
-        is_storage = full.startswith("torch.") and full.count(".") == 1 and name.endswith("Storage")
-        is_known = name in _NAMES.get(module, ()) or full.startswith(_FAMILIES)
-        if is_storage or full == "torch.storage.UntypedStorage" or is_known:
-            return _Name(module, name)
-        raise StateError(
-            f"it names {full!r}, which is not plain data: reading it could run code, so it is "
-            "refused; save the scheduler's state, a dict of plain values, without such objects"
-        )
+        if not _KNOWN.fullmatch(full):
+            raise StateError(
+                f"it names {full!r}, which is not plain data: reading it could run code, so it is "
+                "refused; save the scheduler's state, a dict of plain values, without such objects"
+            )
+        return Name(full, self.record)
+
+    def get_extension(self, code: int) -> NoReturn:
+        # The standard one looks into a registry of this process, past find_class.
+        raise StateError(f"it names extension {code}, which no checkpoint does")
 
     def persistent_load(self, pid: Any) -> Inert:
         return Inert("storage", pid if isinstance(pid, tuple) else (pid,))
 
     def load_build(self) -> None:
+        # The standard one calls __setstate__, or writes into __dict__.
         state = self.stack.pop()
         if isinstance(self.stack[-1], Inert):
             self.stack[-1].state = state
 
-    def load_reduce(self) -> None:
-        arguments = self.stack.pop()
-        self.copied = getattr(self, "copied", 0) + sum(map(_size, arguments))
-        if self.copied > MAX_COPIED or not isinstance(self.stack[-1], _Name):
-            raise pickle.UnpicklingError("it calls what no checkpoint calls")
-        self.stack[-1] = self.stack[-1](*arguments)
-
-    load_newobj = load_reduce
-
-    def load_newobj_ex(self) -> None:
-        self.stack.pop()
-        self.load_newobj()
-
     def load_dict(self) -> None:
         items = self.pop_mark()
-        self.append(_as_dict(zip(items[::2], items[1::2], strict=True)))
+        self.append({})
+        self.put(items)
 
     def load_setitem(self) -> None:
-        value, key = self.stack.pop(), self.stack.pop()
-        self.stack[-1][_key(key)] = value
+        self.put([self.stack.pop(-2), self.stack.pop()])
 
     def load_setitems(self) -> None:
-        items = self.pop_mark()
+        self.put(self.pop_mark())
+
+    def put(self, items: list[Any]) -> None:
+        """Put keys and values, in turn, into what is on top of the stack."""
         for key, value in zip(items[::2], items[1::2], strict=True):
-            self.stack[-1][_key(key)] = value
-
-    def load_set(self) -> None:
-        self.append(Inert("builtins.set"))
-
-    def load_additems(self) -> None:
-        self.pop_mark()
-
-    def load_frozenset(self) -> None:
-        self.append(Inert("builtins.frozenset", tuple(self.pop_mark())))
-
-    def refuse(self) -> NoReturn:
-        raise pickle.UnpicklingError("it has an instruction that no checkpoint needs")
+            # Hashing a tuple of a million nested tuples overflows the stack of C.
+            for part in key if isinstance(key, tuple) else (key,):
+                is_plain = isinstance(part, int | float | str | bytes | Inert | Name | None)
+                if not is_plain or (isinstance(part, int) and abs(part) >= MAX_KEY):
+                    raise StateError("it has a dict with a key that is no plain value")
+            self.stack[-1][key] = value
 
     dispatch: ClassVar[dict[int, Any]] = {
         **_InPython.dispatch,
         pickle.BUILD[0]: load_build,
-        pickle.REDUCE[0]: load_reduce,
-        pickle.NEWOBJ[0]: load_newobj,
-        pickle.NEWOBJ_EX[0]: load_newobj_ex,
+        # Objects are made by calling names alone. The standard one calls __new__, as NEWOBJ_EX
+        # still does, with which nothing that is a Name can be made.
+        pickle.NEWOBJ[0]: _InPython.load_reduce,
         pickle.DICT[0]: load_dict,
         pickle.SETITEM[0]: load_setitem,
         pickle.SETITEMS[0]: load_setitems,
-        pickle.EMPTY_SET[0]: load_set,
-        pickle.ADDITEMS[0]: load_additems,
-        pickle.FROZENSET[0]: load_frozenset,
-        # These reach objects registered in this process, or take memory before it is there.
-        **dict.fromkeys((pickle.EXT1[0], pickle.EXT2[0], pickle.EXT4[0]), refuse),
-        **dict.fromkeys((pickle.BYTEARRAY8[0], pickle.NEXT_BUFFER[0]), refuse),
+        # Sets are lists here, because a list does not hash what it holds.
+        pickle.EMPTY_SET[0]: _InPython.load_empty_list,
+        pickle.ADDITEMS[0]: _InPython.load_appends,
+        pickle.FROZENSET[0]: _InPython.load_list,
+        # The standard one takes the memory that is declared before it reads a byte.
+        pickle.BYTEARRAY8[0]: _InPython.load_binbytes8,
     }
 
 
-def read(stream: BinaryIO) -> Any:
-    """Read one pickle from a stream over bytes in memory, as data.
+def read(data: bytes, record: Callable[[str, tuple[Any, ...]], Any] = Inert) -> Any:
+    """Read one pickle as data.
+
+    Args:
+        data: The pickle.
+        record: Called with the name and the arguments of each call in the pickle. Returns what
+            stands for its result.
 
     Raises:
         TruncatedError: The bytes end within the pickle.
         StateError: It is no pickle, or one that names anything but data.
     """
+    unpickler = _Unpickler(_Whole(data))
+    unpickler.record = record
     try:
-        return _Unpickler(stream).load()
+        return unpickler.load()
     except StateError:
         raise
-    except (EOFError, pickle.UnpicklingError) as error:
-        told = str(error)
-        is_short = isinstance(error, EOFError) or "truncated" in told or "end of frame" in told
-        kind = TruncatedError if is_short else StateError
-        raise kind(f"it is no valid pickle: {told or 'it ends too early'}") from error
     except Exception as error:  # a malformed pickle can fail in any way
         raise StateError(f"it is no valid pickle: {type(error).__name__}: {error}") from error
-
-
-def read_bytes(data: bytes) -> Any:
-    """Read one pickle from bytes; raises what `read` raises."""
-    return read(io.BytesIO(data))

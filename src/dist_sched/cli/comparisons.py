@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from dist_sched._config.config import ABSENT, Config, Sides, with_history
 from dist_sched._config.history import HISTORY
 from dist_sched._config.plan import value_at
-from dist_sched._config.protocol import ABSENT, Config, Sides, with_history
 from dist_sched._state.reconciliation import reconcile_checkpoint, saved_curve
 from dist_sched.cli.inputs import CheckpointInput
 from dist_sched.errors import ConfigError, ReconcileError

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dist_sched._config import files, views
+from dist_sched._config.config import Config, with_history
 from dist_sched._config.entries import OptimizerParamConfig
-from dist_sched._config.protocol import Config, with_history
 from dist_sched._state.format import TEXT_KEY, UNIT_KEY, Checkpoint, pack, to_upstream
 from dist_sched.cli import inputs, options, output
 from dist_sched.errors import StateError

@@ -11,7 +11,7 @@ from dist_sched._config import views
 from dist_sched._config.history import HISTORY
 from dist_sched._config.policy import CHECKPOINT, CONFIG, POLICY_WORDS
 from dist_sched.cli import comparisons, inputs, options, output
-from dist_sched.cli.comparisons import SAME, UNKNOWN, Comparison
+from dist_sched.cli.comparisons import DIFFERENT, SAME, UNKNOWN, Comparison
 from dist_sched.cli.inputs import CheckpointInput
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from dist_sched._config.policy import Policy
     from dist_sched._state.report import Row
-    from dist_sched.cli.comparisons import Value
+    from dist_sched.cli.comparisons import DIFFERENT, SAME, Value
     from dist_sched.cli.inputs import Input
 
-STATUS = dict(zip(comparisons.RESULTS, (0, 1, 2), strict=True))
+STATUS: dict[str, int] = {SAME: 0, DIFFERENT: 1, UNKNOWN: 2}
 _MOST_ENDS = 8
 """More ends of phases are not compared unless --at asks for them."""
 _MOST_ROWS = 60

@@ -16,7 +16,7 @@ from dist_sched.cli import inputs, options, output
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
-    from dist_sched._config.protocol import Config
+    from dist_sched._config.config import Config
 
 
 def _plain_shapes() -> list[str]:

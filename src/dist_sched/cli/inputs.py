@@ -17,8 +17,8 @@ from dist_sched.errors import ConfigError, StateError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from dist_sched._config.config import Config
     from dist_sched._config.policy import Policy
-    from dist_sched._config.protocol import Config
 
 CONFIG_ENDINGS = (".json", ".yaml", ".yml", ".toml")
 _CHECKPOINT_ENDINGS = (".pt", ".pth", ".ckpt", ".bin", "")

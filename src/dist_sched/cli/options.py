@@ -8,7 +8,7 @@ import click
 
 from dist_sched import _rules as rules
 from dist_sched._config import files
-from dist_sched._config.protocol import UNITS
+from dist_sched._config.config import UNITS
 from dist_sched.cli.output import VERSION
 from dist_sched.errors import ConfigError
 

@@ -44,7 +44,8 @@ def command(
     """
     source = inputs.read(path, key)
     tracks = views.tracks(source.config, groups=groups)
-    at = sorted({*positions, *([] if source.position is None else [source.position])})
+    own = () if source.position is None else (source.position,)
+    at = sorted({*positions, *own})
     if as_json:
         fields = {
             track.label: {

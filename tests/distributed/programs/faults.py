@@ -1,4 +1,4 @@
-"""Bring faults into groups of ranks, and write how each ended on this rank."""
+"""Run every fault case on groups of ranks, and write how each ended on this rank."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
-import faults_bench
-import faults_cases
-import faults_lives
-import faults_restore
+import cases
+import collective_cases  # noqa: F401 - an import adds the cases of a module
+import lifecycle
+import load_cases  # noqa: F401
+import models
+import verify_cases  # noqa: F401
 import worker
 
 
-def run(place):
+def run(ranks):
     return {
-        "ranks": place.ranks,
-        "cases": {name: list(case(place)) for name, case in faults_cases.CASES.items()},
+        "ranks": ranks.ranks,
+        "cases": {name: list(case(ranks)) for name, case in cases.CASES.items()},
     }
 
 
@@ -29,19 +31,19 @@ def main():
     parser.add_argument("--device", default="cpu", choices=worker.BACKENDS)
     arguments = parser.parse_args()
     logger = logging.getLogger("dist_sched")
-    logger.addHandler(faults_bench.LOG)
+    logger.addHandler(cases.LOG)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    # Forked before this process has threads.
-    found = {"lives": faults_lives.lives() if arguments.device == "cpu" else {}}
+    # These fork, which is safe only before this process has threads.
+    results = {"lifecycle": lifecycle.run_all() if arguments.device == "cpu" else {}}
     with worker.joined(arguments.device, timeout=timedelta(seconds=20)) as device:
-        places = faults_bench.places(device, Path(os.environ["WORKER_RESULTS"]))
-        found["places"] = {name: run(place) for name, place in places.items()}
+        groups = cases.groups_of_ranks(device, Path(os.environ["WORKER_RESULTS"]))
+        results["groups"] = {name: run(ranks) for name, ranks in groups.items()}
         if arguments.save:
-            found["models"] = faults_restore.save(arguments.save)
+            results["models"] = models.save(arguments.save)
         if arguments.load:
-            found["models"] = faults_restore.load(arguments.load)
-        worker.write(found)
+            results["models"] = models.load(arguments.load)
+        worker.write(results)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What every program here does: join the other ranks, write what this rank found, and leave."""
+"""What every program does: join the other ranks, write this rank's result, and leave."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 
 @contextlib.contextmanager
 def joined(kind="cpu", **options):
-    """Join the process group that torchrun made room for, and leave it together.
+    """Join the process group of torchrun's workers, and leave it together.
 
     Args:
         kind: cpu or cuda.
@@ -25,8 +25,8 @@ def joined(kind="cpu", **options):
     Yields:
         This rank's device.
     """
-    # torchrun puts each worker into a session of its own, so who kills torchrun has to be told of
-    # it. Before that comes to pass it prints its stack and ends itself, if it can.
+    # torchrun starts each worker in a session of its own, so killing torchrun does not end it: the
+    # launcher finds its id here. A worker past its time first prints its stack and ends itself.
     _file(".pid").write_text(str(os.getpid()))
     faulthandler.dump_traceback_later(float(os.environ["WORKER_TIMEOUT"]), exit=True)
     device = torch.device(kind)

@@ -1,11 +1,11 @@
-"""Train, and save with DCP on some number of ranks; load on another number of them, and go on."""
+"""Save models with DCP in mid-run, and go on with them on another number of ranks."""
 
 from __future__ import annotations
 
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from faults_bench import CONFIG
+from cases import CONFIG
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -36,7 +36,7 @@ KINDS = {"fsdp2": fsdp2, "ddp": DistributedDataParallel, "hsdp": hsdp}
 
 
 class Trainer:
-    """A model with a decay and a no-decay group, saved and loaded as DCP's own tutorial does it."""
+    """A model with a decay and a no-decay group, saved and loaded as in DCP's tutorial."""
 
     def __init__(self, kind):
         self.model = KINDS[kind](torch.nn.Linear(8, 8))
@@ -71,7 +71,7 @@ class Trainer:
         return [float(group[key]).hex() for key in ("lr", "weight_decay") for group in groups]
 
     def train(self):
-        """Make some updates, and give the values of each, and of the one after."""
+        """Make some updates; return the values of each, and of the one after."""
         sequence = [self.values()]
         for _ in range(UPDATES):
             self.model(torch.ones(2, 8)).square().mean().backward()
@@ -83,24 +83,24 @@ class Trainer:
 
 
 def save(folder):
-    """Save in mid-run, and give what the run had there and after."""
-    found = {}
+    """Save in mid-run; return the weights saved and the values from there on."""
+    results = {}
     for kind in KINDS:
         torch.manual_seed(0)
         trainer = Trainer(kind)
         trainer.train()
         dcp.save(trainer.parts, checkpoint_id=folder / kind)
-        found[kind] = {"weights": trainer.weights(), "values": trainer.train()}
-    return found
+        results[kind] = {"weights": trainer.weights(), "values": trainer.train()}
+    return results
 
 
 def load(folder):
-    """Go on from what was saved, with another model at first."""
-    found = {}
+    """Go on from what was saved, with a model that begins with other weights."""
+    results = {}
     for kind in KINDS:
         torch.manual_seed(1)
         trainer = Trainer(kind)
         dcp.load(trainer.parts, checkpoint_id=folder / kind)
         trainer.scheduler.verify()
-        found[kind] = {"weights": trainer.weights(), "values": trainer.train()}
-    return found
+        results[kind] = {"weights": trainer.weights(), "values": trainer.train()}
+    return results

@@ -1,10 +1,10 @@
-"""Saves drawn specifications at every position, and goes on from each on any number of ranks.
+"""Save runs with random specifications before every update, and resume each from every save.
 
-    specifications.py save FOLDER
-    specifications.py load FOLDER
+    resume_specifications.py save FOLDER
+    resume_specifications.py load FOLDER
 
-The folder is shared by all ranks. Both write, for each drawn case, the values that each group held
-for each update; `load` those of every run that began at a saved position.
+The folder is shared by all ranks. `save` returns what the groups of each run held at each update,
+`load` the same from every save on, and cases of ranks that declare different things.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 import worker
-from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
@@ -31,14 +30,15 @@ from dist_sched import (
     Schedule,
     schedules,
 )
+from helpers import CONFIG, adamw, sgd
 
-CASES = 6
+RUNS = 6
 UPDATES = 8
 INCREMENTS = (1, 3, 2, 5, 1, 4, 2, 3)
 SHAPES = ("linear", "cosine", "polynomial", "minus_sqrt", "halving", "exponential", "inverse_sqrt")
 
 
-def drawn_schedule(draw, highest):
+def random_schedule(draw, highest):
     starts = [draw.uniform(0.1, 1) * highest for _ in range(4)]
     phases = [
         Phase(
@@ -52,20 +52,17 @@ def drawn_schedule(draw, highest):
     return Schedule(phases[: draw.randint(1, 3)])
 
 
-def drawn(case):
-    """Give fields, groups and a late change: the position and what is done there."""
-    draw = random.Random(case)
-    fields = {
-        "lr": drawn_schedule(draw, 1e-2),
-        "weight_decay": schedules.proportional_to(at_max=0.1),
-    }
+def declaration(seed):
+    """Return fields, groups, and the update before which the run cools down, if it does."""
+    draw = random.Random(seed)
+    fields = {"lr": random_schedule(draw, 1e-2), "weight_decay": schedules.proportional_to(at_max=0.1)}
     if draw.random() < 0.5:
-        fields["weight_decay"] = drawn_schedule(draw, 0.1)
-    fields["betas[0]"] = drawn_schedule(draw, 0.9)
-    fields["momentum"] = drawn_schedule(draw, 0.9)
-    own = draw.choice([0.5, drawn_schedule(draw, 2e-2)])
-    late = draw.choice([None, *range(UPDATES)])
-    return fields, {"embed*": {"lr": own}}, late
+        fields["weight_decay"] = random_schedule(draw, 0.1)
+    fields["betas[0]"] = random_schedule(draw, 0.9)
+    fields["momentum"] = random_schedule(draw, 0.9)
+    groups = {"embed*": {"lr": draw.choice([0.5, random_schedule(draw, 2e-2)])}}
+    cooldown = draw.choice([None, *range(UPDATES)])
+    return fields, groups, cooldown
 
 
 def models():
@@ -84,79 +81,72 @@ def models():
 
 
 class Run:
-    """One drawn run."""
+    """A run with a random specification."""
 
-    def __init__(self, case, folder):
-        fields, groups, self.late = drawn(case)
+    def __init__(self, seed, folder):
+        fields, groups, self.cooldown = declaration(seed)
         self.model, *self.optimizers = models()
         self.scheduler = ParamScheduler(self.optimizers, fields, groups=groups, unit="samples")
         self.folder = folder
-        self.case = case
+        self.seed = seed
 
-    def at(self, update):
-        return self.folder / f"{self.case}-{update}"
+    def checkpoint(self, update):
+        return self.folder / f"{self.seed}-{update}"
 
     def held(self):
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
         names = ("lr", "weight_decay", "momentum", "betas")
         return [[group.get(name) for name in names] for group in groups]
 
-    def state(self):
-        states = [get_optimizer_state_dict(self.model, one) for one in self.optimizers]
-        return {"optimizers": states, "scheduler": self.scheduler}
-
-    def go(self, begin, *, save=False):
-        """Make the updates from one on; tell what each used."""
-        told = []
+    def train(self, begin=0, *, save=False):
+        """Make the updates from `begin` on; return what the groups held at each."""
+        held = []
         for update in range(begin, UPDATES):
             if save:
-                dcp.save({"scheduler": self.scheduler}, checkpoint_id=self.at(update))
-            if update == self.late:
+                dcp.save({"scheduler": self.scheduler}, checkpoint_id=self.checkpoint(update))
+            if update == self.cooldown:
                 self.scheduler.cooldown(6, "linear", allow_jump=True)
-            told.append(self.held())
+            held.append(self.held())
             self.model(torch.ones(2, 6)).square().mean().backward()
             for optimizer in self.optimizers:
                 optimizer.step()
                 optimizer.zero_grad()
             self.scheduler.step(INCREMENTS[update])
         self.scheduler.verify()
-        return told
+        return held
 
     def resume(self, update):
-        dcp.load({"scheduler": self.scheduler}, checkpoint_id=self.at(update))
+        dcp.load({"scheduler": self.scheduler}, checkpoint_id=self.checkpoint(update))
         self.scheduler.check_position(sum(INCREMENTS[:update]))
-        return self.go(update)
+        return self.train(update)
 
 
 def save(folder):
-    return [Run(case, folder).go(0, save=True) for case in range(CASES)]
+    return [Run(seed, folder).train(save=True) for seed in range(RUNS)]
 
 
 def load(folder):
     logging.disable(logging.WARNING)
-    found = [
-        [Run(case, folder).resume(update) for update in range(UPDATES)] for case in range(CASES)
-    ]
+    runs = [[Run(seed, folder).resume(update) for update in range(UPDATES)] for seed in range(RUNS)]
     return {
-        "runs": found,
-        "late": late_changes_of_one_rank(),
-        "config": config_of_one_rank(),
-        "fields": fields_of_one_rank(),
-        "kind": kind_of_one_rank(),
-        "variants": variants(),
-        "weight_decay": weight_decay_of_one_rank(),
-        "stage": stage_of_one_rank(),
+        "runs": runs,
+        "late_change": late_change_on_one_rank(),
+        "config": another_config_on_one_rank(),
+        "fields": another_order_of_fields(),
+        "kind": another_scheduler_on_one_rank(),
+        "variants": parts_on_some_ranks(),
+        "weight_decay": field_on_other_ranks(),
+        "stage": group_on_one_rank(),
     }
 
 
-def small(peak=1.0):
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    return ParamScheduler(optimizer, {"lr": schedules.wsd(peak, 100, decay=10)})
+def build(peak=1.0):
+    return ParamScheduler(sgd(), {"lr": schedules.wsd(peak, 100, decay=10)})
 
 
-def late_changes_of_one_rank():
-    """Only the first rank cools down: verify names it, and synchronize mends it."""
-    scheduler = small()
+def late_change_on_one_rank():
+    """The first rank alone cools down: `verify` names it, and `synchronize` changes the others."""
+    scheduler = build()
     scheduler.seek(50)
     if dist.get_rank() == 0:
         scheduler.cooldown(10)
@@ -171,11 +161,11 @@ def late_changes_of_one_rank():
     return {"error": error, "lr": scheduler.get_last_lr(), "changes": len(scheduler.history)}
 
 
-def config_of_one_rank():
-    """A rank with another specification adopts the first rank's in a load."""
-    saved = small()
+def another_config_on_one_rank():
+    """Load where each rank has another peak: all adopt the first rank's."""
+    saved = build()
     saved.seek(50)
-    scheduler = small(peak=1.0 + dist.get_rank())
+    scheduler = build(peak=1.0 + dist.get_rank())
     scheduler.load_state_dict(saved.state_dict() if dist.get_rank() == 0 else {})
     scheduler.verify()
     return scheduler.get_last_lr()
@@ -183,17 +173,15 @@ def config_of_one_rank():
 
 def with_momentum(order, *, has_momentum=True):
     fields = {"lr": schedules.linear(1.0, 100), "weight_decay": schedules.constant(0.1, 100)}
-    groups = [torch.nn.Parameter(torch.zeros(1))]
+    optimizer = adamw()
     if has_momentum:
-        optimizer = torch.optim.SGD(groups, lr=1.0, weight_decay=0.1, momentum=0.9)
+        optimizer = sgd(weight_decay=0.1, momentum=0.9)
         fields["momentum"] = schedules.linear(0.9, 100)
-    else:
-        optimizer = torch.optim.AdamW(groups, lr=1.0, weight_decay=0.1)
     return ParamScheduler(optimizer, dict(order(fields.items())))
 
 
-def fields_of_one_rank():
-    """Other ranks name the fields in another order, or lack one together with their groups."""
+def another_order_of_fields():
+    """Other ranks declare the fields in another order, or lack momentum and its groups."""
     rank = dist.get_rank()
     found = []
     for has_momentum in (True, rank == 0, rank == dist.get_world_size() - 1):
@@ -220,15 +208,13 @@ VARIANTS = {
 }
 
 
-def variants():
-    """Ranks whose specifications differ by parts that one of them lacks are told, and mended."""
+def parts_on_some_ranks():
+    """The first rank, or the others, lack a phase or a group, which `synchronize` adds there."""
     rank, found = dist.get_rank(), {}
-    for name, (mine, others, groups, other_groups) in VARIANTS.items():
-        optimizer = torch.optim.SGD(
-            [{"params": [torch.nn.Parameter(torch.zeros(1))], "name": "a"}], lr=1.0
-        )
-        fields = {"lr": others if rank else mine}
-        scheduler = ParamScheduler(optimizer, fields, groups=other_groups if rank else groups)
+    for name, (first, others, first_groups, other_groups) in VARIANTS.items():
+        fields = {"lr": others if rank else first}
+        groups = other_groups if rank else first_groups
+        scheduler = ParamScheduler(sgd({"name": "a"}), fields, groups=groups)
         scheduler.seek(50)
         try:
             scheduler.verify()
@@ -241,38 +227,32 @@ def variants():
     return found
 
 
-def weight_decay_of_one_rank():
-    """A load drops a field that the first rank does not schedule: groups get back what they had."""
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, weight_decay=0.1)
+def field_on_other_ranks():
+    """A load drops a field that the first rank does not schedule: its own values come back."""
+    optimizer = sgd(weight_decay=0.1)
     fields = {"lr": 1.0, "weight_decay": 0.2} if dist.get_rank() else {"lr": 1.0}
     scheduler = ParamScheduler(optimizer, fields)
-    state = small().state_dict() if dist.get_rank() else scheduler.state_dict()
+    state = build().state_dict() if dist.get_rank() else scheduler.state_dict()
     scheduler.load_state_dict(state)
     scheduler.verify()
     return optimizer.param_groups[0]["weight_decay"]
 
 
-def stage_of_one_rank():
-    """A named group that only the last rank has is scheduled there after synchronize."""
+def group_on_one_rank():
+    """A named group that only the last rank has is scheduled there after `synchronize`."""
     is_last = dist.get_rank() == dist.get_world_size() - 1
-    name = "head" if is_last else "body"
-    group = {"params": [torch.nn.Parameter(torch.zeros(1))], "name": name}
+    optimizer = sgd({"name": "head" if is_last else "body"})
     groups = {"head": {"lr": 0.5}} if is_last else {}
-    scheduler = ParamScheduler(torch.optim.SGD([group], lr=1.0), {"lr": 1.0}, groups=groups)
+    scheduler = ParamScheduler(optimizer, {"lr": 1.0}, groups=groups)
     scheduler.synchronize()
     scheduler.load_state_dict(scheduler.state_dict())
     scheduler.verify()
     return [is_last, scheduler.get_last_lr()]
 
 
-def kind_of_one_rank():
-    """A rank with the other scheduler is named on every rank."""
-    if dist.get_rank() == 0:
-        scheduler = small()
-    else:
-        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-        rest = (1.0, 1.0, 0.1, 0, 100, "linear", 0.0, 0.0, 0, "constant")
-        scheduler = OptimizerParamScheduler(optimizer, *rest)
+def another_scheduler_on_one_rank():
+    """`verify` and `synchronize` refuse ranks with different classes of schedulers."""
+    scheduler = build() if dist.get_rank() == 0 else OptimizerParamScheduler(sgd(), **CONFIG)
     before = scheduler.state_dict()
     errors = []
     for call in (scheduler.verify, scheduler.synchronize):

@@ -1,7 +1,7 @@
-"""Train runs and save each after every update; resume each from every save and go on.
+"""Train runs and save each after every update; resume each from every save.
 
-The plan is a JSON file: the number of updates, and by kind of run a config for each run's name.
-Kinds: plain (every rank has all of it), fsdp, and tensor (fsdp with a tensor lr).
+A JSON file declares the runs: the number of updates, and for each kind of run its configs by name.
+Kinds: plain (every rank has the whole model), fsdp, and tensor (fsdp with a tensor lr).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ LOADS = {
     "optimizers last": [["scheduler"], ["optimizers"]],
     "together": [["optimizers", "scheduler"]],
 }
-"""How the scheduler is loaded: by load, the parts of a run that it brings.
+"""By name, the loads one after the other, each with the parts of a run that it loads.
 
-DCP takes the parts of one load in the order of their names, so together is optimizers first.
+DCP loads parts in the order of their names, so "together" is optimizers first.
 """
 
 ROUTES = {
@@ -46,52 +46,52 @@ ROUTES = {
         ("async", "together"),
     ],
 }
-"""By kinds of run: what they are resumed from, and how."""
+"""By kinds of run: the storage that they are resumed from, and the loads."""
 
 
 class PlainOptimizers:
-    """Optimizers of parameters that every rank has whole."""
+    """Optimizers of parameters that every rank has as a whole."""
 
     def __init__(self, optimizers, _):
-        self.members = optimizers
+        self.optimizers = optimizers
 
     def update(self):
-        for optimizer in self.members:
+        for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 for param in group["params"]:
                     param.grad = torch.ones_like(param)
             optimizer.step()
 
     def state_dict(self):
-        return [optimizer.state_dict() for optimizer in self.members]
+        return [optimizer.state_dict() for optimizer in self.optimizers]
 
     def load_state_dict(self, states):
-        for optimizer, state in zip(self.members, states, strict=True):
+        for optimizer, state in zip(self.optimizers, states, strict=True):
             optimizer.load_state_dict(state)
 
 
 class ShardedOptimizers:
-    """Optimizers of a sharded model, saved and loaded with it as DCP's tutorial does it."""
+    """Optimizers of a sharded model, saved and loaded with it as in DCP's tutorial."""
 
     def __init__(self, optimizers, model):
-        self.members = optimizers
+        self.optimizers = optimizers
         self.model = model
         self.batch = torch.ones(2, 4, device=next(model.parameters()).device)
 
     def update(self):
         self.model(self.batch).square().mean().backward()
-        for optimizer in self.members:
+        for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
 
     def state_dict(self):
-        model, optimizers = get_state_dict(self.model, self.members)
+        model, optimizers = get_state_dict(self.model, self.optimizers)
         return {"model": model, "optimizers": optimizers}
 
     def load_state_dict(self, state):
         set_state_dict(
             self.model,
-            self.members,
+            self.optimizers,
             model_state_dict=state["model"],
             optim_state_dict=state["optimizers"],
         )
@@ -123,10 +123,10 @@ class Run:
         )
 
     def groups(self):
-        return [group for each in self.optimizers.members for group in each.param_groups]
+        return [group for each in self.optimizers.optimizers for group in each.param_groups]
 
     def values(self):
-        """Give lr and wd of every group, by the group's name."""
+        """Return lr and weight decay of every group, by the group's name."""
         return {
             name: [float(group[key]).hex() for key in ("lr", "weight_decay")]
             for name, group in zip(self.names, self.groups(), strict=True)
@@ -136,9 +136,9 @@ class Run:
         return all(mine is group["lr"] for mine, group in zip(self.lrs, self.groups(), strict=True))
 
     def finish(self, updates):
-        """Give the values of the updates that are left, and of the one after them.
+        """Return the values of the updates that are left, and of the one after them.
 
-        Only the first of them is really made: a scheduler sees nothing of an update.
+        Only the first update is really made, because a scheduler does not see updates.
         """
         sequence = [self.values()]
         for left in range(updates):
@@ -169,11 +169,11 @@ def sharded_groups(mesh):
     }, model
 
 
-def build(kinds, plan, mesh):
+def build(kinds, declared, mesh):
     return {
         f"{kind}/{name}": Run(kind, config, mesh)
         for kind in kinds
-        for name, config in plan["runs"][kind].items()
+        for name, config in declared["runs"][kind].items()
     }
 
 
@@ -181,20 +181,20 @@ def parts_of(runs, parts):
     return {f"{key}.{part}": getattr(run, part) for key, run in runs.items() for part in parts}
 
 
-def train(plan, folder, mesh):
+def train(declared, folder, mesh):
     """Make all updates of every run without a break, and save each after every update.
 
-    The optimizers' states for torch.save are taken before the scheduler is stepped, the
-    scheduler's after it: lr and wd in them are those of the update before.
+    For torch.save, the optimizers' states are from before the scheduler's step and the scheduler's
+    is from after it: the optimizers carry the lr and weight decay of the update before.
     """
     folder.mkdir(exist_ok=True)
-    plain, sharded = (build(kinds, plan, mesh) for kinds in ROUTES)
+    plain, sharded = (build(kinds, declared, mesh) for kinds in ROUTES)
     runs = plain | sharded
     optimizers = states(parts_of(plain, ["optimizers"]))
     saver = dist.new_group(backend="gloo")
     saving = None
     found = {"values": [], "states": []}
-    for done in range(plan["updates"] + 1):
+    for done in range(declared["updates"] + 1):
         found["values"].append({key: run.values() for key, run in runs.items()})
         found["states"].append({key: run.scheduler.state_dict() for key, run in runs.items()})
         if dist.get_rank() == 0:
@@ -222,18 +222,18 @@ def states(parts):
     return {name: part.state_dict() for name, part in parts.items()}
 
 
-def resume(plan, folder, mesh):
-    """Go on from every save, by every route, with fresh objects."""
+def resume(declared, folder, mesh):
+    """Resume every run from every save by every route, each time with new objects."""
     found = {}
     for kinds, routes in ROUTES.items():
         for store, how in routes:
             load = load_torch if store == "torch" else load_dcp
-            for done in range(plan["updates"] + 1):
-                runs = build(kinds, plan, mesh)
+            for done in range(declared["updates"] + 1):
+                runs = build(kinds, declared, mesh)
                 for parts in LOADS[how]:
                     load(runs, parts, folder / f"{store}-{done}")
                 for key, run in runs.items():
-                    values = run.finish(plan["updates"] - done)
+                    values = run.finish(declared["updates"] - done)
                     outcome = {"values": values, "keeps_lr_objects": run.keeps_lr_objects()}
                     found.setdefault(f"{key} from {store}, {how}", []).append(outcome)
     return found
@@ -252,20 +252,20 @@ def load_dcp(runs, parts, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("plan", type=Path, help="the JSON file")
+    parser.add_argument("runs", type=Path, help="the JSON file")
     parser.add_argument("--train", type=Path, help="folder to save to")
     parser.add_argument("--resume", type=Path, help="folder to resume from")
     parser.add_argument("--device", default="cpu", choices=worker.BACKENDS)
     arguments = parser.parse_args()
-    plan = json.loads(arguments.plan.read_text())
+    declared = json.loads(arguments.runs.read_text())
     logging.getLogger("dist_sched").setLevel(logging.ERROR)
     with worker.joined(arguments.device):
         mesh = init_device_mesh(arguments.device, (dist.get_world_size(),))
         found = {}
         if arguments.train:
-            found["trained"] = train(plan, arguments.train, mesh)
+            found["trained"] = train(declared, arguments.train, mesh)
         if arguments.resume:
-            found["resumed"] = resume(plan, arguments.resume, mesh)
+            found["resumed"] = resume(declared, arguments.resume, mesh)
         worker.write(found)
 
 

@@ -1,19 +1,24 @@
-"""What every config has in common: named entries, and a plan.
+"""What every config has in common: named entries, a policy for them, and a plan.
 
-State, reconciliation and the schedulers' base see a config through this protocol alone. They do not
+State, reconciliation and the schedulers' base see a config through this class alone. They do not
 know which entries and which fields there are.
 """
 
 from __future__ import annotations
 
+import abc
+import functools
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from dist_sched._config import policy as policies
 from dist_sched._rules import one_of
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from typing_extensions import Self
 
     from dist_sched._config.history import Change
     from dist_sched._config.path import Path
@@ -60,53 +65,102 @@ class Sides(NamedTuple):
         return self.checkpoint is not ABSENT and self.checkpoint != self.config
 
 
-class Config(Protocol):
+class Config(abc.ABC):
     """What the scheduler of a script declares."""
 
     KIND: ClassVar[str]
     """The scheduler's class."""
     TEXT_NAME: ClassVar[str]
     """Its key in the text of a checkpoint state."""
-    STATE_KEYS: ClassVar[tuple[str, ...]]
+    STATE_KEYS: ClassVar[tuple[str, ...]] = ()
     """Entries that also stand in the checkpoint state under their own names, for upstream."""
 
     @classmethod
-    def check_entry(cls, name: str, value: object) -> Entry:
+    def check_entry(cls, name: str, value: object) -> Entry:  # noqa: ARG003 - there is none
         """Return one of `STATE_KEYS` as a plain value, or raise a ConfigError."""
+        raise ConfigError(f"{name}: is not known")
 
     @classmethod
+    @abc.abstractmethod
     def read(cls, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the parts of what `to_dict` returned, each checked, or raise a `Misfit`."""
+        """Return the parts of what `to_dict` returned, each checked by itself.
+
+        Raises:
+            Misfit: A part is missing, unknown or illegal.
+        """
 
     @classmethod
-    def from_parts(cls, parts: Mapping[str, Any]) -> Config:
+    def from_parts(cls, parts: Mapping[str, Any]) -> Self:
         """Build a config of its parts, or raise a ConfigError."""
+        return cls(**parts)
 
+    @abc.abstractmethod
     def parts(self) -> dict[str, Any]:
         """Return what `from_parts` needs."""
 
+    @abc.abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Return the whole as data for JSON."""
 
-    def entries(self) -> dict[Path, Any]:
-        """Return the entries."""
-
+    @abc.abstractmethod
     def summary(self) -> dict[str, str]:
         """Return a line for each schedule or entry, for people."""
 
+    @abc.abstractmethod
     def compare(self, saved: Mapping[str, Any]) -> dict[Path, Sides]:
         """Return what this config and a checkpoint's parts have, entry by entry."""
 
-    def merge(self, saved: Mapping[str, Any], used: Mapping[Path, Any]) -> Config:
-        """Build a config of the entries to use, or raise a ConfigError.
+    @abc.abstractmethod
+    def merge(self, saved: Mapping[str, Any], used: Mapping[Path, Any]) -> Self:
+        """Build a config of the entries to use; this very one where they are the same.
 
         Args:
             saved: As for `compare`.
             used: A value for each entry that `compare` returns.
+
+        Raises:
+            ConfigError: They make no legal config.
         """
 
-    def unite(self, other: Any, inventory: Inventory) -> Config:
+    @abc.abstractmethod
+    def apply(self, change: Change) -> Self:
+        """Return the config after a late change, or raise a ConfigError."""
+
+    @abc.abstractmethod
+    def lint(self, *, updates: int | None = None, increment: Number = 1) -> tuple[Finding, ...]:
+        """Return warnings about valid entries that are probably mistakes.
+
+        Args:
+            updates: Length of the run in optimizer updates, to be compared with the horizon.
+            increment: Units that an update completes.
+        """
+
+    @abc.abstractmethod
+    def _build_plan(self) -> Plan: ...
+
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """The curve of each field, and what groups override; built once."""
+        return self._build_plan()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.parts()  # without the plan, which every rank builds for itself
+
+    def entries(self) -> dict[Path, Any]:
+        """Return the entries."""
+        return {path: sides.config for path, sides in self.compare(self.parts()).items()}
+
+    def unite(self, other: Any, inventory: Inventory) -> Self:  # noqa: ARG002
         """Return this config with what another rank schedules and this rank's groups lack."""
+        return self
+
+    def unused(self) -> frozenset[Path]:
+        """Return the entries that have no influence on the curves."""
+        return frozenset()
+
+    def may_name(self, path: Path) -> bool:  # noqa: ARG002
+        """Return whether a policy may name what this config lacks, as a checkpoint may have it."""
+        return False
 
     def parse_policy(
         self,
@@ -116,19 +170,13 @@ class Config(Protocol):
         override: bool | None = False,
     ) -> Policy:
         """Parse a policy for this config's entries, or raise a ConfigError."""
-
-    def unused(self) -> frozenset[Path]:
-        """Return the entries that have no influence on the curves."""
-
-    @property
-    def plan(self) -> Plan:
-        """The curve of each field, and what groups override; built once."""
-
-    def apply(self, change: Change) -> Config:
-        """Return the config after a late change, or raise a ConfigError."""
-
-    def lint(self, *, updates: int | None = None, increment: Number = 1) -> tuple[Finding, ...]:
-        """Return warnings about what is valid and probably a mistake."""
+        return policies.parse(
+            policy,
+            self.entries(),
+            self.may_name,
+            use_checkpoint=use_checkpoint,
+            override=override,
+        )
 
 
 def with_history(config: Config, history: Iterable[Change]) -> Config:

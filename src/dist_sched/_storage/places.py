@@ -1,0 +1,104 @@
+"""Places: files and folders of any file system, local or remote."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dist_sched._storage.pickles import TruncatedError
+from dist_sched.errors import StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A file or folder in some file system."""
+
+    files: Any = field(repr=False)
+    """The fsspec file system."""
+    path: str
+
+    @classmethod
+    def at(cls, address: object) -> Place:
+        """Return the place of a local path, or of an address such as `s3://bucket/run`.
+
+        Raises:
+            StateError: It is neither, or nothing that is installed reads such addresses.
+        """
+        import fsspec  # comes with torch
+
+        try:
+            files, path = fsspec.core.url_to_fs(os.fsdecode(address))  # type: ignore[arg-type]
+        except (ImportError, TypeError, ValueError) as error:
+            raise StateError(f"path={address!r}: must be a path or an address: {error}") from error
+        files.invalidate_cache()  # a run goes on saving after its folder was listed
+        return cls(files, str(path))
+
+    def __str__(self) -> str:
+        return str(self.files.unstrip_protocol(self.path)).removeprefix("file://")
+
+    def child(self, name: str) -> Place:
+        """Return the place under a name in this folder."""
+        return Place(self.files, posixpath.join(self.path, name))
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return posixpath.basename(self.path.rstrip("/"))
+
+    def exists(self) -> bool:
+        """Return whether anything is there."""
+        return bool(self.files.exists(self.path))
+
+    def is_folder(self) -> bool:
+        """Return whether it is a folder."""
+        return bool(self.files.isdir(self.path))
+
+    def is_file(self) -> bool:
+        """Return whether it is a file; a pipe is none, and opening one would wait for ever."""
+        return bool(self.files.isfile(self.path))
+
+    def names(self) -> list[str]:
+        """Return the names in this folder, sorted."""
+        listed = self.files.ls(self.path, detail=False)
+        return sorted(posixpath.basename(str(path).rstrip("/")) for path in listed)
+
+    def size(self) -> int:
+        """Return a file's length in bytes."""
+        return int(self.files.size(self.path))
+
+    def open(self) -> Any:
+        """Open a file for reading."""
+        return self.files.open(self.path, "rb")
+
+    def read(self, start: int, length: int) -> bytes:
+        """Read a part of a file, and nothing else of it.
+
+        Raises:
+            TruncatedError: The file ends before the part does.
+        """
+        # Object stores answer a range beyond the end with an error that looks like a failure.
+        if start + length > self.size():
+            raise TruncatedError(f"{self}: it ends before its byte {start + length}")
+        return bytes(self.files.cat_file(self.path, start=start, end=start + length))
+
+
+@contextlib.contextmanager
+def reading(place: object) -> Iterator[None]:
+    """Make every error within a StateError that names the place.
+
+    Errors of the file system pass: they are about the place already.
+    """
+    try:
+        yield
+    except StateError as error:
+        raise type(error)(f"{place}: {error}") from error
+    except OSError:
+        raise
+    except Exception as error:  # what is malformed can fail in any way
+        raise StateError(f"{place}: is malformed: {type(error).__name__}: {error}") from error

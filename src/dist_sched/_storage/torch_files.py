@@ -1,0 +1,111 @@
+"""Files of `torch.save`: zip archives of a pickle and of the data of its tensors."""
+
+from __future__ import annotations
+
+import functools
+import struct
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+from dist_sched._storage import pickles
+from dist_sched._storage.pickles import Inert, Name, TruncatedError
+from dist_sched._storage.places import reading
+from dist_sched._storage.trees import Leaf
+from dist_sched.errors import StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dist_sched._storage.places import Place
+
+_ZIP_MAGIC = b"PK\x03\x04"
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")
+"""Stands in the first pickle of files that torch.save wrote before release 1.6."""
+
+_TENSORS = ("Half", "Float", "Double", "Char", "Short", "Int", "Long", "Byte", "Bool")
+_CODES = dict(zip([f"torch.{name}Storage" for name in _TENSORS], "efdbhiqB?", strict=True))
+_NUMPY = ("f2", "f4", "f8", "b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
+_CODES |= dict(zip(_NUMPY, "efd?bhiqBHIQ", strict=True))
+"""What `struct` calls the numbers of torch's storages and of numpy's dtypes."""
+
+
+def read_file(place: Place, opened: Callable[[], Any]) -> Any:
+    """Read a file that torch.save wrote: its pickle, in which tensors are no more than named.
+
+    A tensor of one number is a leaf, because some save a position or a rate as one.
+
+    Args:
+        place: What errors are about.
+        opened: Opens the file, which may be a part of the place.
+
+    Raises:
+        TruncatedError: The file was not written to its end.
+        StateError: It is no such file, or holds what is not data.
+    """
+
+    def number(key: str, code: str, offset: int) -> Any:
+        with reading(place), opened() as file, zipfile.ZipFile(file) as archive:
+            data = _stored(archive, f"{folder}/data/{key}")
+            return struct.unpack_from(code, data, offset * struct.calcsize(code))[0]
+
+    with reading(place), opened() as file:
+        head = file.read(64)
+        if _LEGACY_MAGIC in head:
+            raise StateError(
+                "it was written by torch.save before release 1.6, which is too old: load it with "
+                "torch.load, and save it anew with torch.save of any later release"
+            )
+        if _ZIP_MAGIC.startswith(head):
+            raise TruncatedError("it ends within its first bytes")
+        if not head.startswith(_ZIP_MAGIC):
+            raise StateError("it is no file of torch.save: its first bytes are another format's")
+        try:
+            with zipfile.ZipFile(file) as archive:
+                names = [name.partition("/") for name in archive.namelist()]
+                folder = next((name for name, _, rest in names if rest == "data.pkl"), "")
+                pickled = _stored(archive, f"{folder}/data.pkl")
+        except zipfile.BadZipFile as error:
+            # The directory of an archive is at its end, so a cut file has none.
+            raise TruncatedError(f"it is no whole archive of torch.save: {error}") from error
+        return pickles.read(pickled, functools.partial(_recorded, number))
+
+
+def _stored(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Return a record of an archive."""
+    record = archive.getinfo(name)
+    # A few kilobytes can be compressed gigabytes. torch.save never compresses.
+    if record.compress_type != zipfile.ZIP_STORED or record.file_size > pickles.MAX_SIZE:
+        raise StateError(
+            f"its record {name!r} is compressed, or declares {record.file_size} bytes: "
+            f"torch.save stores what it is given, and {pickles.MAX_SIZE} bytes are read at most"
+        )
+    # A file written after torch.serialization.set_crc32_options(False) has zeros for checksums.
+    record.CRC = record.CRC or None  # type: ignore[assignment]
+    return archive.read(record)
+
+
+def _recorded(number: Callable[[str, str, int], Any], name: str, arguments: tuple[Any, ...]) -> Any:
+    """Return what stands for a call: a number if it makes one, a leaf for a tensor of one number.
+
+    Args:
+        number: Reads a number from the data of the tensor with a key.
+        name: What the pickle calls.
+        arguments: With what.
+    """
+    match name, arguments:
+        case (
+            "torch._utils._rebuild_tensor_v2",
+            (Inert(arguments=(_, Name(name=kind), str(key), *_)), int(offset), (), *_),
+        ) if kind in _CODES:
+            return Leaf(functools.partial(number, key, f"<{_CODES[kind]}", offset))
+        case (
+            "numpy.core.multiarray.scalar" | "numpy._core.multiarray.scalar",
+            (Inert(arguments=(str(kind), *_), state=state), bytes(value)),
+        ) if kind in _CODES:
+            order = ">" if isinstance(state, tuple) and ">" in state else "<"
+            return struct.unpack(order + _CODES[kind], value)[0]
+        # The bytes of a numpy number, as protocol 2 has them. Longer ones stay a record: a pickle
+        # can name one text of a megabyte a million times, and each call would copy it.
+        case "_codecs.encode", (str(text), "latin1") if len(text) <= 8:  # noqa: PLR2004
+            return text.encode("latin1")
+    return Inert(name, arguments)

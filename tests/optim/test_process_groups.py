@@ -1,0 +1,100 @@
+"""One rank among others: what it verifies, and what it adopts from another."""
+
+from __future__ import annotations
+
+import pytest
+
+from dist_sched import ConfigError, RankMismatchError
+from helpers import (
+    FLOAT_AND_TENSOR_LR,
+    adamw,
+    held,
+    opt_param_scheduler,
+)
+
+GROUPS = [{}, {"lr": 3.0, "weight_decay": 0.0}]
+
+
+def fresh(build=adamw, **changes):
+    optimizer = build(*GROUPS)
+    return optimizer, opt_param_scheduler(optimizer, **changes)
+
+
+def test_without_a_process_group_synchronize_changes_nothing():
+    optimizer, scheduler = fresh()
+    scheduler.seek(60)
+    before = scheduler.state_dict(), held(optimizer)
+    scheduler.synchronize()
+    assert before == (scheduler.state_dict(), held(optimizer))
+
+
+@FLOAT_AND_TENSOR_LR
+def test_verify_reads_every_group_back(build):
+    optimizer, scheduler = fresh(build)
+    scheduler.seek(60)
+    scheduler.verify()
+    optimizer.param_groups[1]["lr"] = 0.75
+    with pytest.raises(
+        RankMismatchError, match=r"rank 0: group 1: lr holds 0.75 and should hold 1.65"
+    ):
+        scheduler.verify()
+    scheduler.step(0)
+    scheduler.verify()
+
+
+def test_verify_finds_a_value_that_is_off_by_a_billionth():
+    optimizer, scheduler = fresh()
+    scheduler.seek(60)
+    optimizer.param_groups[0]["lr"] *= 1 + 1e-9
+    with pytest.raises(RankMismatchError, match="group 0: lr holds"):
+        scheduler.verify()
+
+
+def test_verify_names_a_group_whose_bound_is_illegal():
+    optimizer, scheduler = fresh()
+    optimizer.param_groups[1]["max_lr"] = "high"
+    with pytest.raises(RankMismatchError, match=r"rank 0: group 1: max_lr='high'"):
+        scheduler.verify()
+
+
+def test_terms_that_cannot_be_written_are_not_adopted_in_part():
+    optimizer, scheduler = fresh()
+    scheduler.seek(10)
+    before = scheduler.state_dict(), held(optimizer), repr(scheduler._writer.references)
+    optimizer.param_groups[1]["end_wd"] = -1.0
+    other = opt_param_scheduler(adamw({"lr": 0.5}), max_lr=0.5)
+    other.seek(60)
+    with pytest.raises(ConfigError, match=r"group 1: end_wd=-1\.0"):
+        scheduler._adopt(other._current())
+    assert before == (
+        scheduler.state_dict(),
+        held(optimizer),
+        repr(scheduler._writer.references),
+    )
+
+
+def test_references_that_another_rank_lacks_are_kept():
+    optimizer, scheduler = fresh()
+    other = opt_param_scheduler(adamw({"lr": 0.5, "weight_decay": 0.0}))
+    other.seek(50)
+    scheduler._adopt(other._current())
+    assert [pytest.approx(1.28), pytest.approx(3.84)] == held(optimizer)
+    assert [0.05, 0.0] == held(optimizer, "weight_decay")
+
+
+def test_adopted_terms_are_all_taken_up(caplog):
+    optimizer, scheduler = fresh()
+    theirs = {"policy": "config", "unit": "tokens", "keep_group_ratios": False, "max_lr": 0.5}
+    other = fresh(**theirs)[1]
+    other.seek(10)
+    scheduler._adopt(other._current())
+    assert ("tokens", False, True) == (
+        scheduler.unit,
+        scheduler.keep_group_ratios,
+        scheduler.override_opt_param_scheduler,
+    )
+    assert [0.5, 0.5] == held(optimizer)
+    for name in ("max_lr 0.5 instead of 1.0", "unit 'tokens'", "policy", "keep_group_ratios"):
+        assert name in caplog.text
+    scheduler.load_state_dict(fresh(**theirs)[1].state_dict())
+    assert () == scheduler.last_reconciliation.changed

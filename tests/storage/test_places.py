@@ -1,0 +1,125 @@
+"""Places: local paths and remote addresses are files and folders alike."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import ClassVar
+
+import fsspec
+import pytest
+
+from dist_sched import StateError, checkpoint
+from dist_sched._storage.pickles import TruncatedError
+from dist_sched._storage.places import Place, reading
+from helpers import save_dcp, save_torch, state_at
+
+
+def test_a_local_place_is_named_by_its_path(tmp_path):
+    assert str(tmp_path / "a") == str(Place.at(tmp_path).child("a"))
+
+
+def test_a_remote_place_is_named_by_its_address():
+    assert "memory:///run/a" == str(Place.at("memory://run").child("a"))
+
+
+@pytest.mark.parametrize("path", [None, 7, "nosuch://bucket/run"])
+def test_what_is_no_path_and_no_address_is_refused_with_its_value(path):
+    with pytest.raises(StateError, match=f"path={path!r}: must be a path or an address"):
+        Place.at(path)
+
+
+def test_a_part_is_read_and_nothing_else(tmp_path):
+    (tmp_path / "a").write_bytes(b"abcdef")
+    assert b"cd" == Place.at(tmp_path / "a").read(2, 2)
+
+
+@pytest.mark.parametrize("start, length", [(5, 2), (2**70, 1)])
+def test_a_part_beyond_the_end_is_truncated(tmp_path, start, length):
+    (tmp_path / "a").write_bytes(b"abcdef")
+    with pytest.raises(TruncatedError, match="ends before its byte"):
+        Place.at(tmp_path / "a").read(start, length)
+
+
+def test_an_error_while_reading_keeps_its_class_and_names_the_place():
+    with pytest.raises(TruncatedError, match=r"^x\.pt: too short"), reading("x.pt"):
+        raise TruncatedError("too short")
+
+
+def test_any_error_while_reading_is_a_state_error():
+    with pytest.raises(StateError, match=r"^x\.pt: is malformed: KeyError: 'a'"), reading("x.pt"):
+        raise KeyError("a")
+
+
+def test_an_error_of_the_file_system_passes():
+    with pytest.raises(PermissionError), reading("x.pt"):
+        raise PermissionError
+
+
+def test_an_error_of_the_file_system_is_a_state_error_of_read_state(tmp_path, monkeypatch):
+    def denied(*_, **__):
+        raise PermissionError("denied")
+
+    save_torch({"s": state_at(60)}, tmp_path / "a.pt")
+    monkeypatch.setattr(type(fsspec.filesystem("file")), "open", denied)
+    with pytest.raises(StateError, match=r"a\.pt: cannot be read: denied"):
+        checkpoint.read_state(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("path", ["nothing", "nothing.pt"])
+def test_a_missing_path_is_a_state_error(tmp_path, path):
+    with pytest.raises(StateError, match="nothing is there"):
+        checkpoint.read_state(tmp_path / path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.pt")
+    with pytest.raises(StateError, match="neither a file nor a folder"):
+        checkpoint.read_state(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("path", ["run/step-3", "run/step-3/", "./run", Path("run")])
+def test_relative_paths_and_trailing_slashes_are_the_same_folder(tmp_path, monkeypatch, path):
+    save_dcp({"scheduler": state_at(60)}, tmp_path / "run" / "step-3")
+    monkeypatch.chdir(tmp_path)
+    assert state_at(60) == checkpoint.read_state(path)[0]
+
+
+def test_an_address_is_read_as_a_path_is(tmp_path):
+    folder = save_dcp({"app": {"scheduler": state_at(60)}}, tmp_path / "a")
+    memory = fsspec.filesystem("memory")
+    memory.put(str(folder), "/bucket/run/step-6", recursive=True)
+    memory.makedirs("/bucket/run/step-7")
+    for address in ("memory://bucket/run/step-6", "memory://bucket/run"):
+        found, where = checkpoint.read_state(address)
+        assert (state_at(60), "app.scheduler") == (found, where.key)
+        assert "memory:///bucket/run/step-6/.metadata" == where.path
+
+
+class Remembering(type(fsspec.filesystem("memory"))):
+    """Remembers what it listed, as the file systems of object stores do."""
+
+    protocol = "remembering"
+    listed: ClassVar[dict] = {}
+
+    def ls(self, path, detail=True, **options):
+        key = path, detail
+        if key not in self.listed:
+            self.listed[key] = super().ls(path, detail=detail, **options)
+        return self.listed[key]
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.removeprefix("remembering://"))
+
+    def invalidate_cache(self, path=None):
+        del path
+        self.listed.clear()
+
+
+def test_a_checkpoint_that_came_after_a_listing_is_seen(tmp_path):
+    fsspec.register_implementation("remembering", Remembering, clobber=True)
+    for position in (5, 6):
+        path = save_torch({"s": state_at(position)}, tmp_path / f"step-{position}.pt")
+        fsspec.filesystem("memory").put(str(path), f"/grows/step-{position}.pt")
+        assert position == checkpoint.read_state("remembering://grows")[0]["num_steps"]
