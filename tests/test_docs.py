@@ -6,17 +6,28 @@ import doctest
 import importlib
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
+import yaml
 
 import dist_sched
-from dist_sched import Phase, Schedule, reconcile
+from dist_sched import (
+    OptimizerParamScheduler,
+    ParamScheduler,
+    Phase,
+    Schedule,
+    reconcile,
+    schedules,
+)
 from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.specification import Specification
-from dist_sched._curves.proportional import ProportionalTo
 from dist_sched._state.format import pack
+from dist_sched.cli import application
+from helpers import CONFIG, adamw, held, sgd
 
 ROOT = Path(__file__).parents[1]
 HOME = Path(dist_sched.__file__).parent
@@ -25,30 +36,95 @@ MODULES = sorted(
     for path in HOME.rglob("*.py")
     if not path.stem.startswith("__")
 )
+DOCS = [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *DOCS]
 
 
-def blocks(path, language):
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / path).read_text(), re.DOTALL)
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
-def test_the_readmes_example_runs(tmp_path, monkeypatch, capsys):
+def run_examples(page, names):
+    """Run the Python of a page from top to bottom, and return the names that it leaves."""
+    names = {"__name__": "example", **names}
+    for block in blocks(page, "python"):
+        exec(compile(block, page, "exec"), names)  # noqa: S102
+    return names
+
+
+def at(position, **changes):
+    """Return a scheduler of the shared config at a position."""
+    scheduler = OptimizerParamScheduler(adamw(), **{**CONFIG, **changes})
+    scheduler.seek(position)
+    return scheduler
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (example,) = blocks("README.md", "python")
-    exec(compile(example, "README.md", "exec"), {"__name__": "readme"})  # noqa: S102
+    return tmp_path
+
+
+# Python
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_readmes_example_runs(capsys):
+    run_examples("README.md", {})
     assert "position: 500 steps" in capsys.readouterr().out
 
 
-def test_the_readme_has_fewer_than_120_lines():
-    assert 120 > len((ROOT / "README.md").read_text().splitlines())
+def test_the_guides_examples_run():
+    weights = [torch.nn.Parameter(torch.ones(2, 2)) for _ in range(2)]
+    adam = torch.optim.AdamW([{"params": weights[1:], "name": "embed_in"}], lr=1e-3)
+    muon = torch.optim.Muon(weights[:1], lr=1e-3, momentum=0.95)
+    first = at(0)
+    names = {"batches": [1, 2], "optimizer": first.optimizer, "scheduler": first}
+    scheduler = run_examples("docs/guide.md", {**names, "muon": muon, "adamw": adam})["scheduler"]
+    assert 2 == first.num_steps
+    scheduler.seek(90_000)
+    assert [3e-5] == held(muon)
+    assert [1.5e-5] == held(adam)
 
 
-PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+@pytest.mark.usefixtures("folder")
+def test_the_examples_about_resuming_run():
+    def build():
+        return ParamScheduler(sgd(), {"lr": schedules.wsd(1.0, 10**9, decay=1)})
+
+    stable = build()
+    stable.seek(50_000)
+    dcp.save({"scheduler": stable}, checkpoint_id="stable/step-50000")
+    names = {"config": CONFIG, "state": at(60).state_dict(), "build": build, "dcp": dcp}
+    left = run_examples("docs/resume.md", names)
+    assert 60 == left["outcome"].position
+    assert [1_000, 2_500, 5_000] == [fork.history[0].arguments["steps"] for fork in left["forks"]]
+    assert () == left["stable"].history
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_every_link_leads_to_a_file(path):
-    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / path).read_text())
-    assert [] == [link for link in links if not ((ROOT / path).parent / link).exists()]
+@pytest.mark.usefixtures("folder")
+def test_the_examples_about_checkpoints_run():
+    dcp.save({"app": {"scheduler": at(6).state_dict()}}, checkpoint_id="runs/7b/step-6")
+    scheduler = at(0)
+    run_examples("docs/checkpoints.md", {"scheduler": scheduler, "step": 6})
+    assert 6 == scheduler.num_steps
+
+
+def test_the_examples_about_config_files_run(folder):
+    (folder / "schedule.yaml").write_text("fields: {lr: 0.5}")
+    optimizer = sgd()
+    run_examples("docs/configuration.md", {"dist_sched": dist_sched, "optimizer": optimizer})
+    assert [0.5] == held(optimizer)
+
+
+def test_the_examples_about_schedules_run():
+    run_examples("docs/schedules.md", {})
+    assert "quarter_circle" in schedules.shapes()
+
+
+def test_the_examples_about_pictures_run(folder):
+    run_examples("docs/pictures.md", {})
+    assert (folder / "lr.png").is_file()
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -58,43 +134,95 @@ def test_the_examples_in_docstrings_run(name):
 
 def test_there_are_examples_in_docstrings():
     modules = [importlib.import_module(f"dist_sched.{name}") for name in MODULES]
-    assert 5 < sum(doctest.testmod(module).attempted for module in modules)
+    found = [test for module in modules for test in doctest.DocTestFinder().find(module)]
+    assert 50 < sum(len(test.examples) for test in found)
 
 
-def test_the_report_in_the_documentation_is_the_one_that_is_logged(config):
+# Commands
+
+
+def commands(page):
+    """Return the commands that a page shows with what they print."""
+    shown = [part for block in blocks(page, "console") for part in block.split("$ ")[1:]]
+    pairs = [part.split("\n", 1) for part in shown]
+    return [pytest.param(*pair, id=pair[0]) for pair in pairs if pair[1].strip()]
+
+
+@pytest.fixture
+def runs(folder):
+    """Make the configs and checkpoints that the page about the command names."""
+    wsd = {
+        "max_lr": 3e-4,
+        "lr_decay_style": "WSD",
+        "lr_decay_steps": 100_000,
+        "wsd_decay_steps": 20_000,
+        "lr_wsd_decay_style": "minus_sqrt",
+        "min_lr": 0.0,
+    }
+    overlapping = {"lr_decay_style": "WSD", "wsd_decay_steps": 105, "lr_wsd_decay_style": "linear"}
+    (folder / "run.json").write_text(json.dumps(CONFIG))
+    for name, changes in {"a": {}, "b": overlapping, "c": {"max_lr": 0.5}}.items():
+        config = {**CONFIG, "init_lr": 0.1, **changes}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
+    schedulers = {
+        "runs/after/step-80": at(80),
+        "runs/before/step-60": at(60, max_lr=0.5),
+        "runs/7b/step-50000": at(50_000, **wsd),
+    }
+    for path, scheduler in schedulers.items():
+        dcp.save({"app": {"scheduler": scheduler.state_dict()}}, checkpoint_id=path)
+    return folder
+
+
+@pytest.mark.parametrize("command, output", commands("docs/cli.md"))
+def test_a_command_prints_what_the_page_shows(runs, capsys, command, output):
+    application.run(shlex.split(command)[1:])
+    printed = capsys.readouterr().out.replace(str(runs), "/data")
+    left_out = re.escape("   ...\n")
+    assert re.fullmatch(re.escape(output.strip()).replace(left_out, "(?:.*\n)+"), printed.strip())
+
+
+def test_the_page_shows_what_commands_print():
+    assert {"check", "show", "diff", "fork"} == {
+        param.values[0].split()[1] for param in commands("docs/cli.md")
+    }
+
+
+# Texts
+
+
+def test_the_readme_has_fewer_than_120_lines():
+    assert 120 > len((ROOT / "README.md").read_text().splitlines())
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_to_a_file(page):
+    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text())
+    local = [link for link in links if not link.startswith("https://")]
+    assert [] == [link for link in local if not ((ROOT / page).parent / link).exists()]
+
+
+def test_the_report_in_the_documentation_is_the_one_that_is_logged():
     (shown,) = blocks("docs/resume.md", "text")
-    state = pack(OptimizerParamConfig(**{**config, "max_lr": 0.5}), 60, "steps")
-    assert f"loaded the scheduler at {reconcile(config, state)}\n" == shown
+    outcome = reconcile(CONFIG, at(60, max_lr=0.5).state_dict())
+    assert f"loaded the scheduler at {outcome}\n" == shown
+
+
+def test_the_page_about_the_state_names_every_key():
+    page = (ROOT / "docs/state.md").read_text()
+    state = pack(OptimizerParamConfig(**CONFIG), 0, "steps")
+    text = json.loads(state["dist_sched"])
+    only_in_text = [f"config.{name}" for name in text["config"] if name not in state]
+    assert [] == [key for key in [*state, *text, *only_in_text] if f"| `{key}` |" not in page]
 
 
 def test_the_page_about_the_state_names_every_key_of_a_specification():
     page = (ROOT / "docs/state.md").read_text()
     schedule = Schedule([Phase("linear", 10, end=1.0, start=0.0, until=5)])
-    told = {"fields": {"lr": schedule, "weight_decay": ProportionalTo(at_max=0.1)}, "groups": {}}
-    text = json.loads(pack(Specification(**told), 0, "steps")["dist_sched"])
-    phase, coupling = (
-        schedule.to_dict()["phases"][0],
-        text["specification"]["fields"]["weight_decay"],
-    )
-    keys = [*text, *(f"specification.{name}" for name in told), *phase, *coupling]
+    fields = {"lr": schedule, "weight_decay": schedules.proportional_to("lr", at_max=0.1)}
+    text = json.loads(pack(Specification.of(fields), 0, "steps")["dist_sched"])
+    specification = text["specification"]
+    (phase,) = specification["fields"]["lr"]["phases"]
+    parts = [*phase, *specification["fields"]["weight_decay"]]
+    keys = [*text, *(f"specification.{name}" for name in specification), *parts]
     assert [] == [key for key in keys if f"{key}`" not in page]
-
-
-def test_the_guides_recipe_of_any_field_runs():
-    (example,) = (block for block in blocks("docs/guide.md", "python") if "muon" in block)
-    weights = [torch.nn.Parameter(torch.ones(2, 2)) for _ in range(2)]
-    groups = [{"params": weights[1:], "name": "embed_in"}]
-    names = {"muon": torch.optim.Muon(weights[:1], lr=1e-3, momentum=0.95)}
-    names["adamw"] = torch.optim.AdamW(groups, lr=1e-3)
-    exec(compile(example, "guide.md", "exec"), names)  # noqa: S102
-    names["scheduler"].seek(90_000)
-    assert 3e-5 == names["muon"].param_groups[0]["lr"]
-    assert 1.5e-5 == names["adamw"].param_groups[0]["lr"]
-
-
-def test_the_page_about_the_state_names_every_key(config):
-    page = (ROOT / "docs/state.md").read_text()
-    state = pack(OptimizerParamConfig(**config), 0, "steps")
-    text = json.loads(state["dist_sched"])
-    alone = [f"config.{name}" for name in text["config"] if name not in state]
-    assert [] == [key for key in [*state, *text, *alone] if f"| `{key}` |" not in page]
