@@ -12,5 +12,6 @@ install_upstream
 python -m ruff check .
 python -m ruff format --check .
 python -m mypy
-lint-imports
+lint-imports --no-cache
+pyright
 exec python -m pytest "$@"

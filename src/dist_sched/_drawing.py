@@ -98,7 +98,7 @@ class Panel:
     def phases(self) -> list[tuple[tuple[Span, ...], list[Line]]]:
         """Return the different rows of phases, each with the curves that have it.
 
-        What holds past the last phase is not a phase, and a constant duration to the end of the axis.
+        What holds past the last phase is not a phase, and a constant lasts to the end of the axis.
         """
         rows: dict[tuple[object, ...], tuple[tuple[Span, ...], list[Line]]] = {}
         for line in self.lines:

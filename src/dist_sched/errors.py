@@ -1,6 +1,6 @@
 """The four errors that callers may want to catch; the package raises no other on purpose.
 
-Two of them are an `AssertionError` as well, because callers that come from the seeds catch that.
+Two of them are an `AssertionError` as well, because callers that come from Megatron-LM catch that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class ConfigError(ValueError, AssertionError):
 
 
 class ReconcileError(ValueError, AssertionError):
-    """Config and checkpoint cannot be brought together, and nothing was loaded."""
+    """Config and checkpoint cannot be reconciled, and nothing was loaded."""
 
     reconciliation: Reconciliation | None
     """All rows, the equal ones too, with the outcome that was refused."""

@@ -158,7 +158,7 @@ class OptimizerParamConfig(Config):
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, Any]) -> OptimizerParamConfig:
-        """Build a config from a mapping of entries; names must be known, and none but WSD's missing."""
+        """Build a config from all entries; those of WSD alone may be missing."""
         known = cls.entry_names()
         refuse(
             [

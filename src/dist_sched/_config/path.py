@@ -25,7 +25,7 @@ class Path:
     """
 
     field: str
-    """Such as `lr`, `betas[0]`, or an entry of `OptimizerParamScheduler`; empty for a whole pattern."""
+    """Such as `lr`, `betas[0]` or `max_lr`; empty where all fields of a pattern are meant."""
     parts: tuple[str, ...] = ()
     """What of its schedule is meant; all of it if empty."""
     pattern: str | None = None

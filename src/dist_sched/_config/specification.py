@@ -410,7 +410,7 @@ def _parts(mine: Any, other: Any) -> Parts | None:
 
 
 def _phase_parts(mine: Phase, other: Phase) -> dict[str, tuple[Any, Any]]:
-    """Return what two phases have; shapes that differ are compared with their parameters, as one."""
+    """Return what two phases have; different shapes are compared with their parameters, as one."""
     ours, others = mine.to_dict(), other.to_dict()
     if mine.shape == other.shape:
         return {key: (ours.get(key), others.get(key)) for key in {**ours, **others}}

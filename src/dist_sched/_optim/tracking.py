@@ -44,7 +44,7 @@ class TrackedGroup:
     index: int
     """Index of the group within its optimizer."""
     name: object = None
-    """The group's name when it was first seen; a load that renames it does not make it a new one."""
+    """The name when it was first seen; a load that renames a group does not make it a new one."""
     own: dict[str, float | None] = dataclass_field(default_factory=dict)
     """The group's own value of each field when it was first asked for; None where it had none."""
     tensors: dict[str, torch.Tensor] = dataclass_field(default_factory=dict)

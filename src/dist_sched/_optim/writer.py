@@ -366,9 +366,9 @@ class Writer:
 
     def _check_group(self, one: TrackedGroup) -> None:
         for field, curve, factor, override in self._follow(one):
-            if override is not None and override.multiplier is not None:
-                if field.multiplier in one.group:
-                    raise ConfigError(f"{one}: {_second_multiplier(field, override)}")
+            has_two = override is not None and override.multiplier is not None
+            if override is not None and has_two and field.multiplier in one.group:
+                raise ConfigError(f"{one}: {_second_multiplier(field, override)}")
             highest = curve.max_value * factor
             if field.is_weight and highest >= 1:
                 raise ConfigError(

@@ -155,7 +155,7 @@ def _curve(state: Mapping[Any, Any], position: int) -> dict[str, Any]:
     if "_schedulers" not in state:
         return _decay(state, base, 0, position)
     milestones = _numbers(state.get("_milestones"))
-    if len(milestones) != 1 or len(parts) != 2:
+    if len(milestones) != 1 or len(parts) != len(milestones) + 1:
         return {}
     (warmup,), (rise, fall) = milestones, parts
     is_warmup = rise.get("total_iters") == warmup and rise.get("end_factor") == 1

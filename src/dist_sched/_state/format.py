@@ -2,7 +2,7 @@
 
 Version 1 is a flat dict of primitives: the keys of Megatron and NeMo, for them and for people, and
 one JSON text, which is the authority. It is one value because DCP writes each key from whichever
-rank it balances to: ranks that disagree leave a state mixed key by key, while one value stays whole.
+rank it balances to: ranks that disagree leave a state mixed key by key; one value stays whole.
 """
 
 from __future__ import annotations
@@ -110,8 +110,10 @@ class Checkpoint:
         if self.format in {DIST_SCHED, UPSTREAM}:
             warnings = (
                 *warnings,
-                f"the state is {self.kind.KIND}'s: it has the position alone, and the curve is the "
-                f"config's ({kind.KIND}'s)",
+                (
+                    f"the state is {self.kind.KIND}'s: it has the position alone, and the curve is "
+                    f"the config's ({kind.KIND}'s)"
+                ),
             )
             saved = self.effective
             values = {} if saved is None else saved.plan.values(self.position)
@@ -296,8 +298,10 @@ def _from_keys(state: Mapping[Any, Any], kind: type[Config], warnings: Iterable[
         text=state.get(TEXT_KEY),
         warnings=(
             *(warnings or _name_ignored(state, kind)),
-            "the state is foreign (another library's): it does not say what its position counts; "
-            "make sure that it is this scheduler's unit (Megatron-LM counts samples)",
+            (
+                "the state is foreign (another library's): it does not say what its position "
+                "counts; make sure that it is this scheduler's unit (Megatron-LM counts samples)"
+            ),
         ),
     )
 

@@ -82,19 +82,14 @@ class Reconciliation:
 
     def __str__(self) -> str:
         shown = self.rows if len(self.rows) <= _MOST_ROWS else self.changed
-        rows = [
-            ("", "entry", "config", "checkpoint", "used", "why"),
-            *(
-                ("*" * row.changed, row.name, *map(_text, (row.config, row.checkpoint, row.used)))
-                + (row.why,)
-                for row in shown
-            ),
-            *(
-                ("", value.field, *map(short, (value.config, value.checkpoint, value.used)))
-                + ("next update",)
-                for value in self.next_update
-            ),
-        ]
+        header = "", "entry", "config", "checkpoint", "used", "why"
+        rows: list[tuple[str, ...]] = [header]
+        for row in shown:
+            sides = map(_text, (row.config, row.checkpoint, row.used))
+            rows.append(("*" * row.changed, row.name, *sides, row.why))
+        for value in self.next_update:
+            sides = map(short, (value.config, value.checkpoint, value.used))
+            rows.append(("", value.field, *sides, "next update"))
         changed = len(self.changed)
         count = "1 entry differs" if changed == 1 else f"{changed or 'no'} entries differ"
         summary = f"position {self.position}; {count} (*)"

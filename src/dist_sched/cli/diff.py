@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from dist_sched._config.policy import Policy
     from dist_sched._state.report import Row
-    from dist_sched.cli.comparisons import DIFFERENT, SAME, Value
+    from dist_sched.cli.comparisons import Value
     from dist_sched.cli.inputs import Input
 
 STATUS: dict[str, int] = {SAME: 0, DIFFERENT: 1, UNKNOWN: 2}

@@ -55,7 +55,8 @@ def random_schedule(draw, highest):
 def declaration(seed):
     """Return fields, groups, and the update before which the run cools down, if it does."""
     draw = random.Random(seed)
-    fields = {"lr": random_schedule(draw, 1e-2), "weight_decay": schedules.proportional_to(at_max=0.1)}
+    decay = schedules.proportional_to("lr", at_max=0.1)
+    fields = {"lr": random_schedule(draw, 1e-2), "weight_decay": decay}
     if draw.random() < 0.5:
         fields["weight_decay"] = random_schedule(draw, 0.1)
     fields["betas[0]"] = random_schedule(draw, 0.9)
