@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import weakref
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch.optim import Optimizer
@@ -463,7 +463,7 @@ class Scheduler:
         saved = saved_curve(declared, checkpoint) if checkpoint.parts else None
         if saved is not None:
             carried = self._writer.with_plan(saved.plan).carried_differences(checkpoint.position)
-            checkpoint = replace(checkpoint, warnings=(*checkpoint.warnings, *carried))
+            checkpoint = checkpoint.replace(warnings=(*checkpoint.warnings, *carried))
         outcome = reconcile_checkpoint(declared, current.unit, checkpoint, current.policy)
         agreement = current.replace(
             effective=outcome.effective,

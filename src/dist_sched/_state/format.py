@@ -102,6 +102,14 @@ class Checkpoint:
         """The saved config after late changes; None where there is none."""
         return None if self.config is None else with_history(self.config, self.history)
 
+    def replace(self, **changes: Any) -> Checkpoint:
+        """Return a checkpoint that differs in some fields, without building its config anew."""
+        other = replace(self, **changes)
+        if changes.keys().isdisjoint({"kind", "parts", "history"}):
+            cached = {"config", "effective"} & self.__dict__.keys()
+            other.__dict__.update({name: self.__dict__[name] for name in cached})
+        return other
+
     def for_kind(self, kind: type[Config]) -> Checkpoint:
         """Return what this says for another kind of scheduler: the position alone."""
         if kind is self.kind:
@@ -117,8 +125,8 @@ class Checkpoint:
             )
             saved = self.effective
             values = {} if saved is None else saved.plan.values(self.position)
-        return replace(
-            self, kind=kind, parts={}, history=(), torn=(), warnings=warnings, values=values
+        return self.replace(
+            kind=kind, parts={}, history=(), torn=(), warnings=warnings, values=values
         )
 
 
@@ -210,7 +218,7 @@ def read(
         return _from_keys(state, OptimizerParamConfig, ())
     text = _parse(state[TEXT_KEY])
     found = next((one for one in KINDS if one.TEXT_NAME in text), kind or OptimizerParamConfig)
-    checkpoint = replace(_read_text(text, found), text=state[TEXT_KEY])
+    checkpoint = _read_text(text, found).replace(text=state[TEXT_KEY])
     is_partial = kind is not None and kind is not found
     if is_partial and not all(key in state for key in found.STATE_KEYS):
         return checkpoint
@@ -246,7 +254,7 @@ def _compare_with_keys(
             "the state equals this scheduler's own at position 0: "
             "perhaps nothing was read from the checkpoint"
         )
-    return replace(checkpoint, warnings=tuple(warnings), torn=tuple(torn))
+    return checkpoint.replace(warnings=tuple(warnings), torn=tuple(torn))
 
 
 def format_of(keys: Collection[object], name: str = "") -> str | None:

@@ -1,0 +1,61 @@
+"""The format: what a state says by itself, and to a scheduler of another kind."""
+
+from __future__ import annotations
+
+import pytest
+
+from dist_sched import StateError
+from dist_sched._config.entries import OptimizerParamConfig
+from dist_sched._config.path import Path
+from dist_sched._config.specification import Specification
+from dist_sched._state.format import DIST_SCHED, Checkpoint, read, unpack
+from helpers import HILL, opt_param_scheduler, param_scheduler, saved_state, text_of, with_text
+
+
+def test_a_state_is_read_as_the_kind_that_it_says():
+    checkpoint = read(saved_state(24))
+    assert (Specification, 24, DIST_SCHED) == (
+        checkpoint.kind,
+        checkpoint.position,
+        checkpoint.format,
+    )
+
+
+def test_for_another_kind_the_position_and_the_values_remain():
+    checkpoint = read(saved_state(24, {"lr": HILL})).for_kind(OptimizerParamConfig)
+    assert (24, {}, ()) == (checkpoint.position, checkpoint.parts, checkpoint.history)
+    assert {Path("lr"): HILL(24)} == checkpoint.values
+    assert "has the position alone" in checkpoint.warnings[0]
+
+
+def test_a_config_is_a_checkpoint_at_position_0():
+    config = Specification.of({"lr": HILL})
+    checkpoint = Checkpoint.of_config(config, "tokens")
+    assert (0, "tokens", config) == (checkpoint.position, checkpoint.unit, checkpoint.config)
+
+
+def test_another_warning_keeps_the_config_that_was_built():
+    checkpoint = read(saved_state())
+    assert checkpoint.config is checkpoint.replace(warnings=("odd",)).config
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fields": {}},
+        {"fields": {"weight_decay": {"peak": 1.0, "to": "lr"}}},
+        {"groups": {"a": {"momentum": 0.5}}},
+    ],
+)
+def test_parts_that_do_not_fit_together_name_the_specification(change):
+    state = saved_state()
+    text = text_of(state)
+    text["specification"].update(change)
+    with pytest.raises(StateError, match=r"'dist_sched\.specification\.fields'"):
+        read(with_text(state, text))
+
+
+def test_plain_keys_of_another_kind_may_be_missing():
+    state = opt_param_scheduler().state_dict()
+    target = {key: state[key] for key in param_scheduler().state_dict()}
+    assert "has the position alone" in unpack(target, Specification).warnings[0]
