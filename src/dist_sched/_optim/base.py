@@ -76,6 +76,7 @@ class Scheduler:
         self.process_group = process_group
         self.last_reconciliation: Reconciliation | None = None
         """The outcome of the latest load; None until one succeeds."""
+        # Kept to be removed when another optimizer is assigned, and when this object goes.
         self._hooks: list[weakref.finalize[..., Any]] = []
         self._loaded_text: str | None = None
         self._saved: tuple[int, Config] | None = None
@@ -144,7 +145,7 @@ class Scheduler:
             ConfigError: The increment is something else, or a group has an illegal bound or
                 multiplier. Position and groups are as before.
         """
-        if type(increment) is not int or increment < 0:
+        if type(increment) is not int or increment < 0:  # else it needs no rule
             increment = rules.whole("increment", increment)
         position = self._position + increment
         if position > rules.MAX_LENGTH:
@@ -268,6 +269,7 @@ class Scheduler:
         jumps = effective.plan.jumps(self._agreed.plan, self._position)
         if jumps and not allow_jump:
             raise ConfigError(f"{change}: {'; '.join(jumps)}; allow_jump=True does it all the same")
+        # Other ranks' groups may have what these lack, so only what is new is checked.
         writer = self._writer.with_plan(effective.plan)
         writer.check(known=self._agreed.plan)
         history = (*self._agreed.history, change)
@@ -440,6 +442,8 @@ class Scheduler:
     def _swap(self, writer: Writer, agreed: Agreement) -> None:
         """Apply another agreement through its writer, or leave everything as it was."""
         before = self._writer
+        # Fields that are not scheduled any more are restored first, so that a field which both plans
+        # have is written last.
         writer.take_over_from(before)
         try:
             writer.write(agreed.position)
@@ -454,6 +458,8 @@ class Scheduler:
         """Decide on the first rank what a checkpoint state leads to; changes nothing."""
         current = self._current()
         declared = current.declared
+        # Our own state and the text loaded last tell a state that was read from a target that DCP
+        # left as it was.
         checkpoint = unpack(
             state, type(declared), own=current.state_dict(), loaded=self._loaded_text
         )
@@ -537,6 +543,7 @@ class Scheduler:
                     optimizer.register_load_state_dict_pre_hook(before),
                     optimizer.register_load_state_dict_post_hook(after),
                 )
+                # The optimizer outlives the scheduler in many scripts; its hooks must not.
                 self._hooks += [weakref.finalize(self, handle.remove) for handle in handles]
 
     def _before_optimizer_load(self, optimizer: Optimizer, state: Mapping[str, Any]) -> None:
@@ -546,6 +553,8 @@ class Scheduler:
         """Make the load order irrelevant: resolve what the load brought, and write again."""
         differences = self._writer.resolve_load(optimizer, self._agreed.policy)
         try:
+            # Compared only while both checkpoints are of one position: after a step or a seek, other
+            # values are no surprise.
             if self._saved is not None and self._saved[0] == self._position:
                 position, saved = self._saved
                 differences += self._writer.with_plan(saved.plan).carried_differences(position)

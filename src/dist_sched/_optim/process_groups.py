@@ -26,6 +26,7 @@ def check(process_group: ProcessGroup | None) -> None:
     Raises:
         ConfigError: It is no process group, or this rank is not in it.
     """
+    # torch gives non-members this object, and its collectives then warn and return at once.
     outside: object = dist.GroupMember.NON_GROUP_MEMBER if dist.is_available() else ...
     if process_group is outside:
         raise ConfigError(

@@ -276,6 +276,7 @@ class Tracker:
         override_keys = _override_keys(fields)
         keys = [*override_keys, *(field.key for field in fields)]
         for one in self.tracked_of(optimizer):
+            # `load_state_dict` replaces dicts and tensors alike, so both are noted before it.
             one.tensors = group_fields.tensors_in(one.group, fields)
             one.overrides = {key: one.group[key] for key in override_keys if key in one.group}
             group = saved[one.index] if one.index < len(saved) else {}

@@ -92,6 +92,7 @@ class _Row:
         key, upper, lower, multiplier, has_bounds = self._keys
         curve = self.curve
         if has_bounds:
+            # Groups with bounds of their own share what depends on the position alone.
             between = curve.at(position)
             value = between(curve.max_value, curve.min_value)
         else:
@@ -128,8 +129,10 @@ class _Row:
             low = group[lower] if lower in group else curve_low  # noqa: SIM401
             multiplier = group[multiplier_key] if multiplier_key in group else 1.0  # noqa: SIM401
             try:
+                # A multiplier may be written into a group after its plan was checked.
                 if self.overrides or not field.has_bounds:
                     self._refuse(group)
+                # What is a legal float already, as nearly always, needs no rule.
                 if not (
                     type(high) is type(low) is type(multiplier) is float
                     and 0.0 <= high < _INFINITY
@@ -195,6 +198,8 @@ class Writer:
         self.tracker = tracker
         self.plan = plan
         self.keep_ratios = keep_ratios
+        # What an earlier scheduler or another rank measured wins: the groups hold scheduled values
+        # by now, or this rank has none of the group that it was measured from.
         measured = {field.key: self._first_value(field.key) for field in plan.fields}
         self.references: dict[str, float | None] = {**measured, **references}
         """The own value that each field's ratios are to."""
@@ -218,7 +223,8 @@ class Writer:
         writer._refuse_lost_ratios()
         writer.check()
         writer._build_rows()
-        writer.values(0)
+        writer.values(0)  # raises where a group's own bounds are illegal
+        # From here on groups change, and nothing raises.
         tracker.own_tensors(plan.fields, tracker.recalled)
         tracker.remember(writer.references)
         return writer
@@ -241,7 +247,7 @@ class Writer:
             self.references if references is None else references,
             keep_ratios=self.keep_ratios if keep_ratios is None else keep_ratios,
         )
-        self._refresh()
+        self._refresh()  # so that both see the same groups
         other._build_rows()
         return other
 
@@ -288,6 +294,7 @@ class Writer:
             ConfigError: A group has an illegal bound or multiplier. Others may have been written
                 by then.
         """
+        # `_refresh` written out: at one group, calls are what a step costs.
         sole = self.tracker.sole
         groups = self.tracker.groups() if sole is None else sole.param_groups
         known = self._known
@@ -303,6 +310,7 @@ class Writer:
             ConfigError: A group has an illegal bound or multiplier.
         """
         self._refresh()
+        # By identity: equal curves need not be evaluated twice, and schedules are slow to hash.
         at = {id(curve): curve.at(position) for curve in self.plan.curves}
         return [
             {
@@ -341,6 +349,7 @@ class Writer:
         if not tracked:
             return
         for field in self.plan.fields:
+            # On a pipeline stage, what is scheduled already may be for another stage's groups.
             if known is not None and field in known.fields:
                 continue
             if not (field.is_added or any(one.own_value(field.key) is not None for one in tracked)):
@@ -411,6 +420,7 @@ class Writer:
                 found = one.carried.get(key)
                 if found is None:
                     continue
+                # Bounds are the carried ones too: an optimizer's checkpoint has them in its groups.
                 value = self._value(one.carried, followed, at[id(followed.curve)])
                 if not group_fields.holds(found, value, rel_tol=1e-6):
                     lines.append(
@@ -506,6 +516,7 @@ class Writer:
     def _refuse_lost_ratios(self) -> None:
         """Warn of ratios that were read from an optimizer that was loaded before; refuse zeros."""
         tracked = self.tracker.tracked
+        # An optimizer that an earlier scheduler drove is not measured again, so it may be loaded.
         loaded = any(was_used(one) for _, one in self.tracker.sources_without_memory())
         if not (loaded and self.keep_ratios and len(tracked) > 1):
             return

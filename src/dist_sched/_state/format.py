@@ -200,6 +200,7 @@ def read(
         _refuse("state", f"must be a dict, not {type(state).__name__}")
     if not state:
         _refuse("state", "is empty: was the scheduler saved in this checkpoint?")
+    # Ours and upstream's come first: Megatron's own keys beside others' are still Megatron's.
     if format_of(state.keys()) not in {DIST_SCHED, UPSTREAM}:
         other = foreign.read(state)
         if other is not None:
@@ -293,7 +294,7 @@ def to_upstream(state: object) -> tuple[State, dict[str, Entry]]:
 def _from_keys(state: Mapping[Any, Any], kind: type[Config], warnings: Iterable[str]) -> Checkpoint:
     """Read the plain keys alone, as of a state that upstream wrote."""
     keys = _read_keys(state, kind)
-    is_old = set(WD_KEYS).isdisjoint(keys)
+    is_old = set(WD_KEYS).isdisjoint(keys)  # from before weight decay was scheduled
     required = [key for key in kind.STATE_KEYS if not (is_old and key in WD_KEYS)]
     _require(keys, (*required, POSITION_KEY))
     position = keys.pop(POSITION_KEY)
@@ -348,6 +349,7 @@ def _require(found: Iterable[str], keys: Iterable[str]) -> None:
 def _read_text(text: dict[str, Any], kind: type[Config]) -> Checkpoint:
     """Read the parsed JSON text; it is believed only whole."""
     version = text.get("version")
+    # Before all else: a newer version may have other parts.
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         _refuse(TEXT_KEY, f"has no valid version: {version!r}")
     if version > VERSION:
@@ -421,6 +423,7 @@ def _parse(text: object) -> dict[str, Any]:
     if not isinstance(text, str):
         _refuse(TEXT_KEY, f"must be a text, not {type(text).__name__}")
     try:
+        # Python reads NaN and a name given twice, and would go on with the last one.
         data = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:
         raise StateError(

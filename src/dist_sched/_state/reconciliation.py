@@ -102,6 +102,7 @@ def reconcile_checkpoint(
         ReconcileError: Strict entries or the units differ, or the outcome is an illegal config.
             Carries the report with all rows.
     """
+    # Every entry is looked at before anything is refused, so that one error names all of them.
     choices = {
         path: _chosen(sides, policy.word_of_row(path))
         for path, sides in declared.compare(checkpoint.parts).items()
@@ -116,6 +117,7 @@ def reconcile_checkpoint(
     except ConfigError as error:
         advice = "give the entries that belong together the same policy, or change the config's"
         reasons.append(f"the outcome is not a legal config: {error}; {advice}")
+    # Upstream saves entries that its style does not use; they are no difference.
     unused = (config or declared).unused()
     next_update = _next_update(declared, checkpoint, effective)
     report = Reconciliation(
@@ -138,6 +140,7 @@ def reconcile_checkpoint(
         path: choice for path, choice in choices.items() if choice.is_refused and path not in unused
     }
     refusals = [_refusal(path, choice, policy) for path, choice in refused.items()]
+    # No policy can help: a position in samples means nothing in steps.
     if checkpoint.unit not in (None, unit):
         refusals.append(
             f"unit is {unit!r} in the config and {checkpoint.unit!r} in the checkpoint: positions "
