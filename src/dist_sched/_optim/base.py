@@ -442,8 +442,7 @@ class Scheduler:
     def _swap(self, writer: Writer, agreed: Agreement) -> None:
         """Apply another agreement through its writer, or leave everything as it was."""
         before = self._writer
-        # Fields that are not scheduled any more are restored first, so that a field which both plans
-        # have is written last.
+        # Fields that are not scheduled any more are restored before anything is written.
         writer.take_over_from(before)
         try:
             writer.write(agreed.position)
@@ -553,8 +552,8 @@ class Scheduler:
         """Make the load order irrelevant: resolve what the load brought, and write again."""
         differences = self._writer.resolve_load(optimizer, self._agreed.policy)
         try:
-            # Compared only while both checkpoints are of one position: after a step or a seek, other
-            # values are no surprise.
+            # Only while both checkpoints are of one position: after a step or a seek, other values
+            # are no surprise.
             if self._saved is not None and self._saved[0] == self._position:
                 position, saved = self._saved
                 differences += self._writer.with_plan(saved.plan).carried_differences(position)
