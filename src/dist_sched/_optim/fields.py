@@ -62,7 +62,7 @@ def write(group: Group, key: str, value: float) -> None:
 
 
 def assign_or_drop(group: Group, key: str, values: Group) -> None:
-    """Give a group the value that a key has in a dict, or remove the key where it has none."""
+    """Set a key to the value that a dict has for it, or remove the key where it has none."""
     if key in values:
         group[key] = values[key]
     else:

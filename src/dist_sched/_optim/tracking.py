@@ -221,7 +221,7 @@ class Tracker:
         previous: Iterable[TrackedGroup],
         loaded: Optimizer | None = None,
     ) -> None:
-        """Give each group tensors of its own: the script's, where a load has replaced them.
+        """Make each group hold tensors of its own: the script's, where a load has replaced them.
 
         Args:
             fields: What is scheduled.
@@ -313,7 +313,7 @@ class Tracker:
         return lines
 
     def put_back_overrides(self, optimizer: Optimizer, fields: Sequence[Field]) -> None:
-        """Give the groups the bounds and multipliers that they had before the load."""
+        """Restore the bounds and multipliers that the groups had before the load."""
         for one in self.tracked_of(optimizer):
             for key in _override_keys(fields):
                 group_fields.assign_or_drop(one.group, key, one.overrides)

@@ -406,7 +406,7 @@ class Writer:
         return self.tracker.resolve_overrides(optimizer, self.plan.fields, policy)
 
     def undo_load(self, optimizer: Optimizer) -> None:
-        """Give the groups the bounds and multipliers that they had before the load."""
+        """Restore the bounds and multipliers that the groups had before the load."""
         self.tracker.put_back_overrides(optimizer, self.plan.fields)
 
     def carried_differences(self, position: int) -> list[str]:
