@@ -476,11 +476,11 @@ class Scheduler:
             history=outcome.history,
             position=checkpoint.position,
         )
-        self._prepared(agreement)
+        self._check_groups(agreement)
         return _Load(agreement=agreement, report=outcome.report, saved=saved, text=checkpoint.text)
 
-    def _prepared(self, agreement: Agreement) -> Writer:
-        """Return the writer of another agreement, checked against the groups; changes nothing."""
+    def _check_groups(self, agreement: Agreement) -> None:
+        """Check an agreement against this rank's groups, here, so that its error reaches all."""
         writer = self._writer.with_plan(
             agreement.plan, agreement.references, keep_ratios=agreement.keep_group_ratios
         )
@@ -492,7 +492,6 @@ class Scheduler:
                 "for that entry leaves it out)"
             ) from error
         writer.values(agreement.position)
-        return writer
 
     def _adopt(self, theirs: Agreement, *, is_load: bool = False) -> None:
         """Adopt an agreement that may be another rank's, or leave everything as it was."""
