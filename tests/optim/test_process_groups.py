@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 
 from dist_sched import ConfigError, RankMismatchError
 from helpers import (
@@ -98,3 +101,12 @@ def test_adopted_terms_are_all_taken_up(caplog):
         assert name in caplog.text
     scheduler.load_state_dict(fresh(**theirs)[1].state_dict())
     assert () == scheduler.last_reconciliation.changed
+
+
+def test_verify_reads_the_groups_of_an_inner_optimizer_that_was_exchanged():
+    wrapper = SimpleNamespace(optimizer=adamw(), param_groups=[])
+    scheduler = opt_param_scheduler(wrapper)
+    scheduler.seek(60)
+    wrapper.optimizer = torch.optim.SGD(wrapper.optimizer.param_groups[0]["params"], lr=0.125)
+    with pytest.raises(RankMismatchError, match=r"lr holds 0\.125 and should hold 0\.55"):
+        scheduler.verify()

@@ -432,10 +432,11 @@ class Writer:
 
     def wrong_values(self, position: int) -> list[str]:
         """Read every group back, and return where it holds something else than it should."""
+        expected = self.values(position)  # first, since it follows exchanged groups
         return [
             f"{one}: {key} holds {group_fields.plain(group_fields.get(one.group, key))!r} and "
             f"should hold {value!r}"
-            for one, values in zip(self.tracker.tracked, self.values(position), strict=True)
+            for one, values in zip(self.tracker.tracked, expected, strict=True)
             for key, value in values.items()
             if not group_fields.holds(group_fields.get(one.group, key), value)
         ]
