@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dist_sched.cli.output import printable
+from dist_sched.cli import output
 from dist_sched.errors import ConfigError, RankMismatchError, ReconcileError, StateError
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ COMMANDS = {
 }
 
 _DEBUG = "--debug"
-_EXPECTED = (ConfigError, StateError, ReconcileError, RankMismatchError, OSError)
+_EXPECTED = (ConfigError, StateError, ReconcileError, RankMismatchError, OSError, ImportError)
 _UNWRITABLE = {errno.ENOSPC, errno.EBADF, errno.EIO, errno.EFBIG}
 """Of errors without a file's name, those of writing to standard output."""
-_EXTRAS = {"rich": "cli", "plotext": "cli", "tomli_w": "cli", "yaml": "yaml", "matplotlib": "plot"}
+_EXTRAS = {"rich": "cli", "plotext": "cli", "tomli_w": "cli", "yaml": "yaml"}
 
 
 class _Commands(click.Group):
@@ -82,7 +82,7 @@ class _Handler(logging.Handler):
     """Prints what the library logs on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _complain(record.levelname.lower(), record.getMessage())
+        _warn(record.levelname.lower(), record.getMessage())
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -104,8 +104,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         # --debug counts wherever it stands, and click would take it before the command alone.
         rest = [argument for argument in given if argument != _DEBUG] or ["--help"]
-        status = application.main(rest, prog_name="dist-sched", standalone_mode=False)
-        return status if isinstance(status, int) else 0
+        return application.main(rest, prog_name="dist-sched", standalone_mode=False) or 0
     except SystemExit as left:
         # Of completion; or of a closed pipe, whose streams click has replaced by silent ones.
         return UNREAD if sys.stdout is not stdout else int(left.code or 0)
@@ -141,10 +140,9 @@ def _message(error: Exception) -> str:
 
 
 def _fail(message: str) -> int:
-    _complain("error", message)
+    _warn("error", message)
     return ERROR
 
 
-def _complain(level: str, message: str) -> None:
-    """Print one line on stderr."""
-    click.echo(f"dist-sched: {level}: {printable(' '.join(message.split()))}", err=True)
+def _warn(level: str, message: str) -> None:
+    output.warn(f"dist-sched: {level}: {' '.join(message.split())}")
