@@ -70,4 +70,4 @@ def _print(path: str, findings: list[dict[str, Any]], error: str | None) -> None
         return
     lines = [f"position {output.shown(one['position'])}: {one['message']}" for one in findings]
     for line in lines or ["no findings"]:
-        click.echo(output.printable(f"{path}: {line}"))
+        output.say(f"{path}: {line}")

@@ -161,8 +161,7 @@ def write_file(path: str, content: bytes, *, force: bool) -> None:
     """Write a file; overwrite one only by force.
 
     Raises:
-        ConfigError: The file exists, or the path is an address.
-        OSError: It cannot be written.
+        ConfigError: The file exists, it cannot be written, or the path is an address.
     """
     if "://" in path:
         raise ConfigError(f"{path}: only local files are written; copy it there afterwards")
@@ -171,3 +170,5 @@ def write_file(path: str, content: bytes, *, force: bool) -> None:
             file.write(content)
     except FileExistsError as error:
         raise ConfigError(f"{path}: already exists; use --force to overwrite") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -84,7 +84,7 @@ def _print(source: Input, tracks: Sequence[Track], positions: Sequence[int]) -> 
         rows = []
         for position in positions:
             for track in tracks:
-                phase = track.phase(position) if track.horizon else track.spans[-1].name
-                rows.append((position, track.label, track.value(position), phase or "past the end"))
+                name = track.phase(position) if track.horizon else track.spans[-1].name
+                rows.append((position, track.label, track.value(position), name or "past the end"))
         title = "values at positions: those of the next update"
         output.table(("position", "field", "value", "phase"), rows, title=title)
