@@ -42,7 +42,7 @@ class Source:
 
     @property
     def path(self) -> str:
-        """The checkpoint, as given."""
+        """The checkpoint's, as the command line has it."""
         return self.checkpoint.path
 
     def config(self) -> Config:
@@ -197,7 +197,7 @@ def command(
     DST is a file of torch.save, which torch.load(DST, weights_only=True) reads. What cannot be
     carried is printed line by line.
     """
-    import torch
+    import torch  # no other command needs it, or could wait for it
 
     checkpoint = inputs.read_checkpoint(path, key)
     declared = None if config_path is None else files.read(config_path)

@@ -58,7 +58,7 @@ Go on with a longer horizon?  dist-sched diff run.yaml runs/7b \\
     "words",
     multiple=True,
     metavar="WORD",
-    shell_complete=lambda *given: [word for word in POLICY_WORDS if word.startswith(given[-1])],
+    shell_complete=lambda *typed: [word for word in POLICY_WORDS if word.startswith(typed[-1])],
     help="Who wins where they differ: checkpoint (B), config (A) or strict; or, repeated for "
     "each, entry=word, with * for the rest. Default: the policy of A's file, else checkpoint; "
     "where A is a checkpoint, config, so that its schedule is compared with B's.",
@@ -239,11 +239,18 @@ def _print_verdict(a: Input, b: Input, found: Comparison, values: list[Value]) -
 
 def _verdict(a: Input, b: Input, found: Comparison, values: list[Value]) -> str:
     """Say in a sentence whether they differ, and which values jump."""
+    if found.result == SAME and (a.position is None or b.position is None):
+        return "the same schedule"
     if found.result == SAME:
-        return "the same schedule" + _other_causes(a, b)
+        return (
+            f"the same schedule; A is at position {a.position}, B at {b.position}. If lr jumped "
+            "all the same, the cause is elsewhere: the position at which the run resumed, or the "
+            "optimizer's own state"
+        )
     if found.reasons:
         return "different, and the resume would be refused"
     position = found.report.position
+    # B's position comes first, because what moves there moves at the resume.
     at = sorted({value.position for value in values} | {*_ends(found)[:_MOST_TRIED]})
     moved = [value for value in found.values(dict.fromkeys((position, *at))) if value.moves]
     first = [value for value in moved if value.position == moved[0].position]
@@ -257,19 +264,6 @@ def _verdict(a: Input, b: Input, found: Comparison, values: list[Value]) -> str:
     if kept:
         where += f"; A's own schedule (--policy config) would move {_moves(kept)}"
     return where
-
-
-def _other_causes(a: Input, b: Input) -> str:
-    """Say where to look if two checkpoints have the same schedule, and yet lr jumped."""
-    if a.position is None or b.position is None:
-        return ""
-    where = f"both are at position {a.position}"
-    if a.position != b.position:
-        where = f"A is at position {a.position}, B at {b.position}"
-    return (
-        f"; {where}. If lr jumped all the same, the cause is elsewhere: the position at which the "
-        "run resumed, or the optimizer's own state"
-    )
 
 
 def _moves(values: Iterable[Value]) -> str:

@@ -32,7 +32,7 @@ class ConfigInput:
     """A config file: the schedule of a run at its start."""
 
     path: str
-    """As given."""
+    """As the command line has it."""
     config: Config
     unit: str
     policy: Policy | None
@@ -59,7 +59,7 @@ class CheckpointInput:
     """A scheduler's state in a checkpoint."""
 
     path: str
-    """As given."""
+    """As the command line has it."""
     location: checkpoints.StateLocation
     """Where in the checkpoint the state was found."""
     state: Mapping[str, Any]

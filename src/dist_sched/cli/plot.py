@@ -192,7 +192,9 @@ def _frame(
     ticks, positions = _ticks(axis), _round_numbers(0, panel.end, most)
     positions = [position for position in positions if position == int(position)]
     plotext.clear_figure()
+    # Other themes paint a background, whatever the terminal's is.
     plotext.theme("clear")
+    # Else plotext cuts a chart that is piped to the size that it takes the terminal to have.
     plotext.limit_size(False, False)
     plotext.plot_size(width, _HEIGHT)
     plotext.xlim(0, panel.end)
@@ -249,5 +251,6 @@ def _round_numbers(low: float, high: float, most: int) -> list[float]:
     power = 10.0 ** math.floor(math.log10((high - low) / most))
     steps = (power, 2 * power, 2.5 * power, 5 * power, 10 * power)
     step = next(step for step in steps if step * most >= (high - low) * 0.99)
+    # A multiple may miss a limit by rounding alone, as 3 * 0.1 misses 0.3.
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [float(f"{index * step:.12g}") for index in range(first, last + 1)]
