@@ -88,7 +88,7 @@ def command(
     if destination is not None:
         output.say(f"wrote {destination}")
     if destination is None or terminal:
-        _show(drawing.renamed(_drawing.printable), log=log)
+        _show(drawing, log=log)
 
 
 def _names(paths: Sequence[str]) -> list[str]:
@@ -98,7 +98,8 @@ def _names(paths: Sequence[str]) -> list[str]:
     for length in range(2, max(map(len, parts)) + 1):
         if len({*names}) < len({*paths}):
             names = ["/".join(part[-length:]) for part in parts]
-    return _drawing.numbered(names)
+    # Paths alone can hold control characters: configs refuse them in names.
+    return _drawing.numbered([*map(_drawing.printable, names)])
 
 
 def _show(drawing: Drawing, *, log: bool) -> None:
