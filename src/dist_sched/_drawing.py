@@ -172,6 +172,7 @@ class Drawing:
 
     def panels(self) -> list[Panel]:
         """Return the curves of each field, in the order in which fields first come."""
+        # The axis ends past the last horizon, to show which value holds from there on.
         last = int(max(*self._horizons(), 0, *self.marks))
         end = last + max(2, last // 20) if last else 10
         by_field: dict[str, list[tuple[Layer, Track]]] = {}
@@ -216,6 +217,7 @@ def points(track: Track, positions: Sequence[int]) -> tuple[list[int], list[floa
     for (left, before), (right, after) in itertools.pairwise(found):
         step = abs(after - before)
         if left + 1 == right and step > 0.01 * max(abs(before), abs(after)):
+            # A steep schedule changes as much before and after, which a jump does not.
             earlier, later = track.values([max(left - 1, 0), right + 1])
             if step > 4 * max(abs(before - earlier), abs(later - after)):
                 xs.append(right)

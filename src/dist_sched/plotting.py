@@ -174,6 +174,7 @@ def draw(drawing: Drawing, *, log: bool = False, keep_letters: bool = False) -> 
     looks |= {"axes.edgecolor": _FAINT, "axes.facecolor": "white"}
     with mpl.rc_context(looks):
         figure = Figure(facecolor="white", layout="constrained")
+        # A canvas of its own keeps pyplot, its state and a display out of it.
         FigureCanvasAgg(figure)
         _fill(figure, drawing, log=log)
     return figure
@@ -230,6 +231,7 @@ def _fill(figure: Figure, drawing: Drawing, *, log: bool) -> None:
     if len(notes) > _MOST_ROWS:
         notes[_MOST_ROWS - 1 :] = [f"… and {len(notes) - _MOST_ROWS + 1:,} lines more"]
     looks: dict[str, Any] = {"ha": "left", "fontsize": _SMALL, "linespacing": 1.4, "wrap": True}
+    # Constrained layout makes room for this label, as it would not for a text of the figure.
     figure.supxlabel("\n".join(notes), x=0.015, **looks)
     rows = len(values) + sum(math.ceil(columns(note) / _LETTERS) for note in notes)
     figure.set_size_inches(_WIDTH, height + _ROW * rows)

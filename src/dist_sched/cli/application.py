@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dist_sched.cli.output import printable
+from dist_sched.cli import output
 from dist_sched.errors import ConfigError, RankMismatchError, ReconcileError, StateError
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ COMMANDS = {
 }
 
 _DEBUG = "--debug"
-_EXPECTED = (ConfigError, StateError, ReconcileError, RankMismatchError, OSError)
+_EXPECTED = (ConfigError, StateError, ReconcileError, RankMismatchError, OSError, ImportError)
 _UNWRITABLE = {errno.ENOSPC, errno.EBADF, errno.EIO, errno.EFBIG}
-"""Of errors without a file's name, those of writing to standard output."""
-_EXTRAS = {"rich": "cli", "plotext": "cli", "tomli_w": "cli", "yaml": "yaml", "matplotlib": "plot"}
+"""Of errors of the system, those of writing to standard output: others name their file."""
+_EXTRAS = {"rich": "cli", "plotext": "cli", "tomli_w": "cli", "yaml": "yaml"}
 
 
 class _Commands(click.Group):
@@ -82,7 +82,7 @@ class _Handler(logging.Handler):
     """Prints what the library logs on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _complain(record.levelname.lower(), record.getMessage())
+        _warn(record.levelname.lower(), record.getMessage())
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -91,10 +91,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     0, 1 where something was found, 2 on an error, 130 on Ctrl-C, 141 where nobody reads what is
     printed.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    is_debug = _DEBUG in given
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    is_debug = _DEBUG in words
     if sys.stdout is None:
         return _fail("standard output is closed: redirect it, for example to /dev/null")
+    # Names are not ours to choose: one that the encoding lacks must not end a command.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     logger, handler, stdout = logging.getLogger("dist_sched"), _Handler(), sys.stdout
@@ -103,9 +104,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     logger.setLevel(logging.DEBUG if is_debug else logging.WARNING)
     try:
         # --debug counts wherever it stands, and click would take it before the command alone.
-        rest = [argument for argument in given if argument != _DEBUG] or ["--help"]
-        status = application.main(rest, prog_name="dist-sched", standalone_mode=False)
-        return status if isinstance(status, int) else 0
+        rest = [word for word in words if word != _DEBUG] or ["--help"]
+        return application.main(rest, prog_name="dist-sched", standalone_mode=False) or 0
     except SystemExit as left:
         # Of completion; or of a closed pipe, whose streams click has replaced by silent ones.
         return UNREAD if sys.stdout is not stdout else int(left.code or 0)
@@ -129,8 +129,6 @@ def _message(error: Exception) -> str:
             message += f" (see {error.ctx.command_path if error.ctx else 'dist-sched'} --help)"
     elif isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
         message = f"this needs {error.name}: pip install 'dist-sched[{_EXTRAS[error.name]}]'"
-    elif isinstance(error, OSError) and error.filename is not None:
-        message = f"{error.filename}: {error.strerror}"
     elif isinstance(error, OSError) and error.errno in _UNWRITABLE:
         # What is still buffered would fail once more when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -141,10 +139,9 @@ def _message(error: Exception) -> str:
 
 
 def _fail(message: str) -> int:
-    _complain("error", message)
+    _warn("error", message)
     return ERROR
 
 
-def _complain(level: str, message: str) -> None:
-    """Print one line on stderr."""
-    click.echo(f"dist-sched: {level}: {printable(' '.join(message.split()))}", err=True)
+def _warn(level: str, message: str) -> None:
+    output.warn(f"dist-sched: {level}: {' '.join(message.split())}")

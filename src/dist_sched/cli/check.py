@@ -10,8 +10,6 @@ import click
 from dist_sched.cli import inputs, options, output
 from dist_sched.errors import ConfigError, StateError
 
-ERROR = 2
-
 
 @click.command(
     epilog=f"""\b
@@ -23,7 +21,7 @@ Before a resume:  dist-sched check runs/7b --updates 100k
 {options.JSON_KEYS}
   configs: path, findings (position, message), error (null if it is legal)"""
 )
-@click.argument("paths", metavar="CONFIG|CHECKPOINT...", nargs=-1, required=True, type=click.Path())
+@options.paths
 @click.option(
     "--updates",
     metavar="N",
@@ -52,24 +50,24 @@ def command(paths: tuple[str, ...], updates: int | None, increment: float, as_js
     else:
         for result in results:
             _print(**result)
-    if any(result["error"] for result in results):
-        return ERROR
-    return int(any(result["findings"] for result in results))
+    return max(2 if result["error"] else bool(result["findings"]) for result in results)
 
 
 def _check(path: str, updates: int | None, increment: float) -> dict[str, Any]:
-    # Collected, so that the other configs are checked all the same.
+    found: tuple[Any, ...] = ()
+    message = None
     try:
         found = inputs.read(path).config.lint(updates=updates, increment=increment)
     except (ConfigError, StateError) as error:
-        return {"path": path, "findings": [], "error": " ".join(str(error).split())}
-    return {"path": path, "findings": [asdict(finding) for finding in found], "error": None}
+        # Collected, so that the other configs are checked all the same.
+        message = " ".join(str(error).split())
+    return {"path": path, "findings": [asdict(finding) for finding in found], "error": message}
 
 
 def _print(path: str, findings: list[dict[str, Any]], error: str | None) -> None:
     if error is not None:
-        click.echo(f"dist-sched: error: {output.printable(error)}", err=True)
+        output.warn(f"dist-sched: error: {error}")
         return
     lines = [f"position {output.shown(one['position'])}: {one['message']}" for one in findings]
     for line in lines or ["no findings"]:
-        click.echo(output.printable(f"{path}: {line}"))
+        output.say(f"{path}: {line}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dist_sched._config.config import ABSENT, Config, Sides, with_history
 from dist_sched._config.history import HISTORY
+from dist_sched._config.path import Path
 from dist_sched._config.plan import value_at
 from dist_sched._state.reconciliation import reconcile_checkpoint, saved_curve
 from dist_sched.cli.inputs import CheckpointInput
@@ -16,14 +17,12 @@ from dist_sched.errors import ConfigError, ReconcileError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from dist_sched._config.path import Path
-    from dist_sched._config.plan import Plan
     from dist_sched._config.policy import Policy
     from dist_sched._state.format import Checkpoint
     from dist_sched._state.report import Reconciliation, Row
     from dist_sched.cli.inputs import Input
 
-SAME, DIFFERENT, UNKNOWN = RESULTS = ("same", "different", "unknown")
+SAME, DIFFERENT, UNKNOWN = "same", "different", "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +51,16 @@ class Comparison:
     report: Reconciliation
     reasons: tuple[str, ...]
     """Why the resume would be refused; empty if it would not."""
-    declared: Config
-    """A's config."""
     checkpoint: Checkpoint
     """What a load of B finds."""
     sides: Mapping[Path, Sides]
     """What A and B have, entry by entry."""
+    declared: Config
+    """A's config."""
     saved: Config | None
     """B's config; None where B has only a position."""
-    b_plan: Plan | None
-    a_plan: Plan
-    used_plan: Plan | None
-    """The outcome's; None where it was refused."""
+    used: Config | None
+    """The outcome; None where it was refused."""
 
     @property
     def is_entrywise(self) -> bool:
@@ -71,29 +68,27 @@ class Comparison:
         return bool(self.checkpoint.parts)
 
     @property
-    def added(self) -> frozenset[str]:
-        """Entries that only A has, where B has all the entries of its run."""
-        # What Megatron and NeMo never save is no difference where it is missing.
-        is_whole = self.is_entrywise and self.checkpoint.unit is not None
-        absent = (str(path) for path, both in self.sides.items() if both.checkpoint is ABSENT)
-        return frozenset(absent if is_whole else ())
-
-    @property
     def result(self) -> str:
-        """One of `RESULTS`."""
+        """Whether the two sides are the same, different, or that is unknown."""
         if self.reasons:
             return DIFFERENT
         if not self.is_entrywise:
             return UNKNOWN if self.saved is None else DIFFERENT
-        return DIFFERENT if self.report.changed or self.added else SAME
+        return DIFFERENT if self.differing() else SAME
 
     def differing(self) -> list[Row]:
         """Return the rows of entries that differ, or that only A has."""
-        return [row for row in self.report.rows if row.changed or row.name in self.added]
+        # What Megatron and NeMo never save is no difference where it is missing.
+        is_whole = self.is_entrywise and self.checkpoint.unit is not None
+        return [
+            row
+            for row in self.report.rows
+            if row.changed or (is_whole and self.only_side(row.name) == "A")
+        ]
 
     def only_side(self, entry: str) -> str | None:
         """Return which side has an entry; None if both have it."""
-        both = next((both for path, both in self.sides.items() if str(path) == entry), None)
+        both = self.sides.get(Path.parse(entry))
         if both is None or ABSENT not in both[:2]:
             return None
         return "B" if both.config is ABSENT else "A"
@@ -104,13 +99,13 @@ class Comparison:
             return "A"
         return "B" if value.b is None and self.saved is not None else None
 
-    def values(self, positions: Iterable[int], used: Plan | None = None) -> list[Value]:
-        """Return each field's values at positions, under the outcome's plan or another one."""
+    def values(self, positions: Iterable[int], used: Config | None = None) -> list[Value]:
+        """Return each field's values at positions, under the outcome or another config."""
+        configs = (self.saved, self.declared, used or self.used)
         found = []
         for position in positions:
             b, a, after = (
-                {} if plan is None else plan.values(position)
-                for plan in (self.b_plan, self.a_plan, used or self.used_plan)
+                {} if config is None else config.plan.values(position) for config in configs
             )
             # A state of torch has no schedule, but the lr that it had for the next update.
             if self.saved is None and position == self.report.position:
@@ -121,8 +116,8 @@ class Comparison:
             ]
         return found
 
-    def moved_under(self, used: Plan) -> list[Value]:
-        """Return the values that move at B's position under a plan."""
+    def moved_under(self, used: Config) -> list[Value]:
+        """Return the values that move at B's position under a config."""
         return [value for value in self.values([self.report.position], used) if value.moves]
 
     def moved_by(self, entry: str) -> list[Value] | None:
@@ -137,10 +132,11 @@ class Comparison:
         }
         history = () if entry == HISTORY else self.checkpoint.history
         try:
-            config = with_history(self.declared.merge(self.checkpoint.parts, used), history)
+            return self.moved_under(
+                with_history(self.declared.merge(self.checkpoint.parts, used), history)
+            )
         except ConfigError:
             return None
-        return self.moved_under(config.plan)
 
 
 def compare(a: Input, b: Input, policy: Policy) -> Comparison:
@@ -160,21 +156,17 @@ def compare(a: Input, b: Input, policy: Policy) -> Comparison:
     used: Config | None
     reasons: tuple[str, ...] = ()
     try:
-        outcome = reconcile_checkpoint(declared, unit, checkpoint, policy)
-        used, report = outcome.effective, outcome.report
+        _, _, used, report = reconcile_checkpoint(declared, unit, checkpoint, policy)
     except ReconcileError as error:
         if error.reconciliation is None:
             raise
         used, report, reasons = None, error.reconciliation, error.reasons
-    saved = saved_curve(declared, checkpoint) if checkpoint.parts else b.known_config
     return Comparison(
         report=report,
         reasons=reasons,
-        declared=declared,
         checkpoint=checkpoint,
         sides=declared.compare(checkpoint.parts),
-        saved=saved,
-        b_plan=None if saved is None else saved.plan,
-        a_plan=declared.plan,
-        used_plan=None if used is None else used.plan,
+        declared=declared,
+        saved=saved_curve(declared, checkpoint) if checkpoint.parts else b.known_config,
+        used=used,
     )

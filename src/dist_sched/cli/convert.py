@@ -30,17 +30,20 @@ Converted = tuple[dict[str, Any], list[str]]
 class Source:
     """A checkpoint's state, and what the command line adds to it."""
 
-    path: str
-    state: Mapping[str, Any]
-    kind: type[Config]
+    checkpoint: CheckpointInput
     saved: Checkpoint
-    """What the state says, read as of `kind`."""
+    """What the state says, read as of the kind of scheduler that `--config` is for."""
     added: Mapping[str, Any]
     """The parts of `--config`'s config."""
     unit: str | None
     """None where neither the state nor the command line says."""
     num_groups: int
     """Param groups of the optimizer, for torch."""
+
+    @property
+    def path(self) -> str:
+        """The checkpoint's, as the command line has it."""
+        return self.checkpoint.path
 
     def config(self) -> Config:
         """Return the config before late changes.
@@ -49,7 +52,7 @@ class Source:
             StateError: Entries are missing; names them.
         """
         parts = {**self.added, **self.saved.parts}
-        if self.kind is OptimizerParamConfig:
+        if self.saved.kind is OptimizerParamConfig:
             unused = () if parts.get("lr_decay_style") == "WSD" else _WSD
             names = OptimizerParamConfig.entry_names()
             missing = [name for name in names if name not in (*parts, *unused)]
@@ -58,7 +61,7 @@ class Source:
                     f"{self.path}: does not have {', '.join(missing)}: add the run's config with "
                     "--config"
                 )
-        return self.kind.from_parts(parts)
+        return self.saved.kind.from_parts(parts)
 
     def notes(self) -> list[str]:
         """Say which entries are not the state's, and which of those are in doubt."""
@@ -87,7 +90,7 @@ def _dist_sched(source: Source) -> Converted:
 
 def _upstream(name: str, source: Source) -> Converted:
     """Write the ten keys of Megatron and NeMo under the name that their checkpoints have."""
-    state, unit = source.state, source.unit
+    state, unit = source.checkpoint.state, source.unit
     if source.added:
         saved = source.saved
         state = pack(source.config(), saved.position, unit or "steps", saved.history)
@@ -194,34 +197,24 @@ def command(
     DST is a file of torch.save, which torch.load(DST, weights_only=True) reads. What cannot be
     carried is printed line by line.
     """
-    source = _source(inputs.read_checkpoint(path, key), config_path, unit, num_groups)
+    import torch  # no other command needs it, or could wait for it
+
+    checkpoint = inputs.read_checkpoint(path, key)
+    declared = None if config_path is None else files.read(config_path)
+    units = {"--unit": unit, "--config": None if declared is None else declared.unit}
+    source = Source(
+        checkpoint=checkpoint,
+        saved=checkpoint.saved.for_kind(
+            type(declared.config) if declared else checkpoint.saved.kind
+        ),
+        added={} if declared is None else declared.config.parts(),
+        unit=inputs.agreed_unit(checkpoint, units),
+        num_groups=num_groups,
+    )
     state, notes = _TARGETS[target](source)
-    output.write_file(destination, _to_bytes(state), force=force)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    output.write_file(destination, buffer.getvalue(), force=force)
     output.say(f"{destination}: the state of {path} at position {source.saved.position}")
     for line in (*source.saved.warnings, *source.notes(), *notes):
         output.say(line)
-
-
-def _source(
-    given: CheckpointInput, config_path: str | None, unit: str | None, num_groups: int
-) -> Source:
-    declared = None if config_path is None else files.read(config_path)
-    kind = given.saved.kind if declared is None else type(declared.config)
-    units = {"--unit": unit, "--config": None if declared is None else declared.unit}
-    return Source(
-        path=given.path,
-        state=given.state,
-        kind=kind,
-        saved=given.saved.for_kind(kind),
-        added={} if declared is None else declared.config.parts(),
-        unit=inputs.agreed_unit(given, units),
-        num_groups=num_groups,
-    )
-
-
-def _to_bytes(state: dict[str, Any]) -> bytes:
-    import torch
-
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return buffer.getvalue()

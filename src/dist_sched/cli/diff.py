@@ -11,18 +11,17 @@ from dist_sched._config import views
 from dist_sched._config.history import HISTORY
 from dist_sched._config.policy import CHECKPOINT, CONFIG, POLICY_WORDS
 from dist_sched.cli import comparisons, inputs, options, output
-from dist_sched.cli.comparisons import DIFFERENT, SAME, UNKNOWN, Comparison
+from dist_sched.cli.comparisons import DIFFERENT, SAME, UNKNOWN
 from dist_sched.cli.inputs import CheckpointInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from dist_sched._config.policy import Policy
     from dist_sched._state.report import Row
-    from dist_sched.cli.comparisons import Value
+    from dist_sched.cli.comparisons import Comparison, Value
     from dist_sched.cli.inputs import Input
 
-STATUS: dict[str, int] = {SAME: 0, DIFFERENT: 1, UNKNOWN: 2}
 _MOST_ENDS = 8
 """More ends of phases are not compared unless --at asks for them."""
 _MOST_ROWS = 60
@@ -59,7 +58,7 @@ Go on with a longer horizon?  dist-sched diff run.yaml runs/7b \\
     "words",
     multiple=True,
     metavar="WORD",
-    shell_complete=lambda *given: [word for word in POLICY_WORDS if word.startswith(given[-1])],
+    shell_complete=lambda *typed: [word for word in POLICY_WORDS if word.startswith(typed[-1])],
     help="Who wins where they differ: checkpoint (B), config (A) or strict; or, repeated for "
     "each, entry=word, with * for the rest. Default: the policy of A's file, else checkpoint; "
     "where A is a checkpoint, config, so that its schedule is compared with B's.",
@@ -108,18 +107,23 @@ def command(
                 "policy": policy.to_dict(),
                 "result": found.result,
                 "refused": bool(found.reasons),
-                "reconciliation": found.report.to_dict(),
+                "reconciliation": found.report,
                 "values": [asdict(value) for value in values],
             }
         )
     else:
-        _print(a, b, _text(policy) + origin, found, values)
+        _print_sides(a, b, policy, origin, found)
+        _print_report(found)
+        header = ("position", "field", *_SIDES, "change")
+        rows = [_value_row(value, found) for value in values]
+        output.table(header, rows, lambda row: row[-1] != "", "values at positions")
+        _print_verdict(a, b, found, values)
     if found.result == UNKNOWN:
         raise click.ClickException(
             f"unknown whether they differ: {b_path} has none of {a.config.KIND}'s entries, so only "
             f"the position was compared; compare with its run's config instead of {b_path}"
         )
-    return STATUS[found.result]
+    return int(found.result == DIFFERENT)
 
 
 def _policy(words: tuple[str, ...], a: Input) -> tuple[Policy, str]:
@@ -141,11 +145,6 @@ def _policy(words: tuple[str, ...], a: Input) -> tuple[Policy, str]:
     return (parse(CHECKPOINT), " (the default)") if a.policy is None else (a.policy, " (of A)")
 
 
-def _text(policy: Policy) -> str:
-    words = policy.to_dict()
-    return words if isinstance(words, str) else ", ".join(f"{k}={v}" for k, v in words.items())
-
-
 def _ends(found: Comparison) -> list[int]:
     """Return the positions past B's at which phases end."""
     configs = [config for config in (found.declared, found.saved) if config is not None]
@@ -154,38 +153,26 @@ def _ends(found: Comparison) -> list[int]:
     return sorted(end for end in ends if end > found.report.position)
 
 
-def _print(a: Input, b: Input, policy: str, found: Comparison, values: list[Value]) -> None:
-    position = found.report.position
+def _print_sides(a: Input, b: Input, policy: Policy, origin: str, found: Comparison) -> None:
+    """Print what is compared, and what a person should know of it."""
+    position, words = found.report.position, policy.to_dict()
+    if not isinstance(words, str):
+        words = ", ".join(f"{entry}={word}" for entry, word in words.items())
     meaning = f"a script that declares A loads B, at position {position}; swap them for the reverse"
-    about = ((_SIDES[0], a), (_SIDES[1], b), ("policy", policy), ("meaning", meaning))
+    about = ((_SIDES[0], a), (_SIDES[1], b), ("policy", words + origin), ("meaning", meaning))
     output.table(("", ""), about)
-    for line in _notes(a, b, found):
-        output.say(f"note: {line}")
-    click.echo()
-    _print_report(found)
-    output.heading("values at positions")
-    header = ("position", "field", *_SIDES, "change")
-    output.table(header, [_value_row(value, found) for value in values], lambda row: row[-1] != "")
-    if found.result != UNKNOWN:
-        output.heading(_verdict(a, b, found, values))
-        sides = {value.field: found.lacking_side(value) for value in values}
-        lone = [f"{field}: {side} does not schedule it" for field, side in sides.items() if side]
-        for line in (*(() if found.is_entrywise else lone), *_causes(found)):
-            output.say(f"  {line}")
-
-
-def _notes(a: Input, b: Input, found: Comparison) -> Iterator[str]:
-    """Return what a person should know of the sides, beside the report's warnings."""
-    yield from found.report.warnings
+    notes = [*found.report.warnings]
     for name, side in (("A", a), ("B", b)):
-        yield from (f"{name}: {note}" for note in side.notes if note not in found.report.warnings)
+        notes += [f"{name}: {note}" for note in side.notes if note not in found.report.warnings]
         if isinstance(side, CheckpointInput):
-            yield from (f"{name}: late change: {change}" for change in side.saved.history)
+            notes += [f"{name}: late change: {change}" for change in side.saved.history]
     if a.position is not None and b.position is not None and a.position < b.position:
-        yield (
+        notes.append(
             f"A is at position {a.position}, before B's {b.position}: if A was saved later, its "
             "run did not resume at B's position"
         )
+    output.say_notes(notes)
+    click.echo()
 
 
 def _print_report(found: Comparison) -> None:
@@ -217,8 +204,17 @@ def _print_report(found: Comparison) -> None:
 
 
 def _value_row(value: Value, found: Comparison) -> tuple[Any, ...]:
+    """Return a value's sides, and how the resume changes it."""
+    side, change = found.lacking_side(value), ""
+    if side is not None:
+        change = f"{side} does not schedule it"
+    elif found.reasons:
+        change = "refused"
+    elif value.b is not None and value.used is not None and value.moves:
+        ratio = f"{value.used / value.b:.4g}" if value.b else "inf"
+        change = f"x {ratio}" if ratio not in {"1", "inf"} else f"{value.used - value.b:+.4g}"
     sides = map(_form(value), (value.a, value.b, value.used))
-    return value.position, value.field, *sides, _change(value, found)
+    return value.position, value.field, *sides, change
 
 
 def _form(value: Value) -> Callable[[Any], str]:
@@ -227,54 +223,47 @@ def _form(value: Value) -> Callable[[Any], str]:
     return output.exact if value.moves and looks_same else output.shown
 
 
-def _change(value: Value, found: Comparison) -> str:
-    """Say how a value changes."""
-    side = found.lacking_side(value)
-    if side is not None:
-        return f"{side} does not schedule it"
-    if found.reasons:
-        return "refused"
-    if not value.moves or value.b is None or value.used is None:
-        return ""
-    ratio = f"{value.used / value.b:.4g}" if value.b else "inf"
-    return f"x {ratio}" if ratio not in {"1", "inf"} else f"{value.used - value.b:+.4g}"
+def _print_verdict(a: Input, b: Input, found: Comparison, values: list[Value]) -> None:
+    """Print in a sentence whether they differ, and below it why."""
+    if found.result == UNKNOWN:
+        return
+    output.heading(_verdict(a, b, found, values))
+    causes = _causes(found)
+    if not found.is_entrywise:
+        sides = {value.field: found.lacking_side(value) for value in values}
+        lone = [f"{field}: {side} does not schedule it" for field, side in sides.items() if side]
+        causes = lone + causes
+    for line in causes:
+        output.say(f"  {line}")
 
 
 def _verdict(a: Input, b: Input, found: Comparison, values: list[Value]) -> str:
     """Say in a sentence whether they differ, and which values jump."""
+    if found.result == SAME and (a.position is None or b.position is None):
+        return "the same schedule"
     if found.result == SAME:
-        return "the same schedule" + _other_causes(a, b)
+        return (
+            f"the same schedule; A is at position {a.position}, B at {b.position}. If lr jumped "
+            "all the same, the cause is elsewhere: the position at which the run resumed, or the "
+            "optimizer's own state"
+        )
     if found.reasons:
         return "different, and the resume would be refused"
     position = found.report.position
-    moved = [value for value in values if value.position == position and value.moves]
-    if moved:
-        return f"different: at position {position} the resume moves {_moves(moved)}"
+    # B's position comes first, because what moves there moves at the resume.
+    at = sorted({value.position for value in values} | {*_ends(found)[:_MOST_TRIED]})
+    moved = [value for value in found.values(dict.fromkeys((position, *at))) if value.moves]
+    first = [value for value in moved if value.position == moved[0].position]
+    if first and first[0].position == position:
+        return f"different: at position {position} the resume moves {_moves(first)}"
     where = f"different, but no value moves at position {position}"
-    later = sorted({value.position for value in values} | {*_ends(found)[:_MOST_TRIED]})
-    moved = [value for value in found.values(later) if value.moves]
-    if moved:
-        first = moved[0].position
-        moved = [value for value in moved if value.position == first]
-        return f"{where}; at {first} it would move {_moves(moved)}"
+    if first:
+        return f"{where}; at {first[0].position} it would move {_moves(first)}"
     # The policy hides what A's schedule would do, which is often the question.
-    kept = found.moved_under(found.a_plan)
+    kept = found.moved_under(found.declared)
     if kept:
         where += f"; A's own schedule (--policy config) would move {_moves(kept)}"
     return where
-
-
-def _other_causes(a: Input, b: Input) -> str:
-    """Say where to look if two checkpoints have the same schedule, and yet lr jumped."""
-    if a.position is None or b.position is None:
-        return ""
-    where = f"both are at position {a.position}"
-    if a.position != b.position:
-        where = f"A is at position {a.position}, B at {b.position}"
-    return (
-        f"; {where}. If lr jumped all the same, the cause is elsewhere: the position at which the "
-        "run resumed, or the optimizer's own state"
-    )
 
 
 def _moves(values: Iterable[Value]) -> str:
@@ -284,14 +273,14 @@ def _moves(values: Iterable[Value]) -> str:
     )
 
 
-def _causes(found: Comparison) -> Iterator[str]:
+def _causes(found: Comparison) -> list[str]:
     """Name the entries that differ; those first that move a value by themselves."""
     rows = found.differing()
     causes = [_cause(row, found, is_tried=len(rows) <= _MOST_TRIED) for row in rows]
-    causes.sort(key=lambda cause: not cause[0])
-    yield from (text for _, text in causes[:_MOST_CAUSES])
-    if len(causes) > _MOST_CAUSES:
-        yield f"and {len(causes) - _MOST_CAUSES} more entries, starred (*) above"
+    lines = [text for _, text in sorted(causes, key=lambda cause: not cause[0])]
+    if len(lines) > _MOST_CAUSES:
+        lines[_MOST_CAUSES:] = [f"and {len(lines) - _MOST_CAUSES} more entries, starred (*) above"]
+    return lines
 
 
 def _cause(row: Row, found: Comparison, *, is_tried: bool) -> tuple[bool, str]:

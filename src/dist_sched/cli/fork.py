@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -31,7 +31,7 @@ Write it:               dist-sched fork runs/7b --cooldown 2k -o cool.yaml
 See what will happen:   dist-sched diff cool.yaml runs/7b
                         dist-sched plot cool.yaml runs/7b"""
 )
-@click.argument("path", metavar="CHECKPOINT", type=click.Path())
+@options.checkpoint
 @click.option(
     "--cooldown",
     "steps",
@@ -57,14 +57,7 @@ See what will happen:   dist-sched diff cool.yaml runs/7b
 @click.option("--field", default="lr", show_default=True, help="The field that anneals.")
 @options.key
 @options.unit
-@click.option(
-    "-o",
-    "--output",
-    "destination",
-    metavar="CONFIG",
-    type=click.Path(),
-    help="A .yaml, .json or .toml file; without it, YAML is printed.",
-)
+@options.destination("CONFIG", "A .yaml, .json or .toml file; without it, YAML is printed.")
 @options.force
 def command(
     path: str,
@@ -86,7 +79,7 @@ def command(
     ParamScheduler (with "fields"), whose values agree with the run's up to rounding.
     """
     # Before the checkpoint is read, which may take long, only for a wrong ending.
-    write = output.to_yaml if destination is None else output.config_writer(destination)
+    write = output.config_writer(destination)
     source = inputs.read_checkpoint(path, key)
     arguments = {"field": field, "steps": steps, "shape": shape, "end": end}
     change = Change(source.position, "cooldown", arguments)
@@ -95,7 +88,7 @@ def command(
     mapping = files.to_mapping(config, unit=unit, policy=CONFIG)
     text = write({name: value for name, value in mapping.items() if value != {}})
     for note in (*source.notes, *notes):
-        click.echo(f"note: {output.printable(note)}", err=True)
+        output.warn(f"note: {note}")
     if destination is None:
         click.echo(text, nl=False)
         return
@@ -105,30 +98,29 @@ def command(
 
 
 def _fork(config: Config, change: Change) -> tuple[Config, list[str]]:
-    """Return the changed config, a `ParamScheduler`'s if need be, and notes on it."""
+    """Return the changed config, a `ParamScheduler`'s if need be, and notes on it.
+
+    Raises:
+        ConfigError: The change is illegal, or makes a value jump.
+    """
+    notes = []
     try:
-        return _changed(config, change), []
+        changed = config.apply(change)
     except InexpressibleChangeError as error:
-        if not isinstance(config, OptimizerParamConfig):
-            raise  # never: only that config's entries raise it
         try:
-            phases = to_specification(config)
+            # Only entries raise that error.
+            config = to_specification(cast("OptimizerParamConfig", config))
         except ConfigError:
             raise error from None
-        note = (
+        changed = config.apply(change)
+        notes.append(
             "this is a ParamScheduler's config, whose values agree with the run's up to rounding: "
-            f"{config.KIND} cannot express the cooldown, {error.reason}"
+            f"{OptimizerParamConfig.KIND} cannot express the cooldown, {error.reason}"
         )
-        return _changed(phases, change), [note]
-
-
-def _changed(before: Config, change: Change) -> Config:
-    """Make a late change, and refuse one that makes a value jump."""
-    after = before.apply(change)
-    jumps = after.plan.jumps(before.plan, change.position)
+    jumps = changed.plan.jumps(config.plan, change.position)
     if jumps:
         raise ConfigError(f"{change}: {'; '.join(jumps)}: fork where the values are steady")
-    return after
+    return changed, notes
 
 
 def _summary(change: Change, config: Config) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -32,10 +32,11 @@ class ConfigInput:
     """A config file: the schedule of a run at its start."""
 
     path: str
-    """As given."""
+    """As the command line has it."""
     config: Config
     unit: str
     policy: Policy | None
+    location: ClassVar[None] = None
     position: ClassVar[None] = None
     notes: ClassVar[tuple[str, ...]] = ()
 
@@ -58,7 +59,7 @@ class CheckpointInput:
     """A scheduler's state in a checkpoint."""
 
     path: str
-    """As given."""
+    """As the command line has it."""
     location: checkpoints.StateLocation
     """Where in the checkpoint the state was found."""
     state: Mapping[str, Any]
@@ -105,13 +106,10 @@ Input = ConfigInput | CheckpointInput
 
 def origin(source: Input) -> dict[str, Any]:
     """Return where a config or checkpoint came from, as JSON-ready data."""
-    config, found = source.known_config, None
-    if isinstance(source, CheckpointInput):
-        where = source.location
-        found = {"path": where.path, "key": where.key, "format": where.format}
+    config, location = source.known_config, source.location
     return {
         "path": source.path,
-        "found": found,
+        "found": None if location is None else asdict(location),
         "scheduler": None if config is None else config.KIND,
         "unit": source.unit,
         "position": source.position,

@@ -1,8 +1,9 @@
-"""Options that several commands have, and how their numbers are read."""
+"""Arguments and options that several commands have, and how their numbers are read."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+import contextlib
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,40 +14,51 @@ from dist_sched.cli.output import VERSION
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-T = TypeVar("T")
+    from collections.abc import Callable, Iterator
 
 JSON_KEYS = f"--json prints one object, whose version is {VERSION}:"
 JSON_ORIGIN = "path, found, scheduler, unit, position"
 """Names that say where a config or checkpoint came from."""
 
 
-def position(value: str) -> int:
-    """Read a position as people write it: 2000, 2k, 1.5B."""
-    return _checked(rules.whole, "position", files.amount, value)
-
-
-def length(value: str) -> float:
-    """Read a length of more than 0 units, written like a position."""
-    return _checked(rules.some, "length", files.amount, value)
-
-
-def rate(value: str) -> float:
-    """Read a value of a field."""
-    return _checked(rules.rate, "value", lambda _, text, __: files.number(text), value)
-
-
-def _checked(
-    rule: Callable[[str, object], T], name: str, read: Callable[..., object], value: str
-) -> T:
+@contextlib.contextmanager
+def _as_usage_error() -> Iterator[None]:
+    # Of a ValueError, which a ConfigError is, click would show the value and not the message.
     try:
-        return rule(name, read(name, value, None))
+        yield
     except ConfigError as error:
-        # Of a ValueError, click would show the value and not the message.
         raise click.BadParameter(str(error)) from error
 
 
+@_as_usage_error()
+def position(value: str) -> int:
+    """Read a position as people write it: 2000, 2k, 1.5B."""
+    return rules.whole("position", files.amount("position", value, None))
+
+
+@_as_usage_error()
+def length(value: str) -> float:
+    """Read a length of more than 0 units, written like a position."""
+    return rules.some("length", files.amount("length", value, None))
+
+
+@_as_usage_error()
+def rate(value: str) -> float:
+    """Read a value of a field."""
+    return rules.rate("value", files.number(value))
+
+
+def destination(metavar: str, text: str) -> Callable[[Any], Any]:
+    """Return the option that names the file to write."""
+    return click.option(
+        "-o", "--output", "destination", metavar=metavar, type=click.Path(), help=text
+    )
+
+
+paths = click.argument(
+    "paths", metavar="CONFIG|CHECKPOINT...", nargs=-1, required=True, type=click.Path()
+)
+checkpoint = click.argument("path", metavar="CHECKPOINT", type=click.Path())
 key = click.option(
     "--key", metavar="KEY", help="The state's name in the checkpoint, where there are several."
 )

@@ -1,8 +1,9 @@
-"""Output: tables and JSON on standard output, and files that are not overwritten by mistake."""
+"""Output: tables and JSON on standard output, notes on stderr, files that stay unless forced."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dist_sched._drawing import printable
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,13 +25,6 @@ _EXACT = 15
 """Digits of what is at least 1, as positions are."""
 _UNBOUNDED = 1_000_000
 """Columns where the output is not a terminal, so that nothing is folded."""
-
-
-def printable(text: str) -> str:
-    """Escape characters that would steer a terminal: a checkpoint can hold anything."""
-    return "".join(
-        character if character.isprintable() else repr(character)[1:-1] for character in text
-    )
 
 
 def shown(value: Any) -> str:
@@ -57,6 +52,17 @@ def say(text: str) -> None:
     _print(printable(text))
 
 
+def say_notes(notes: Iterable[str]) -> None:
+    """Print what a person should know."""
+    for note in notes:
+        say(f"note: {note}")
+
+
+def warn(text: str) -> None:
+    """Print a line on stderr."""
+    click.echo(printable(text), err=True)
+
+
 def heading(text: str) -> None:
     """Print a blank line and the line above a table."""
     click.echo()
@@ -67,10 +73,13 @@ def table(
     header: Sequence[str],
     rows: Iterable[Sequence[Any]],
     is_marked: Callable[[Sequence[Any]], bool] = lambda _: False,
+    title: str = "",
 ) -> None:
     """Print rows under a header, folded to the terminal's width; marked ones stand out there."""
     from rich.table import Table
 
+    if title:
+        heading(title)
     found = Table(
         box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(header), header_style="bold"
     )
@@ -79,60 +88,6 @@ def table(
     for row in rows:
         found.add_row(*map(shown, row), style="bold yellow" if is_marked(row) else None)
     _print(found)
-
-
-def print_json(found: dict[str, Any]) -> None:
-    """Print what a command found, for programs."""
-    click.echo(json.dumps({"version": VERSION, **found}, indent=2, default=str))
-
-
-def config_writer(path: str) -> Callable[[Mapping[str, Any]], str]:
-    """Return the function that writes a config as text, by the ending of a file's name.
-
-    Raises:
-        ConfigError: It has another ending.
-    """
-    found = _WRITERS.get(Path(path).suffix.lower())
-    if found is None:
-        raise ConfigError(f"{path}: the name must end in one of {', '.join(_WRITERS)}")
-    return found
-
-
-def to_yaml(config: Mapping[str, Any]) -> str:
-    """Write a config as YAML."""
-    import yaml
-
-    return str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-
-
-def write_file(path: str, content: bytes, *, force: bool) -> None:
-    """Write a file; overwrite one only by force.
-
-    Raises:
-        ConfigError: The file exists, or the path is an address.
-        OSError: It cannot be written.
-    """
-    if "://" in path:
-        raise ConfigError(f"{path}: only local files are written; copy it there afterwards")
-    try:
-        with Path(path).open("wb" if force else "xb") as file:
-            file.write(content)
-    except FileExistsError as error:
-        raise ConfigError(f"{path}: already exists; use --force to overwrite") from error
-
-
-def _to_toml(config: Mapping[str, Any]) -> str:
-    import tomli_w
-
-    return tomli_w.dumps(config)
-
-
-_WRITERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    ".yaml": to_yaml,
-    ".yml": to_yaml,
-    ".json": lambda config: json.dumps(config, indent=2, ensure_ascii=False) + "\n",
-    ".toml": _to_toml,
-}
 
 
 def _print(renderable: Any, style: str | None = None) -> None:
@@ -150,3 +105,70 @@ def _print(renderable: Any, style: str | None = None) -> None:
         console.print(renderable, style=style, overflow="fold")
     # rich fills a table's lines with blanks; click removes styles from what is piped.
     click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def print_json(found: dict[str, Any]) -> None:
+    """Print what a command found, for programs."""
+    click.echo(json.dumps(_to_json({"version": VERSION, **found}), indent=2))
+
+
+def _to_json(found: Any) -> Any:
+    """Return data for JSON; what JSON cannot express, as a checkpoint may hold it, is a text."""
+    if isinstance(found, dict):
+        return {str(name): _to_json(value) for name, value in found.items()}
+    if isinstance(found, list | tuple):
+        return [_to_json(value) for value in found]
+    if hasattr(found, "to_dict"):
+        return found.to_dict()
+    # torch saves infinities, for which JSON has no number.
+    is_odd = isinstance(found, float) and not math.isfinite(found)
+    return found if isinstance(found, int | float | str | None) and not is_odd else repr(found)
+
+
+def config_writer(path: str | None) -> Callable[[Mapping[str, Any]], str]:
+    """Return the function that writes a config as text, by the ending of a file's name, else YAML.
+
+    Raises:
+        ConfigError: The name has another ending.
+    """
+    found = _to_yaml if path is None else _WRITERS.get(Path(path).suffix.lower())
+    if found is None:
+        raise ConfigError(f"{path}: the name must end in one of {', '.join(_WRITERS)}")
+    return found
+
+
+def _to_yaml(config: Mapping[str, Any]) -> str:
+    import yaml
+
+    return str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+
+def _to_toml(config: Mapping[str, Any]) -> str:
+    import tomli_w
+
+    return tomli_w.dumps(config)
+
+
+_WRITERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    ".yaml": _to_yaml,
+    ".yml": _to_yaml,
+    ".json": lambda config: json.dumps(config, indent=2, ensure_ascii=False) + "\n",
+    ".toml": _to_toml,
+}
+
+
+def write_file(path: str, content: bytes, *, force: bool) -> None:
+    """Write a file; overwrite one only by force.
+
+    Raises:
+        ConfigError: The file exists, it cannot be written, or the path is an address.
+    """
+    if "://" in path:
+        raise ConfigError(f"{path}: only local files are written; copy it there afterwards")
+    try:
+        with Path(path).open("wb" if force else "xb") as file:
+            file.write(content)
+    except FileExistsError as error:
+        raise ConfigError(f"{path}: already exists; use --force to overwrite") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import shutil
 import string
 import sys
 import textwrap
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,26 +27,22 @@ if TYPE_CHECKING:
     from dist_sched._config.views import Span
     from dist_sched._drawing import Axis, Line, Panel
 
+    _Curve = tuple[str, int, Line]  # with its letter and colour
+
 _PIPED = 80  # columns where the output is no terminal
 _LEAST, _MOST = 40, 160  # columns, at least and at most
 _HEIGHT = 16  # lines of a chart, its axes included
 _LETTERS = string.ascii_lowercase + string.ascii_uppercase + string.digits
 _COLOURS = (32, 166, 36, 175, 172, 74)  # of 256, those nearest to Okabe's and Ito's
-_BRAILLE = range(0x2801, 0x2900)
+# For terminals whose encoding lacks what frames and curves are drawn with, as on Windows.
+_PLAIN = str.maketrans("┌┐└┘├┤┬┴┼─│…", "+++++++++-|~") | dict.fromkeys(range(0x2801, 0x2900), "o")
 _LEAST_ROOM = 3  # columns of a phase that are too few for a name
 _MOST_STRIPS = 6  # more rows of phases than this are only written below
 
 
 @click.command()
-@click.argument("paths", metavar="CONFIG|CHECKPOINT...", nargs=-1, required=True, type=click.Path())
-@click.option(
-    "-o",
-    "--output",
-    "destination",
-    metavar="FILE",
-    type=click.Path(),
-    help="Write a picture: .png or .svg.",
-)
+@options.paths
+@options.destination("FILE", "Write a picture: .png or .svg.")
 @options.at
 @click.option("--groups", is_flag=True, help="Draw the overrides of named groups, too.")
 @click.option("--log", is_flag=True, help="Draw the values on a logarithmic axis.")
@@ -84,38 +80,26 @@ def command(
     drawing = Drawing(tuple(layers), positions)
     notes = [f"{one.path}: {note}" for one in read for note in one.notes]
     if destination is not None:
-        notes += _write(destination, drawing, log=log, force=force)
-    for note in notes:
-        click.echo(output.printable(f"note: {note}"), err=True)
-    if destination is not None:
-        click.echo(f"wrote {output.printable(destination)}")
-    if destination is None or terminal:
-        _show(drawing.renamed(_drawing.printable), log=log)
-
-
-def _write(destination: str, drawing: Drawing, *, log: bool, force: bool) -> list[str]:
-    """Write a picture, and return notes on it."""
-    try:
-        content, notes = plotting.render(drawing, Path(destination).suffix.lower(), log=log)
+        content, lacking = plotting.render(drawing, Path(destination).suffix.lower(), log=log)
         output.write_file(destination, content, force=force)
-    except ImportError as error:
-        raise click.ClickException(str(error)) from error
-    except OSError as error:
-        raise ConfigError(f"{destination}: cannot be written: {error.strerror or error}") from error
-    return [f"{destination}: {note}" for note in notes]
+        notes += [f"{destination}: {note}" for note in lacking]
+    for note in notes:
+        output.warn(f"note: {note}")
+    if destination is not None:
+        output.say(f"wrote {destination}")
+    if destination is None or terminal:
+        _show(drawing, log=log)
 
 
 def _names(paths: Sequence[str]) -> list[str]:
-    """Return the ends of the paths, as long as is needed for them to differ."""
+    """Return the ends of the paths, as long as is needed for different paths to differ."""
     parts = [Path(path).parts or (path,) for path in paths]
     names = [part[-1] for part in parts]
     for length in range(2, max(map(len, parts)) + 1):
-        count = Counter(names)
-        names = [
-            "/".join(part[-length:]) if count[name] > 1 else name
-            for name, part in zip(names, parts, strict=True)
-        ]
-    return _drawing.numbered(names)
+        if len({*names}) < len({*paths}):
+            names = ["/".join(part[-length:]) for part in parts]
+    # Paths alone can hold control characters: configs refuse them in names.
+    return _drawing.numbered([*map(_drawing.printable, names)])
 
 
 def _show(drawing: Drawing, *, log: bool) -> None:
@@ -124,31 +108,22 @@ def _show(drawing: Drawing, *, log: bool) -> None:
     width = shutil.get_terminal_size((_PIPED, 24)).columns if is_terminal else _PIPED
     width = min(max(width, _LEAST), _MOST)
     panels = drawing.panels()
-    constants = [panel.constant() for panel in panels if panel.is_constant]
-    texts = [
+    blocks = [
         "\n".join(_chart(panel, drawing, width, log=log))
         for panel in panels
         if not panel.is_constant
     ]
+    constants = [panel.constant() for panel in panels if panel.is_constant]
     below = [line for text in [*drawing.owners, *constants] for line in _wrapped(text, width, "")]
-    text = "\n\n".join([*texts, *(["\n".join(below)] if below else [])])
+    text = "\n\n".join([*blocks, *(["\n".join(below)] if below else [])])
     is_coloured = is_terminal and not os.environ.get("NO_COLOR")
     if not is_coloured:
         text = click.unstyle(text)
-    lines = [line.rstrip() for line in text.split("\n")]
-    click.echo(_encodable("\n".join(lines)), color=is_coloured)
-
-
-def _encodable(text: str) -> str:
-    """Return a text that the terminal's encoding has letters for."""
-    encoding = sys.stdout.encoding or "utf-8"
     try:
-        text.encode(encoding)
+        text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
-        frame = str.maketrans("┌┐└┘├┤┬┴┼─│…", "+++++++++-|~")
-        plain = text.translate({**frame, **dict.fromkeys(_BRAILLE, "o")})
-        return plain.encode(encoding, "replace").decode(encoding)
-    return text
+        text = text.translate(_PLAIN)
+    click.echo("\n".join(line.rstrip() for line in text.split("\n")), color=is_coloured)
 
 
 def _wrapped(text: str, width: int, indent: str = "  ") -> list[str]:
@@ -162,21 +137,21 @@ def _chart(panel: Panel, drawing: Drawing, width: int, *, log: bool) -> Iterator
     axis = panel.axis(log=log)
     indent = max(len(brief(tick)) for tick in _ticks(axis)) + 1
     inner = width - indent - 1
-    is_alone = len(panel.lines) == 1
-    letters = {line.name: letter for letter, _, line in _curves(panel)}
-    names = shortened([*letters], width - 4)
+    curves = list(zip(itertools.cycle(_LETTERS), itertools.cycle(_COLOURS), panel.lines))
+    is_alone = len(curves) == 1
+    letters = {line.name: letter for letter, _, line in curves}
     yield f"{panel.field} {axis.note}"
-    for name, (letter, colour, _) in zip(names, _curves(panel), strict=True):
+    for name, (letter, colour, _) in zip(shortened([*letters], width - 4), curves, strict=True):
         if name:
             yield f"  {'' if is_alone else click.style(letter, fg=colour) + ' '}{name}"
     rows = panel.phases()
     for spans, lines in rows if len(rows) <= _MOST_STRIPS else ():
         owner = letters[lines[0].name] if len(rows) > 1 else ""
         yield f"{owner:<{indent}}{_strip(spans, panel.end, inner)}"
-    yield _frame(panel, drawing, axis, width, max(inner // 12, 2))
+    yield _frame(panel, curves, drawing, axis, width, max(inner // 12, 2))
     yield " " * indent + drawing.x_label.center(inner)
     texts: dict[str, list[str]] = {}
-    for letter, _, line in _curves(panel):
+    for letter, _, line in curves:
         phases = [_phase(span, line.track.factor).replace(" ", "\0") for span in line.track.spans]
         texts.setdefault(_drawing.listed(phases, "; "), []).append(letter)
     for text, owners in texts.items():
@@ -184,15 +159,8 @@ def _chart(panel: Panel, drawing: Drawing, width: int, *, log: bool) -> Iterator
         yield from _wrapped(f"phases{whose}: {text}", width)
     # Values distinguish several curves where there is no colour.
     usual = [] if is_alone else map(int, _round_numbers(0, panel.end, 4))
-    yield from _table(panel, [*drawing.marks] or sorted({*usual}), width)
-
-
-def _curves(panel: Panel) -> list[tuple[str, int, Line]]:
-    """Return the curves, each with its letter and its colour."""
-    return [
-        (_LETTERS[index % len(_LETTERS)], _COLOURS[index % len(_COLOURS)], line)
-        for index, line in enumerate(panel.lines)
-    ]
+    names = [panel.field if is_alone else f"{letter} {line.name}" for letter, _, line in curves]
+    yield from _table(panel, names, [*drawing.marks] or sorted({*usual}), width)
 
 
 def _phase(span: Span, factor: float) -> str:
@@ -215,7 +183,9 @@ def _strip(spans: Sequence[Span], end: int, inner: int) -> str:
     return "".join(row)
 
 
-def _frame(panel: Panel, drawing: Drawing, axis: Axis, width: int, most: int) -> str:
+def _frame(
+    panel: Panel, curves: Sequence[_Curve], drawing: Drawing, axis: Axis, width: int, most: int
+) -> str:
     """Draw the curves, the marks, and the axes around them with at most so many positions."""
     import plotext
 
@@ -223,7 +193,9 @@ def _frame(panel: Panel, drawing: Drawing, axis: Axis, width: int, most: int) ->
     ticks, positions = _ticks(axis), _round_numbers(0, panel.end, most)
     positions = [position for position in positions if position == int(position)]
     plotext.clear_figure()
+    # Other themes paint a background, whatever the terminal's is.
     plotext.theme("clear")
+    # Else plotext cuts a chart that is piped to the size that it takes the terminal to have.
     plotext.limit_size(False, False)
     plotext.plot_size(width, _HEIGHT)
     plotext.xlim(0, panel.end)
@@ -235,11 +207,11 @@ def _frame(panel: Panel, drawing: Drawing, axis: Axis, width: int, most: int) ->
             plotext.plot([position] * 2, [low, high], marker=":")
         else:
             plotext.vertical_line(position)
-    for _, colour, line in _curves(panel):
+    for _, colour, line in curves:
         xs, ys = line.points
         plotext.plot(xs, _scaled(axis, ys), marker="braille", color=colour)
     # The letters of curves are at places of their own, so that curves that are the same show.
-    lettered = _curves(panel) * 3 if len(panel.lines) > 1 else []
+    lettered = [*curves] * 3 if len(curves) > 1 else []
     for place, (letter, colour, line) in enumerate(lettered):
         at = round((place + 0.5) / len(lettered) * panel.end)
         values = _scaled(axis, line.track.values([at]))
@@ -248,17 +220,13 @@ def _frame(panel: Panel, drawing: Drawing, axis: Axis, width: int, most: int) ->
     return built.rstrip("\n")
 
 
-def _table(panel: Panel, at: Sequence[int], width: int) -> Iterator[str]:
+def _table(panel: Panel, names: Sequence[str], at: Sequence[int], width: int) -> Iterator[str]:
     """Yield the values of the curves at positions, as many in a row as find room."""
-    is_alone = len(panel.lines) == 1
-    names = [
-        panel.field if is_alone else f"{letter} {one.name}" for letter, _, one in _curves(panel)
-    ]
     names = shortened(names, max(width // 3, 12))
     named = zip(names, (line.track for line in panel.lines), strict=True)
     label = max(map(columns, ("position", *names)))
-    cell = max(9, *(len(f"{position:,}") for position in at)) + 2 if at else 0
-    for name, *values in _drawing.table(named, at, max((width - label - 2) // (cell or 1), 1)):
+    cell = max((9, *(len(f"{position:,}") for position in at))) + 2
+    for name, *values in _drawing.table(named, at, max((width - label - 2) // cell, 1)):
         indent = " " * (label - columns(name))
         yield f"  {name}{indent}{''.join(f'{value:>{cell}}' for value in values)}"
 
@@ -284,5 +252,6 @@ def _round_numbers(low: float, high: float, most: int) -> list[float]:
     power = 10.0 ** math.floor(math.log10((high - low) / most))
     steps = (power, 2 * power, 2.5 * power, 5 * power, 10 * power)
     step = next(step for step in steps if step * most >= (high - low) * 0.99)
+    # A multiple may miss a limit by rounding alone, as 3 * 0.1 misses 0.3.
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [float(f"{index * step:.12g}") for index in range(first, last + 1)]

@@ -11,7 +11,7 @@ from dist_sched._config import views
 from dist_sched.cli import inputs, options, output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from dist_sched._config.views import Track
     from dist_sched.cli.inputs import Input
@@ -46,17 +46,17 @@ def command(
     tracks = views.tracks(source.config, groups=groups)
     own = () if source.position is None else (source.position,)
     at = sorted({*positions, *own})
-    if as_json:
-        fields = {
-            track.label: {
-                "phases": _phases(track),
-                "values": [{"position": where, "value": track.value(where)} for where in at],
-            }
-            for track in tracks
-        }
-        output.print_json({**inputs.origin(source), "fields": fields, "notes": list(source.notes)})
-    else:
+    if not as_json:
         _print(source, tracks, at)
+        return
+    fields = {
+        track.label: {
+            "phases": _phases(track),
+            "values": [{"position": where, "value": track.value(where)} for where in at],
+        }
+        for track in tracks
+    }
+    output.print_json({**inputs.origin(source), "fields": fields, "notes": source.notes})
 
 
 def _phases(track: Track) -> list[dict[str, Any]]:
@@ -68,29 +68,23 @@ def _phases(track: Track) -> list[dict[str, Any]]:
 
 def _print(source: Input, tracks: Sequence[Track], positions: Sequence[int]) -> None:
     output.say(f"{source}: {source.config.KIND}")
-    for note in source.notes:
-        output.say(f"note: {note}")
-    unit = source.unit or "units"
-    output.heading(f"phases, in {unit}; past the last one a field keeps its last value")
+    output.say_notes(source.notes)
+    rows: list[tuple[Any, ...]] = []
+    for track in tracks:
+        for phase in _phases(track):
+            # A constant has one phase of no length, which never ends.
+            end = phase["end"] if track.horizon else None
+            rows.append(
+                (track.label, phase["name"], phase["begin"], end, phase["first"], phase["last"])
+            )
+    title = f"phases, in {source.unit or 'units'}; past the last one a field keeps its last value"
     header = ("field", "phase", "from", "to", "first value", "last value")
-    output.table(header, [row for track in tracks for row in _phase_rows(track)])
+    output.table(header, rows, title=title)
     if positions:
-        output.heading("values at positions: those of the next update")
-        rows = [_value_row(track, position) for position in positions for track in tracks]
-        output.table(("position", "field", "value", "phase"), rows)
-
-
-def _is_endless(track: Track) -> bool:
-    """Return whether a field has one phase of no length: a constant."""
-    return track.horizon == 0 and len(track.spans) == 1
-
-
-def _phase_rows(track: Track) -> Iterator[tuple[Any, ...]]:
-    for phase in _phases(track):
-        end = None if _is_endless(track) else phase["end"]
-        yield track.label, phase["name"], phase["begin"], end, phase["first"], phase["last"]
-
-
-def _value_row(track: Track, position: int) -> tuple[Any, ...]:
-    phase = track.spans[0].name if _is_endless(track) else track.phase(position)
-    return position, track.label, track.value(position), phase or "past the end"
+        rows = []
+        for position in positions:
+            for track in tracks:
+                name = track.phase(position) if track.horizon else track.spans[-1].name
+                rows.append((position, track.label, track.value(position), name or "past the end"))
+        title = "values at positions: those of the next update"
+        output.table(("position", "field", "value", "phase"), rows, title=title)
