@@ -764,17 +764,10 @@ def test_fork_offers_the_shapes_that_need_no_parameter(cli):
         (("show", "run.json", "--at", "-5"), "must be from 0 to 2**53 units"),
         (("show", "run.json", "--key", "a"), "is a config file, which has no keys"),
         (("inspect", "before", "--key", "x"), "no key 'x'; scheduler states stand under: 'app."),
-<<<<<<< HEAD
-        (("inspect", "two.pt"), "choose one by key"),
-        (("inspect", "hostile.pt"), "hostile.pt"),
-        (("inspect", "run.json"), "is a config file, but this takes a checkpoint"),
-        (("diff", "run.json", "two.pt"), "choose one by key"),
-=======
         (("inspect", "two.pt"), "choose one by key="),
         (("inspect", "hostile.pt"), "hostile.pt"),
         (("inspect", "run.json"), "is a config file, but this takes a checkpoint"),
         (("diff", "run.json", "two.pt"), "choose one by key="),
->>>>>>> slimcli
         (("diff", "run.json", "before", "--policy", "both"), "policy='both'"),
         (("diff", "run.json", "before", "--policy", "a", "--policy", "b=c"), "entry=word pairs"),
         (("show", "run.json", "--colour"), "No such option '--colour'"),
