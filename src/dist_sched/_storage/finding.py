@@ -166,7 +166,7 @@ def _one_of(files: list[list[Place]], key: str | None) -> _Found:
         if len(found) > 1:
             listed = "; ".join(str(location) for location, _ in found[:_SHOWN])
             raise StateError(
-                f"there are {len(found)} scheduler states: {listed}; choose one by key=, or by "
+                f"there are {len(found)} scheduler states: {listed}; choose one by its key, or by "
                 "the path of one file"
             )
         if found:
@@ -205,7 +205,7 @@ def _nothing(seen: list[tuple[Place, Any]], key: str | None) -> str:
         return f"{files}: {missing}; scheduler states stand under: {_listed(states)}"
     names = [name for _, tree in seen for name, _ in trees.children(tree)]
     return (
-        f"{files}: {missing}; it holds: {_listed(names) or 'nothing'}; name the state by key=, or, "
+        f"{files}: {missing}; it holds: {_listed(names) or 'nothing'}; name the state by its key, or, "
         "if none was saved, call scheduler.seek(position) with the trainer's own count"
     )
 
