@@ -320,7 +320,7 @@ class Scheduler:
             StateError: The state is malformed, or at another position than expected.
             ReconcileError: Strict entries or units differ, or the outcome is an illegal config.
             ConfigError: A group of this rank has an illegal bound or multiplier.
-                That is this rank's alone, since the decision was already taken.
+                Raised on this rank only: the others have applied the load by then.
                 On every error scheduler and groups are as before.
         """
         self.load_with(lambda: (state_dict, None), expected_position=expected_position, local=local)
@@ -347,12 +347,16 @@ class Scheduler:
             BaseException: What `reader` raised, and what `load_state_dict` raises.
         """
 
+        checked: list[Writer] = []
+
         def decision() -> tuple[_Load, T]:
             state, location = reader()
-            return self._reconcile(state, expected_position), location
+            load = self._reconcile(state, expected_position)
+            checked.append(self._checked_writer(load.agreement))  # or raise on every rank
+            return load, location
 
         load, location = process_groups.decide(decision, self.process_group, local=local)
-        self._adopt(load.agreement, is_load=True)
+        self._adopt(load.agreement, *checked, is_load=True)
         self.last_reconciliation = load.report
         self._saved = None if load.saved is None else (load.report.position, load.saved)
         self._loaded_text = load.text
@@ -457,8 +461,8 @@ class Scheduler:
         """Decide on the first rank what a checkpoint state leads to; changes nothing."""
         current = self._current()
         declared = current.declared
-        # Our own state and the text loaded last tell a state that was read from a target that DCP
-        # left as it was.
+        # Our own state and the text loaded last distinguish a state that was read from one that DCP
+        # left untouched.
         checkpoint = unpack(
             state, type(declared), own=current.state_dict(), loaded=self._loaded_text
         )
@@ -476,11 +480,10 @@ class Scheduler:
             history=outcome.history,
             position=checkpoint.position,
         )
-        self._check_groups(agreement)
         return _Load(agreement=agreement, report=outcome.report, saved=saved, text=checkpoint.text)
 
-    def _check_groups(self, agreement: Agreement) -> None:
-        """Check an agreement against this rank's groups, here, so that its error reaches all."""
+    def _checked_writer(self, agreement: Agreement) -> Writer:
+        """Return the writer of an agreement, checked against this rank's groups."""
         writer = self._writer.with_plan(
             agreement.plan, agreement.references, keep_ratios=agreement.keep_group_ratios
         )
@@ -492,9 +495,21 @@ class Scheduler:
                 "for that entry leaves it out)"
             ) from error
         writer.values(agreement.position)
+        return writer
 
-    def _adopt(self, theirs: Agreement, *, is_load: bool = False) -> None:
-        """Adopt an agreement that may be another rank's, or leave everything as it was."""
+    def _adopt(
+        self, theirs: Agreement, checked: Writer | None = None, *, is_load: bool = False
+    ) -> None:
+        """Adopt an agreement that may be another rank's, or leave everything as it was.
+
+        Args:
+            theirs: The agreement.
+            checked: Its writer, where this rank made the agreement.
+            is_load: Whether position and late changes are another's in any case.
+        """
+        if checked is not None:
+            self._swap(checked, theirs)
+            return
         mine = self._current()
         rank = process_groups.rank(self.process_group)
         _check_kinds(rank, mine.declared, theirs.declared)
@@ -505,7 +520,7 @@ class Scheduler:
             theirs.plan, theirs.references, keep_ratios=theirs.keep_group_ratios
         )
         self._swap(writer, theirs.replace(references=writer.references))
-        if is_load:  # which changes position and late changes in any case
+        if is_load:
             mine = mine.replace(position=theirs.position, history=theirs.history)
         differences = _differences(mine.describe(mine.declared), theirs.describe(theirs.declared))
         if differences:
@@ -623,14 +638,14 @@ def _check_position(found: int, expected: int) -> None:
         )
 
 
-def _log(outcome: Reconciliation, where: object) -> None:
+def _log(report: Reconciliation, where: object) -> None:
     """Report a load once: one line if nothing differs, else the whole table."""
     origin = "" if where is None else f" from {where}"
-    if outcome.changed or outcome.warnings:
-        logger.warning("loaded the scheduler%s at %s", origin, outcome)
+    if report.changed or report.warnings:
+        logger.warning("loaded the scheduler%s at %s", origin, report)
     else:
         logger.info(
             "loaded the scheduler%s at position %d; config and checkpoint are equal",
             origin,
-            outcome.position,
+            report.position,
         )

@@ -82,8 +82,13 @@ class _Row:
         if followed.override is not None and followed.override.multiplier is not None:
             self.overrides[id(group)] = followed.override
 
-    def fill(self, position: int) -> None:
+    def fill(self, position: int, late: list[tuple[Group, str, float]]) -> None:
         """Write the values at a position into the groups.
+
+        Args:
+            position: In units.
+            late: Gets the values of groups with overrides: group, key and value. They are written
+                after every row, so that an illegal override leaves all of them as they were.
 
         Raises:
             ConfigError: A group has an illegal bound or multiplier. Groups that have none may have
@@ -110,13 +115,8 @@ class _Row:
                 else:
                     group_fields.write(group, key, scaled)
         if overridden:
-            # All are evaluated before one is written, so that an illegal one leaves the others.
             values = self.overridden_values(overridden, between or curve.at(position))
-            for group, own in zip(overridden, values, strict=True):
-                if type(group[key]) is float:
-                    group[key] = own
-                else:
-                    group_fields.write(group, key, own)
+            late += [(group, key, own) for group, own in zip(overridden, values, strict=True)]
 
     def overridden_values(self, groups: Iterable[Group], between: Between) -> list[float]:
         """Return the values of groups that have bounds or a multiplier of their own."""
@@ -172,8 +172,8 @@ class _PartRow(_Row):
 
     __slots__ = ()
 
-    def fill(self, position: int) -> None:
-        """Write the values at a position into the groups; a part has no bounds."""
+    def fill(self, position: int, late: list[tuple[Group, str, float]]) -> None:  # noqa: ARG002
+        """Write the values at a position into the groups; a part has no overrides."""
         value = self.curve(position)
         for factor, groups, _ in self._cohorts:
             for group in groups:
@@ -209,6 +209,10 @@ class Writer:
         self._by_identity: dict[int, TrackedGroup] = {}
         self._known: list[Group] = []
         """The groups that the rows were made of."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._known = []  # rows find groups by identity, and a copy has others
 
     @classmethod
     def build(cls, optimizer: Any, plan: Plan, *, keep_ratios: bool) -> Writer:
@@ -300,8 +304,14 @@ class Writer:
         known = self._known
         if len(groups) != len(known) or not all(map(is_, groups, known)):
             self._rebind()
+        late: list[tuple[Group, str, float]] = []
         for row in self._rows:
-            row.fill(position)
+            row.fill(position, late)
+        for group, key, value in late:
+            if type(group[key]) is float:
+                group[key] = value
+            else:
+                group_fields.write(group, key, value)
 
     def values(self, position: int) -> list[dict[str, float]]:
         """Return what `write` would write, by field key, for each group.
@@ -420,8 +430,10 @@ class Writer:
                 found = one.carried.get(key)
                 if found is None:
                     continue
-                # Bounds are the carried ones too: an optimizer's checkpoint has them in its groups.
-                value = self._value(one.carried, followed, at[id(followed.curve)])
+                try:
+                    value = self._carried_value(one.carried, followed, at[id(followed.curve)])
+                except ConfigError:
+                    continue  # an illegal override that policy may have dropped by now
                 if not group_fields.holds(found, value, rel_tol=1e-6):
                     lines.append(
                         f"{one}: the optimizer checkpoint carried {key}="
@@ -429,6 +441,14 @@ class Writer:
                         f"{value!r} at position {position}"
                     )
         return lines
+
+    def _carried_value(self, carried: Group, followed: _Followed, between: Between) -> float:
+        """Return what a loaded optimizer should carry, under the overrides that it carries."""
+        if not followed.field.has_bounds:
+            bounds = {followed.field.upper, followed.field.lower}
+            carried = {key: found for key, found in carried.items() if key not in bounds}
+        # Without the plan's multiplier, which a carried one may stand beside.
+        return self._value(carried, followed._replace(override=None), between)
 
     def wrong_values(self, position: int) -> list[str]:
         """Read every group back, and return where it holds something else than it should."""
@@ -497,6 +517,7 @@ class Writer:
         return next((own for own in own_values if own), None)
 
     def _ratio(self, one: TrackedGroup, key: str) -> float:
+        """Return a group's own value over the reference: 0 for a no-decay group, which stays so."""
         own, reference = one.own_value(key), self.references[key]
         if not self.keep_ratios or own is None or reference is None:
             return 1.0
