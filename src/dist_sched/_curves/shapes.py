@@ -12,6 +12,7 @@ import numbers
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from dist_sched._curves import coefficients
@@ -34,7 +35,8 @@ Law = Callable[..., float]
 """`law(units, steps, start, end, **parameters)` returns the value for 0 < units < steps."""
 _Function = TypeVar("_Function", bound=Callable[..., float])
 
-_PHASE_NAMES = ("shape", "steps", "end", "start", "until")
+PHASE_NAMES = ("shape", "steps", "end", "start", "until")
+"""The arguments of a phase, which no parameter of a shape may be called."""
 _REQUIRED = inspect.Parameter.empty
 _TOLERANCE = 1e-6
 """How far from 1 and 0 a registered coefficient may begin and end."""
@@ -63,7 +65,7 @@ class Shape:
         for parameter in given:
             if parameter not in self.rules:
                 has = listed(self.rules) or "none"
-                close = near_miss(parameter, (*self.rules, *_PHASE_NAMES))
+                close = near_miss(parameter, (*self.rules, *PHASE_NAMES))
                 raise ConfigError(
                     f"{parameter!r} is not a parameter of shape {name!r} (it has {has}){close}"
                 )
@@ -183,10 +185,10 @@ def _parameters_of(name: str, coefficient: Callable[..., float]) -> dict[str, An
     by_place = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY}
     by_name = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
     has_first = any(one.kind in by_place for one in first)
-    if not has_first or any(one.kind not in by_name or one.name in _PHASE_NAMES for one in others):
+    if not has_first or any(one.kind not in by_name or one.name in PHASE_NAMES for one in others):
         raise ConfigError(
             f"shape {name!r}: its function must take the progress first, and then parameters by "
-            f"name, which may not be {listed(_PHASE_NAMES)}"
+            f"name, which may not be {listed(PHASE_NAMES)}"
         )
     return {one.name: one.default for one in others}
 
@@ -292,18 +294,6 @@ def _power_law(
     return _clamp(coefficients.between(1 - fall / whole_fall, start, end), start, end)
 
 
-def _inverse_sqrt(
-    units: float, steps: float, start: float, end: float, timescale: float | None
-) -> float:
-    return _power_law(units, steps, start, end, 0.5, timescale)
-
-
-def _inverse(
-    units: float, steps: float, start: float, end: float, timescale: float | None
-) -> float:
-    return _power_law(units, steps, start, end, 1.0, timescale)
-
-
 def milestones(name: str, value: object) -> tuple[Number, ...]:
     """Return rising lengths greater than 0 as a tuple, or raise."""
     if not isinstance(value, Iterable) or isinstance(value, str | Mapping):
@@ -324,11 +314,11 @@ _SHAPES |= {
     "exponential": Shape(_geometric, is_geometric=True),
     "halving": Shape(_blend(coefficients.halving)),
     "minus_sqrt": Shape(_blend(coefficients.minus_sqrt)),
-    "inverse_sqrt": Shape(_inverse_sqrt, _TIMESCALE, {"timescale": None}),
+    "inverse_sqrt": Shape(partial(_power_law, power=0.5), _TIMESCALE, {"timescale": None}),
     "power_law": Shape(
         _power_law, {"power": positive, **_TIMESCALE}, {"power": 1.0, "timescale": None}
     ),
-    "inverse": Shape(_inverse, _TIMESCALE, {"timescale": None}),
+    "inverse": Shape(partial(_power_law, power=1.0), _TIMESCALE, {"timescale": None}),
     "step": Shape(_hold),
     "multistep": Shape(_multistep, {"milestones": milestones}, is_geometric=True),
 }
