@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dist_sched._config.config import ABSENT, Config, Misfit, Sides
+from dist_sched._config.config import ABSENT, Config, Sides, fitting
 from dist_sched._config.path import Path
 from dist_sched._config.plan import Field, Plan
 from dist_sched._curves.lint import Finding, end_of_run, idle_start
@@ -171,31 +171,8 @@ class OptimizerParamConfig(Config):
         return cls(**parts)
 
     @classmethod
-    def read(cls, data: Mapping[str, Any]) -> dict[str, Entry]:
-        """Return the entries of what `to_dict` returned, each checked by itself.
-
-        Raises:
-            Misfit: An entry is missing, unknown or illegal.
-        """
-        known = cls.entry_names()
-        for name in sorted(data.keys() ^ set(known), key=str):
-            reason = "is missing" if name in known else "is not known to this release"
-            raise Misfit(str(name), reason)
-        read = {}
-        for name in known:
-            try:
-                read[name] = cls.check_entry(name, data[name])
-            except ConfigError as error:
-                raise Misfit(name, str(error)) from error
-        return read
-
-    def parts(self) -> dict[str, Entry]:
-        """Return the entries by name, for `from_parts`."""
-        return {name: getattr(self, name) for name in self.entry_names()}
-
-    def to_dict(self) -> dict[str, Entry]:
-        """Return the entries by name, as data for JSON."""
-        return self.parts()
+    def _read_part(cls, name: str, data: Any) -> Entry:
+        return fitting(name, cls.check_entry, name, data)
 
     def summary(self) -> dict[str, str]:
         """Return a line for each entry, for people."""
@@ -252,15 +229,17 @@ class OptimizerParamConfig(Config):
             ConfigError: It is illegal.
         """
         if change.field == "lr" and change.operation == "cooldown":
-            return self._cooled(change, **change.arguments)
-        if change.field == "lr" and change.operation == "extend":
-            return self._extended(**change.arguments)
-        raise InexpressibleChangeError(change, "as its entries have no place for it")
+            return self._cooled(change)
+        if change.field != "lr" or change.operation != "extend":
+            raise InexpressibleChangeError(change, "as its entries have no place for it")
+        horizon = change.arguments["horizon"]
+        if horizon <= self.lr_decay_steps:
+            rule = f"must be more than the present lr_decay_steps={self.lr_decay_steps!r}"
+            raise illegal("horizon", horizon, rule)
+        return replace(self, lr_decay_steps=horizon)
 
-    def _cooled(
-        self, change: Change, *, steps: Number, shape: str, end: float | None, **_: Any
-    ) -> OptimizerParamConfig:
-        style = _TAIL_STYLES.get(shape)
+    def _cooled(self, change: Change) -> OptimizerParamConfig:
+        style = _TAIL_STYLES.get(change.arguments["shape"])
         if style is None:
             reason = f"as its tail must be one of {listed(_TAIL_STYLES)}"
             raise InexpressibleChangeError(change, reason)
@@ -272,6 +251,7 @@ class OptimizerParamConfig(Config):
         if not is_stable:
             reason = "as it can only begin where lr is constant at max_lr"
             raise InexpressibleChangeError(change, reason)
+        steps, end = change.arguments["steps"], change.arguments["end"]
         return replace(
             self,
             lr_decay_style="WSD",
@@ -281,27 +261,12 @@ class OptimizerParamConfig(Config):
             min_lr=self.min_lr if end is None else end,
         )
 
-    def _extended(self, *, horizon: Number, **_: Any) -> OptimizerParamConfig:
-        if horizon <= self.lr_decay_steps:
-            rule = f"must be more than the present lr_decay_steps={self.lr_decay_steps!r}"
-            raise illegal("horizon", horizon, rule)
-        return replace(self, lr_decay_steps=horizon)
-
-    def lint(self, *, updates: int | None = None, increment: Number = 1) -> tuple[Finding, ...]:
-        """Return warnings about valid entries that are probably mistakes.
-
-        Args:
-            updates: Length of the run in optimizer updates, to be compared with the horizon.
-            increment: Units that an update completes.
-        """
+    def _findings(self, updates: int | None, increment: Number) -> Iterator[tuple[Path, Finding]]:
         lr = self.plan.curves[0]
         found = [*idle_start(lr), *self._odd_tail(lr), *self._cliff(lr)]
         if updates is not None and self.lr_decay_style != "constant":
             found += end_of_run(lr, self.lr_decay_steps, updates, increment)
-        return tuple(
-            Finding(finding.position, f"lr: {finding.message}")
-            for finding in sorted(found, key=lambda finding: finding.position)
-        )
+        yield from ((Path("lr"), finding) for finding in found)
 
     def _odd_tail(self, lr: Callable[[int], float]) -> Iterator[Finding]:
         """Warn of a WSD tail that begins in the warmup: lr jumps where the warmup ends."""
@@ -345,10 +310,8 @@ class OptimizerParamConfig(Config):
                 f"start_wd={self.start_wd!r}: must, for wd_incr_style='constant', equal "
                 f"end_wd={self.end_wd!r}"
             )
-        if self.lr_decay_style == "WSD":
-            yield from self._broken_wsd_rules()
-
-    def _broken_wsd_rules(self) -> Iterator[str]:
+        if self.lr_decay_style != "WSD":
+            return
         required = "is required for lr_decay_style='WSD'"
         if self.wsd_decay_steps is None:
             yield f"wsd_decay_steps=None: {required}: give the length of the tail"
