@@ -14,7 +14,7 @@ CHECKPOINT, CONFIG, STRICT = POLICY_WORDS = ("checkpoint", "config", "strict")
 REST = "*"
 _SHOWN = 12
 """Entries that an error names one by one."""
-_BOOLEANS = ("use_checkpoint_opt_param_scheduler", "override_opt_param_scheduler")
+BOOLEANS = ("use_checkpoint_opt_param_scheduler", "override_opt_param_scheduler")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +93,18 @@ def parse(
         ConfigError: An unknown entry or word, entries left without a word, or booleans that
             contradict each other or stand beside a policy.
     """
-    for name, value in zip(_BOOLEANS, (use_checkpoint, override), strict=True):
+    for name, value in zip(BOOLEANS, (use_checkpoint, override), strict=True):
         optional(flag)(name, value)
     if use_checkpoint and override:
         # Callers that come from Megatron look for its words.
         raise ConfigError(
             "both override and use-checkpoint are set. Set one of "
-            f"{' and '.join(_BOOLEANS)} to False, or use policy="
+            f"{' and '.join(BOOLEANS)} to False, or use policy="
         )
     if policy is None:
         return Policy({REST: CONFIG if override else CHECKPOINT if use_checkpoint else STRICT})
     if not use_checkpoint or override:
-        raise ConfigError(f"policy={policy!r} replaces {' and '.join(_BOOLEANS)}: leave those out")
+        raise ConfigError(f"policy={policy!r} replaces {' and '.join(BOOLEANS)}: leave those out")
     words = {REST: policy} if isinstance(policy, str) else policy
     if not isinstance(words, Mapping):
         raise illegal("policy", words, f"must be one of {listed(POLICY_WORDS)} or a mapping")
