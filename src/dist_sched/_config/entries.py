@@ -58,6 +58,11 @@ _TAIL_STYLES = {
     "minus_sqrt": "minus_sqrt",
 }
 """Megatron's names for a shape, as a WSD tail."""
+_FIELDS = (
+    Field("lr", "max_lr", "min_lr", "lr_mult", is_added=True),
+    Field("weight_decay", "end_wd", "start_wd", "wd_mult", is_added=True),
+)
+_WD_ENTRIES = ("start_wd", "end_wd", "wd_incr_steps", "wd_incr_style")
 _WSD_ENTRIES = ("wsd_decay_steps", "lr_wsd_decay_style")
 
 
@@ -123,18 +128,6 @@ class OptimizerParamConfig(Config):
     )
     KIND: ClassVar[str] = "OptimizerParamScheduler"
     TEXT_NAME: ClassVar[str] = "config"
-    FIELDS: ClassVar[tuple[Field, ...]] = (
-        Field("lr", upper="max_lr", lower="min_lr", multiplier="lr_mult", is_added=True),
-        Field(
-            "weight_decay", upper="end_wd", lower="start_wd", multiplier="wd_mult", is_added=True
-        ),
-    )
-    WD_ENTRIES: ClassVar[tuple[str, ...]] = (
-        "start_wd",
-        "end_wd",
-        "wd_incr_steps",
-        "wd_incr_style",
-    )
 
     def __post_init__(self) -> None:
         problems = []
@@ -160,13 +153,11 @@ class OptimizerParamConfig(Config):
     def from_parts(cls, parts: Mapping[str, Any]) -> OptimizerParamConfig:
         """Build a config from all entries; those of WSD alone may be missing."""
         known = cls.entry_names()
+        unknown = (name for name in parts if name not in known)
+        missing = (name for name in known if name not in {*parts, *_WSD_ENTRIES})
         refuse(
-            [
-                f"{name!r} is not an entry{near_miss(name, known)}"
-                for name in parts
-                if name not in known
-            ]
-            + [f"{name} is missing" for name in known if name not in {*parts, *_WSD_ENTRIES}]
+            [f"{name!r} is not an entry{near_miss(name, known)}" for name in unknown]
+            + [f"{name} is missing" for name in missing]
         )
         return cls(**parts)
 
@@ -180,11 +171,10 @@ class OptimizerParamConfig(Config):
 
     def compare(self, saved: Mapping[str, Any]) -> dict[Path, Sides]:
         """Return what this config and a checkpoint's entries have, entry by entry."""
+        # A foreign state, such as Megatron's before WSD, lacks some entries.
         return {
             Path(name): Sides(
-                mine,
-                saved.get(name, ABSENT),
-                "weight_decay" if name in self.WD_ENTRIES else "lr",
+                mine, saved.get(name, ABSENT), "weight_decay" if name in _WD_ENTRIES else "lr"
             )
             for name, mine in self.parts().items()
         }
@@ -219,7 +209,7 @@ class OptimizerParamConfig(Config):
             length=self.wd_incr_steps,
             style=self.wd_incr_style,
         )
-        return Plan.of(self.FIELDS, (lr, weight_decay))
+        return Plan.of(_FIELDS, (lr, weight_decay))
 
     def apply(self, change: Change) -> OptimizerParamConfig:
         """Return the config after a late change.

@@ -71,7 +71,7 @@ class Track:
 
     def values(self, positions: Iterable[int]) -> list[float]:
         """Return the values at many positions, each equal to `value` there."""
-        return [self.curve(position) * self.factor for position in positions]
+        return [self.value(position) for position in positions]
 
 
 def tracks(config: Config, *, groups: bool = False) -> tuple[Track, ...]:
