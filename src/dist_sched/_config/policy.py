@@ -121,11 +121,11 @@ def _problems(
     known = dict.fromkeys(
         str(path) for entry in entries for path in (Path(entry.field, (), entry.pattern), entry)
     )
-    for name in [name for name in policy.words if name not in {REST, HISTORY}]:
+    for name in policy.words:
         path = Path.parse(str(name))
         is_entry = any(path.covers(entry) for entry in entries) or may_name(path)
-        # A text such as "lr." is read as lr, and yet no name of it.
-        if str(path) != name or not is_entry:
+        # A text such as "lr." is read as lr, but it is not its name.
+        if name not in {REST, HISTORY} and (str(path) != name or not is_entry):
             yield f"policy names {name!r}, which is not an entry{near_miss(name, known)}"
     for name, word in policy.words.items():
         if word not in POLICY_WORDS:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dist_sched._config.config import ABSENT, Config, Sides, fitting
 from dist_sched._config.path import Path, is_field_name
 from dist_sched._config.plan import Field, Inventory, Override, Plan
-from dist_sched._curves.phases import Phase, Schedule
+from dist_sched._curves.phases import Schedule
 from dist_sched._curves.proportional import ProportionalTo
 from dist_sched._rules import illegal, mapping, near_miss, rate, text, within
 from dist_sched.errors import ConfigError
+from dist_sched.schedules import constant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from dist_sched._config.history import Change
     from dist_sched._curves.curve import Curve
     from dist_sched._curves.lint import Finding
+    from dist_sched._curves.phases import Phase
     from dist_sched._rules import Number
 
 _KNOWN_FIELDS = {
@@ -35,11 +37,6 @@ _FIELD_RULE = (
 )
 _OVERRIDE_RULE = "must be a Schedule, or a number that multiplies the field's"
 Groups = dict[str, dict[str, FieldSchedule | float]]
-
-
-def constant(value: float) -> Schedule:
-    """Return the schedule of one value."""
-    return Schedule([Phase("constant", 0, value, value)])
 
 
 @dataclass(frozen=True, kw_only=True)

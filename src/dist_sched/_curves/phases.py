@@ -130,13 +130,9 @@ class Phase:
 
     def __repr__(self) -> str:
         defaults = {"start": None, "until": None, **shape_of(self.shape).defaults}
-        shape, steps, *others = self._arguments().items()
-        named = [
-            f"{name}={value!r}"
-            for name, value in others
-            if name not in defaults or value != defaults[name]
-        ]
-        return f"Phase({', '.join([repr(shape[1]), repr(steps[1]), *named])})"
+        others = list(self._arguments().items())[2:]
+        named = [f"{key}={value!r}" for key, value in others if defaults.get(key, ...) != value]
+        return f"Phase({self.shape!r}, {self.steps!r}, {', '.join(named)})"
 
     def __reduce__(self) -> tuple[Callable[..., Phase], tuple[dict[str, Any]]]:
         return Phase.from_dict, (self.to_dict(),)
