@@ -57,6 +57,7 @@ def number(name: str, value: object) -> int | float:
     >>> number("max_lr", 1), number("max_lr", 0.5)
     (1, 0.5)
     """
+    # A bool is an int to Python, and a mistake here.
     found = plain(value)
     if isinstance(found, bool) or not isinstance(found, numbers.Real):
         raise illegal(name, value, "must be a number")
@@ -112,6 +113,7 @@ def whole(name: str, value: object) -> int:
     found = plain(value)
     if isinstance(found, bool) or not isinstance(found, numbers.Integral):
         raise illegal(name, value, "must be a whole number of units")
+    # numpy's integers have a range, in which sums of positions would overflow.
     found = operator.index(found)
     if not 0 <= found <= MAX_LENGTH:
         raise illegal(name, value, "must be from 0 to 2**53 units")
@@ -154,6 +156,7 @@ def mapping(name: str, value: object) -> Mapping[str, Any]:
 
 def near_miss(value: object, known: Iterable[str]) -> str:
     """Return `; did you mean …?` for a misspelt word, or an empty text."""
+    # difflib takes quadratic time, and a checkpoint can hold a text of any length.
     close = difflib.get_close_matches(str(value)[:100], list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 

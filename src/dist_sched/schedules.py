@@ -170,6 +170,7 @@ def cosine_with_restarts(
     number, factor = whole("cycles", cycles), positive("growth", growth)
     if not 0 < number <= MOST_PHASES:
         raise illegal("cycles", cycles, f"must be from 1 to {MOST_PHASES:,}")
+    # A cycle so much shorter than others vanishes in the rounding of their sum.
     if (number - 1) * abs(math.log2(factor)) > math.log2(MAX_LENGTH):
         rule = f"must leave a length to each of cycles={number}: none 2**53 times another"
         raise illegal("growth", growth, rule)
@@ -310,6 +311,7 @@ def inverse_sqrt(
     scale = optional(positive)("timescale", timescale) or common.warmup or 10_000
     high, low, steps = positive("peak", common.peak), common.floor, common.rest
     _at_most("floor", low, high, f"peak={high!r}")
+    # The phase ends where it meets the floor, as a law has no lower bound.
     end = high / math.sqrt(1 + steps / scale)
     if end < low:
         end, steps = low, scale * (high / low * (high / low) - 1)
@@ -510,6 +512,7 @@ def one_cycle(
     """
     end = some("horizon", horizon)
     if warmup is None:
+        # torch's pct_start * total_steps - 1, fraction included.
         warmup = 0.3 * (end + 1) - 1
         if warmup < 0:
             raise illegal("horizon", horizon, "leaves no warmup of 30 %; pass warmup")
@@ -690,6 +693,7 @@ def build(name: str, /, **arguments: Any) -> Schedule:
     """
     function = NAMED[one_of(tuple(NAMED))("schedule", name)]
     with within(name):
+        # By the signature, since Python's own TypeError names no near miss.
         taken = dict(inspect.signature(function).parameters)
         known = list(taken)
         if taken.pop("parameters", None):
@@ -736,6 +740,7 @@ class _Common:
 
     def then(self, *phases: Phase, rise: str = "linear") -> Schedule:
         """Return the warmup joined with those of the phases that have a length."""
+        # One of length 0 would be a jump that nobody asked for.
         return Schedule([*self.rise(rise), *(phase for phase in phases if phase.steps)])
 
     def decayed(self, shape: str, **parameters: Any) -> Schedule:

@@ -99,6 +99,7 @@ class Config(abc.ABC):
         Raises:
             Misfit: A part is missing, unknown or illegal.
         """
+        # An unknown part is refused, as it may be what a newer release computes values by.
         known = [field.name for field in dataclasses.fields(cls)]
         for name in sorted(data.keys() ^ set(known), key=str):
             reason = "is missing" if name in known else "is not known to this release"
@@ -116,6 +117,7 @@ class Config(abc.ABC):
 
     def parts(self) -> dict[str, Any]:
         """Return what `from_parts` needs."""
+        # Not dataclasses.asdict, which would copy each schedule.
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def to_dict(self) -> dict[str, Any]:
@@ -209,6 +211,7 @@ class Config(abc.ABC):
 
 def with_history(config: Config, history: Iterable[Change]) -> Config:
     """Return a config after late changes; the same object where there are none."""
+    # In order, since each was made of the schedule that those before it had left.
     for change in history:
         config = config.apply(change)
     return config

@@ -54,11 +54,13 @@ class InexpressibleChangeError(ConfigError):
 _TAIL_STYLES = {
     "linear": "linear",
     "cosine": "cosine",
+    # Megatron's is 2 * 0.5**t - 1, and not the exponential decay that everybody else means.
     "halving": "exponential",
     "minus_sqrt": "minus_sqrt",
 }
 """Megatron's names for a shape, as a WSD tail."""
 _FIELDS = (
+    # Megatron and NeMo write both into every group, whether or not it had them.
     Field("lr", "max_lr", "min_lr", "lr_mult", is_added=True),
     Field("weight_decay", "end_wd", "start_wd", "wd_mult", is_added=True),
 )
@@ -130,12 +132,14 @@ class OptimizerParamConfig(Config):
     TEXT_NAME: ClassVar[str] = "config"
 
     def __post_init__(self) -> None:
+        # All at once: each try may cost a wait in the queue of a cluster.
         problems = []
         for name in self.entry_names():
             try:
                 object.__setattr__(self, name, self.check_entry(name, getattr(self, name)))
             except ConfigError as problem:
                 problems.append(str(problem))
+        # Apart, since rules between entries need legal entries to compare.
         refuse(problems)
         refuse(list(self._broken_rules()))
 
@@ -186,6 +190,7 @@ class OptimizerParamConfig(Config):
     ) -> OptimizerParamConfig:
         """Build a config of the entries to use; this very one where they are the same."""
         parts = {path.field: value for path, value in used.items()}
+        # The same object keeps its plan.
         return self if parts == self.parts() else self.from_parts(parts)
 
     def unused(self) -> frozenset[Path]:
@@ -233,6 +238,7 @@ class OptimizerParamConfig(Config):
         if style is None:
             reason = f"as its tail must be one of {listed(_TAIL_STYLES)}"
             raise InexpressibleChangeError(change, reason)
+        # Megatron's tail falls from max_lr. Begun elsewhere, it would jump there first.
         tail_begins = self.lr_decay_steps - (self.wsd_decay_steps or 0)
         is_stable = change.position >= self.lr_warmup_steps and (
             self.lr_decay_style == "constant"
@@ -288,6 +294,7 @@ class OptimizerParamConfig(Config):
         yield from self._above("min_lr", "max_lr")
         yield from self._above("init_lr", "max_lr")
         yield from self._above("start_wd", "end_wd")
+        # Megatron asserts these without a message.
         if self.lr_decay_steps == 0:
             yield f"lr_decay_steps={self.lr_decay_steps!r}: must be greater than 0"
         elif self.lr_warmup_steps >= self.lr_decay_steps:
@@ -295,6 +302,7 @@ class OptimizerParamConfig(Config):
                 f"lr_warmup_steps={self.lr_warmup_steps!r}: must be less than "
                 f"lr_decay_steps={self.lr_decay_steps!r}"
             )
+        # Megatron asserts it at the first step only.
         if self.wd_incr_style == "constant" and self.start_wd != self.end_wd:
             yield (
                 f"start_wd={self.start_wd!r}: must, for wd_incr_style='constant', equal "

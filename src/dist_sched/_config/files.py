@@ -126,6 +126,7 @@ def _declaration(data: Mapping[str, Any]) -> Declaration:
 
 def _entries(data: Mapping[str, Any]) -> OptimizerParamConfig:
     known = (*OptimizerParamConfig.entry_names(), *SETTINGS, *BOOLEANS)
+    # First, so that a misspelt 'fields' is named before the groups beside it.
     refuse_unknown(data, (*known, "fields", "groups", "horizon"))
     refuse_unknown(data, known, "is not known without 'fields'")
     horizon = _horizon(data, name="lr_decay_steps")
@@ -188,6 +189,7 @@ def _schedule(data: Any, horizon: Any) -> Any:
 
 def _named(data: Mapping[Any, Any], horizon: Any) -> Schedule:
     arguments = {key: value for key, value in data.items() if key not in {"schedule", "horizon"}}
+    # A key of YAML may be a number, which Python refuses as a keyword.
     refuse_unknown([name for name in arguments if not isinstance(name, str)], ())
     whole = _horizon(data, horizon)
     given = {} if whole is None else {"horizon": whole}
@@ -253,6 +255,7 @@ def amount(name: str, value: Any, horizon: Any) -> Any:
 def _decimal(name: str, value: str, digits: str) -> Decimal:
     try:
         found = Decimal(digits)
+        # 1e999999999 would take hours as a whole number.
         if found.is_finite() and abs(found) < Decimal("1e30"):
             return found
     except ArithmeticError:  # no number, or one beyond all
@@ -267,6 +270,7 @@ def _part(name: str, value: Any, part: Decimal, horizon: Any) -> int | float:
     if horizon is None:
         rule = "is a part of the horizon, which is not given; write units as '0.5'"
         raise illegal(name, value, rule)
+    # In decimals, since 0.07 * 100 is above 7 in floats.
     return _plain_number(part * Decimal(repr(some("horizon", horizon))))
 
 
@@ -280,6 +284,7 @@ def _load(path: pathlib.Path) -> Mapping[str, Any]:
     if parse is None:
         raise ConfigError(f"the name must end in one of {listed(_PARSERS)}")
     try:
+        # Editors of Windows begin a file with a byte order mark, which utf-8-sig skips.
         found = parse(path.read_text(encoding="utf-8-sig"))
     except ImportError as error:
         raise ConfigError(needs) from error
@@ -293,6 +298,7 @@ def _load(path: pathlib.Path) -> Mapping[str, Any]:
 
 
 def _no_duplicates(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    # json and PyYAML keep the last of two values, without a word.
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]

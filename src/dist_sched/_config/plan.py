@@ -74,6 +74,7 @@ class Override:
 
     def matches(self, name: object) -> bool:
         """Return whether a group of this name is meant."""
+        # Not fnmatch, which ignores case on Windows: ranks and machines must agree.
         return isinstance(name, str) and fnmatchcase(name, self.pattern)
 
     @property
@@ -97,6 +98,7 @@ class Plan:
     ) -> Plan:
         """Build a plan from the fields' curves and the overrides."""
         overrides = tuple(overrides)
+        # One tuple of all curves, so that the writer evaluates each once a step.
         own = (one.curve for one in overrides if one.curve is not None)
         return cls(fields, (*base, *own), overrides)
 
@@ -120,6 +122,7 @@ class Plan:
     def jumps(self, before: Plan, position: int) -> list[str]:
         """Return a sentence for each value that another plan had differently at a position."""
         old = before.values(position)
+        # A cut phase may round otherwise in its last bit, which is no jump.
         return [
             f"{path} would jump from {old[path]!r} to {value!r} at position {position}, by "
             f"{value - old[path]:+g}"

@@ -34,6 +34,7 @@ class Policy:
         paths = self.covering(entry)
         if not paths:
             return self.words.get(REST, CHECKPOINT)
+        # The longest path says most: a word for lr.phases[1] beats one for lr.
         return self._by_path[max(paths, key=lambda path: len(str(path)))]
 
     def covering(self, entry: Path) -> list[Path]:
@@ -63,6 +64,7 @@ class Policy:
             for name in self.words
             if name in {REST, HISTORY} or any(Path.parse(name).covers(one) for one in entries)
         }
+        # What has lost its word must not get the checkpoint's by default.
         if REST not in words and not all(map(Policy(words).covering, entries)):
             words[REST] = self.word_of_row(Path(REST))
         return Policy(words)
@@ -95,6 +97,7 @@ def parse(
         ConfigError: An unknown entry or word, entries left without a word, or booleans that
             contradict each other or stand beside a policy.
     """
+    # Megatron asks only whether they are true, so None is False.
     for name, value in zip(BOOLEANS, (use_checkpoint, override), strict=True):
         optional(flag)(name, value)
     if use_checkpoint and override:

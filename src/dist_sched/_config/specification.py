@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from dist_sched._rules import Number
 
 _KNOWN_FIELDS = {
+    # A schedule is no curve between bounds. Their keys are known, so that a group with one is
+    # refused and not passed over in silence.
     "lr": Field("lr", "max_lr", "min_lr", "lr_mult", has_bounds=False),
     "weight_decay": Field("weight_decay", "end_wd", "start_wd", "wd_mult", has_bounds=False),
 }
@@ -90,6 +92,7 @@ class Specification(Config):
                 )
             if isinstance(one, ProportionalTo):
                 self._curve(path, one, {})
+            # torch checks betas when an optimizer is built only; at 1 the running mean never moves.
             if Field(path.field).is_weight and isinstance(one, Schedule) and one.max_value >= 1:
                 raise ConfigError(
                     f"{path} would reach {one.max_value!r}, and must be below 1: lower the schedule"
@@ -102,6 +105,7 @@ class Specification(Config):
         """Return the curve of a schedule; one that follows a field follows its override first."""
         if isinstance(one, Schedule):
             return one
+        # So weight decay that follows lr keeps its ratio to lr in groups with their own schedule.
         own = overrides.get(one.field)
         found = own if isinstance(own, Schedule) else self.fields.get(one.field)
         if not isinstance(found, Schedule):
@@ -161,9 +165,7 @@ class Specification(Config):
             if not any(fnmatchcase(name, pattern) for name in inventory.names)
         }
         fields, groups = {**fields, **self.fields}, {**groups, **self.groups}
-        if (fields, groups) == (self.fields, self.groups):
-            return self
-        return replace(self, fields=fields, groups=groups)
+        return self._with(fields, groups)
 
     def merge(self, saved: Mapping[str, Any], used: Mapping[Path, Any]) -> Specification:
         """Build a specification of the entries to use; this very one where they are the same.
@@ -175,6 +177,7 @@ class Specification(Config):
         chosen = {
             path: _merged(path, mine, other, used) for path, mine, other in self._pairs(saved)
         }
+        # Refused here: on a rank whose groups lack the field, nothing would write it.
         for key in saved.get("fields", {}):
             if key not in self.fields and chosen[Path(key)] is not ABSENT:
                 raise ConfigError(
@@ -186,13 +189,17 @@ class Specification(Config):
         for path, one in chosen.items():
             if path.pattern is not None and one is not ABSENT:
                 groups.setdefault(path.pattern, {})[path.field] = one
-        if (fields, groups) == (self.fields, self.groups):
-            return self
-        return Specification(fields=fields, groups=groups)
+        return self._with(fields, groups)
+
+    def _with(self, fields: dict[str, FieldSchedule], groups: Groups) -> Specification:
+        # The same object keeps its plan.
+        is_same = (fields, groups) == (self.fields, self.groups)
+        return self if is_same else Specification(fields=fields, groups=groups)
 
     def _pairs(self, saved: Mapping[str, Any]) -> list[tuple[Path, Any, Any]]:
         """Return for each field and override what this side has, and what the other has."""
         mine, other = self._by_path(), _by_path(saved)
+        # An override of the checkpoint alone stands beside the others of its pattern.
         patterns = dict.fromkeys(path.pattern for path in (*mine, *other))
         order = {pattern: index for index, pattern in enumerate([None, *patterns])}
         paths = sorted({**mine, **other}, key=lambda path: order[path.pattern])
@@ -257,6 +264,7 @@ class Specification(Config):
         if isinstance(base, ProportionalTo):
             raise illegal("field", change.field, f"follows {base.field}: change that one")
 
+        # What has a multiplier follows the field's schedule, which changes, by itself.
         def changed(path: Path, one: FieldSchedule | float) -> FieldSchedule | float:
             if path.field != change.field or not isinstance(one, Schedule):
                 return one
@@ -308,6 +316,7 @@ def _checked(name: str, value: object, rule: str) -> FieldSchedule | float:
 
 
 def _read(data: object) -> FieldSchedule:
+    # By its keys: the frozen format has no word for the kind of a schedule.
     if isinstance(data, Mapping) and data.keys() == {"peak", "to"}:
         return ProportionalTo.from_dict(data)
     return Schedule.from_dict(data)
@@ -341,6 +350,7 @@ def _phase_parts(mine: Phase, other: Phase) -> dict[str, tuple[Any, Any]]:
     ours, others = mine.to_dict(), other.to_dict()
     if mine.shape == other.shape:
         return {key: (ours.get(key), others.get(key)) for key in {**ours, **others}}
+    # Parameters of two shapes cannot be chosen one by one: cosine has no power.
     common = ("steps", "end", "start", "until")
     parts = {key: (ours.get(key), others.get(key)) for key in common if key in {*ours, *others}}
     return {"shape": (_shape_text(mine), _shape_text(other)), **parts}

@@ -43,6 +43,7 @@ def _decay(config: OptimizerParamConfig) -> list[Phase]:
     if tail > steps:
         raise ConfigError("its WSD tail begins in the warmup, which phases cannot express")
     if tail == 0:
+        # Megatron's lr is still at its peak at the horizon, and falls one unit later.
         stable = Phase("constant", _past(config), peak, peak)
         return [stable, Phase("constant", 0, floor, floor)]
     style = config.lr_wsd_decay_style or "linear"
@@ -53,6 +54,7 @@ def _decay(config: OptimizerParamConfig) -> list[Phase]:
 def _inverse_sqrt(config: OptimizerParamConfig, steps: Number) -> list[Phase]:
     """Fall to the floor or to the horizon, past which Megatron's curve is at its floor."""
     peak, floor, scale = config.max_lr, config.min_lr, max(config.lr_warmup_steps, 1)
+    # Megatron takes position 0 as 1, so without a warmup lr stays at the peak up to there.
     waits = scale - config.lr_warmup_steps
     met = scale * ((peak / floor) ** 2 - 1) if floor else math.inf
     fall = max(0, min(steps - waits, met))

@@ -148,6 +148,7 @@ def sampled(end: int, joins: Iterable[Number], most: int = 2000) -> list[int]:
     """
     if end < most:
         return list(range(end + 1))
+    # A jump drawn without the positions beside it would be a slope.
     beside = {
         position
         for join in joins

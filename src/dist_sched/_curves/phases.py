@@ -134,6 +134,7 @@ class Phase:
         named = [f"{key}={value!r}" for key, value in others if defaults.get(key, ...) != value]
         return f"Phase({self.shape!r}, {self.steps!r}, {', '.join(named)})"
 
+    # A MappingProxyType cannot be pickled, and schedules travel between ranks.
     def __reduce__(self) -> tuple[Callable[..., Phase], tuple[dict[str, Any]]]:
         return Phase.from_dict, (self.to_dict(),)
 
@@ -149,6 +150,7 @@ class _Piece:
     parameters: Mapping[str, Parameter]
 
     def __call__(self, units: float) -> float:
+        # Not by the law, which may miss an end by rounding.
         if units >= self.steps:
             return self.end
         if units <= 0:
@@ -223,10 +225,12 @@ class Schedule:
         Raises:
             ConfigError: The position is no number, or negative.
         """
+        # isinstance would take longer, at every step, and let bools pass.
         if type(position) is not int and type(position) is not float:
             position = number("position", position)
         if position >= self.horizon:
             return self.end_value
+        # Not position < 0, which NaN would pass.
         if not position >= 0:
             raise illegal("position", position, "must be a number >= 0")
         index = bisect_right(self.boundaries, position) - 1
@@ -323,6 +327,7 @@ class Schedule:
         """Return the schedule in which one phase replaces all that comes after a position."""
         whole("position", position)
         if position >= self.horizon:
+            # The gap becomes a phase, so that the change still begins at the position.
             hold = Phase("constant", position - self.horizon, self.end_value, self.end_value)
             phase = phase.replace(start=self.end_value)
             return Schedule([*self.phases, *([hold] if hold.steps else []), phase])
@@ -353,6 +358,7 @@ class Schedule:
             raise illegal("horizon", horizon, rule)
         index = self._to_extend(whole("position", position))
         phase, (_, reached) = self.phases[index], self.spans()[index]
+        # Drawn out, a cut phase would go on to the end that it was cut from.
         if phase.until is None or phase.shape == "constant":
             longer = [phase.replace(steps=phase.duration + more, until=None)]
         else:

@@ -84,8 +84,10 @@ class Shape:
             ConfigError: It cannot: a bound is illegal, or a value is negative or not finite.
         """
         if self.is_geometric:
+            # Their quotient may leave the range of floats where both are in it.
             positive("end / start", positive("end", end) / positive("start", start))
         span = steps or 1  # laws divide by the length
+        # Not at the ends, where no law is asked. Three places find most faults of a registered one.
         for units in (span / 4, span / 2, 3 * span / 4):
             value = self.law(units, span, start, end, **parameters)
             if not isinstance(value, numbers.Real) or not 0 <= value < math.inf:
@@ -163,6 +165,7 @@ def register_shape(name: str) -> Callable[[_Function], _Function]:
         parameters = _parameters_of(name, coefficient)
         origin = (coefficient.__module__, getattr(coefficient, "__qualname__", "<lambda>"))
         known = _SHAPES.get(name)
+        # A notebook's cell that runs again registers its function anew. Lambdas all have one name.
         if known is not None and ("<lambda>" in origin[1] or known.origin != origin):
             raise ConfigError(f"shape {name!r} exists already; choose another name")
         rules = dict.fromkeys(parameters, _any_parameter)
@@ -220,6 +223,7 @@ def _checked_blend(name: str, coefficient: Callable[..., float]) -> Law:
     """Return the law of a registered coefficient, whose values are checked at every call."""
 
     def law(units: float, steps: float, start: float, end: float, **parameters: Any) -> float:
+        # At each call, since it depends on the parameters of the phase.
         for progress, expected in ((0.0, 1.0), (1.0, 0.0)):
             found = coefficient(progress, **parameters)
             if not abs(found - expected) <= _TOLERANCE:
@@ -258,6 +262,7 @@ def _hold(units: float, steps: float, start: float, end: float) -> float:  # noq
 
 def _clamp(value: float, start: float, end: float) -> float:
     """Return the value, or the bound that rounding has taken it across."""
+    # Past its bound by a bit, a value could be below 0, or above what max_value promises.
     low, high = (end, start) if end < start else (start, end)
     return low if value < low else min(value, high)
 
