@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from dist_sched._config.config import Config
     from dist_sched._config.policy import Policy
 
-SETTINGS = ("unit", "policy", "keep_group_ratios")
+_DEFAULTS = {"unit": "steps", "policy": "checkpoint", "keep_group_ratios": True}
+SETTINGS = tuple(_DEFAULTS)
 _SUFFIXES = {"k": 3, "K": 3, "M": 6, "B": 9, "G": 9, "T": 12}
 _ENTRY_LENGTHS = frozenset(
     {"lr_decay_steps", "lr_warmup_steps", "wd_incr_steps", "wsd_decay_steps"}
@@ -88,9 +89,6 @@ def to_mapping(config: Config, **settings: Any) -> dict[str, Any]:
     """Return a config as a mapping for `read`, with the settings that are not the default."""
     given = {name: value for name, value in settings.items() if value != _DEFAULTS[name]}
     return {**given, **_unambiguous(config.to_dict())}
-
-
-_DEFAULTS = {"unit": "steps", "policy": "checkpoint", "keep_group_ratios": True}
 
 
 def _unambiguous(data: Any, name: str = "") -> Any:

@@ -201,8 +201,7 @@ class Schedule:
             piece, after = _joined(f"phases[{index}] ({phase.shape})", phase, reached)
             # Equal curves are equal schedules, however they were written: a checkpoint would
             # otherwise differ from a script that repeats where the phase before ended.
-            is_idle = phase.start is not None and phase.start == reached
-            kept.append(phase.replace(start=None) if is_idle else phase)
+            kept.append(phase.replace(start=None) if phase.start == reached else phase)
             boundaries.append(end)
             pieces.append(piece)
             values += [piece.start, after]

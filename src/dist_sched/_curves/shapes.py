@@ -25,6 +25,7 @@ from dist_sched._rules import (
     optional,
     plain,
     positive,
+    refuse_unknown,
     shown,
     text,
 )
@@ -62,20 +63,15 @@ class Shape:
         Raises:
             ConfigError: A parameter is unknown, missing or illegal.
         """
-        for parameter in given:
-            if parameter not in self.rules:
-                has = listed(self.rules) or "none"
-                close = near_miss(parameter, (*self.rules, *PHASE_NAMES))
-                raise ConfigError(
-                    f"{parameter!r} is not a parameter of shape {name!r} (it has {has}){close}"
-                )
+        has = listed(self.rules) or "none"
+        rule = f"is not a parameter of shape {name!r} (it has {has})"
+        # A misspelt argument of the phase comes here, too.
+        refuse_unknown(given, (*self.rules, *PHASE_NAMES), rule)
         values = {**self.defaults, **given}
-        missing = [parameter for parameter in self.rules if parameter not in values]
+        missing = [key for key in self.rules if key not in values]
         if missing:
             raise ConfigError(f"shape {name!r} needs {', '.join(missing)}")
-        return {
-            parameter: rule(parameter, values[parameter]) for parameter, rule in self.rules.items()
-        }
+        return {key: check(key, values[key]) for key, check in self.rules.items()}
 
     def check(self, steps: Number, start: float, end: float, **parameters: Any) -> None:
         """Check that the shape can go from start to end, at three places between them.
