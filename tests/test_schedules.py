@@ -666,3 +666,7 @@ def test_what_is_common_is_called_the_same_in_every_schedule():
 def test_the_page_names_every_schedule():
     page = PAGE.read_text()
     assert [] == [name for name in NAMES if f"| `{name}` |" not in page]
+
+
+def test_a_cycle_that_ends_at_the_horizon_is_whole():
+    assert [None, None] == [phase.until for phase in schedules.cyclic(1.0, 20, up=10).phases]

@@ -6,17 +6,19 @@ A rule takes a name and a value. It returns the value as a plain Python one, or 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 import numbers
 import operator
 import reprlib
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 Number = int | float
 Entry = int | float | str | None
@@ -55,6 +57,7 @@ def number(name: str, value: object) -> int | float:
     >>> number("max_lr", 1), number("max_lr", 0.5)
     (1, 0.5)
     """
+    # A bool is an int to Python, and a mistake here.
     found = plain(value)
     if isinstance(found, bool) or not isinstance(found, numbers.Real):
         raise illegal(name, value, "must be a number")
@@ -110,6 +113,7 @@ def whole(name: str, value: object) -> int:
     found = plain(value)
     if isinstance(found, bool) or not isinstance(found, numbers.Integral):
         raise illegal(name, value, "must be a whole number of units")
+    # numpy's integers have a range, in which sums of positions would overflow.
     found = operator.index(found)
     if not 0 <= found <= MAX_LENGTH:
         raise illegal(name, value, "must be from 0 to 2**53 units")
@@ -143,8 +147,16 @@ def flag(name: str, value: object) -> bool:
     return value
 
 
+def mapping(name: str, value: object) -> Mapping[str, Any]:
+    """Return a mapping, or raise."""
+    if not isinstance(value, Mapping):
+        raise illegal(name, value, "must be a mapping")
+    return value
+
+
 def near_miss(value: object, known: Iterable[str]) -> str:
     """Return `; did you mean …?` for a misspelt word, or an empty text."""
+    # difflib takes quadratic time, and a checkpoint can hold a text of any length.
     close = difflib.get_close_matches(str(value)[:100], list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
@@ -166,6 +178,25 @@ def shown(value: object) -> str:
     except Exception:  # noqa: BLE001 - a number of over 4,300 digits, for one
         return f"({type(value).__name__})"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+@contextlib.contextmanager
+def within(where: str) -> Iterator[None]:
+    """Put where it was before the text of each `ConfigError` that is raised inside."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def refuse_unknown(
+    names: Iterable[object], known: Iterable[str], rule: str = "is not known here"
+) -> None:
+    """Raise where a name is not among those known."""
+    known = tuple(known)
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{name!r} {rule}{near_miss(name, known)}")
 
 
 def refuse(problems: list[str]) -> None:

@@ -21,12 +21,10 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import count
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from dist_sched._curves import coefficients
+from dist_sched._curves.coefficients import between
 from dist_sched._curves.phases import MOST_PHASES, Phase, Schedule
 from dist_sched._curves.proportional import ProportionalTo
 from dist_sched._curves.shapes import shape_of
@@ -38,13 +36,14 @@ from dist_sched._rules import (
     illegal,
     length,
     listed,
-    near_miss,
     one_of,
     optional,
     positive,
     rate,
+    refuse_unknown,
     some,
     whole,
+    within,
 )
 from dist_sched.errors import ConfigError
 
@@ -71,8 +70,8 @@ def constant(
     [0.0, 0.5, 1.0, 1.0]
     """
     end = warmup if horizon is None else horizon
-    common = _common(peak, end, warmup, start, horizon_rule=length)
-    hold = common.hold(common.rest)
+    common = _Common(peak, end, warmup, start, horizon_rule=length)
+    hold = _hold(common.rest, common.peak)
     return common.then(hold) if common.horizon else Schedule([hold])
 
 
@@ -98,7 +97,7 @@ def linear(
     >>> [schedule(position) for position in (0, 10, 60, 110)]
     [0.0, 1.0, 0.5, 0.0]
     """
-    return _common(peak, horizon, warmup, start, floor).decayed("linear")
+    return _Common(peak, horizon, warmup, start, floor).decayed("linear")
 
 
 def cosine(
@@ -126,7 +125,7 @@ def cosine(
     >>> [schedule(position) for position in (0, 10, 60, 110)]
     [0.0, 1.0, 0.75, 0.5]
     """
-    return _common(peak, horizon, warmup, start, floor).decayed("cosine")
+    return _Common(peak, horizon, warmup, start, floor).decayed("cosine")
 
 
 def cosine_with_restarts(
@@ -167,8 +166,15 @@ def cosine_with_restarts(
     >>> [schedule(position) for position in (0, 5, 10, 20, 30, 70)]
     [1.0, 0.5, 1.0, 0.5, 1.0, 0.0]
     """
-    common = _common(peak, horizon, warmup, start, floor)
-    weights = _weights(cycles, growth)
+    common = _Common(peak, horizon, warmup, start, floor)
+    number, factor = whole("cycles", cycles), positive("growth", growth)
+    if not 0 < number <= MOST_PHASES:
+        raise illegal("cycles", cycles, f"must be from 1 to {MOST_PHASES:,}")
+    # A cycle so much shorter than others vanishes in the rounding of their sum.
+    if (number - 1) * abs(math.log2(factor)) > math.log2(MAX_LENGTH):
+        rule = f"must leave a length to each of cycles={number}: none 2**53 times another"
+        raise illegal("growth", growth, rule)
+    weights = [factor**index for index in range(number)]
     total = sum(weights)
     return common.then(*(common.fall("cosine", common.rest * each / total) for each in weights))
 
@@ -201,7 +207,7 @@ def polynomial(
     >>> [schedule(position) for position in (0, 10, 60, 110)]
     [0.0, 1.0, 0.25, 0.0]
     """
-    return _common(peak, horizon, warmup, start, floor).decayed("polynomial", power=power)
+    return _Common(peak, horizon, warmup, start, floor).decayed("polynomial", power=power)
 
 
 def exponential(
@@ -227,7 +233,7 @@ def exponential(
     [0.0, 1.0, 0.5, 0.25]
     """
     high, low = positive("peak", peak), positive("floor", floor)
-    return _common(high, horizon, warmup, start, low).decayed("exponential")
+    return _Common(high, horizon, warmup, start, low).decayed("exponential")
 
 
 def multistep(
@@ -259,15 +265,15 @@ def multistep(
     >>> [schedule(position) for position in (0, 29, 30, 60, 90)]
     [1.0, 1.0, 0.5, 0.25, 0.25]
     """
-    common = _common(peak, horizon, warmup, start)
+    common = _Common(peak, horizon, warmup, start)
     factor = rate("gamma", gamma)
     _at_most("gamma", factor, 1, "1")
     begins = (common.warmup, *_positions("milestones", milestones, common))
     ends = (*begins[1:], common.horizon)
-    holds = []
-    for index, (begin, end) in enumerate(zip(begins, ends, strict=True)):
-        value = common.peak * factor**index
-        holds.append(Phase("constant", end - begin, value, value))
+    holds = [
+        _hold(end - begin, common.peak * factor**index)
+        for index, (begin, end) in enumerate(zip(begins, ends, strict=True))
+    ]
     # A milestone at the horizon leaves a last hold of length 0, whose value stays after it.
     return Schedule([*common.rise(), *(hold for hold in holds[:-1] if hold.steps), holds[-1]])
 
@@ -301,9 +307,16 @@ def inverse_sqrt(
     >>> [schedule(position) for position in (0, 10, 40, 90)]
     [0.0, 1.0, 0.5, 0.3333333333333333]
     """
-    common = _common(peak, horizon, warmup, start, floor)
-    scale = optional(positive)("timescale", timescale)
-    return _inverse_sqrt(common, scale or common.warmup or 10_000)
+    common = _Common(peak, horizon, warmup, start, floor)
+    scale = optional(positive)("timescale", timescale) or common.warmup or 10_000
+    high, low, steps = positive("peak", common.peak), common.floor, common.rest
+    _at_most("floor", low, high, f"peak={high!r}")
+    # The phase ends where it meets the floor, as a law has no lower bound.
+    end = high / math.sqrt(1 + steps / scale)
+    if end < low:
+        end, steps = low, scale * (high / low * (high / low) - 1)
+    fall = Phase("inverse_sqrt", steps, end, high)
+    return common.then(fall, _hold(common.rest - steps, end))
 
 
 def noam(
@@ -330,8 +343,7 @@ def noam(
     >>> [schedule(position) for position in (0, 5, 10, 40, 90)]
     [0.0, 0.5, 1.0, 0.5, 0.3333333333333333]
     """
-    rise = some("warmup", warmup)
-    return _inverse_sqrt(_common(peak, horizon, rise, start, floor), rise)
+    return inverse_sqrt(peak, horizon, some("warmup", warmup), start, floor)
 
 
 def tri_stage(
@@ -370,10 +382,10 @@ def tri_stage(
     """
     high = positive("peak", peak)
     low = 0.01 * high if floor is None else positive("floor", floor)
-    common = _common(high, horizon, warmup, start, low)
+    common = _Common(high, horizon, warmup, start, low)
     held = length("hold", hold)
     _at_most("hold", held, common.rest, f"horizon - warmup = {common.rest!r}")
-    return common.then(common.hold(held), common.fall("exponential", common.rest - held))
+    return common.then(_hold(held, common.peak), common.fall("exponential", common.rest - held))
 
 
 def wsd(
@@ -414,7 +426,7 @@ def wsd(
     >>> [schedule(position) for position in (0, 10, 90, 95, 110)]
     [0.0, 1.0, 1.0, 0.5, 0.0]
     """
-    common = _common(peak, horizon, warmup, start, floor)
+    common = _Common(peak, horizon, warmup, start, floor)
     return _stable_decay(common, decay, (), decay_shape, parameters)
 
 
@@ -455,7 +467,7 @@ def wsd_s(
     >>> [schedule(position) for position in (0, 30, 40, 50, 90, 100)]
     [1.0, 1.0, 0.5, 1.0, 0.5, 0.0]
     """
-    common = _common(peak, horizon, warmup, start, floor)
+    common = _Common(peak, horizon, warmup, start, floor)
     return _stable_decay(common, decay, decay_ends, decay_shape, parameters)
 
 
@@ -500,11 +512,12 @@ def one_cycle(
     """
     end = some("horizon", horizon)
     if warmup is None:
+        # torch's pct_start * total_steps - 1, fraction included.
         warmup = 0.3 * (end + 1) - 1
         if warmup < 0:
             raise illegal("horizon", horizon, "leaves no warmup of 30 %; pass warmup")
     begin = rate("peak", peak) / 25 if start is None else rate("start", start)
-    common = _common(peak, end, warmup, begin, begin / 1e4 if floor is None else floor)
+    common = _Common(peak, end, warmup, begin, begin / 1e4 if floor is None else floor)
     by = one_of(("cosine", "linear"))("shape", shape)
     if not flag("three_phase", three_phase):
         return common.then(common.fall(by, common.rest), rise=by)
@@ -549,7 +562,7 @@ def cyclic(
     >>> [schedule(position) for position in (0, 5, 10, 15, 20, 30, 50)]
     [0.0, 0.5, 1.0, 0.5, 0.0, 0.5, 0.25]
     """
-    common = _common(peak, horizon, 0, 0.0, floor)
+    common = _Common(peak, horizon, 0, 0.0, floor)
     rise = some("up", up)
     fall = rise if down is None else some("down", down)
     height = rate("cycle_decay", cycle_decay)
@@ -557,7 +570,18 @@ def cyclic(
     if common.horizon / (rise + fall) > MOST_PHASES // 2:
         rule = f"must be at most {MOST_PHASES // 2:,} cycles of {rise + fall!r} units"
         raise illegal("horizon", horizon, rule)
-    return Schedule(_cut(_triangles(common, rise, fall, height), common.horizon))
+    phases: list[Phase] = []
+    left = common.horizon
+    while left > 0:
+        scale = height ** (len(phases) // 2)
+        # Blended, the first top could miss the peak by rounding.
+        top = common.peak if scale == 1 else between(scale, common.peak, common.floor)
+        for steps, begin, end in ((rise, common.floor, top), (fall, top, common.floor)):
+            if left > 0:
+                until = left if steps > left else None
+                phases.append(Phase("linear", steps, end, begin, until=until))
+                left -= steps
+    return Schedule(phases)
 
 
 def infinite(
@@ -601,7 +625,7 @@ def infinite(
     >>> [schedule(position) for position in (0, 10, 55, 100, 160, 180, 200)]
     [0.0, 1.0, 0.75, 0.5, 0.5, 0.25, 0.125]
     """
-    common = _common(peak, horizon, warmup, start, floor)
+    common = _Common(peak, horizon, warmup, start, floor)
     level = rate("constant", constant)
     _at_most("constant", level, common.peak, f"peak={common.peak!r}")
     first, last = some("cooldown", cooldown), some("decay", decay)
@@ -610,7 +634,7 @@ def infinite(
     _at_most("decay", last, left, f"horizon - warmup - cooldown = {left!r}")
     return common.then(
         Phase(_fall_shape("cooldown_shape", cooldown_shape, level), first, level, common.peak),
-        Phase("constant", left - last, level, level),
+        _hold(left - last, level),
         Phase(_fall_shape("decay_shape", decay_shape, common.floor), last, common.floor, level),
     )
 
@@ -667,53 +691,48 @@ def build(name: str, /, **arguments: Any) -> Schedule:
     >>> build("linear", peak=1.0, horizon=100)
     Schedule([Phase('linear', 100, end=0.0, start=1.0)])
     """
-    one_of(tuple(NAMED))("schedule", name)
-    try:
-        _check_arguments(NAMED[name], arguments)
-        return NAMED[name](**arguments)
-    except ConfigError as error:
-        raise ConfigError(f"{name}: {error}") from error
+    function = NAMED[one_of(tuple(NAMED))("schedule", name)]
+    with within(name):
+        # By the signature, since Python's own TypeError names no near miss.
+        taken = dict(inspect.signature(function).parameters)
+        known = list(taken)
+        if taken.pop("parameters", None):
+            shape = arguments.get("decay_shape", taken["decay_shape"].default)
+            known = [*taken, *shape_of(shape, "decay_shape").rules]
+        refuse_unknown(arguments, known, f"is not known; must be one of {listed(known)}")
+        needed = (key for key, one in taken.items() if one.default is inspect.Parameter.empty)
+        missing = [key for key in needed if key not in arguments]
+        if missing:
+            raise ConfigError(f"lacks {', '.join(missing)}")
+        return function(**arguments)
 
 
-def _check_arguments(function: Callable[..., Schedule], arguments: Mapping[str, Any]) -> None:
-    """Raise where a function does not take these arguments, or needs others."""
-    taken = dict(inspect.signature(function).parameters)
-    known = list(taken)
-    if taken.pop("parameters", None):
-        shape = arguments.get("decay_shape", taken["decay_shape"].default)
-        known = [*taken, *shape_of(shape, "decay_shape").rules]
-    for argument in arguments:
-        if argument not in known:
-            close = near_miss(argument, known)
-            raise ConfigError(f"{argument!r} is not known; must be one of {listed(known)}{close}")
-    empty = inspect.Parameter.empty
-    missing = [name for name in taken if taken[name].default is empty and name not in arguments]
-    if missing:
-        raise ConfigError(f"lacks {', '.join(missing)}")
-
-
-@dataclass(frozen=True, slots=True)
 class _Common:
     """The arguments that the schedules share, checked, and the phases made of them."""
 
-    peak: float
-    horizon: Number
-    warmup: Number
-    start: float
-    floor: float
-
-    @property
-    def rest(self) -> Number:
+    def __init__(
+        self,
+        peak: float,
+        horizon: Number,
+        warmup: Number,
+        start: float,
+        floor: float = 0.0,
+        *,
+        horizon_rule: Callable[[str, object], Number] = some,
+    ) -> None:
+        self.peak = rate("peak", peak)
+        self.warmup = length("warmup", warmup)
+        self.horizon = horizon_rule("horizon", horizon)
+        self.start = rate("start", start)
+        self.floor = rate("floor", floor)
+        _at_most("warmup", self.warmup, self.horizon, f"horizon={self.horizon!r}")
+        _at_most("start", self.start, self.peak, f"peak={self.peak!r}")
+        self.rest = self.horizon - self.warmup
         """Length after the warmup, in units."""
-        return self.horizon - self.warmup
 
     def rise(self, shape: str = "linear") -> list[Phase]:
         """Return the warmup, if there is one."""
         return [Phase(shape, self.warmup, self.peak, self.start)] if self.warmup else []
-
-    def hold(self, steps: Number) -> Phase:
-        """Return a phase that stays at the peak."""
-        return Phase("constant", steps, self.peak, self.peak)
 
     def fall(self, shape: str, steps: Number, **parameters: Any) -> Phase:
         """Return a phase from the peak to the floor."""
@@ -721,6 +740,7 @@ class _Common:
 
     def then(self, *phases: Phase, rise: str = "linear") -> Schedule:
         """Return the warmup joined with those of the phases that have a length."""
+        # One of length 0 would be a jump that nobody asked for.
         return Schedule([*self.rise(rise), *(phase for phase in phases if phase.steps)])
 
     def decayed(self, shape: str, **parameters: Any) -> Schedule:
@@ -728,26 +748,9 @@ class _Common:
         return self.then(self.fall(shape, self.rest, **parameters))
 
 
-def _common(
-    peak: float,
-    horizon: Number,
-    warmup: Number,
-    start: float,
-    floor: float = 0.0,
-    *,
-    horizon_rule: Callable[[str, object], Number] = some,
-) -> _Common:
-    """Return the arguments that the schedules share, or raise where one is illegal."""
-    common = _Common(
-        peak=rate("peak", peak),
-        warmup=length("warmup", warmup),
-        horizon=horizon_rule("horizon", horizon),
-        start=rate("start", start),
-        floor=rate("floor", floor),
-    )
-    _at_most("warmup", common.warmup, common.horizon, f"horizon={common.horizon!r}")
-    _at_most("start", common.start, common.peak, f"peak={common.peak!r}")
-    return common
+def _hold(steps: Number, value: float) -> Phase:
+    """Return a phase that stays at a value."""
+    return Phase("constant", steps, value, value)
 
 
 def _at_most(name: str, value: Number, limit: Number, words: str) -> None:
@@ -793,50 +796,5 @@ def _stable_decay(
         if end - begin < steps:
             rule = f"no room for decay={steps!r} between positions {begin!r} and {end!r}"
             raise illegal("decay_ends", decay_ends, rule)
-        phases += [common.hold(end - begin - steps), common.fall(shape, steps, **parameters)]
+        phases += [_hold(end - begin - steps, common.peak), common.fall(shape, steps, **parameters)]
     return common.then(*phases)
-
-
-def _weights(cycles: int, growth: float) -> list[float]:
-    """Return the lengths of cycles, that of the first being 1."""
-    number, factor = whole("cycles", cycles), positive("growth", growth)
-    if not 0 < number <= MOST_PHASES:
-        raise illegal("cycles", cycles, f"must be from 1 to {MOST_PHASES:,}")
-    if (number - 1) * abs(math.log2(factor)) > math.log2(MAX_LENGTH):
-        rule = f"must leave a length to each of cycles={number}: none 2**53 times another"
-        raise illegal("growth", growth, rule)
-    return [factor**index for index in range(number)]
-
-
-def _inverse_sqrt(common: _Common, timescale: Number) -> Schedule:
-    """Return the warmup and a decay as one over a square root, cut off by the floor."""
-    peak, floor, steps = positive("peak", common.peak), common.floor, common.rest
-    _at_most("floor", floor, peak, f"peak={peak!r}")
-    end = peak / math.sqrt(1 + steps / timescale)
-    if end < floor:
-        end, steps = floor, timescale * (peak / floor * (peak / floor) - 1)
-    fall = Phase("inverse_sqrt", steps, end, peak)
-    return common.then(fall, Phase("constant", common.rest - steps, end, end))
-
-
-def _triangles(common: _Common, up: Number, down: Number, decay: float) -> Iterator[Phase]:
-    """Yield the rises and falls of ever lower cycles, without an end."""
-    for cycle in count():
-        height = decay**cycle
-        # Blended, the first top could miss the peak by rounding.
-        top = (
-            common.peak if height == 1 else coefficients.between(height, common.peak, common.floor)
-        )
-        yield Phase("linear", up, top, common.floor)
-        yield Phase("linear", down, common.floor, top)
-
-
-def _cut(phases: Iterable[Phase], horizon: Number) -> Iterator[Phase]:
-    """Yield the phases up to the horizon, where the last one is cut."""
-    left = horizon
-    for phase in phases:
-        if phase.steps >= left:
-            yield phase.replace(until=left) if phase.steps > left else phase
-            return
-        yield phase
-        left -= phase.steps

@@ -133,3 +133,11 @@ def test_a_policy_may_name_beginnings_and_the_changes_and_then_needs_no_star():
 def test_a_policy_that_names_no_beginning_is_refused(name):
     with pytest.raises(ConfigError, match="which is not an entry"):
         FULL.parse_policy({name: "config", "*": "strict"})
+
+
+def test_an_entry_that_has_no_word_after_a_restriction_gets_the_one_that_all_others_had():
+    policy = Policy({"max_lr": "config", "min_lr": "config"})
+    restricted = policy.restricted_to([Path("max_lr"), Path("momentum")])
+    assert {"max_lr": "config", "*": "config"} == restricted.words
+    covered = policy.restricted_to([Path("max_lr")])
+    assert {"max_lr": "config"} == covered.words

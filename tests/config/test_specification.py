@@ -60,6 +60,7 @@ def test_a_number_for_a_field_is_a_constant_schedule_and_for_a_group_a_multiplie
         ({"lr": HILL}, {"a": HILL}, r"groups\[a\]="),
         ({"lr": HILL}, {"a": {"lrr": 1}}, r"groups\[a\]\.lrr: .*did you mean 'lr'"),
         ({"lr": HILL}, {"a": {"lr": None}}, r"groups\[a\]\.lr=None"),
+        ({"lr": HILL}, {"a": {3: 1.0}}, "field=3: must be a text"),
         ({"lr": HILL}, {"a\t": {"lr": 1}}, "pattern=.*printable"),
         ({"lr": HILL, "wd": ProportionalTo("wd", at_max=1.0)}, None, r"wd\.to='wd'"),
     ],

@@ -7,16 +7,18 @@ know which entries and which fields there are.
 from __future__ import annotations
 
 import abc
+import dataclasses
 import functools
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from dist_sched._config import policy as policies
+from dist_sched._curves.lint import Finding
 from dist_sched._rules import one_of
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from typing_extensions import Self
 
@@ -24,8 +26,9 @@ if TYPE_CHECKING:
     from dist_sched._config.path import Path
     from dist_sched._config.plan import Inventory, Plan
     from dist_sched._config.policy import Policy
-    from dist_sched._curves.lint import Finding
     from dist_sched._rules import Entry, Number
+
+T = TypeVar("T")
 
 UNITS = ("steps", "samples", "tokens")
 unit_word = one_of(UNITS)
@@ -51,6 +54,14 @@ class Misfit(ConfigError):  # noqa: N818 - a ConfigError that knows more
         return f"{self.part}: {self.reason}"
 
 
+def fitting(part: str, read: Callable[..., T], *data: object) -> T:
+    """Return what a function reads; its `ConfigError` becomes a `Misfit` of this part."""
+    try:
+        return read(*data)
+    except ConfigError as error:
+        raise Misfit(part, str(error)) from error
+
+
 class Sides(NamedTuple):
     """What config and checkpoint have for one entry."""
 
@@ -65,6 +76,7 @@ class Sides(NamedTuple):
         return self.checkpoint is not ABSENT and self.checkpoint != self.config
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(abc.ABC):
     """What the scheduler of a script declares."""
 
@@ -81,26 +93,36 @@ class Config(abc.ABC):
         raise ConfigError(f"{name}: is not known")
 
     @classmethod
-    @abc.abstractmethod
     def read(cls, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parts of what `to_dict` returned, each checked by itself.
 
         Raises:
             Misfit: A part is missing, unknown or illegal.
         """
+        # An unknown part is refused, as it may be what a newer release computes values by.
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in sorted(data.keys() ^ set(known), key=str):
+            reason = "is missing" if name in known else "is not known to this release"
+            raise Misfit(str(name), reason)
+        return {name: cls._read_part(name, data[name]) for name in known}
+
+    @classmethod
+    @abc.abstractmethod
+    def _read_part(cls, name: str, data: Any) -> Any: ...
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, Any]) -> Self:
         """Build a config of its parts, or raise a ConfigError."""
         return cls(**parts)
 
-    @abc.abstractmethod
     def parts(self) -> dict[str, Any]:
         """Return what `from_parts` needs."""
+        # Not dataclasses.asdict, which would copy each schedule.
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
-    @abc.abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        """Return the whole as data for JSON."""
+        """Return the parts as data for JSON."""
+        return self.parts()
 
     @abc.abstractmethod
     def summary(self) -> dict[str, str]:
@@ -126,7 +148,6 @@ class Config(abc.ABC):
     def apply(self, change: Change) -> Self:
         """Return the config after a late change, or raise a ConfigError."""
 
-    @abc.abstractmethod
     def lint(self, *, updates: int | None = None, increment: Number = 1) -> tuple[Finding, ...]:
         """Return warnings about valid entries that are probably mistakes.
 
@@ -134,6 +155,15 @@ class Config(abc.ABC):
             updates: Length of the run in optimizer updates, to be compared with the horizon.
             increment: Units that an update completes.
         """
+        found = [
+            Finding(finding.position, f"{path}: {finding.message}")
+            for path, finding in self._findings(updates, increment)
+        ]
+        return tuple(sorted(found, key=lambda finding: finding.position))
+
+    @abc.abstractmethod
+    def _findings(self, updates: int | None, increment: Number) -> Iterator[tuple[Path, Finding]]:
+        """Yield the findings, each with the path of the schedule that it is about."""
 
     @abc.abstractmethod
     def _build_plan(self) -> Plan: ...
@@ -181,6 +211,7 @@ class Config(abc.ABC):
 
 def with_history(config: Config, history: Iterable[Change]) -> Config:
     """Return a config after late changes; the same object where there are none."""
+    # In order, since each was made of the schedule that those before it had left.
     for change in history:
         config = config.apply(change)
     return config

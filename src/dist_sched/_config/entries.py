@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dist_sched._config.config import ABSENT, Config, Misfit, Sides
+from dist_sched._config.config import ABSENT, Config, Sides, fitting
 from dist_sched._config.path import Path
 from dist_sched._config.plan import Field, Plan
 from dist_sched._curves.lint import Finding, end_of_run, idle_start
@@ -54,10 +54,17 @@ class InexpressibleChangeError(ConfigError):
 _TAIL_STYLES = {
     "linear": "linear",
     "cosine": "cosine",
+    # Megatron's is 2 * 0.5**t - 1, and not the exponential decay that everybody else means.
     "halving": "exponential",
     "minus_sqrt": "minus_sqrt",
 }
 """Megatron's names for a shape, as a WSD tail."""
+_FIELDS = (
+    # Megatron and NeMo write both into every group, whether or not it had them.
+    Field("lr", "max_lr", "min_lr", "lr_mult", is_added=True),
+    Field("weight_decay", "end_wd", "start_wd", "wd_mult", is_added=True),
+)
+_WD_ENTRIES = ("start_wd", "end_wd", "wd_incr_steps", "wd_incr_style")
 _WSD_ENTRIES = ("wsd_decay_steps", "lr_wsd_decay_style")
 
 
@@ -123,26 +130,16 @@ class OptimizerParamConfig(Config):
     )
     KIND: ClassVar[str] = "OptimizerParamScheduler"
     TEXT_NAME: ClassVar[str] = "config"
-    FIELDS: ClassVar[tuple[Field, ...]] = (
-        Field("lr", upper="max_lr", lower="min_lr", multiplier="lr_mult", is_added=True),
-        Field(
-            "weight_decay", upper="end_wd", lower="start_wd", multiplier="wd_mult", is_added=True
-        ),
-    )
-    WD_ENTRIES: ClassVar[tuple[str, ...]] = (
-        "start_wd",
-        "end_wd",
-        "wd_incr_steps",
-        "wd_incr_style",
-    )
 
     def __post_init__(self) -> None:
+        # All at once: each try may cost a wait in the queue of a cluster.
         problems = []
         for name in self.entry_names():
             try:
                 object.__setattr__(self, name, self.check_entry(name, getattr(self, name)))
             except ConfigError as problem:
                 problems.append(str(problem))
+        # Apart, since rules between entries need legal entries to compare.
         refuse(problems)
         refuse(list(self._broken_rules()))
 
@@ -160,42 +157,17 @@ class OptimizerParamConfig(Config):
     def from_parts(cls, parts: Mapping[str, Any]) -> OptimizerParamConfig:
         """Build a config from all entries; those of WSD alone may be missing."""
         known = cls.entry_names()
+        unknown = (name for name in parts if name not in known)
+        missing = (name for name in known if name not in {*parts, *_WSD_ENTRIES})
         refuse(
-            [
-                f"{name!r} is not an entry{near_miss(name, known)}"
-                for name in parts
-                if name not in known
-            ]
-            + [f"{name} is missing" for name in known if name not in {*parts, *_WSD_ENTRIES}]
+            [f"{name!r} is not an entry{near_miss(name, known)}" for name in unknown]
+            + [f"{name} is missing" for name in missing]
         )
         return cls(**parts)
 
     @classmethod
-    def read(cls, data: Mapping[str, Any]) -> dict[str, Entry]:
-        """Return the entries of what `to_dict` returned, each checked by itself.
-
-        Raises:
-            Misfit: An entry is missing, unknown or illegal.
-        """
-        known = cls.entry_names()
-        for name in sorted(data.keys() ^ set(known), key=str):
-            reason = "is missing" if name in known else "is not known to this release"
-            raise Misfit(str(name), reason)
-        read = {}
-        for name in known:
-            try:
-                read[name] = cls.check_entry(name, data[name])
-            except ConfigError as error:
-                raise Misfit(name, str(error)) from error
-        return read
-
-    def parts(self) -> dict[str, Entry]:
-        """Return the entries by name, for `from_parts`."""
-        return {name: getattr(self, name) for name in self.entry_names()}
-
-    def to_dict(self) -> dict[str, Entry]:
-        """Return the entries by name, as data for JSON."""
-        return self.parts()
+    def _read_part(cls, name: str, data: Any) -> Entry:
+        return fitting(name, cls.check_entry, name, data)
 
     def summary(self) -> dict[str, str]:
         """Return a line for each entry, for people."""
@@ -203,11 +175,10 @@ class OptimizerParamConfig(Config):
 
     def compare(self, saved: Mapping[str, Any]) -> dict[Path, Sides]:
         """Return what this config and a checkpoint's entries have, entry by entry."""
+        # A foreign state, such as Megatron's before WSD, lacks some entries.
         return {
             Path(name): Sides(
-                mine,
-                saved.get(name, ABSENT),
-                "weight_decay" if name in self.WD_ENTRIES else "lr",
+                mine, saved.get(name, ABSENT), "weight_decay" if name in _WD_ENTRIES else "lr"
             )
             for name, mine in self.parts().items()
         }
@@ -219,6 +190,7 @@ class OptimizerParamConfig(Config):
     ) -> OptimizerParamConfig:
         """Build a config of the entries to use; this very one where they are the same."""
         parts = {path.field: value for path, value in used.items()}
+        # The same object keeps its plan.
         return self if parts == self.parts() else self.from_parts(parts)
 
     def unused(self) -> frozenset[Path]:
@@ -242,7 +214,7 @@ class OptimizerParamConfig(Config):
             length=self.wd_incr_steps,
             style=self.wd_incr_style,
         )
-        return Plan.of(self.FIELDS, (lr, weight_decay))
+        return Plan.of(_FIELDS, (lr, weight_decay))
 
     def apply(self, change: Change) -> OptimizerParamConfig:
         """Return the config after a late change.
@@ -252,18 +224,21 @@ class OptimizerParamConfig(Config):
             ConfigError: It is illegal.
         """
         if change.field == "lr" and change.operation == "cooldown":
-            return self._cooled(change, **change.arguments)
-        if change.field == "lr" and change.operation == "extend":
-            return self._extended(**change.arguments)
-        raise InexpressibleChangeError(change, "as its entries have no place for it")
+            return self._cooled(change)
+        if change.field != "lr" or change.operation != "extend":
+            raise InexpressibleChangeError(change, "as its entries have no place for it")
+        horizon = change.arguments["horizon"]
+        if horizon <= self.lr_decay_steps:
+            rule = f"must be more than the present lr_decay_steps={self.lr_decay_steps!r}"
+            raise illegal("horizon", horizon, rule)
+        return replace(self, lr_decay_steps=horizon)
 
-    def _cooled(
-        self, change: Change, *, steps: Number, shape: str, end: float | None, **_: Any
-    ) -> OptimizerParamConfig:
-        style = _TAIL_STYLES.get(shape)
+    def _cooled(self, change: Change) -> OptimizerParamConfig:
+        style = _TAIL_STYLES.get(change.arguments["shape"])
         if style is None:
             reason = f"as its tail must be one of {listed(_TAIL_STYLES)}"
             raise InexpressibleChangeError(change, reason)
+        # Megatron's tail falls from max_lr. Begun elsewhere, it would jump there first.
         tail_begins = self.lr_decay_steps - (self.wsd_decay_steps or 0)
         is_stable = change.position >= self.lr_warmup_steps and (
             self.lr_decay_style == "constant"
@@ -272,6 +247,7 @@ class OptimizerParamConfig(Config):
         if not is_stable:
             reason = "as it can only begin where lr is constant at max_lr"
             raise InexpressibleChangeError(change, reason)
+        steps, end = change.arguments["steps"], change.arguments["end"]
         return replace(
             self,
             lr_decay_style="WSD",
@@ -281,27 +257,12 @@ class OptimizerParamConfig(Config):
             min_lr=self.min_lr if end is None else end,
         )
 
-    def _extended(self, *, horizon: Number, **_: Any) -> OptimizerParamConfig:
-        if horizon <= self.lr_decay_steps:
-            rule = f"must be more than the present lr_decay_steps={self.lr_decay_steps!r}"
-            raise illegal("horizon", horizon, rule)
-        return replace(self, lr_decay_steps=horizon)
-
-    def lint(self, *, updates: int | None = None, increment: Number = 1) -> tuple[Finding, ...]:
-        """Return warnings about valid entries that are probably mistakes.
-
-        Args:
-            updates: Length of the run in optimizer updates, to be compared with the horizon.
-            increment: Units that an update completes.
-        """
+    def _findings(self, updates: int | None, increment: Number) -> Iterator[tuple[Path, Finding]]:
         lr = self.plan.curves[0]
         found = [*idle_start(lr), *self._odd_tail(lr), *self._cliff(lr)]
         if updates is not None and self.lr_decay_style != "constant":
             found += end_of_run(lr, self.lr_decay_steps, updates, increment)
-        return tuple(
-            Finding(finding.position, f"lr: {finding.message}")
-            for finding in sorted(found, key=lambda finding: finding.position)
-        )
+        yield from ((Path("lr"), finding) for finding in found)
 
     def _odd_tail(self, lr: Callable[[int], float]) -> Iterator[Finding]:
         """Warn of a WSD tail that begins in the warmup: lr jumps where the warmup ends."""
@@ -333,6 +294,7 @@ class OptimizerParamConfig(Config):
         yield from self._above("min_lr", "max_lr")
         yield from self._above("init_lr", "max_lr")
         yield from self._above("start_wd", "end_wd")
+        # Megatron asserts these without a message.
         if self.lr_decay_steps == 0:
             yield f"lr_decay_steps={self.lr_decay_steps!r}: must be greater than 0"
         elif self.lr_warmup_steps >= self.lr_decay_steps:
@@ -340,15 +302,14 @@ class OptimizerParamConfig(Config):
                 f"lr_warmup_steps={self.lr_warmup_steps!r}: must be less than "
                 f"lr_decay_steps={self.lr_decay_steps!r}"
             )
+        # Megatron asserts it at the first step only.
         if self.wd_incr_style == "constant" and self.start_wd != self.end_wd:
             yield (
                 f"start_wd={self.start_wd!r}: must, for wd_incr_style='constant', equal "
                 f"end_wd={self.end_wd!r}"
             )
-        if self.lr_decay_style == "WSD":
-            yield from self._broken_wsd_rules()
-
-    def _broken_wsd_rules(self) -> Iterator[str]:
+        if self.lr_decay_style != "WSD":
+            return
         required = "is required for lr_decay_style='WSD'"
         if self.wsd_decay_steps is None:
             yield f"wsd_decay_steps=None: {required}: give the length of the tail"

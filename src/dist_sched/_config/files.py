@@ -11,27 +11,39 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dist_sched import schedules
 from dist_sched._config.config import unit_word
 from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.path import Path
+from dist_sched._config.policy import BOOLEANS
 from dist_sched._config.specification import Specification
 from dist_sched._curves.phases import Schedule
 from dist_sched._curves.proportional import ProportionalTo
-from dist_sched._rules import flag, illegal, listed, near_miss, plain, shown, some
+from dist_sched._rules import (
+    flag,
+    illegal,
+    listed,
+    mapping,
+    plain,
+    refuse_unknown,
+    shown,
+    some,
+    within,
+)
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
     from dist_sched._config.config import Config
     from dist_sched._config.policy import Policy
 
-SETTINGS = ("unit", "policy", "keep_group_ratios")
-_BOOLEANS = ("use_checkpoint_opt_param_scheduler", "override_opt_param_scheduler")
+_DEFAULTS = {"unit": "steps", "policy": "checkpoint", "keep_group_ratios": True}
+SETTINGS = tuple(_DEFAULTS)
 _SUFFIXES = {"k": 3, "K": 3, "M": 6, "B": 9, "G": 9, "T": 12}
 _ENTRY_LENGTHS = frozenset(
     {"lr_decay_steps", "lr_warmup_steps", "wd_incr_steps", "wsd_decay_steps"}
@@ -69,19 +81,14 @@ def read(source: Mapping[str, Any] | str | os.PathLike[str]) -> Declaration:
         return _declaration(source)
     if not isinstance(source, str | os.PathLike):
         raise illegal("config", source, "must be a mapping, or a path of a file that holds one")
-    try:
+    with within(os.fspath(source)):
         return _declaration(_load(pathlib.Path(source)))
-    except ConfigError as error:
-        raise ConfigError(f"{os.fspath(source)}: {error}") from error
 
 
 def to_mapping(config: Config, **settings: Any) -> dict[str, Any]:
     """Return a config as a mapping for `read`, with the settings that are not the default."""
     given = {name: value for name, value in settings.items() if value != _DEFAULTS[name]}
     return {**given, **_unambiguous(config.to_dict())}
-
-
-_DEFAULTS = {"unit": "steps", "policy": "checkpoint", "keep_group_ratios": True}
 
 
 def _unambiguous(data: Any, name: str = "") -> Any:
@@ -95,43 +102,35 @@ def _unambiguous(data: Any, name: str = "") -> Any:
 
 
 def _declaration(data: Mapping[str, Any]) -> Declaration:
-    rest = {name: value for name, value in data.items() if name not in (*SETTINGS, *_BOOLEANS)}
+    rest = {name: value for name, value in data.items() if name not in (*SETTINGS, *BOOLEANS)}
     config = _specification(rest) if "fields" in data else _entries(rest)
-    booleans = {name: flag(name, data[name]) for name in _BOOLEANS if name in data}
+    booleans = {name: flag(name, data[name]) for name in BOOLEANS if name in data}
     if booleans and isinstance(config, Specification):
         raise ConfigError(f"{listed(booleans)}: give policy instead")
+    policy, (use_checkpoint, override) = data.get("policy"), BOOLEANS
+    if policy is not None or booleans:
+        policy = config.parse_policy(
+            policy,
+            use_checkpoint=booleans.get(use_checkpoint, True),
+            override=booleans.get(override, False),
+        )
     return Declaration(
         config=config,
         unit=unit_word("unit", data.get("unit", "steps")),
-        policy=_policy(config, data.get("policy"), booleans),
+        policy=policy,
         keep_group_ratios=flag("keep_group_ratios", data.get("keep_group_ratios", True)),
     )
 
 
-def _policy(
-    config: Config, policy: str | Mapping[str, str] | None, booleans: Mapping[str, bool]
-) -> Policy | None:
-    if policy is None and not booleans:
-        return None
-    use_checkpoint, override = (
-        booleans.get(name, default) for name, default in zip(_BOOLEANS, (True, False), strict=True)
-    )
-    return config.parse_policy(policy, use_checkpoint=use_checkpoint, override=override)
-
-
 def _entries(data: Mapping[str, Any]) -> OptimizerParamConfig:
-    known = OptimizerParamConfig.entry_names()
-    _refuse_unknown((name for name in data if near_miss(name, ["fields"])), ("fields",))
-    for name in ("groups", "horizon"):
-        if name in data:
-            raise ConfigError(f"{name!r} is not known without 'fields'")
-    _refuse_unknown(data, (*known, *SETTINGS, *_BOOLEANS, "fields", "groups"))
-    found = {name: value for name, value in data.items() if name in known}
-    horizon = _horizon(found, name="lr_decay_steps")
-    for name, value in found.items():
-        if name == "lr_decay_steps":
-            found[name] = horizon
-        elif name in _ENTRY_LENGTHS:
+    known = (*OptimizerParamConfig.entry_names(), *SETTINGS, *BOOLEANS)
+    # First, so that a misspelt 'fields' is named before the groups beside it.
+    refuse_unknown(data, (*known, "fields", "groups", "horizon"))
+    refuse_unknown(data, known, "is not known without 'fields'")
+    horizon = _horizon(data, name="lr_decay_steps")
+    found = dict(data)
+    for name, value in data.items():
+        if name in _ENTRY_LENGTHS:
             found[name] = amount(name, value, horizon)
         elif not name.endswith("_style"):
             found[name] = number(value)
@@ -139,12 +138,12 @@ def _entries(data: Mapping[str, Any]) -> OptimizerParamConfig:
 
 
 def _specification(data: Mapping[str, Any]) -> Specification:
-    _refuse_unknown(data, ("fields", "groups", "horizon", *SETTINGS))
+    refuse_unknown(data, ("fields", "groups", "horizon", *SETTINGS))
     horizon = _horizon(data)
     fields = _schedules(data["fields"], horizon)
     groups = {
         pattern: _schedules(overrides, horizon, pattern)
-        for pattern, overrides in _mapping("groups", data.get("groups", {})).items()
+        for pattern, overrides in mapping("groups", data.get("groups", {})).items()
     }
     return Specification(fields=fields, groups=groups)
 
@@ -158,11 +157,9 @@ def _horizon(data: Mapping[str, Any], outer: Any = None, name: str = "horizon") 
 def _schedules(data: object, horizon: Any, pattern: str | None = None) -> dict[str, Any]:
     found = {}
     name = "fields" if pattern is None else str(Path("", pattern=pattern))
-    for key, one in _mapping(name, data).items():
-        try:
+    for key, one in mapping(name, data).items():
+        with within(str(Path(str(key), pattern=pattern))):
             found[key] = _schedule(one, horizon)
-        except ConfigError as error:
-            raise ConfigError(f"{Path(key, pattern=pattern)}: {error}") from error
     return found
 
 
@@ -173,12 +170,12 @@ def _schedule(data: Any, horizon: Any) -> Any:
     if "schedule" in data:
         return _named(data, horizon)
     if "to" in data:
-        _refuse_unknown(data, ("peak", "to"))
+        refuse_unknown(data, ("peak", "to"))
         if "peak" not in data:
             raise ConfigError("peak is missing")
         return ProportionalTo.from_dict({**data, "peak": number(data["peak"])})
     others = () if "phases" in data else ("schedule", "peak", "to")
-    _refuse_unknown(data, ("phases", "horizon", *others))
+    refuse_unknown(data, ("phases", "horizon", *others))
     phases = data.get("phases")
     if not isinstance(phases, list | tuple):
         raise illegal("schedule", data, "must have schedule, phases (a list), or peak and to")
@@ -188,11 +185,10 @@ def _schedule(data: Any, horizon: Any) -> Any:
     )
 
 
-def _named(data: Mapping[str, Any], horizon: Any) -> Schedule:
+def _named(data: Mapping[Any, Any], horizon: Any) -> Schedule:
     arguments = {key: value for key, value in data.items() if key not in {"schedule", "horizon"}}
-    for name in arguments:
-        if not isinstance(name, str):
-            raise ConfigError(f"{name!r} is not known here")
+    # A key of YAML may be a number, which Python refuses as a keyword.
+    refuse_unknown([name for name in arguments if not isinstance(name, str)], ())
     whole = _horizon(data, horizon)
     given = {} if whole is None else {"horizon": whole}
     return schedules.build(data["schedule"], **given, **_plain(arguments, whole))
@@ -203,16 +199,13 @@ def _plain(data: Any, horizon: Any, where: str = "") -> Any:
     if not isinstance(data, Mapping):
         return data
     lengths = _PHASE_LENGTHS if where else schedules.LENGTHS
-    found = {}
-    for name, value in data.items():
-        read_one = _amounts(f"{where}{name}", horizon) if name in lengths else number
-        is_list = isinstance(value, list | tuple)
-        found[name] = [*map(read_one, value)] if is_list else read_one(value)
-    return {name: value for name, value in found.items() if value is not None}
 
+    def plain_one(name: str, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [plain_one(name, one) for one in value]
+        return amount(f"{where}{name}", value, horizon) if name in lengths else number(value)
 
-def _amounts(name: str, horizon: Any) -> Callable[[Any], Any]:
-    return lambda value: amount(name, value, horizon)
+    return {name: plain_one(name, value) for name, value in data.items() if value is not None}
 
 
 def number(value: Any) -> Any:
@@ -247,23 +240,20 @@ def amount(name: str, value: Any, horizon: Any) -> Any:
     """
     value = plain(value)
     if isinstance(value, str):
-        if value.strip().endswith("%"):
-            return _part(name, value, _decimal(name, value, value.strip()[:-1]) / 100, horizon)
-        return _units(name, value)
+        written = value.strip()
+        if written.endswith("%"):
+            return _part(name, value, _decimal(name, value, written[:-1]) / 100, horizon)
+        power = _SUFFIXES.get(written[-1:], 0)
+        return _plain_number(_decimal(name, value, written[:-1] if power else written) * 10**power)
     if isinstance(value, float) and 0 < value < 1:
         return _part(name, value, Decimal(repr(value)), horizon)
     return value
 
 
-def _units(name: str, value: str) -> int | float:
-    stripped = value.strip()
-    power = _SUFFIXES.get(stripped[-1:], 0)
-    return _plain_number(_decimal(name, value, stripped[:-1] if power else stripped) * 10**power)
-
-
 def _decimal(name: str, value: str, digits: str) -> Decimal:
     try:
         found = Decimal(digits)
+        # 1e999999999 would take hours as a whole number.
         if found.is_finite() and abs(found) < Decimal("1e30"):
             return found
     except ArithmeticError:  # no number, or one beyond all
@@ -278,6 +268,7 @@ def _part(name: str, value: Any, part: Decimal, horizon: Any) -> int | float:
     if horizon is None:
         rule = "is a part of the horizon, which is not given; write units as '0.5'"
         raise illegal(name, value, rule)
+    # In decimals, since 0.07 * 100 is above 7 in floats.
     return _plain_number(part * Decimal(repr(some("horizon", horizon))))
 
 
@@ -285,28 +276,16 @@ def _plain_number(found: Decimal) -> int | float:
     return int(found) if found == found.to_integral_value() else float(found)
 
 
-def _mapping(name: str, found: Any) -> Mapping[str, Any]:
-    if not isinstance(found, Mapping):
-        raise illegal(name, found, "must be a mapping")
-    return found
-
-
-def _refuse_unknown(found: Iterable[str], known: Iterable[str]) -> None:
-    names = tuple(known)
-    for name in found:
-        if name not in names:
-            raise ConfigError(f"{name!r} is not known here{near_miss(name, names)}")
-
-
 def _load(path: pathlib.Path) -> Mapping[str, Any]:
     """Read a file by what its name ends in."""
-    parse = _PARSERS.get(path.suffix.lower())
+    parse, needs = _PARSERS.get(path.suffix.lower(), (None, ""))
     if parse is None:
         raise ConfigError(f"the name must end in one of {listed(_PARSERS)}")
     try:
+        # Editors of Windows begin a file with a byte order mark, which utf-8-sig skips.
         found = parse(path.read_text(encoding="utf-8-sig"))
-    except ConfigError:
-        raise
+    except ImportError as error:
+        raise ConfigError(needs) from error
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
@@ -316,11 +295,8 @@ def _load(path: pathlib.Path) -> Mapping[str, Any]:
     return found
 
 
-def _parse_json(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=_no_duplicates)
-
-
 def _no_duplicates(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    # json and PyYAML keep the last of two values, without a word.
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
@@ -330,10 +306,7 @@ def _no_duplicates(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
 
 
 def _parse_yaml(text: str) -> Any:
-    try:
-        import yaml
-    except ImportError as error:
-        raise ConfigError("reading YAML needs PyYAML: pip install 'dist-sched[yaml]'") from error
+    import yaml
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc] # it ships no types
         """Refuses a name that stands twice; one that is merged may be given again."""
@@ -355,16 +328,15 @@ def _parse_yaml(text: str) -> Any:
 
 
 def _parse_toml(text: str) -> Any:
-    try:
-        toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    except ImportError as error:
-        raise ConfigError("reading TOML on Python 3.10 needs tomli: pip install tomli") from error
+    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     return toml.loads(text)
 
 
-_PARSERS: dict[str, Callable[[str], Any]] = {
-    ".json": _parse_json,
-    ".yaml": _parse_yaml,
-    ".yml": _parse_yaml,
-    ".toml": _parse_toml,
+_YAML = _parse_yaml, "reading YAML needs PyYAML: pip install 'dist-sched[yaml]'"
+_PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {
+    ".json": (partial(json.loads, object_pairs_hook=_no_duplicates), ""),
+    ".yaml": _YAML,
+    ".yml": _YAML,
+    ".toml": (_parse_toml, "reading TOML on Python 3.10 needs tomli: pip install tomli"),
 }
+"""What parses a file of this ending, and what to say where that is not installed."""

@@ -86,6 +86,7 @@ class Change:
             ConfigError: It cannot be changed so.
         """
         given = {name: value for name, value in self.arguments.items() if name != "field"}
+        # They are values of the field's schedule, and an override may be a tenth as high.
         for name in ("end", "peak"):
             if given.get(name) is not None:
                 given[name] *= scale

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 _NAME = r"[A-Za-z_]\w*(?:\[\d+\])?"
 _FIELD = re.compile(_NAME)
+# A pattern may have brackets itself. It ends at the first one that a field or nothing follows.
 _PATH = re.compile(rf"groups\[(.+?)\](?:\.({_NAME}(?:\..*)?))?", re.DOTALL)
 _PART = re.compile(r"[^.\[\]]+|\[[^\]]*\]")
 
@@ -59,6 +60,7 @@ class Path:
         >>> Path("lr").covers(Path.parse("lr.phases[0].steps")), Path("lr").covers(Path("lr_mult"))
         (True, False)
         """
+        # By parts, not by text: lr is a beginning of lr_mult, and betas covers betas[0].
         mine, others = self._steps(), other._steps()
         return others[: len(mine)] == mine
 

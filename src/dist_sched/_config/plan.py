@@ -74,6 +74,7 @@ class Override:
 
     def matches(self, name: object) -> bool:
         """Return whether a group of this name is meant."""
+        # Not fnmatch, which ignores case on Windows: ranks and machines must agree.
         return isinstance(name, str) and fnmatchcase(name, self.pattern)
 
     @property
@@ -97,6 +98,7 @@ class Plan:
     ) -> Plan:
         """Build a plan from the fields' curves and the overrides."""
         overrides = tuple(overrides)
+        # One tuple of all curves, so that the writer evaluates each once a step.
         own = (one.curve for one in overrides if one.curve is not None)
         return cls(fields, (*base, *own), overrides)
 
@@ -111,6 +113,7 @@ class Plan:
                 values[one.path] = one.curve(position)
             else:
                 values.setdefault(one.path, values[one.path.base])
+        # Last, since a multiplier and a curve that is implied may have the same path.
         for one in self.overrides:
             if one.multiplier is not None:
                 values[one.path] *= one.multiplier
@@ -119,6 +122,7 @@ class Plan:
     def jumps(self, before: Plan, position: int) -> list[str]:
         """Return a sentence for each value that another plan had differently at a position."""
         old = before.values(position)
+        # A cut phase may round otherwise in its last bit, which is no jump.
         return [
             f"{path} would jump from {old[path]!r} to {value!r} at position {position}, by "
             f"{value - old[path]:+g}"
@@ -132,8 +136,6 @@ class Plan:
         Raises:
             ConfigError: Two patterns are for it.
         """
-        if not self.overrides:
-            return None
         matching = [one for one in self.overrides if one.field == field.key and one.matches(name)]
         explicit = [one for one in matching if not one.is_implied] or matching
         if len(explicit) > 1:
@@ -150,27 +152,22 @@ class Plan:
         own = self.override_of(name, self.fields[index])
         if own is None:
             return index, None
-        self._check_followed(name, own)
-        curve = own.curve or self._implied(name, self.fields[index])
+        theirs = [one for one in self.overrides if one.matches(name)]
+        for one in theirs:
+            if one.field == own.follows and one.curve is not None:
+                raise ConfigError(
+                    f"{own.path} follows {own.follows}, which {one.path} schedules for group "
+                    f"{name!r}: put both under one pattern"
+                )
+        # A multiplier acts on what the field is in this group, which another pattern may imply.
+        implied = (one.curve for one in theirs if one.is_implied and one.field == own.field)
+        curve = own.curve or next(implied, None)
         # By identity: two overrides may have equal curves, and one that is changed late must not
         # change the other.
         found = next((at for at, one in enumerate(self.curves) if one is curve), index)
         if own.is_implied:
             return found, None
         return found, 1.0 if own.multiplier is None else own.multiplier
-
-    def _check_followed(self, name: object, own: Override) -> None:
-        """Check that no other pattern schedules the field that an override follows."""
-        for one in self.overrides:
-            if one.field == own.follows and one.curve is not None and one.matches(name):
-                raise ConfigError(
-                    f"{own.path} follows {own.follows}, which {one.path} schedules for group "
-                    f"{name!r}: put both under one pattern"
-                )
-
-    def _implied(self, name: object, field: Field) -> Curve | None:
-        implied = (one for one in self.overrides if one.is_implied and one.field == field.key)
-        return next((one.curve for one in implied if one.matches(name)), None)
 
 
 def value_at(values: Mapping[Path, float], path: Path) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from dist_sched._config.history import HISTORY
@@ -14,7 +14,7 @@ CHECKPOINT, CONFIG, STRICT = POLICY_WORDS = ("checkpoint", "config", "strict")
 REST = "*"
 _SHOWN = 12
 """Entries that an error names one by one."""
-_BOOLEANS = ("use_checkpoint_opt_param_scheduler", "override_opt_param_scheduler")
+BOOLEANS = ("use_checkpoint_opt_param_scheduler", "override_opt_param_scheduler")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +26,20 @@ class Policy:
     _by_path: Mapping[Path, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        by_path = {Path.parse(name): word for name, word in self.words.items() if name != REST}
+        by_path = {Path.parse(str(name)): word for name, word in self.words.items() if name != REST}
         object.__setattr__(self, "_by_path", by_path)
 
     def word(self, entry: Path) -> str:
         """Return the word for an entry; the checkpoint's where the policy has none."""
-        named = [path for path in self._by_path if path.covers(entry)]
-        if not named:
+        paths = self.covering(entry)
+        if not paths:
             return self.words.get(REST, CHECKPOINT)
-        return self._by_path[max(named, key=lambda path: len(str(path)))]
+        # The longest path says most: a word for lr.phases[1] beats one for lr.
+        return self._by_path[max(paths, key=lambda path: len(str(path)))]
+
+    def covering(self, entry: Path) -> list[Path]:
+        """Return what the policy names that is the entry, or that the entry is a part of."""
+        return [path for path in self._by_path if path.covers(entry)]
 
     def word_of_row(self, entry: Path) -> str:
         """Return the word for a row of a report, which may stand for many entries.
@@ -44,7 +49,7 @@ class Policy:
         """
         by_path, rest = self._by_path, self.words.get(REST)
         parts = {word for path, word in by_path.items() if entry.covers(path)}
-        if not parts and (rest is not None or any(path.covers(entry) for path in by_path)):
+        if not parts and (rest is not None or self.covering(entry)):
             return self.word(entry)
         if entry in by_path:
             return by_path[entry]
@@ -59,9 +64,8 @@ class Policy:
             for name in self.words
             if name in {REST, HISTORY} or any(Path.parse(name).covers(one) for one in entries)
         }
-        paths = [Path.parse(name) for name in words if name != REST]
-        is_covered = all(any(path.covers(one) for path in paths) for one in entries)
-        if not is_covered and REST not in words:
+        # What has lost its word must not get the checkpoint's by default.
+        if REST not in words and not all(map(Policy(words).covering, entries)):
             words[REST] = self.word_of_row(Path(REST))
         return Policy(words)
 
@@ -93,51 +97,45 @@ def parse(
         ConfigError: An unknown entry or word, entries left without a word, or booleans that
             contradict each other or stand beside a policy.
     """
-    for name, value in zip(_BOOLEANS, (use_checkpoint, override), strict=True):
+    # Megatron asks only whether they are true, so None is False.
+    for name, value in zip(BOOLEANS, (use_checkpoint, override), strict=True):
         optional(flag)(name, value)
     if use_checkpoint and override:
         # Callers that come from Megatron look for its words.
         raise ConfigError(
             "both override and use-checkpoint are set. Set one of "
-            f"{' and '.join(_BOOLEANS)} to False, or use policy="
+            f"{' and '.join(BOOLEANS)} to False, or use policy="
         )
     if policy is None:
         return Policy({REST: CONFIG if override else CHECKPOINT if use_checkpoint else STRICT})
     if not use_checkpoint or override:
-        raise ConfigError(f"policy={policy!r} replaces {' and '.join(_BOOLEANS)}: leave those out")
+        raise ConfigError(f"policy={policy!r} replaces {' and '.join(BOOLEANS)}: leave those out")
     words = {REST: policy} if isinstance(policy, str) else policy
     if not isinstance(words, Mapping):
         raise illegal("policy", words, f"must be one of {listed(POLICY_WORDS)} or a mapping")
-    refuse([*_unknown_entries(words, entries, may_name), *_wrong_words(words, entries)])
-    return Policy(dict(words))
+    found = Policy(dict(words))
+    refuse(list(_problems(found, entries, may_name)))
+    return found
 
 
-def _unknown_entries(
-    words: Mapping[str, str], entries: Collection[Path], may_name: Callable[[Path], bool]
-) -> list[str]:
+def _problems(
+    policy: Policy, entries: Collection[Path], may_name: Callable[[Path], bool]
+) -> Iterator[str]:
     known = dict.fromkeys(
         str(path) for entry in entries for path in (Path(entry.field, (), entry.pattern), entry)
     )
-    paths = {name: Path.parse(str(name)) for name in words if name not in {REST, HISTORY}}
-    return [
-        f"policy names {name!r}, which is not an entry{near_miss(name, known)}"
-        for name, path in paths.items()
-        if str(path) != name  # such as "lr.", which is read as lr
-        or not (any(path.covers(entry) for entry in entries) or may_name(path))
-    ]
-
-
-def _wrong_words(words: Mapping[str, str], entries: Collection[Path]) -> list[str]:
-    problems = [
-        f"policy={word!r} for {name!r}: must be one of {listed(POLICY_WORDS)}"
-        + near_miss(word, POLICY_WORDS)
-        for name, word in words.items()
-        if word not in POLICY_WORDS
-    ]
-    paths = [Path.parse(str(name)) for name in words if name != REST]
-    unnamed = [one for one in entries if not any(path.covers(one) for path in paths)]
-    if unnamed and REST not in words:
+    for name in policy.words:
+        path = Path.parse(str(name))
+        is_entry = any(path.covers(entry) for entry in entries) or may_name(path)
+        # A text such as "lr." is read as lr, but it is not its name.
+        if name not in {REST, HISTORY} and (str(path) != name or not is_entry):
+            yield f"policy names {name!r}, which is not an entry{near_miss(name, known)}"
+    for name, word in policy.words.items():
+        if word not in POLICY_WORDS:
+            close = near_miss(word, POLICY_WORDS)
+            yield f"policy={word!r} for {name!r}: must be one of {listed(POLICY_WORDS)}{close}"
+    unnamed = [one for one in entries if not policy.covering(one)]
+    if unnamed and REST not in policy.words:
         more = f" and {len(unnamed) - _SHOWN} more" if len(unnamed) > _SHOWN else ""
         names = ", ".join(map(str, unnamed[:_SHOWN]))
-        problems.append(f"policy has no word for {names}{more}: name them, or add '*'")
-    return problems
+        yield f"policy has no word for {names}{more}: name them, or add '*'"

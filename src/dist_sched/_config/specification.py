@@ -7,33 +7,38 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dist_sched._config.config import ABSENT, Config, Misfit, Sides
+from dist_sched._config.config import ABSENT, Config, Sides, fitting
 from dist_sched._config.path import Path, is_field_name
 from dist_sched._config.plan import Field, Inventory, Override, Plan
-from dist_sched._curves.lint import Finding
-from dist_sched._curves.phases import Phase, Schedule
-from dist_sched._curves.proportional import ProportionalCurve, ProportionalTo
-from dist_sched._rules import Number, illegal, near_miss, rate, text
+from dist_sched._curves.phases import Schedule
+from dist_sched._curves.proportional import ProportionalTo
+from dist_sched._rules import illegal, mapping, near_miss, rate, text, within
 from dist_sched.errors import ConfigError
+from dist_sched.schedules import constant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dist_sched._config.history import Change
     from dist_sched._curves.curve import Curve
+    from dist_sched._curves.lint import Finding
+    from dist_sched._curves.phases import Phase
+    from dist_sched._rules import Number
 
 _KNOWN_FIELDS = {
+    # A schedule is no curve between bounds. Their keys are known, so that a group with one is
+    # refused and not passed over in silence.
     "lr": Field("lr", "max_lr", "min_lr", "lr_mult", has_bounds=False),
     "weight_decay": Field("weight_decay", "end_wd", "start_wd", "wd_mult", has_bounds=False),
 }
 
 FieldSchedule = Schedule | ProportionalTo
+_FIELD_RULE = (
+    "must be a schedule (of dist_sched.schedules, or Schedule([Phase(...), ...])), "
+    "schedules.proportional_to(...), or a number"
+)
+_OVERRIDE_RULE = "must be a Schedule, or a number that multiplies the field's"
 Groups = dict[str, dict[str, FieldSchedule | float]]
-
-
-def constant(value: float) -> Schedule:
-    """Return the schedule of one value."""
-    return Schedule([Phase("constant", 0, value, value)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +58,17 @@ class Specification(Config):
     TEXT_NAME: ClassVar[str] = "specification"
 
     def __post_init__(self) -> None:
-        given = _mapping("fields", self.fields)
-        if not given:
+        if not mapping("fields", self.fields):
             raise ConfigError("fields={}: give at least one field and its schedule")
-        fields = {_printable("field", key): _schedule(key, one) for key, one in given.items()}
-        groups = {
-            _printable("pattern", pattern): {
-                key: _override(str(Path(key, pattern=pattern)), one)
-                for key, one in _mapping(str(Path("", pattern=pattern)), overrides).items()
-            }
-            for pattern, overrides in _mapping("groups", self.groups).items()
-        }
+        fields: dict[str, FieldSchedule] = {}
+        for key, one in self.fields.items():
+            found = _checked(_printable("field", key), one, _FIELD_RULE)
+            fields[key] = found if isinstance(found, FieldSchedule) else constant(found)
+        for pattern, overrides in mapping("groups", self.groups).items():
+            _printable("pattern", pattern)
+            for key in mapping(str(Path("", pattern=pattern)), overrides):
+                _printable("field", key)
+        groups = _each(self.groups, lambda path, one: _checked(str(path), one, _OVERRIDE_RULE))
         object.__setattr__(self, "fields", fields)
         object.__setattr__(self, "groups", groups)
         self._check_references()
@@ -79,32 +84,30 @@ class Specification(Config):
 
     def _check_references(self) -> None:
         """Check that what refers to a field refers to one that is scheduled."""
-        for path, one in self._schedules():
+        for path, one in self._by_path().items():
             if path.field not in self.fields:
                 close = near_miss(path.field, self.fields)
                 raise ConfigError(
                     f"{path}: {path.field!r} is not among the scheduled fields{close}"
                 )
             if isinstance(one, ProportionalTo):
-                self._followed(path, one)
+                self._curve(path, one, {})
+            # torch checks betas when an optimizer is built only; at 1 the running mean never moves.
             if Field(path.field).is_weight and isinstance(one, Schedule) and one.max_value >= 1:
                 raise ConfigError(
                     f"{path} would reach {one.max_value!r}, and must be below 1: lower the schedule"
                 )
 
-    def _schedules(self) -> Iterator[tuple[Path, FieldSchedule | float]]:
-        """Yield what is scheduled, fields first."""
-        for key, schedule in self.fields.items():
-            yield Path(key), schedule
-        for pattern, overrides in self.groups.items():
-            for key, one in overrides.items():
-                yield Path(key, pattern=pattern), one
+    def _by_path(self) -> dict[Path, FieldSchedule | float]:
+        return _by_path(self.parts())
 
-    def _followed(
-        self, path: Path, one: ProportionalTo, overrides: Mapping[str, Any] | None = None
-    ) -> ProportionalCurve:
-        """Return the curve of a field that follows another, which its own groups may override."""
-        found = {**self.fields, **_only_schedules(overrides or {})}.get(one.field)
+    def _curve(self, path: Path, one: FieldSchedule, overrides: Mapping[str, Any]) -> Curve:
+        """Return the curve of a schedule; one that follows a field follows its override first."""
+        if isinstance(one, Schedule):
+            return one
+        # So weight decay that follows lr keeps its ratio to lr in groups with their own schedule.
+        own = overrides.get(one.field)
+        found = own if isinstance(own, Schedule) else self.fields.get(one.field)
         if not isinstance(found, Schedule):
             close = near_miss(one.field, self.fields)
             raise illegal(str(path.of("to")), one.field, f"must be a field with a schedule{close}")
@@ -113,50 +116,27 @@ class Specification(Config):
         return one.following(found)
 
     @classmethod
-    def read(cls, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the parts of what `to_dict` returned, each checked by itself.
-
-        Raises:
-            Misfit: A part is missing, unknown or illegal.
-        """
-        for name in sorted(data.keys() ^ {"fields", "groups"}, key=str):
-            reason = "is not known to this release" if name in data else "is missing"
-            raise Misfit(str(name), reason)
-        fields = {
-            key: _fitting(f"fields.{key}", _read_schedule, one)
-            for key, one in _fitting("fields", _as_mapping, data["fields"]).items()
-        }
-        groups = {
-            pattern: {
-                key: _fitting(str(Path(key, pattern=pattern)), _read_override, one)
-                for key, one in _fitting(
-                    str(Path("", pattern=pattern)), _as_mapping, overrides
-                ).items()
-            }
-            for pattern, overrides in _fitting("groups", _as_mapping, data["groups"]).items()
-        }
-        return {"fields": fields, "groups": groups}
-
-    def parts(self) -> dict[str, Any]:
-        """Return the fields and groups, for `from_parts`."""
-        return {"fields": self.fields, "groups": self.groups}
+    def _read_part(cls, name: str, data: Any) -> dict[str, Any]:
+        found = fitting(name, mapping, "value", data)
+        if name == "fields":
+            return {key: fitting(f"fields.{key}", _read, one) for key, one in found.items()}
+        for pattern, overrides in found.items():
+            fitting(str(Path("", pattern=pattern)), mapping, "value", overrides)
+        return _each(found, lambda path, one: fitting(str(path), _read_override, one))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the whole as data for JSON."""
+        """Return the parts as data for JSON."""
         return {
             "fields": {key: one.to_dict() for key, one in self.fields.items()},
-            "groups": {
-                pattern: {
-                    key: one.to_dict() if isinstance(one, FieldSchedule) else one
-                    for key, one in overrides.items()
-                }
-                for pattern, overrides in self.groups.items()
-            },
+            "groups": _each(
+                self.groups,
+                lambda _, one: one.to_dict() if isinstance(one, FieldSchedule) else one,
+            ),
         }
 
     def summary(self) -> dict[str, str]:
         """Return a line for each schedule, for people."""
-        return {str(path): str(one) for path, one in self._schedules()}
+        return {str(path): str(one) for path, one in self._by_path().items()}
 
     def compare(self, saved: Mapping[str, Any]) -> dict[Path, Sides]:
         """Return what this specification and a checkpoint's parts have, entry by entry.
@@ -185,9 +165,7 @@ class Specification(Config):
             if not any(fnmatchcase(name, pattern) for name in inventory.names)
         }
         fields, groups = {**fields, **self.fields}, {**groups, **self.groups}
-        if (fields, groups) == (self.fields, self.groups):
-            return self
-        return Specification(fields=fields, groups=groups)
+        return self._with(fields, groups)
 
     def merge(self, saved: Mapping[str, Any], used: Mapping[Path, Any]) -> Specification:
         """Build a specification of the entries to use; this very one where they are the same.
@@ -199,6 +177,7 @@ class Specification(Config):
         chosen = {
             path: _merged(path, mine, other, used) for path, mine, other in self._pairs(saved)
         }
+        # Refused here: on a rank whose groups lack the field, nothing would write it.
         for key in saved.get("fields", {}):
             if key not in self.fields and chosen[Path(key)] is not ABSENT:
                 raise ConfigError(
@@ -210,16 +189,17 @@ class Specification(Config):
         for path, one in chosen.items():
             if path.pattern is not None and one is not ABSENT:
                 groups.setdefault(path.pattern, {})[path.field] = one
-        if (fields, groups) == (self.fields, self.groups):
-            return self
-        return Specification(fields=fields, groups=groups)
+        return self._with(fields, groups)
+
+    def _with(self, fields: dict[str, FieldSchedule], groups: Groups) -> Specification:
+        # The same object keeps its plan.
+        is_same = (fields, groups) == (self.fields, self.groups)
+        return self if is_same else Specification(fields=fields, groups=groups)
 
     def _pairs(self, saved: Mapping[str, Any]) -> list[tuple[Path, Any, Any]]:
         """Return for each field and override what this side has, and what the other has."""
-        mine = dict(self._schedules())
-        other = {Path(key): one for key, one in saved.get("fields", {}).items()}
-        for pattern, overrides in saved.get("groups", {}).items():
-            other |= {Path(key, pattern=pattern): one for key, one in overrides.items()}
+        mine, other = self._by_path(), _by_path(saved)
+        # An override of the checkpoint alone stands beside the others of its pattern.
         patterns = dict.fromkeys(path.pattern for path in (*mine, *other))
         order = {pattern: index for index, pattern in enumerate([None, *patterns])}
         paths = sorted({**mine, **other}, key=lambda path: order[path.pattern])
@@ -234,11 +214,8 @@ class Specification(Config):
             return True
         schedule = self.fields.get(path.field)
         if schedule is None:
-            return (
-                not path.parts
-                and is_field_name(path.field)
-                and not near_miss(path.field, self.fields)
-            )
+            is_misspelt = bool(near_miss(path.field, self.fields))
+            return not path.parts and is_field_name(path.field) and not is_misspelt
         phases = schedule.phases if isinstance(schedule, Schedule) else ()
         names = {"start", "until", *(name for phase in phases for name in phase.parameters)}
         indices = {f"[{index}]" for index in range(len(phases))}
@@ -249,30 +226,25 @@ class Specification(Config):
 
     def _build_plan(self) -> Plan:
         fields = tuple(_KNOWN_FIELDS.get(key) or Field(key) for key in self.fields)
-        base = [self._curve(Path(key), one) for key, one in self.fields.items()]
+        base = [self._curve(Path(key), one, {}) for key, one in self.fields.items()]
         return Plan.of(fields, base, self._overrides())
-
-    def _curve(
-        self, path: Path, one: FieldSchedule, overrides: Mapping[str, Any] | None = None
-    ) -> Curve:
-        return self._followed(path, one, overrides) if isinstance(one, ProportionalTo) else one
 
     def _overrides(self) -> Iterator[Override]:
         for pattern, overrides in self.groups.items():
-            schedules = _only_schedules(overrides)
+            scheduled = {key for key, one in overrides.items() if isinstance(one, Schedule)}
             for key, one in overrides.items():
                 if not isinstance(one, FieldSchedule):
                     yield Override(pattern=pattern, field=key, multiplier=one)
                     continue
                 curve = self._curve(Path(key, pattern=pattern), one, overrides)
                 followed = one.field if isinstance(one, ProportionalTo) else ""
-                follows = "" if followed in schedules else followed
+                follows = "" if followed in scheduled else followed
                 yield Override(pattern=pattern, field=key, curve=curve, follows=follows)
             # A field that follows another follows it into groups that override the other.
             for key, one in self.fields.items():
-                is_scheduled = isinstance(overrides.get(key), FieldSchedule)
-                if isinstance(one, ProportionalTo) and one.field in schedules and not is_scheduled:
-                    curve = self._followed(Path(key), one, overrides)
+                has_own = isinstance(overrides.get(key), FieldSchedule)
+                if isinstance(one, ProportionalTo) and one.field in scheduled and not has_own:
+                    curve = self._curve(Path(key), one, overrides)
                     yield Override(pattern=pattern, field=key, curve=curve, is_implied=True)
 
     def apply(self, change: Change) -> Specification:
@@ -291,55 +263,40 @@ class Specification(Config):
             raise illegal("field", change.field, f"is not scheduled{close}")
         if isinstance(base, ProportionalTo):
             raise illegal("field", change.field, f"follows {base.field}: change that one")
-        return replace(
-            self,
-            fields={**self.fields, change.field: change.apply(base)},
-            groups={
-                pattern: {
-                    key: _changed(one, base, change) if key == change.field else one
-                    for key, one in overrides.items()
-                }
-                for pattern, overrides in self.groups.items()
-            },
-        )
 
-    def lint(self, *, updates: int | None = None, increment: Number = 1) -> tuple[Finding, ...]:
-        """Return warnings about valid schedules that are probably mistakes.
+        # What has a multiplier follows the field's schedule, which changes, by itself.
+        def changed(path: Path, one: FieldSchedule | float) -> FieldSchedule | float:
+            if path.field != change.field or not isinstance(one, Schedule):
+                return one
+            if change.operation == "extend" and one.horizon >= change.arguments["horizon"]:
+                return one
+            return change.apply(one, one.max_value / base.max_value if base.max_value else 1.0)
 
-        Args:
-            updates: Length of the run in optimizer updates, to be compared with the horizon.
-            increment: Units that an update completes.
-        """
-        found = [
-            Finding(finding.position, f"{path}: {finding.message}")
-            for path, one in self._schedules()
-            if isinstance(one, Schedule)
-            for finding in one.lint(path.field, updates=updates, increment=increment)
-        ]
-        return tuple(sorted(found, key=lambda finding: finding.position))
+        fields = {**self.fields, change.field: change.apply(base)}
+        return replace(self, fields=fields, groups=_each(self.groups, changed))
+
+    def _findings(self, updates: int | None, increment: Number) -> Iterator[tuple[Path, Finding]]:
+        for path, one in self._by_path().items():
+            if isinstance(one, Schedule):
+                for finding in one.lint(path.field, updates=updates, increment=increment):
+                    yield path, finding
 
 
-def _changed(one: FieldSchedule | float, base: Schedule, change: Change) -> FieldSchedule | float:
-    """Return an override after a late change."""
-    if not isinstance(one, Schedule):
-        return one
-    if change.operation == "extend" and one.horizon >= change.arguments["horizon"]:
-        return one
-    return change.apply(one, one.max_value / base.max_value if base.max_value else 1.0)
+def _by_path(parts: Mapping[str, Any]) -> dict[Path, Any]:
+    """Return what is scheduled, fields first."""
+    # A foreign state has some parts only.
+    found = {Path(key): one for key, one in parts.get("fields", {}).items()}
+    for pattern, overrides in parts.get("groups", {}).items():
+        found |= {Path(key, pattern=pattern): one for key, one in overrides.items()}
+    return found
 
 
-def _only_schedules(overrides: Mapping[str, Any]) -> dict[str, Schedule]:
-    return {key: one for key, one in overrides.items() if isinstance(one, Schedule)}
-
-
-def _mapping(name: str, value: object) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise illegal(name, value, "must be a mapping")
-    return value
-
-
-def _as_mapping(value: object) -> Mapping[str, Any]:
-    return _mapping("value", value)
+def _each(groups: Mapping[str, Any], change: Callable[[Path, Any], Any]) -> Groups:
+    """Return groups in which each override is replaced by what a function returns for it."""
+    return {
+        pattern: {key: change(Path(key, pattern=pattern), one) for key, one in overrides.items()}
+        for pattern, overrides in groups.items()
+    }
 
 
 def _printable(name: str, key: object) -> str:
@@ -349,45 +306,24 @@ def _printable(name: str, key: object) -> str:
     return found
 
 
-def _schedule(name: str, value: object) -> FieldSchedule:
-    """Return a field's schedule; a number becomes a constant one."""
-    if isinstance(value, FieldSchedule):
-        return value
-    try:
-        return constant(rate(name, value))
-    except ConfigError as error:
-        rule = (
-            "must be a schedule (of dist_sched.schedules, or Schedule([Phase(...), ...])), "
-            "schedules.proportional_to(...), or a number"
-        )
-        raise illegal(name, value, rule) from error
-
-
-def _override(name: str, value: object) -> FieldSchedule | float:
+def _checked(name: str, value: object, rule: str) -> FieldSchedule | float:
     if isinstance(value, FieldSchedule):
         return value
     try:
         return rate(name, value)
     except ConfigError as error:
-        rule = "must be a Schedule, or a number that multiplies the field's"
         raise illegal(name, value, rule) from error
 
 
-def _fitting(part: str, read: Callable[[Any], Any], data: object) -> Any:
-    try:
-        return read(data)
-    except ConfigError as error:
-        raise Misfit(part, str(error)) from error
-
-
-def _read_schedule(data: object) -> FieldSchedule:
+def _read(data: object) -> FieldSchedule:
+    # By its keys: the frozen format has no word for the kind of a schedule.
     if isinstance(data, Mapping) and data.keys() == {"peak", "to"}:
         return ProportionalTo.from_dict(data)
     return Schedule.from_dict(data)
 
 
 def _read_override(data: object) -> FieldSchedule | float:
-    return _read_schedule(data) if isinstance(data, Mapping) else rate("multiplier", data)
+    return _read(data) if isinstance(data, Mapping) else rate("multiplier", data)
 
 
 Parts = dict[tuple[str | int, ...], tuple[Any, Any]]
@@ -414,6 +350,7 @@ def _phase_parts(mine: Phase, other: Phase) -> dict[str, tuple[Any, Any]]:
     ours, others = mine.to_dict(), other.to_dict()
     if mine.shape == other.shape:
         return {key: (ours.get(key), others.get(key)) for key in {**ours, **others}}
+    # Parameters of two shapes cannot be chosen one by one: cosine has no power.
     common = ("steps", "end", "start", "until")
     parts = {key: (ours.get(key), others.get(key)) for key in common if key in {*ours, *others}}
     return {"shape": (_shape_text(mine), _shape_text(other)), **parts}
@@ -438,7 +375,5 @@ def _merged(path: Path, mine: Any, other: Any, used: Mapping[Path, Any]) -> Any:
             side = ours if chosen["shape"] == _shape_text(ours) else others
             chosen = {**chosen, **side.parameters, "shape": side.shape}
         phases.append({key: value for key, value in chosen.items() if value is not None})
-    try:
+    with within(str(path)):
         return Schedule.from_dict({"phases": phases})
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error

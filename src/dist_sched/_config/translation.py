@@ -23,18 +23,11 @@ def to_specification(config: OptimizerParamConfig) -> Specification:
     Raises:
         ConfigError: Phases cannot express it: a WSD tail that begins in the warmup.
     """
-    return Specification(
-        fields={
-            "lr": Schedule([*_warmup(config), *_decay(config)]),
-            "weight_decay": Schedule([_rise(config)]),
-        },
-        groups={},
-    )
-
-
-def _warmup(config: OptimizerParamConfig) -> list[Phase]:
-    steps = config.lr_warmup_steps
-    return [Phase("linear", steps, config.max_lr, config.init_lr)] if steps else []
+    warmup = Phase("linear", config.lr_warmup_steps, config.max_lr, config.init_lr)
+    style, low, high = config.wd_incr_style, config.start_wd, config.end_wd
+    rise = Phase(style, 0 if style == "constant" else config.wd_incr_steps, high, low)
+    lr = [warmup, *_decay(config)] if warmup.steps else _decay(config)
+    return Specification.of({"lr": Schedule(lr), "weight_decay": Schedule([rise])})
 
 
 def _decay(config: OptimizerParamConfig) -> list[Phase]:
@@ -50,6 +43,7 @@ def _decay(config: OptimizerParamConfig) -> list[Phase]:
     if tail > steps:
         raise ConfigError("its WSD tail begins in the warmup, which phases cannot express")
     if tail == 0:
+        # Megatron's lr is still at its peak at the horizon, and falls one unit later.
         stable = Phase("constant", _past(config), peak, peak)
         return [stable, Phase("constant", 0, floor, floor)]
     style = config.lr_wsd_decay_style or "linear"
@@ -60,6 +54,7 @@ def _decay(config: OptimizerParamConfig) -> list[Phase]:
 def _inverse_sqrt(config: OptimizerParamConfig, steps: Number) -> list[Phase]:
     """Fall to the floor or to the horizon, past which Megatron's curve is at its floor."""
     peak, floor, scale = config.max_lr, config.min_lr, max(config.lr_warmup_steps, 1)
+    # Megatron takes position 0 as 1, so without a warmup lr stays at the peak up to there.
     waits = scale - config.lr_warmup_steps
     met = scale * ((peak / floor) ** 2 - 1) if floor else math.inf
     fall = max(0, min(steps - waits, met))
@@ -75,9 +70,3 @@ def _inverse_sqrt(config: OptimizerParamConfig, steps: Number) -> list[Phase]:
 def _past(config: OptimizerParamConfig) -> Number:
     """Return the length from the warmup to the first whole position past the horizon."""
     return math.floor(config.lr_decay_steps) + 1 - config.lr_warmup_steps
-
-
-def _rise(config: OptimizerParamConfig) -> Phase:
-    if config.wd_incr_style == "constant":
-        return Phase("constant", 0, config.end_wd, config.end_wd)
-    return Phase(config.wd_incr_style, config.wd_incr_steps, config.end_wd, config.start_wd)

@@ -71,7 +71,7 @@ class Track:
 
     def values(self, positions: Iterable[int]) -> list[float]:
         """Return the values at many positions, each equal to `value` there."""
-        return [self.curve(position) * self.factor for position in positions]
+        return [self.value(position) for position in positions]
 
 
 def tracks(config: Config, *, groups: bool = False) -> tuple[Track, ...]:
@@ -148,6 +148,7 @@ def sampled(end: int, joins: Iterable[Number], most: int = 2000) -> list[int]:
     """
     if end < most:
         return list(range(end + 1))
+    # A jump drawn without the positions beside it would be a slope.
     beside = {
         position
         for join in joins

@@ -67,6 +67,7 @@ def cosine_rise(progress: float) -> float:
     >>> cosine_rise(0.0), round(cosine_rise(0.5), 15), cosine_rise(1.0)
     (0.0, 0.5, 1.0)
     """
+    # Not 0.5 * (1 - cos(pi progress)), which rounds otherwise.
     return cosine(1 - progress)
 
 

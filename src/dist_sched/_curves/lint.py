@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from dist_sched._rules import some, whole
@@ -73,9 +74,8 @@ def end_of_run(
 
 
 def _jumps(schedule: Schedule) -> Iterator[Finding]:
-    spans = schedule.spans()
-    joins = zip(schedule.boundaries[1:], spans[:-1], spans[1:], strict=True)
-    for join, (_, before), (after, _) in joins:
+    joins = zip(schedule.boundaries[1:], pairwise(schedule.spans()), strict=True)
+    for join, ((_, before), (after, _)) in joins:
         if before != after:
             yield Finding(join, f"jumps from {before:g} to {after:g} at a join")
 

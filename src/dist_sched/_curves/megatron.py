@@ -103,6 +103,8 @@ class LrCurve:
     def at(self, position: float) -> Between:
         """Return the value at a position as a function of the bounds."""
         warmup, style = self.warmup, self.style
+        # Megatron's order of the cases: a constant lr has no end, and a WSD tail that begins in the
+        # warmup is hidden by it.
         if position <= warmup and warmup > 0:
             start = self.start
             return lambda high, _: start + (high - start) * position / warmup
@@ -111,9 +113,11 @@ class LrCurve:
         if position > self.horizon:
             return _lower
         if style == "inverse-square-root":
+            # Both are floored at 1 upstream, and the product is taken before the quotient.
             scale, root = float(max(warmup, 1) ** 0.5), max(position, 1) ** 0.5
             return lambda high, low: max(low, high * scale / root)
         if style == "WSD":
+            # The tail's beginning first, as upstream: n - h + d may round otherwise.
             units = position - (self.horizon - self.decay)
             left = 1.0 if units <= 0 else WSD_DECAYS[self.decay_style](units / self.decay)
         else:
@@ -158,6 +162,7 @@ class WdCurve:
         length = self.length
         if self.style == "constant":
             return _equal
+        # Before the quotient, which has no value where the length is 0.
         if position > length or length == 0:
             return _upper
         risen = RISES[self.style](position / length)

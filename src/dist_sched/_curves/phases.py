@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from dist_sched._curves.lint import Finding, lint
-from dist_sched._curves.shapes import Law, Parameter, shape_of
+from dist_sched._curves.shapes import PHASE_NAMES, Law, Parameter, shape_of
 from dist_sched._rules import (
     Number,
     illegal,
     length,
-    near_miss,
     number,
     optional,
     rate,
+    refuse_unknown,
     some,
     whole,
+    within,
 )
 from dist_sched.errors import ConfigError
 
@@ -124,19 +126,15 @@ class Phase:
         return cls(**data)
 
     def _arguments(self) -> dict[str, Any]:
-        names = ("shape", "steps", "end", "start", "until")
-        return {**{name: getattr(self, name) for name in names}, **self.parameters}
+        return {**{name: getattr(self, name) for name in PHASE_NAMES}, **self.parameters}
 
     def __repr__(self) -> str:
         defaults = {"start": None, "until": None, **shape_of(self.shape).defaults}
-        shape, steps, *others = self._arguments().items()
-        named = [
-            f"{name}={value!r}"
-            for name, value in others
-            if name not in defaults or value != defaults[name]
-        ]
-        return f"Phase({', '.join([repr(shape[1]), repr(steps[1]), *named])})"
+        others = list(self._arguments().items())[2:]
+        named = [f"{key}={value!r}" for key, value in others if defaults.get(key, ...) != value]
+        return f"Phase({self.shape!r}, {self.steps!r}, {', '.join(named)})"
 
+    # A MappingProxyType cannot be pickled, and schedules travel between ranks.
     def __reduce__(self) -> tuple[Callable[..., Phase], tuple[dict[str, Any]]]:
         return Phase.from_dict, (self.to_dict(),)
 
@@ -152,6 +150,7 @@ class _Piece:
     parameters: Mapping[str, Parameter]
 
     def __call__(self, units: float) -> float:
+        # Not by the law, which may miss an end by rounding.
         if units >= self.steps:
             return self.end
         if units <= 0:
@@ -195,19 +194,26 @@ class Schedule:
     _pieces: tuple[_Piece, ...] = field(compare=False)
 
     def __init__(self, phases: Iterable[Phase]) -> None:
-        declared = _checked(phases)
-        ends = list(_ends(declared))
-        pieces = tuple(_pieces(declared))
-        reached = [piece(phase.duration) for piece, phase in zip(pieces, declared, strict=True)]
-        values = [*reached, *(piece.start for piece in pieces)]
+        kept, boundaries, pieces, values = [], [], [], []
+        end: Number = 0
+        reached = math.nan  # equal to no start
+        for index, phase in enumerate(_checked(phases)):
+            piece, after = _joined(f"phases[{index}] ({phase.shape})", phase, reached)
+            # Equal curves are equal schedules, however they were written: a checkpoint would
+            # otherwise differ from a script that repeats where the phase before ended.
+            kept.append(phase.replace(start=None) if phase.start == reached else phase)
+            boundaries.append(end)
+            pieces.append(piece)
+            values += [piece.start, after]
+            end, reached = _end(end + phase.duration), after
         attributes = {
-            "phases": tuple(_without_idle_starts(declared, reached)),
-            "boundaries": (0, *ends[:-1]),
-            "horizon": length("horizon", ends[-1]),
-            "end_value": reached[-1],
+            "phases": tuple(kept),
+            "boundaries": tuple(boundaries),
+            "horizon": length("horizon", end),
+            "end_value": reached,
             "max_value": max(values),
             "min_value": min(values),
-            "_pieces": pieces,
+            "_pieces": tuple(pieces),
         }
         for name, value in attributes.items():
             object.__setattr__(self, name, value)
@@ -218,10 +224,12 @@ class Schedule:
         Raises:
             ConfigError: The position is no number, or negative.
         """
+        # isinstance would take longer, at every step, and let bools pass.
         if type(position) is not int and type(position) is not float:
             position = number("position", position)
         if position >= self.horizon:
             return self.end_value
+        # Not position < 0, which NaN would pass.
         if not position >= 0:
             raise illegal("position", position, "must be a number >= 0")
         index = bisect_right(self.boundaries, position) - 1
@@ -253,26 +261,9 @@ class Schedule:
             return [self(position) for position in positions]
         is_array = hasattr(positions, "__len__") or hasattr(positions, "__array__")
         array = np.asarray(positions if is_array else list(positions))
-        flat = array.ravel()
-        if flat.dtype.kind not in "iuf":
-            checked = (number("position", position) for position in flat.tolist())
-            flat = np.fromiter(checked, float, flat.size)
-        elif flat.dtype.kind == "f":
-            flat = flat.astype(float)
-        wrong = flat[~(flat >= 0)]
-        if wrong.size:
-            raise illegal("position", wrong[0].item(), "must be a number >= 0")
-        result = np.full(flat.shape, self.end_value)
-        inside = np.flatnonzero(flat < self.horizon)
-        indices = np.searchsorted(self.boundaries, flat[inside], side="right") - 1
-        order = np.argsort(indices, kind="stable")
-        ends = np.flatnonzero(np.diff(indices[order])) + 1
-        for chosen in np.split(order, ends) if order.size else ():
-            index = indices[chosen[0]]
-            units = (flat[inside[chosen]] - self.boundaries[index]).tolist()
-            # numpy's cos and pow may differ from math's in the last bit.
-            result[inside[chosen]] = [*map(self._pieces[index], units)]
-        return result.reshape(array.shape)
+        # One by one, since numpy's cos and pow may differ from math's in the last bit.
+        values = [self(position) for position in array.ravel().tolist()]
+        return np.array(values, float).reshape(array.shape)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the phases as JSON data, from which `from_dict` builds an equal schedule."""
@@ -287,16 +278,11 @@ class Schedule:
         """
         if not isinstance(data, Mapping) or not isinstance(data.get("phases"), list | tuple):
             raise illegal("schedule", data, "must be a mapping with a list of phases")
-        for name in data:
-            if name != "phases":
-                close = near_miss(name, ["phases"])
-                raise ConfigError(f"{name!r} is not a key of a schedule{close}")
+        refuse_unknown(data, ["phases"], "is not a key of a schedule")
         phases = []
         for index, phase in enumerate(data["phases"]):
-            try:
+            with within(f"phases[{index}]"):
                 phases.append(Phase.from_dict(phase))
-            except ConfigError as error:
-                raise ConfigError(f"phases[{index}]: {error}") from error
         return cls(phases)
 
     def cooldown(
@@ -340,6 +326,7 @@ class Schedule:
         """Return the schedule in which one phase replaces all that comes after a position."""
         whole("position", position)
         if position >= self.horizon:
+            # The gap becomes a phase, so that the change still begins at the position.
             hold = Phase("constant", position - self.horizon, self.end_value, self.end_value)
             phase = phase.replace(start=self.end_value)
             return Schedule([*self.phases, *([hold] if hold.steps else []), phase])
@@ -370,6 +357,7 @@ class Schedule:
             raise illegal("horizon", horizon, rule)
         index = self._to_extend(whole("position", position))
         phase, (_, reached) = self.phases[index], self.spans()[index]
+        # Drawn out, a cut phase would go on to the end that it was cut from.
         if phase.until is None or phase.shape == "constant":
             longer = [phase.replace(steps=phase.duration + more, until=None)]
         else:
@@ -432,42 +420,26 @@ def _checked(phases: object) -> tuple[Phase, ...]:
     return found
 
 
-def _ends(phases: Iterable[Phase]) -> Iterator[Number]:
-    """Yield the position at which each phase ends."""
-    end: Number = 0
-    for phase in phases:
-        end += phase.duration
-        nearest = round(end)
-        end = nearest if abs(end - nearest) <= _JOIN_TOLERANCE else end
-        yield end
+def _joined(where: str, phase: Phase, before: float) -> tuple[_Piece, float]:
+    """Return a phase with its start, and the value that it reaches.
 
-
-def _pieces(phases: Iterable[Phase]) -> Iterator[_Piece]:
-    """Yield each phase with its start, or raise where its shape cannot go from there to its end."""
-    before = 0.0
-    for index, phase in enumerate(phases):
-        start = before if phase.start is None else phase.start
-        shape = shape_of(phase.shape)
-        piece = _Piece(shape.law, phase.steps, start, phase.end, phase.parameters)
-        try:
-            shape.check(phase.steps, start, phase.end, **phase.parameters)
-            before = piece(phase.duration)
-        except (ConfigError, ValueError, TypeError) as error:
-            raise ConfigError(f"phases[{index}] ({phase.shape}): {error}") from error
-        except ArithmeticError as error:
-            is_range = isinstance(error, OverflowError)
-            reason = "its values leave the range of floats" if is_range else str(error)
-            raise ConfigError(f"phases[{index}] ({phase.shape}): {reason}") from error
-        yield piece
-
-
-def _without_idle_starts(phases: Iterable[Phase], reached: Iterable[float]) -> Iterator[Phase]:
-    """Yield phases without a start that repeats where the phase before ended.
-
-    Equal curves are then equal schedules, however they were written.
+    Raises:
+        ConfigError: Its shape cannot go from there to its end.
     """
-    before = None
-    for phase, end in zip(phases, reached, strict=True):
-        is_idle = phase.start is not None and phase.start == before
-        yield phase.replace(start=None) if is_idle else phase
-        before = end
+    start = before if phase.start is None else phase.start
+    shape = shape_of(phase.shape)
+    piece = _Piece(shape.law, phase.steps, start, phase.end, phase.parameters)
+    try:
+        shape.check(phase.steps, start, phase.end, **phase.parameters)
+        return piece, piece(phase.duration)
+    except OverflowError as error:
+        raise ConfigError(f"{where}: its values leave the range of floats") from error
+    # What the function of a registered shape may raise.
+    except (ConfigError, ValueError, TypeError, ArithmeticError) as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _end(position: Number) -> Number:
+    """Return a sum of lengths, as the whole number that rounding has moved it from, if any."""
+    nearest = round(position)
+    return nearest if abs(position - nearest) <= _JOIN_TOLERANCE else position

@@ -74,6 +74,7 @@ class ProportionalCurve:
 
     def __call__(self, position: float) -> float:
         """Return the value at a position, which may be a fraction."""
+        # The quotient first, so that the value is max_value itself where the schedule is highest.
         return self.max_value * (self.schedule(position) / self.schedule.max_value)
 
     @property

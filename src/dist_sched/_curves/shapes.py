@@ -12,6 +12,7 @@ import numbers
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from dist_sched._curves import coefficients
@@ -24,6 +25,7 @@ from dist_sched._rules import (
     optional,
     plain,
     positive,
+    refuse_unknown,
     shown,
     text,
 )
@@ -34,7 +36,8 @@ Law = Callable[..., float]
 """`law(units, steps, start, end, **parameters)` returns the value for 0 < units < steps."""
 _Function = TypeVar("_Function", bound=Callable[..., float])
 
-_PHASE_NAMES = ("shape", "steps", "end", "start", "until")
+PHASE_NAMES = ("shape", "steps", "end", "start", "until")
+"""The arguments of a phase, which no parameter of a shape may be called."""
 _REQUIRED = inspect.Parameter.empty
 _TOLERANCE = 1e-6
 """How far from 1 and 0 a registered coefficient may begin and end."""
@@ -60,20 +63,15 @@ class Shape:
         Raises:
             ConfigError: A parameter is unknown, missing or illegal.
         """
-        for parameter in given:
-            if parameter not in self.rules:
-                has = listed(self.rules) or "none"
-                close = near_miss(parameter, (*self.rules, *_PHASE_NAMES))
-                raise ConfigError(
-                    f"{parameter!r} is not a parameter of shape {name!r} (it has {has}){close}"
-                )
+        has = listed(self.rules) or "none"
+        rule = f"is not a parameter of shape {name!r} (it has {has})"
+        # A misspelt argument of the phase comes here, too.
+        refuse_unknown(given, (*self.rules, *PHASE_NAMES), rule)
         values = {**self.defaults, **given}
-        missing = [parameter for parameter in self.rules if parameter not in values]
+        missing = [key for key in self.rules if key not in values]
         if missing:
             raise ConfigError(f"shape {name!r} needs {', '.join(missing)}")
-        return {
-            parameter: rule(parameter, values[parameter]) for parameter, rule in self.rules.items()
-        }
+        return {key: check(key, values[key]) for key, check in self.rules.items()}
 
     def check(self, steps: Number, start: float, end: float, **parameters: Any) -> None:
         """Check that the shape can go from start to end, at three places between them.
@@ -82,8 +80,10 @@ class Shape:
             ConfigError: It cannot: a bound is illegal, or a value is negative or not finite.
         """
         if self.is_geometric:
+            # Their quotient may leave the range of floats where both are in it.
             positive("end / start", positive("end", end) / positive("start", start))
         span = steps or 1  # laws divide by the length
+        # Not at the ends, where no law is asked. Three places find most faults of a registered one.
         for units in (span / 4, span / 2, 3 * span / 4):
             value = self.law(units, span, start, end, **parameters)
             if not isinstance(value, numbers.Real) or not 0 <= value < math.inf:
@@ -161,6 +161,7 @@ def register_shape(name: str) -> Callable[[_Function], _Function]:
         parameters = _parameters_of(name, coefficient)
         origin = (coefficient.__module__, getattr(coefficient, "__qualname__", "<lambda>"))
         known = _SHAPES.get(name)
+        # A notebook's cell that runs again registers its function anew. Lambdas all have one name.
         if known is not None and ("<lambda>" in origin[1] or known.origin != origin):
             raise ConfigError(f"shape {name!r} exists already; choose another name")
         rules = dict.fromkeys(parameters, _any_parameter)
@@ -183,10 +184,10 @@ def _parameters_of(name: str, coefficient: Callable[..., float]) -> dict[str, An
     by_place = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY}
     by_name = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
     has_first = any(one.kind in by_place for one in first)
-    if not has_first or any(one.kind not in by_name or one.name in _PHASE_NAMES for one in others):
+    if not has_first or any(one.kind not in by_name or one.name in PHASE_NAMES for one in others):
         raise ConfigError(
             f"shape {name!r}: its function must take the progress first, and then parameters by "
-            f"name, which may not be {listed(_PHASE_NAMES)}"
+            f"name, which may not be {listed(PHASE_NAMES)}"
         )
     return {one.name: one.default for one in others}
 
@@ -218,6 +219,7 @@ def _checked_blend(name: str, coefficient: Callable[..., float]) -> Law:
     """Return the law of a registered coefficient, whose values are checked at every call."""
 
     def law(units: float, steps: float, start: float, end: float, **parameters: Any) -> float:
+        # At each call, since it depends on the parameters of the phase.
         for progress, expected in ((0.0, 1.0), (1.0, 0.0)):
             found = coefficient(progress, **parameters)
             if not abs(found - expected) <= _TOLERANCE:
@@ -256,6 +258,7 @@ def _hold(units: float, steps: float, start: float, end: float) -> float:  # noq
 
 def _clamp(value: float, start: float, end: float) -> float:
     """Return the value, or the bound that rounding has taken it across."""
+    # Past its bound by a bit, a value could be below 0, or above what max_value promises.
     low, high = (end, start) if end < start else (start, end)
     return low if value < low else min(value, high)
 
@@ -292,18 +295,6 @@ def _power_law(
     return _clamp(coefficients.between(1 - fall / whole_fall, start, end), start, end)
 
 
-def _inverse_sqrt(
-    units: float, steps: float, start: float, end: float, timescale: float | None
-) -> float:
-    return _power_law(units, steps, start, end, 0.5, timescale)
-
-
-def _inverse(
-    units: float, steps: float, start: float, end: float, timescale: float | None
-) -> float:
-    return _power_law(units, steps, start, end, 1.0, timescale)
-
-
 def milestones(name: str, value: object) -> tuple[Number, ...]:
     """Return rising lengths greater than 0 as a tuple, or raise."""
     if not isinstance(value, Iterable) or isinstance(value, str | Mapping):
@@ -324,11 +315,11 @@ _SHAPES |= {
     "exponential": Shape(_geometric, is_geometric=True),
     "halving": Shape(_blend(coefficients.halving)),
     "minus_sqrt": Shape(_blend(coefficients.minus_sqrt)),
-    "inverse_sqrt": Shape(_inverse_sqrt, _TIMESCALE, {"timescale": None}),
+    "inverse_sqrt": Shape(partial(_power_law, power=0.5), _TIMESCALE, {"timescale": None}),
     "power_law": Shape(
         _power_law, {"power": positive, **_TIMESCALE}, {"power": 1.0, "timescale": None}
     ),
-    "inverse": Shape(_inverse, _TIMESCALE, {"timescale": None}),
+    "inverse": Shape(partial(_power_law, power=1.0), _TIMESCALE, {"timescale": None}),
     "step": Shape(_hold),
     "multistep": Shape(_multistep, {"milestones": milestones}, is_geometric=True),
 }
