@@ -58,6 +58,7 @@ def test_a_beginning_covers_what_it_begins(begin, covered):
         ("lr", "lr_mult"),
         ("lr.phases[1]", "lr.phases[10].end"),
         ("lr.phases[0]", "lr"),
+        ("", "lr"),
         ("lr", "groups[a].lr"),
         ("groups[a]", "groups[ab].lr"),
         ("groups[a].lr", "groups[a].lr_mult"),

@@ -128,7 +128,7 @@ def test_a_policy_may_name_beginnings_and_the_changes_and_then_needs_no_star():
 
 
 @pytest.mark.parametrize(
-    "name", ["l", "lr.", "lr.phases[", "lr.phases[0", "lr.phases[9]", "groups[head"]
+    "name", ["", "l", "lr.", "lr.phases[", "lr.phases[0", "lr.phases[9]", "groups[head"]
 )
 def test_a_policy_that_names_no_beginning_is_refused(name):
     with pytest.raises(ConfigError, match="which is not an entry"):
@@ -141,3 +141,8 @@ def test_an_entry_that_has_no_word_after_a_restriction_gets_the_one_that_all_oth
     assert {"max_lr": "config", "*": "config"} == restricted.words
     covered = policy.restricted_to([Path("max_lr")])
     assert {"max_lr": "config"} == covered.words
+
+
+def test_a_word_for_a_field_with_a_dot_in_its_name_is_its_word():
+    policy = Policy({"my.lr": "config", "*": "checkpoint"})
+    assert "config" == policy.word_of_row(Path("my.lr"))

@@ -12,10 +12,13 @@ import torch
 from dist_sched import ConfigError
 from helpers import (
     FLOAT_AND_TENSOR_LR,
+    HILL,
     adamw,
     adamw_of_tensors,
     held,
     opt_param_scheduler,
+    param_scheduler,
+    sgd,
 )
 
 
@@ -343,3 +346,15 @@ def test_a_rollback_to_ones_own_state_past_position_0_is_no_cause_for_doubt(capl
     scheduler.seek(60)
     scheduler.load_state_dict(scheduler.state_dict())
     assert [] == [record.message for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize("override", [{"lr_mult": 2.0}, {"lr_mult": -1.0}, {"max_lr": 0.5}])
+def test_what_a_loaded_optimizer_carried_and_policy_dropped_does_not_block_the_scheduler(override):
+    optimizer = sgd({"name": "a"})
+    scheduler = param_scheduler(optimizer, {"lr": HILL}, groups={"a": {"lr": 0.5}}, policy="config")
+    scheduler.seek(24)
+    state, carried = scheduler.state_dict(), optimizer.state_dict()
+    carried["param_groups"][0].update(override)
+    optimizer.load_state_dict(carried)
+    scheduler.load_state_dict(state)
+    assert (24, [HILL(24) * 0.5]) == (scheduler.num_steps, held(optimizer))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from types import SimpleNamespace
 
 import pytest
@@ -10,10 +12,13 @@ import torch
 from dist_sched import ConfigError
 from helpers import (
     FLOAT_AND_TENSOR_LR,
+    HILL,
     adamw,
     adamw_of_tensors,
     held,
     opt_param_scheduler,
+    param_scheduler,
+    sgd,
 )
 
 
@@ -287,3 +292,28 @@ def test_tensors_that_share_their_storage_become_one_for_each():
     optimizer.param_groups[0]["lr"], optimizer.param_groups[1]["lr"] = lr, lr.detach()
     opt_param_scheduler(optimizer).seek(10)
     assert [1.0, 2.0] == held(optimizer)
+
+
+def test_a_step_that_one_groups_override_makes_illegal_leaves_the_others_as_they_were():
+    optimizer = adamw({}, {}, {})
+    scheduler = opt_param_scheduler(optimizer)
+    scheduler.seek(60)
+    before = held(optimizer), held(optimizer, "weight_decay")
+    optimizer.param_groups[0]["lr_mult"] = 0.5
+    optimizer.param_groups[1]["wd_mult"] = "x"
+    with pytest.raises(ConfigError, match="group 1: wd_mult='x'"):
+        scheduler.step()
+    assert (before, 60) == ((held(optimizer), held(optimizer, "weight_decay")), scheduler.num_steps)
+
+
+COPIES = {"deepcopy": copy.deepcopy, "pickle": lambda both: pickle.loads(pickle.dumps(both))}  # noqa: S301
+
+
+@pytest.mark.parametrize("through", COPIES.values(), ids=COPIES)
+def test_a_copy_of_scheduler_and_optimizer_knows_its_own_groups(through):
+    optimizer = sgd({"name": "a"})
+    scheduler = param_scheduler(optimizer, {"lr": HILL}, groups={"a": {"lr": 0.5}})
+    scheduler, optimizer = through((scheduler, optimizer))
+    optimizer.param_groups[0]["lr_mult"] = 3.0
+    with pytest.raises(ConfigError, match=r"group 0: has 'lr_mult', and groups\[a\]\.lr"):
+        scheduler.step()

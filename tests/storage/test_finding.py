@@ -68,7 +68,8 @@ def test_a_list_of_states_is_found(tmp_path):
 @pytest.mark.parametrize("save", [save_dcp, save_torch])
 def test_several_states_are_named_and_none_is_guessed(tmp_path, save):
     path = save({"a": {"sched": STATE}, "b": {"sched": STATE}}, tmp_path / "x.pt")
-    with pytest.raises(StateError, match=r"2 scheduler states: .*'a\.sched'.*'b\.sched'.*choose one by its key"):
+    message = r"2 scheduler states: .*'a\.sched'.*'b\.sched'.*choose one by its key"
+    with pytest.raises(StateError, match=message):
         checkpoint.read_state(path)
     assert STATE == checkpoint.read_state(path, key="b.sched")[0]
 

@@ -62,7 +62,7 @@ class Path:
         """
         # By parts, not by text: lr is a beginning of lr_mult, and betas covers betas[0].
         mine, others = self._steps(), other._steps()
-        return others[: len(mine)] == mine
+        return mine != () and others[: len(mine)] == mine
 
     def _steps(self) -> tuple[str, ...]:
         """Return the parts from the outermost on, so that what covers is a beginning."""

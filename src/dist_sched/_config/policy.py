@@ -47,12 +47,14 @@ class Policy:
         Words for its parts count where they agree. Where they do not, or where a policy without
         `"*"` has none, the two sides must be equal: no side wins that nobody chose.
         """
-        by_path, rest = self._by_path, self.words.get(REST)
-        parts = {word for path, word in by_path.items() if entry.covers(path)}
-        if not parts and (rest is not None or self.covering(entry)):
+        rest, covering = self.words.get(REST), self.covering(entry)
+        # By what they cover, not by equality: `my.lr` is read as a part of `my`.
+        for path in covering:
+            if entry.covers(path):
+                return self._by_path[path]
+        parts = {word for path, word in self._by_path.items() if entry.covers(path)}
+        if not parts and (rest is not None or covering):
             return self.word(entry)
-        if entry in by_path:
-            return by_path[entry]
         found = parts if rest is None else {*parts, rest}
         found = found or set(self.words.values())
         return found.pop() if len(found) == 1 else STRICT

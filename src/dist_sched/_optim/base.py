@@ -346,7 +346,6 @@ class Scheduler:
         Raises:
             BaseException: What `reader` raised, and what `load_state_dict` raises.
         """
-
         checked: list[Writer] = []
 
         def decision() -> tuple[_Load, T]:

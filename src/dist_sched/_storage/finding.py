@@ -205,8 +205,8 @@ def _nothing(seen: list[tuple[Place, Any]], key: str | None) -> str:
         return f"{files}: {missing}; scheduler states stand under: {_listed(states)}"
     names = [name for _, tree in seen for name, _ in trees.children(tree)]
     return (
-        f"{files}: {missing}; it holds: {_listed(names) or 'nothing'}; name the state by its key, or, "
-        "if none was saved, call scheduler.seek(position) with the trainer's own count"
+        f"{files}: {missing}; it holds: {_listed(names) or 'nothing'}; name the state by its key, "
+        "or, if none was saved, call scheduler.seek(position) with the trainer's own count"
     )
 
 
