@@ -143,15 +143,15 @@ class Plan:
             raise ConfigError(f"groups: {patterns} are all for {field.key} of group {name!r}")
         return explicit[0] if explicit else None
 
-    def of_group(self, name: object, index: int) -> tuple[int, float | None]:
+    def of_group(self, name: object, index: int) -> tuple[Curve, float | None, Override | None]:
         """Return how the groups of a name follow the field at an index.
 
         Returns:
-            The index of the curve, and what multiplies it; None for the group's own ratio.
+            The curve, what multiplies it (None for the group's own ratio), and the override.
         """
-        own = self.override_of(name, self.fields[index])
+        own, base = self.override_of(name, self.fields[index]), self.curves[index]
         if own is None:
-            return index, None
+            return base, None, None
         theirs = [one for one in self.overrides if one.matches(name)]
         for one in theirs:
             if one.field == own.follows and one.curve is not None:
@@ -161,13 +161,9 @@ class Plan:
                 )
         # A multiplier acts on what the field is in this group, which another pattern may imply.
         implied = (one.curve for one in theirs if one.is_implied and one.field == own.field)
-        curve = own.curve or next(implied, None)
-        # By identity: two overrides may have equal curves, and one that is changed late must not
-        # change the other.
-        found = next((at for at, one in enumerate(self.curves) if one is curve), index)
-        if own.is_implied:
-            return found, None
-        return found, 1.0 if own.multiplier is None else own.multiplier
+        curve = own.curve or next(implied, None) or base
+        factor = 1.0 if own.multiplier is None else own.multiplier
+        return curve, None if own.is_implied else factor, own
 
 
 def value_at(values: Mapping[Path, float], path: Path) -> float | None:

@@ -507,10 +507,9 @@ class Writer:
         """Yield what a group follows, for each field that it has."""
         for index, field in enumerate(self.plan.fields):
             if field.is_added or one.own_value(field.key) is not None:
-                curve, multiplier = self.plan.of_group(one.name, index)
+                curve, multiplier, override = self.plan.of_group(one.name, index)
                 factor = self._ratio(one, field.key) if multiplier is None else multiplier
-                override = self.plan.override_of(one.name, field)
-                yield _Followed(field, self.plan.curves[curve], factor, override)
+                yield _Followed(field, curve, factor, override)
 
     def _first_value(self, key: str) -> float | None:
         own_values = (one.own_value(key) for one in self.tracker.tracked)
