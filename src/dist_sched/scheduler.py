@@ -320,29 +320,25 @@ def from_config(
         ConfigError: A name is unknown or missing, a value is illegal, or the file cannot be read.
     """
     declaration = files.read(source)
+    config = declaration.config
+    kind: type[OptimizerParamScheduler | ParamScheduler] = (
+        ParamScheduler if isinstance(config, Specification) else OptimizerParamScheduler
+    )
+    scheduler = kind.__new__(kind)
     try:
-        return _build(optimizer, declaration, policy, process_group)
+        parsed = None if policy is None else config.parse_policy(policy)
+        # Past the class's own constructor, which would build config and policy a second time.
+        Scheduler.__init__(
+            scheduler,
+            optimizer,
+            config,
+            policy=parsed or declaration.policy or config.parse_policy(None),
+            unit=declaration.unit,
+            keep_group_ratios=declaration.keep_group_ratios,
+            process_group=process_group,
+        )
     except ConfigError as error:
         if isinstance(source, Mapping):
             raise
         raise ConfigError(f"{os.fspath(source)}: {error}") from error
-
-
-def _build(
-    optimizer: Any,
-    declaration: files.Declaration,
-    policy: str | Mapping[str, str] | None,
-    process_group: ProcessGroup | None,
-) -> OptimizerParamScheduler | ParamScheduler:
-    if policy is None and declaration.policy is not None:
-        policy = declaration.policy.to_dict()
-    settings: dict[str, Any] = {
-        "policy": policy,
-        "unit": declaration.unit,
-        "keep_group_ratios": declaration.keep_group_ratios,
-        "process_group": process_group,
-    }
-    config = declaration.config
-    if isinstance(config, Specification):
-        return ParamScheduler(optimizer, config.fields, groups=config.groups, **settings)
-    return OptimizerParamScheduler(optimizer, **{**config.parts(), **settings})
+    return scheduler
