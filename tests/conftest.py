@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import torch.distributed as dist
 from hypothesis import settings
 
 from dist_sched._curves import shapes
@@ -25,6 +26,14 @@ def config():
 def floats():
     """Return what makes optimizers and schedulers."""
     return SimpleNamespace(optimizer=adamw, scheduler=opt_param_scheduler)
+
+
+@pytest.fixture
+def _alone():
+    """Start a process group of one rank."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
 
 
 @pytest.fixture(autouse=True)

@@ -6,16 +6,26 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from dist_sched import ConfigError, RankMismatchError
+from dist_sched._optim import process_groups
 from helpers import (
     FLOAT_AND_TENSOR_LR,
     adamw,
     held,
     opt_param_scheduler,
+    state_at,
 )
 
 GROUPS = [{}, {"lr": 3.0, "weight_decay": 0.0}]
+
+
+class RewordedError(Exception):
+    """Has another message after it was pickled."""
+
+    def __reduce__(self):
+        return RewordedError, ("another message",)
 
 
 def fresh(build=adamw, **changes):
@@ -110,3 +120,20 @@ def test_verify_reads_the_groups_of_an_inner_optimizer_that_was_exchanged():
     wrapper.optimizer = torch.optim.SGD(wrapper.optimizer.param_groups[0]["params"], lr=0.125)
     with pytest.raises(RankMismatchError, match=r"lr holds 0\.125 and should hold 0\.55"):
         scheduler.verify()
+
+
+@pytest.mark.usefixtures("_alone")
+def test_an_error_whose_message_pickling_changes_reaches_every_rank_with_its_own():
+    def decision():
+        raise RewordedError("its own message")
+
+    with pytest.raises(RuntimeError, match="RewordedError: its own message"):
+        process_groups.decide(decision)
+
+
+@pytest.mark.usefixtures("_alone")
+def test_a_local_load_does_not_communicate(monkeypatch):
+    monkeypatch.delattr(dist, "broadcast_object_list")
+    scheduler = opt_param_scheduler()
+    scheduler.load_state_dict(state_at(60), local=True)
+    assert 60 == scheduler.num_steps

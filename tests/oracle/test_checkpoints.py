@@ -6,7 +6,6 @@ import argparse
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
@@ -17,14 +16,6 @@ from helpers import CONFIG, adamw, held
 OTHER = {"max_lr": 0.5, "lr_decay_steps": 500, "end_wd": 0.9, "lr_decay_style": "cosine"}
 OLD = {"max_lr": "start_lr", "lr_warmup_steps": "warmup_iter", "lr_decay_steps": "end_iter"}
 OLD |= {"lr_decay_style": "decay_style", "num_steps": "num_iters"}
-
-
-@pytest.fixture
-def _alone():
-    """Start a process group of one rank, which Megatron-LM's savers need."""
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 def build(**changes):
