@@ -410,8 +410,16 @@ def test_an_end_is_in_proportion_for_per_group_schedules():
     )
 
 
-def test_an_extension_leaves_alone_what_ends_later_already():
-    body, embed = schedules.wsd(1.0, 100, decay=10), schedules.wsd(1.0, 300, decay=10)
+def test_a_peak_is_in_proportion_for_per_group_schedules():
+    body, embed = schedules.constant(1.0, 100), schedules.constant(0.125, 100)
+    specification = spec({"lr": body}, {"embed": {"lr": embed}})
+    changed = specification.apply(Change(50, "rewarm", {"field": "lr", "steps": 10, "peak": 2.0}))
+    assert (2.0, 0.25) == (changed.fields["lr"](60), changed.groups["embed"]["lr"](60))
+
+
+@pytest.mark.parametrize("horizon", [200, 300])
+def test_an_extension_leaves_alone_what_ends_no_earlier(horizon):
+    body, embed = schedules.wsd(1.0, 100, decay=10), schedules.wsd(1.0, horizon, decay=10)
     specification = spec({"lr": body}, {"embed": {"lr": embed}})
     changed = specification.apply(Change(50, "extend", {"field": "lr", "horizon": 200}))
-    assert (200, 300) == (changed.fields["lr"].horizon, changed.groups["embed"]["lr"].horizon)
+    assert (200, embed) == (changed.fields["lr"].horizon, changed.groups["embed"]["lr"])
