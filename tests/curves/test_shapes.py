@@ -187,6 +187,10 @@ def test_rounding_does_not_leave_the_bounds_at_the_edges_of_a_long_phase(shape, 
     assert max(start, end) >= max(edges)
 
 
+def test_rounding_does_not_take_a_blend_below_its_start():
+    assert 0.1 == alone("cosine", 2**40, 0.1, 0.7)(1)
+
+
 @pytest.mark.parametrize("value", ["", "Cosine", "wsd", 3, None, True, ["cosine"]], ids=repr)
 def test_an_unknown_shape_is_refused_and_the_known_are_listed(value):
     with pytest.raises(ConfigError, match=r"shape=.*must be one of 'constant', .*'multistep'"):
