@@ -135,6 +135,15 @@ def test_a_cosine_past_its_end_climbs_again_and_is_not_read():
     assert LACKING == whys(ours)["lr_decay_style"]
 
 
+def test_a_cosine_at_its_very_end_is_read():
+    optimizer = adamw()
+    peer = peers.CosineAnnealingLR(optimizer, 10)
+    advance(peer, optimizer, 10)
+    ours = opt_param_scheduler()
+    ours.load_state_dict(peer.state_dict())
+    assert "cosine" == ours.last_reconciliation.used["lr_decay_style"]
+
+
 def test_a_floor_beside_several_base_rates_is_not_read():
     """The floor of torch is one number for all groups, ours follows the ratio."""
     optimizer = adamw({"lr": 1.0}, {"lr": 0.1})
@@ -150,6 +159,16 @@ def test_a_value_that_jumps_is_named(caplog):
     advance(peer, optimizer, 10)
     opt_param_scheduler().load_state_dict(peer.state_dict())
     assert "had lr 0.00029296875 for the next update; what is used here has 1" in caplog.text
+
+
+def test_the_report_has_the_value_of_a_scheduler_whose_curve_is_not_in_the_state():
+    optimizer = adamw(lr=0.5)
+    peer = peers.ExponentialLR(optimizer, 0.5)
+    advance(peer, optimizer, 1)
+    ours = opt_param_scheduler()
+    ours.load_state_dict(peer.state_dict())
+    lr = ours.last_reconciliation.next_update[0]
+    assert (0.1, 0.25, 0.1) == (lr.config, lr.checkpoint, lr.used)
 
 
 def test_a_value_that_goes_on_is_not_named(caplog):
