@@ -12,9 +12,13 @@ from dist_sched import ConfigError, RankMismatchError
 from dist_sched._optim import process_groups
 from helpers import (
     FLOAT_AND_TENSOR_LR,
+    HILL,
+    UP,
     adamw,
     held,
     opt_param_scheduler,
+    param_scheduler,
+    sgd,
     state_at,
 )
 
@@ -93,6 +97,14 @@ def test_references_that_another_rank_lacks_are_kept():
     scheduler._adopt(other._current())
     assert [pytest.approx(1.28), pytest.approx(3.84)] == held(optimizer)
     assert [0.05, 0.0] == held(optimizer, "weight_decay")
+
+
+def test_a_field_that_another_rank_does_not_schedule_is_as_it_was_before():
+    mine = param_scheduler(sgd(momentum=0.5), {"lr": HILL, "momentum": UP})
+    mine.seek(8)
+    assert [0.75] == held(mine, "momentum")
+    mine._adopt(param_scheduler(sgd())._current())
+    assert [0.5] == held(mine, "momentum")
 
 
 def test_adopted_terms_are_all_taken_up(caplog):

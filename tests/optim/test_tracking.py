@@ -131,6 +131,14 @@ def test_a_second_scheduler_gets_the_ratios_that_the_first_saw():
     assert 0.0 == held(optimizer, "weight_decay")[1]
 
 
+def test_a_second_scheduler_gets_the_ratio_of_a_group_added_under_the_first():
+    optimizer, first = at_peak({"lr": 2.0})
+    optimizer.add_param_group(new_group(lr=6.0))
+    first.step()
+    opt_param_scheduler(optimizer).seek(10)
+    assert [1.0, 3.0] == held(optimizer)
+
+
 @FLOAT_AND_TENSOR_LR
 def test_a_second_scheduler_gets_the_ratios_after_the_first_has_gone_and_a_load(build):
     optimizer, first = at_peak({"lr": 2.0}, {"lr": 4.0}, build=build)
