@@ -267,6 +267,11 @@ def test_a_policy_argument_replaces_the_one_of_the_source():
     assert "config" == policy_of(scheduler)
 
 
+def test_a_policy_argument_replaces_megatrons_booleans_too():
+    source = {**ENTRIES, "use_checkpoint_opt_param_scheduler": False}
+    assert "config" == policy_of(from_config(optimizer(), source, policy="config"))
+
+
 def test_a_source_without_a_policy_declares_none():
     assert files.read(ENTRIES).policy is None
 
