@@ -21,19 +21,8 @@ import yaml
 import dist_sched
 from dist_sched import OptimizerParamScheduler, ParamScheduler, checkpoint, from_config, schedules
 from dist_sched.cli import application, fork, output
+from helpers import CONFIG
 
-CONFIG = {
-    "init_lr": 0.0,
-    "max_lr": 1.0,
-    "min_lr": 0.1,
-    "lr_warmup_steps": 10,
-    "lr_decay_steps": 110,
-    "lr_decay_style": "linear",
-    "start_wd": 0.0,
-    "end_wd": 0.1,
-    "wd_incr_steps": 100,
-    "wd_incr_style": "linear",
-}
 KEYS = [name for name in CONFIG if name != "init_lr"]
 SPECIFICATION = """
 horizon: 100k
