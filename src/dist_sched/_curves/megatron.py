@@ -51,6 +51,19 @@ def _equal(high: float, low: float) -> float:
     return high
 
 
+# Closures of their own: inside `at` each captured name would be a cell, made at every step.
+def _part(left: float) -> Between:
+    return lambda high, low: low + left * (high - low)
+
+
+def _risen(start: float, position: float, warmup: float) -> Between:
+    return lambda high, _low: start + (high - start) * position / warmup
+
+
+def _fallen(scale: float, root: float) -> Between:
+    return lambda high, low: max(low, high * scale / root)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LrCurve:
     """Megatron-LM's learning rate: a linear warmup from `start` to `max_value`, then a decay.
@@ -106,23 +119,21 @@ class LrCurve:
         # Megatron's order of the cases: a constant lr has no end, and a WSD tail that begins in the
         # warmup is hidden by it.
         if position <= warmup and warmup > 0:
-            start = self.start
-            return lambda high, _: start + (high - start) * position / warmup
+            return _risen(self.start, position, warmup)
         if style == "constant":
             return _upper
         if position > self.horizon:
             return _lower
         if style == "inverse-square-root":
             # Both are floored at 1 upstream, and the product is taken before the quotient.
-            scale, root = float(max(warmup, 1) ** 0.5), max(position, 1) ** 0.5
-            return lambda high, low: max(low, high * scale / root)
+            return _fallen(float(max(warmup, 1) ** 0.5), max(position, 1) ** 0.5)
         if style == "WSD":
             # The tail's beginning first, as upstream: n - h + d may round otherwise.
             units = position - (self.horizon - self.decay)
             left = 1.0 if units <= 0 else WSD_DECAYS[self.decay_style](units / self.decay)
         else:
             left = DECAYS[style]((position - warmup) / (self.horizon - warmup))
-        return lambda high, low: low + left * (high - low)
+        return _part(left)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,5 +176,4 @@ class WdCurve:
         # Before the quotient, which has no value where the length is 0.
         if position > length or length == 0:
             return _upper
-        risen = RISES[self.style](position / length)
-        return lambda high, low: low + risen * (high - low)
+        return _part(RISES[self.style](position / length))

@@ -45,6 +45,10 @@ _ALIASES = {
 """What people call a field that an optimizer has under another name."""
 
 
+_Late = tuple[str, list["Group"], list[float]]
+"""A field's key, groups with overrides of it, and their values."""
+
+
 class _Followed(NamedTuple):
     """What a group follows for one field."""
 
@@ -82,17 +86,15 @@ class _Row:
         if followed.override is not None and followed.override.multiplier is not None:
             self.overrides[id(group)] = followed.override
 
-    def fill(self, position: int, late: list[tuple[Group, str, float]]) -> None:
-        """Write the values at a position into the groups.
+    def fill(self, position: int) -> _Late | None:
+        """Write the values at a position into the groups that have no overrides.
 
-        Args:
-            position: In units.
-            late: Gets the values of groups with overrides: group, key and value. They are written
-                after every row, so that an illegal override leaves all of them as they were.
+        Returns:
+            The others, with their values. They are written after every row, so that an illegal
+            override leaves all of them as they were. None where there are none.
 
         Raises:
-            ConfigError: A group has an illegal bound or multiplier. Groups that have none may have
-                been written by then.
+            ConfigError: A group has an illegal bound or multiplier.
         """
         key, upper, lower, multiplier, has_bounds = self._keys
         curve = self.curve
@@ -114,9 +116,9 @@ class _Row:
                     group[key] = scaled
                 else:
                     group_fields.write(group, key, scaled)
-        if overridden:
-            values = self.overridden_values(overridden, between or curve.at(position))
-            late += [(group, key, own) for group, own in zip(overridden, values, strict=True)]
+        if not overridden:
+            return None
+        return key, overridden, self.overridden_values(overridden, between or curve.at(position))
 
     def overridden_values(self, groups: Iterable[Group], between: Between) -> list[float]:
         """Return the values of groups that have bounds or a multiplier of their own."""
@@ -172,7 +174,7 @@ class _PartRow(_Row):
 
     __slots__ = ()
 
-    def fill(self, position: int, late: list[tuple[Group, str, float]]) -> None:  # noqa: ARG002
+    def fill(self, position: int) -> None:
         """Write the values at a position into the groups; a part has no overrides."""
         value = self.curve(position)
         for factor, groups, _ in self._cohorts:
@@ -304,14 +306,17 @@ class Writer:
         known = self._known
         if len(groups) != len(known) or not all(map(is_, groups, known)):
             self._rebind()
-        late: list[tuple[Group, str, float]] = []
+        late = []
         for row in self._rows:
-            row.fill(position, late)
-        for group, key, value in late:
-            if type(group[key]) is float:
-                group[key] = value
-            else:
-                group_fields.write(group, key, value)
+            found = row.fill(position)
+            if found is not None:
+                late.append(found)
+        for key, overridden, values in late:
+            for group, value in zip(overridden, values, strict=True):
+                if type(group[key]) is float:
+                    group[key] = value
+                else:
+                    group_fields.write(group, key, value)
 
     def values(self, position: int) -> list[dict[str, float]]:
         """Return what `write` would write, by field key, for each group.
