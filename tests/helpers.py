@@ -106,20 +106,6 @@ def contents(driven):
     ]
 
 
-def to_toml(data):
-    """Return data as TOML, nested mappings inline."""
-    return "\n".join(f"{json.dumps(key)} = {_inline(value)}" for key, value in data.items())
-
-
-def _inline(data):
-    if isinstance(data, dict):
-        rows = [f"{json.dumps(key)} = {_inline(value)}" for key, value in data.items()]
-        return f"{{{', '.join(rows)}}}"
-    if isinstance(data, list):
-        return f"[{', '.join(map(_inline, data))}]"
-    return json.dumps(data)
-
-
 def text_of(state):
     """Return what the text of a checkpoint state says."""
     return json.loads(state["dist_sched"])

@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+import tomli_w
 import torch
 import yaml
 from hypothesis import given, settings
@@ -27,7 +28,7 @@ from dist_sched import (
 )
 from dist_sched._config import files
 from dist_sched._curves.shapes import shapes
-from helpers import CONFIG, sgd, text_of, to_toml
+from helpers import CONFIG, sgd, text_of
 
 ENTRIES = {**CONFIG, "lr_decay_steps": 100_000, "lr_decay_style": "cosine"}
 RISE = {"shape": "linear", "steps": 10, "start": 0.0, "end": 1.0}
@@ -344,7 +345,7 @@ def parse_toml(text):
 THROUGH = {
     "json": lambda data: json.loads(json.dumps(data)),
     "yaml": lambda data: yaml.safe_load(yaml.safe_dump(data, sort_keys=False)),
-    "toml": lambda data: parse_toml(to_toml(data)),
+    "toml": lambda data: parse_toml(tomli_w.dumps(data)),
 }
 
 

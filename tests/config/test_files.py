@@ -9,14 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import tomli_w
 import yaml
 
 from dist_sched import ConfigError, ParamScheduler, from_config, schedules
-from helpers import CONFIG, sgd, text_of, to_toml
+from helpers import CONFIG, sgd, text_of
 
 HAS_TOML = any(importlib.util.find_spec(name) for name in ("tomllib", "tomli"))
 needs_toml = pytest.mark.skipif(not HAS_TOML, reason="needs tomllib or tomli")
-WRITERS = {"json": json.dumps, "yaml": yaml.safe_dump, "yml": yaml.safe_dump, "toml": to_toml}
+WRITERS = {"json": json.dumps, "yaml": yaml.safe_dump, "yml": yaml.safe_dump, "toml": tomli_w.dumps}
 EVERY_FORMAT = pytest.mark.parametrize(
     "ending", ["json", "yaml", "yml", pytest.param("toml", marks=needs_toml)]
 )

@@ -75,7 +75,7 @@ class _Row:
         self._cohorts: list[list[Any]] = []
         """For each factor: the factor, its groups, and the very float that was written last.
 
-        Lists, because unpacking one at each step takes half as long as asking an object."""
+        Lists, because unpacking one at each step is faster than asking an object."""
 
     def add(self, group: Group, followed: _Followed) -> None:
         """Let a group be filled."""
@@ -325,7 +325,7 @@ class Writer:
             ConfigError: A group has an illegal bound or multiplier.
         """
         self._refresh()
-        # By identity: equal curves need not be evaluated twice, and schedules are slow to hash.
+        # By identity: a hash of a schedule would go through all its phases.
         at = {id(curve): curve.at(position) for curve in self.plan.curves}
         return [
             {
