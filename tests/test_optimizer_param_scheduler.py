@@ -160,8 +160,7 @@ def test_repr_shows_the_whole_schedule_and_the_position():
     assert all(
         f"{name}: {value!r}" in shown for name, value in scheduler._agreed.effective.parts().items()
     )
-    assert "next lr: 0.55\n" in shown
-    assert "next weight_decay: 0.06" in shown
+    assert "lr            0.55  1        the schedule\n" in shown
 
 
 @pytest.mark.parametrize(

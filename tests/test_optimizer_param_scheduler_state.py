@@ -268,9 +268,9 @@ def test_check_and_set_knows_megatrons_labels_of_the_entries():
 
 
 def test_equal_config_and_checkpoint_log_one_line_at_info(caplog):
+    state, scheduler = at(60).state_dict(), opt_param_scheduler()
     caplog.set_level(logging.DEBUG, logger="dist_sched")
-    state = at(60).state_dict()
-    opt_param_scheduler().load_state_dict(state)
+    scheduler.load_state_dict(state)
     (record,) = caplog.records
     assert ("dist_sched", "INFO", 1) == (
         record.name,
@@ -280,8 +280,9 @@ def test_equal_config_and_checkpoint_log_one_line_at_info(caplog):
 
 
 def test_a_difference_is_logged_once_in_megatrons_words(caplog):
+    state, scheduler = at(60, max_lr=0.5).state_dict(), opt_param_scheduler()
     caplog.set_level(logging.DEBUG, logger="dist_sched")
-    opt_param_scheduler().load_state_dict(at(60, max_lr=0.5).state_dict())
+    scheduler.load_state_dict(state)
     (record,) = caplog.records
     assert "WARNING" == record.levelname
     assert "using checkpoint value" in record.message

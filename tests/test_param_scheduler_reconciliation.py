@@ -124,7 +124,7 @@ def test_an_outcome_that_is_illegal_as_a_whole_is_refused_by_name():
 
 
 def test_an_outcome_that_the_groups_cannot_be_given_is_refused_and_changes_nothing():
-    optimizer = adamw({}, {"betas": (0.9, 0.45)}, betas=(0.9, 0.3))
+    optimizer = adamw({}, {"betas": (0.9, 0.75)}, betas=(0.9, 0.5))
     scheduler = ParamScheduler(optimizer, {"betas[1]": 0.5})
     before = contents(optimizer)
     with pytest.raises(ConfigError, match=r"group 1: betas\[1\] would reach 1\."):
@@ -233,8 +233,9 @@ def test_the_next_update_is_given_for_each_field_and_for_groups_with_a_curve(cap
     optimizer = adamw({"name": "body"}, {"name": "head"})
     groups = {"head": {"lr": HILL, "betas[0]": 0.5}}
     scheduler = ParamScheduler(optimizer, {"lr": HILL, "betas[0]": UP}, groups=groups)
+    state = saved_state(4, {"lr": OTHER_HILL, "betas[0]": UP})
     caplog.set_level(logging.INFO)
-    scheduler.load_state_dict(saved_state(4, {"lr": OTHER_HILL, "betas[0]": UP}))
+    scheduler.load_state_dict(state)
     values = scheduler.last_reconciliation.next_update
     assert [("lr", 0.5, 2.0, 2.0), ("betas[0]", 0.5, 0.5, 0.5)] == [
         (one.field, one.config, one.checkpoint, one.used) for one in values[:2]

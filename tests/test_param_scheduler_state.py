@@ -179,7 +179,8 @@ def drawn(specification, unit):
         {"name": "body"}, {"name": "head", "weight_decay": 0.0, "lr": 0.3}, lr=0.1, weight_decay=0.1
     )
     fields, groups = specification
-    return ParamScheduler(optimizer, fields, groups=groups, unit=unit)
+    reference = {key: 0.1 for key in ("lr", "weight_decay") if key in fields}
+    return ParamScheduler(optimizer, fields, groups=groups, unit=unit, reference=reference)
 
 
 @given(

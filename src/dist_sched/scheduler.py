@@ -160,6 +160,7 @@ class OptimizerParamScheduler(Scheduler):
         wsd_decay_steps: float | None = None,
         lr_wsd_decay_style: str | None = None,
         *,
+        reference: str | float | Mapping[str, str | float] | None = None,
         policy: str | Mapping[str, str] | None = None,
         unit: str = "steps",
         keep_group_ratios: bool = True,
@@ -190,6 +191,7 @@ class OptimizerParamScheduler(Scheduler):
             unit=unit,
             keep_group_ratios=keep_group_ratios,
             process_group=process_group,
+            reference=reference,
         )
 
     @property
@@ -208,7 +210,7 @@ class OptimizerParamScheduler(Scheduler):
         Raises:
             ConfigError: The group has an illegal bound.
         """
-        return self._writer.bounded(param_group, "lr", self._position)
+        return self._writer.bounded(param_group, "lr", self.num_steps)
 
     def get_wd(self, param_group: Group | None = None) -> float:
         """Return the weight decay under a group's bounds, without its ratio and `wd_mult`.
@@ -216,7 +218,7 @@ class OptimizerParamScheduler(Scheduler):
         Raises:
             ConfigError: The group has an illegal bound.
         """
-        return self._writer.bounded(param_group or {}, "weight_decay", self._position)
+        return self._writer.bounded(param_group or {}, "weight_decay", self.num_steps)
 
     def _check_and_set(self, cls_value: T, sd_value: T, name: str) -> T:
         """Return one entry's value to use, as Megatron's method of this name does.
@@ -282,6 +284,7 @@ class ParamScheduler(Scheduler):
         fields: Mapping[str, Schedule | ProportionalTo | float],
         *,
         groups: Mapping[str, Mapping[str, Schedule | ProportionalTo | float]] | None = None,
+        reference: str | float | Mapping[str, str | float] | None = None,
         policy: str | Mapping[str, str] | None = None,
         unit: str = "steps",
         keep_group_ratios: bool = True,
@@ -295,6 +298,7 @@ class ParamScheduler(Scheduler):
             unit=unit,
             keep_group_ratios=keep_group_ratios,
             process_group=process_group,
+            reference=reference,
         )
 
 
@@ -336,6 +340,7 @@ def from_config(
             unit=declaration.unit,
             keep_group_ratios=declaration.keep_group_ratios,
             process_group=process_group,
+            reference=declaration.reference,
         )
     except ConfigError as error:
         if isinstance(source, Mapping):

@@ -81,13 +81,6 @@ def test_a_coupling_needs_a_peak(peak):
         ProportionalTo(at_max=peak)
 
 
-def test_a_coupled_curve_has_the_bounds_of_what_it_follows():
-    curve = ProportionalTo(at_max=0.5).following(HILL)
-    assert (0.5, 0.0) == (curve.max_value, curve.min_value)
-    floored = ProportionalTo(at_max=0.5).following(UP)
-    assert (0.5, 0.5 / 3) == (floored.max_value, pytest.approx(floored.min_value))
-
-
 # Written and read
 
 

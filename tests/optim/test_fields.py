@@ -72,10 +72,10 @@ def test_a_field_that_only_one_of_several_optimizers_has_is_scheduled_there_alon
     assert "momentum" not in second.param_groups[0]
 
 
-def test_a_list_of_optimizers_has_its_ratios_to_the_first_group_of_all():
+def test_a_list_of_optimizers_has_its_ratios_to_the_group_that_has_the_peak():
     first, second = muon(lr=2.0), adamw(lr=1.0)
     ParamScheduler([first, second], {"lr": HILL}).seek(8)
-    assert ([1.0], [0.5]) == (held(first), held(second))
+    assert ([2.0], [1.0]) == (held(first), held(second))
 
 
 def test_groups_that_lack_a_field_are_passed_over_and_never_given_a_key():
@@ -170,7 +170,7 @@ def test_a_whole_number_in_a_group_becomes_a_float():
 
 
 def test_parts_of_a_tuple_keep_ratios_of_their_own():
-    optimizer = adamw({"betas": (0.5, 0.5)}, {"betas": (0.25, 0.5)})
+    optimizer = adamw({"betas": (0.75, 0.5)}, {"betas": (0.375, 0.5)})
     ParamScheduler(optimizer, {"betas[0]": UP, "betas[1]": UP}).seek(4)
     assert [(0.5, 0.5), (0.25, 0.5)] == [group["betas"] for group in optimizer.param_groups]
 

@@ -155,7 +155,6 @@ def test_bounds_edited_in_mid_run_are_those_that_config_puts_back():
 
 
 def test_an_optimizer_load_that_changes_no_bound_says_nothing(caplog):
-    caplog.set_level(logging.INFO)
     loaded("strict", BOUNDS[0], BOUNDS[0])
     assert not caplog.records
 
@@ -243,9 +242,9 @@ def test_the_scheduler_alone_decides_whichever_of_the_two_is_loaded(has_optimize
 def test_an_optimizer_that_carried_what_the_checkpoints_schedule_has_is_not_mentioned(
     caplog, build, scheduler_first
 ):
-    caplog.set_level(logging.INFO)
     optimizer_state, state = checkpoint(build)
     optimizer, scheduler = fresh(build)
+    caplog.set_level(logging.INFO)
     loads = [lambda: optimizer.load_state_dict(optimizer_state)]
     loads.insert(0 if scheduler_first else 1, lambda: scheduler.load_state_dict(state))
     for load in loads:

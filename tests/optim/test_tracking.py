@@ -149,14 +149,6 @@ def test_a_second_scheduler_gets_the_ratios_after_the_first_has_gone_and_a_load(
     assert [1.0, 2.0] == held(optimizer)
 
 
-def test_a_second_scheduler_measures_against_what_the_first_remembered():
-    optimizer, first = at_peak({"lr": 2.0}, {"lr": 4.0})
-    del optimizer.param_groups[0]
-    first.step(0)
-    opt_param_scheduler(optimizer).seek(10)
-    assert [2.0] == held(optimizer)
-
-
 def test_a_second_scheduler_over_more_optimizers_recalls_each_by_itself(caplog):
     first, second = stepped({"lr": 2.0}, {"lr": 4.0}), adamw({"lr": 2.0})
     opt_param_scheduler(first)
@@ -198,7 +190,7 @@ def test_a_new_optimizer_that_has_state_from_the_start_was_not_loaded(caplog):
     assert optimizer.state
     opt_param_scheduler(optimizer).seek(50)
     assert [0.05, 0.05] == held(optimizer, "weight_decay")
-    assert not caplog.records
+    assert "loaded" not in caplog.text
 
 
 def test_without_keep_group_ratios_a_loaded_optimizer_is_no_cause_for_doubt(caplog):

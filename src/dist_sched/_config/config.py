@@ -144,9 +144,20 @@ class Config(abc.ABC):
             ConfigError: They make no legal config.
         """
 
-    @abc.abstractmethod
     def apply(self, change: Change) -> Self:
         """Return the config after a late change, or raise a ConfigError."""
+        changed = self._changed(change)
+        # Beside the entries, which cannot say what groups with bounds had before.
+        changed.__dict__["_before"] = self, change
+        return changed
+
+    @abc.abstractmethod
+    def _changed(self, change: Change) -> Self: ...
+
+    def made_by(self) -> list[tuple[Self, Change]]:
+        """Return the late changes that made this config, each with the config before it."""
+        before = self.__dict__.get("_before")
+        return [] if before is None else [*before[0].made_by(), before]
 
     def lint(self, *, updates: int | None = None, increment: Number = 1) -> tuple[Finding, ...]:
         """Return warnings about valid entries that are probably mistakes.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dist_sched._config.config import ABSENT, Config, Sides, fitting
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from dist_sched._config.history import Change
+    from dist_sched._curves.curve import Bounded
 
 
 class InexpressibleChangeError(ConfigError):
@@ -66,6 +68,10 @@ _FIELDS = (
 )
 _WD_ENTRIES = ("start_wd", "end_wd", "wd_incr_steps", "wd_incr_style")
 _WSD_ENTRIES = ("wsd_decay_steps", "lr_wsd_decay_style")
+
+
+def _same(curve: Bounded) -> Bounded:
+    return curve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +213,7 @@ class OptimizerParamConfig(Config):
             style=self.lr_decay_style,
             decay=self.wsd_decay_steps or 0,
             decay_style=self.lr_wsd_decay_style or "linear",
+            end_share=self._end_share(),
         )
         weight_decay = WdCurve(
             max_value=self.end_wd,
@@ -214,9 +221,18 @@ class OptimizerParamConfig(Config):
             length=self.wd_incr_steps,
             style=self.wd_incr_style,
         )
-        return Plan.of(_FIELDS, (lr, weight_decay))
+        curves = lr, weight_decay
+        return Plan.of(
+            _FIELDS, curves, bounded=(partial(_same, curve) for curve in curves), follows_first=True
+        )
 
-    def apply(self, change: Change) -> OptimizerParamConfig:
+    def _end_share(self) -> float | None:
+        """Return the end that a cooldown was asked for, as a share of `max_lr`."""
+        ends = [change.arguments.get("end") for _, change in self.made_by()]
+        asked = [end for end in ends if end is not None]
+        return asked[-1] / self.max_lr if asked and self.max_lr else None
+
+    def _changed(self, change: Change) -> OptimizerParamConfig:
         """Return the config after a late change.
 
         Raises:

@@ -42,7 +42,12 @@ if TYPE_CHECKING:
     from dist_sched._config.config import Config
     from dist_sched._config.policy import Policy
 
-_DEFAULTS = {"unit": "steps", "policy": "checkpoint", "keep_group_ratios": True}
+_DEFAULTS = {
+    "unit": "steps",
+    "policy": "checkpoint",
+    "keep_group_ratios": True,
+    "reference": None,
+}
 SETTINGS = tuple(_DEFAULTS)
 _SUFFIXES = {"k": 3, "K": 3, "M": 6, "B": 9, "G": 9, "T": 12}
 _ENTRY_LENGTHS = frozenset(
@@ -62,6 +67,8 @@ class Declaration:
     policy: Policy | None = None
     """From `policy`, or from Megatron's two booleans; None where the source has neither."""
     keep_group_ratios: bool = True
+    reference: Any = None
+    """A group's name, a number, or a mapping from fields to either; checked with the groups."""
 
 
 def read(source: Mapping[str, Any] | str | os.PathLike[str]) -> Declaration:
@@ -119,6 +126,7 @@ def _declaration(data: Mapping[str, Any]) -> Declaration:
         unit=unit_word("unit", data.get("unit", "steps")),
         policy=policy,
         keep_group_ratios=flag("keep_group_ratios", data.get("keep_group_ratios", True)),
+        reference=data.get("reference"),
     )
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dist_sched._config.path import Path
 from dist_sched._rules import listed
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    from dist_sched._curves.curve import Curve
+    from dist_sched._curves.curve import Bounded, Curve
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,6 @@ class Field:
     """Key of a group's own lower bound; the name of a config entry too."""
     multiplier: str = ""
     """Key of a factor that a group puts on the value."""
-    has_bounds: bool = True
-    """Whether the curve is one between bounds, so that a group may have others."""
     is_added: bool = False
     """Whether groups that lack the key get it, as upstream does; else they are left alone."""
 
@@ -43,10 +41,6 @@ class Field:
         """Return the keys by which a group changes its schedule."""
         return [name for name in (self.upper, self.lower, self.multiplier) if name]
 
-    def is_overridden(self, group: Mapping[str, object]) -> bool:
-        """Return whether a group has a bound or multiplier of its own."""
-        return self.upper in group or self.lower in group or self.multiplier in group
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
@@ -58,19 +52,21 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Override:
-    """What the groups of some names have instead of a field's schedule or of their ratio."""
+    """What the groups of some names have instead of a field's schedule, or on top of it."""
 
     pattern: str
     """Of the names, as `fnmatch` reads it."""
     field: str
     curve: Curve | None = None
-    """Instead of the field's; it has no ratio then."""
+    """Instead of the field's."""
+    bounded: Callable[[], Bounded] | None = None
+    """Returns the curve as it goes between a group's bounds; None where these are passed over."""
     multiplier: float | None = None
-    """Instead of the group's ratio."""
+    """On top of what the group would have without it."""
     follows: str = ""
     """The field whose schedule of the whole run, and not of these groups, the curve follows."""
     is_implied: bool = False
-    """Whether it follows from another override of these groups: it yields, and keeps the ratio."""
+    """Whether it follows from another override of these groups: it yields, and keeps ratios."""
 
     def matches(self, name: object) -> bool:
         """Return whether a group of this name is meant."""
@@ -83,6 +79,21 @@ class Override:
         return Path(self.field, pattern=self.pattern)
 
 
+class Followed(NamedTuple):
+    """What the groups of a name follow for a field."""
+
+    field: Field
+    curve: Curve
+    bounded: Callable[[], Bounded] | None
+    """Returns the curve as it goes between a group's bounds; None where these are passed over."""
+    number: float
+    """What a number of `groups=` multiplies by; 1 where there is none."""
+    own: Override | None
+    """The schedule of `groups=` that these groups have; None where they have none."""
+    pattern: str = ""
+    """Of the override, if there is one."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """Which curve every group follows for every field."""
@@ -90,17 +101,28 @@ class Plan:
     fields: tuple[Field, ...]
     curves: tuple[Curve, ...]
     """One for each field, and then those of the overrides."""
+    bounded: tuple[Callable[[], Bounded] | None, ...]
+    """For each field, what returns its curve between a group's bounds; few groups have any."""
     overrides: tuple[Override, ...] = ()
+    follows_first: bool = False
+    """Whether ratios are to the first group, as in NeMo; else to the one that has the peak."""
 
     @classmethod
     def of(
-        cls, fields: tuple[Field, ...], base: Iterable[Curve], overrides: Iterable[Override] = ()
+        cls,
+        fields: tuple[Field, ...],
+        base: Iterable[Curve],
+        overrides: Iterable[Override] = (),
+        bounded: Iterable[Callable[[], Bounded] | None] = (),
+        *,
+        follows_first: bool = False,
     ) -> Plan:
         """Build a plan from the fields' curves and the overrides."""
         overrides = tuple(overrides)
         # One tuple of all curves, so that the writer evaluates each once a step.
         own = (one.curve for one in overrides if one.curve is not None)
-        return cls(fields, (*base, *own), overrides)
+        bounded = tuple(bounded) or (None,) * len(fields)
+        return cls(fields, (*base, *own), bounded, overrides, follows_first)
 
     def values(self, position: int) -> dict[Path, float]:
         """Return the value of each field and of each override at a position, without ratios."""
@@ -143,27 +165,31 @@ class Plan:
             raise ConfigError(f"groups: {patterns} are all for {field.key} of group {name!r}")
         return explicit[0] if explicit else None
 
-    def of_group(self, name: object, index: int) -> tuple[Curve, float | None, Override | None]:
-        """Return how the groups of a name follow the field at an index.
+    def followed(self, name: object, index: int) -> Followed:
+        """Return what the groups of a name follow for the field at an index.
 
-        Returns:
-            The curve, what multiplies it (None for the group's own ratio), and the override.
+        Raises:
+            ConfigError: Two patterns are for it, or two that depend on each other match the name.
         """
-        own, base = self.override_of(name, self.fields[index]), self.curves[index]
-        if own is None:
-            return base, None, None
+        field, base, bounded = self.fields[index], self.curves[index], self.bounded[index]
+        found = self.override_of(name, field)
+        if found is None:
+            return Followed(field, base, bounded, 1.0, None)
         theirs = [one for one in self.overrides if one.matches(name)]
         for one in theirs:
-            if one.field == own.follows and one.curve is not None:
+            if one.field == found.follows and one.curve is not None:
                 raise ConfigError(
-                    f"{own.path} follows {own.follows}, which {one.path} schedules for group "
+                    f"{found.path} follows {found.follows}, which {one.path} schedules for group "
                     f"{name!r}: put both under one pattern"
                 )
+        if found.curve is not None and not found.is_implied:
+            return Followed(field, found.curve, None, 1.0, found, found.pattern)
         # A multiplier acts on what the field is in this group, which another pattern may imply.
-        implied = (one.curve for one in theirs if one.is_implied and one.field == own.field)
-        curve = own.curve or next(implied, None) or base
-        factor = 1.0 if own.multiplier is None else own.multiplier
-        return curve, None if own.is_implied else factor, own
+        implied = next((one for one in theirs if one.is_implied and one.field == field.key), None)
+        number = 1.0 if found.multiplier is None else found.multiplier
+        if implied is None or implied.curve is None:
+            return Followed(field, base, bounded, number, None, found.pattern)
+        return Followed(field, implied.curve, implied.bounded, number, None, found.pattern)
 
 
 def value_at(values: Mapping[Path, float], path: Path) -> float | None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dist_sched._config.config import ABSENT, Config, Sides, fitting
 from dist_sched._config.path import Path, is_field_name
 from dist_sched._config.plan import Field, Inventory, Override, Plan
+from dist_sched._curves.bounds import BoundedSchedule, Point
 from dist_sched._curves.phases import Schedule
-from dist_sched._curves.proportional import ProportionalTo
+from dist_sched._curves.proportional import ProportionalCurve, ProportionalTo
 from dist_sched._rules import illegal, mapping, near_miss, rate, text, within
 from dist_sched.errors import ConfigError
 from dist_sched.schedules import constant
@@ -20,16 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dist_sched._config.history import Change
-    from dist_sched._curves.curve import Curve
+    from dist_sched._curves.curve import Bounded
     from dist_sched._curves.lint import Finding
     from dist_sched._curves.phases import Phase
     from dist_sched._rules import Number
 
 _KNOWN_FIELDS = {
-    # A schedule is no curve between bounds. Their keys are known, so that a group with one is
-    # refused and not passed over in silence.
-    "lr": Field("lr", "max_lr", "min_lr", "lr_mult", has_bounds=False),
-    "weight_decay": Field("weight_decay", "end_wd", "start_wd", "wd_mult", has_bounds=False),
+    "lr": Field("lr", "max_lr", "min_lr", "lr_mult"),
+    "weight_decay": Field("weight_decay", "end_wd", "start_wd", "wd_mult"),
 }
 
 FieldSchedule = Schedule | ProportionalTo
@@ -91,7 +91,7 @@ class Specification(Config):
                     f"{path}: {path.field!r} is not among the scheduled fields{close}"
                 )
             if isinstance(one, ProportionalTo):
-                self._curve(path, one, {})
+                self.curve_of(path, one, {})
             # torch checks betas when an optimizer is built only; at 1 the running mean never moves.
             if Field(path.field).is_weight and isinstance(one, Schedule) and one.max_value >= 1:
                 raise ConfigError(
@@ -101,7 +101,9 @@ class Specification(Config):
     def _by_path(self) -> dict[Path, FieldSchedule | float]:
         return _by_path(self.parts())
 
-    def _curve(self, path: Path, one: FieldSchedule, overrides: Mapping[str, Any]) -> Curve:
+    def curve_of(
+        self, path: Path, one: FieldSchedule, overrides: Mapping[str, Any]
+    ) -> Schedule | ProportionalCurve:
         """Return the curve of a schedule; one that follows a field follows its override first."""
         if isinstance(one, Schedule):
             return one
@@ -226,8 +228,43 @@ class Specification(Config):
 
     def _build_plan(self) -> Plan:
         fields = tuple(_KNOWN_FIELDS.get(key) or Field(key) for key in self.fields)
-        base = [self._curve(Path(key), one, {}) for key, one in self.fields.items()]
-        return Plan.of(fields, base, self._overrides())
+        base = [self.curve_of(Path(key), one, {}) for key, one in self.fields.items()]
+        bounded = (
+            partial(self._bounded, field.key, curve) if field.upper else None
+            for field, curve in zip(fields, base, strict=True)
+        )
+        return Plan.of(fields, base, self._overrides(), bounded)
+
+    def _bounded(self, key: str, curve: Schedule | ProportionalCurve) -> Bounded:
+        """Return how the curve of a field goes between the bounds of a group.
+
+        Late changes are made of what each group had, so that none of them jumps.
+        """
+        made = self.made_by()
+        first = made[0][0] if made else self
+        declared = first.fields[key]
+        followed = declared.field if isinstance(declared, ProportionalTo) else key
+        root = first.curve_of(Path(key), declared, {}) if made else curve
+        highest = first.curve_of(Path(followed), first.fields[followed], {}).max_value
+        bounded = BoundedSchedule.of(root, is_rise=key == "weight_decay")
+        after = [*(config for config, _ in made[1:]), self]
+        for (_, change), config in zip(made, after, strict=False):
+            if change.field != followed:
+                continue
+            goal = change.arguments.get("end", change.arguments.get("peak"))
+            # In proportion, as the schedules of groups change.
+            end = (
+                None
+                if goal is None
+                else Point(*(0, goal / highest, 0) if highest else (goal, 0, 0))
+            )
+            bounded = bounded.changed(
+                config.curve_of(Path(key), config.fields[key], {}),
+                change.position,
+                end=end,
+                is_extension=change.operation == "extend",
+            )
+        return bounded
 
     def _overrides(self) -> Iterator[Override]:
         for pattern, overrides in self.groups.items():
@@ -236,7 +273,7 @@ class Specification(Config):
                 if not isinstance(one, FieldSchedule):
                     yield Override(pattern=pattern, field=key, multiplier=one)
                     continue
-                curve = self._curve(Path(key, pattern=pattern), one, overrides)
+                curve = self.curve_of(Path(key, pattern=pattern), one, overrides)
                 followed = one.field if isinstance(one, ProportionalTo) else ""
                 follows = "" if followed in scheduled else followed
                 yield Override(pattern=pattern, field=key, curve=curve, follows=follows)
@@ -244,10 +281,16 @@ class Specification(Config):
             for key, one in self.fields.items():
                 has_own = isinstance(overrides.get(key), FieldSchedule)
                 if isinstance(one, ProportionalTo) and one.field in scheduled and not has_own:
-                    curve = self._curve(Path(key), one, overrides)
-                    yield Override(pattern=pattern, field=key, curve=curve, is_implied=True)
+                    curve = self.curve_of(Path(key), one, overrides)
+                    yield Override(
+                        pattern=pattern,
+                        field=key,
+                        curve=curve,
+                        bounded=partial(BoundedSchedule.of, curve, is_rise=key == "weight_decay"),
+                        is_implied=True,
+                    )
 
-    def apply(self, change: Change) -> Specification:
+    def _changed(self, change: Change) -> Specification:
         """Return the specification after a late change.
 
         Every schedule of the field changes, those of overrides too: `end` and `peak` are then in

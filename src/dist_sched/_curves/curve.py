@@ -1,4 +1,4 @@
-"""The protocol of a curve: what the schedulers need of one."""
+"""The protocols of curves: what the schedulers need of one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 Between = Callable[[float, float], float]
-"""`between(high, low)` returns the value of a curve at one position under these bounds."""
+"""`between(upper, lower)` returns the value of a curve at one position under these bounds."""
 
 
 class Curve(Protocol):
@@ -14,22 +14,35 @@ class Curve(Protocol):
 
     @property
     def max_value(self) -> float:
-        """The curve's own upper bound."""
+        """The curve's highest value."""
+        ...
+
+    def __call__(self, position: int, /) -> float:
+        """Return the value at a position."""
+        ...
+
+
+class Bounded(Protocol):
+    """A curve as it goes between bounds that a group may have of its own."""
+
+    @property
+    def max_value(self) -> float:
+        """The upper bound of groups that have none."""
         ...
 
     @property
     def min_value(self) -> float:
-        """The curve's own lower bound."""
+        """The lower bound of groups that have none."""
         ...
 
-    def __call__(self, position: int, /) -> float:
-        """Return the value at a position under the curve's own bounds."""
+    @property
+    def end_share(self) -> float | None:
+        """The lower bound as a share of the upper one, where a late change has set it for all."""
         ...
 
     def at(self, position: int, /) -> Between:
         """Return the value at a position as a function of the bounds.
 
         What depends on the position alone is then computed once for groups with different bounds.
-        A curve without bounds, such as a schedule, ignores them.
         """
         ...

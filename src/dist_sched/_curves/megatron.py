@@ -7,7 +7,7 @@ The order of the arithmetic is part of the contract: `OptimizerParamScheduler` p
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dist_sched._curves.coefficients import (
     Coefficient,
@@ -44,7 +44,8 @@ def _lower(_high: float, low: float) -> float:
     return low
 
 
-def _equal(high: float, low: float) -> float:
+def equal(high: float, low: float) -> float:
+    """Return the value of two equal bounds, or raise."""
     # Megatron-LM asserts this too, for the bounds of every group.
     if high != low:
         raise ConfigError(f"the constant style needs equal bounds, got {low!r} and {high!r}")
@@ -108,6 +109,8 @@ class LrCurve:
     """Length of WSD's decay, in units."""
     decay_style: str = "linear"
     """How WSD decays, one of `LR_WSD_DECAY_STYLES`."""
+    end_share: float | None = None
+    """Of groups with bounds, the lower one as a share of the upper one, instead of their own."""
 
     def __call__(self, position: float) -> float:
         """Return the value at a position under the curve's own bounds."""
@@ -163,6 +166,7 @@ class WdCurve:
     """Length of the rise, in units; with 0 the value is always `max_value`."""
     style: str
     """One of `WD_INCR_STYLES`."""
+    end_share: ClassVar[None] = None
 
     def __call__(self, position: float) -> float:
         """Return the value at a position under the curve's own bounds."""
@@ -172,7 +176,7 @@ class WdCurve:
         """Return the value at a position as a function of the bounds."""
         length = self.length
         if self.style == "constant":
-            return _equal
+            return equal
         # Before the quotient, which has no value where the length is 0.
         if position > length or length == 0:
             return _upper

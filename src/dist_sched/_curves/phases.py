@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dist_sched._curves.lint import Finding, lint
 from dist_sched._curves.shapes import PHASE_NAMES, Law, Parameter, shape_of
@@ -24,9 +24,6 @@ from dist_sched._rules import (
     within,
 )
 from dist_sched.errors import ConfigError
-
-if TYPE_CHECKING:
-    from dist_sched._curves.curve import Between
 
 MOST_PHASES = 100_000
 """More are a mistake, such as cycles of one unit in a run of billions."""
@@ -241,11 +238,6 @@ class Schedule:
             (piece.start, piece(phase.duration))
             for piece, phase in zip(self._pieces, self.phases, strict=True)
         ]
-
-    def at(self, position: float) -> Between:
-        """Return the value at a position as a function of bounds, which it ignores."""
-        value = self(position)
-        return lambda _high, _low: value
 
     def values(self, positions: Iterable[float]) -> Any:
         """Return the values at many positions: a numpy array of their shape; without numpy, a list.

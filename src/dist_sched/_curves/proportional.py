@@ -10,7 +10,6 @@ from dist_sched._rules import rate, text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dist_sched._curves.curve import Between
     from dist_sched._curves.phases import Schedule
 
 
@@ -76,13 +75,3 @@ class ProportionalCurve:
         """Return the value at a position, which may be a fraction."""
         # The quotient first, so that the value is max_value itself where the schedule is highest.
         return self.max_value * (self.schedule(position) / self.schedule.max_value)
-
-    @property
-    def min_value(self) -> float:
-        """Lowest value."""
-        return self.max_value * (self.schedule.min_value / self.schedule.max_value)
-
-    def at(self, position: float) -> Between:
-        """Return the value at a position as a function of bounds, which it ignores."""
-        value = self(position)
-        return lambda _high, _low: value

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dist_sched._config.history import History
     from dist_sched._config.plan import Inventory, Plan
     from dist_sched._config.policy import Policy
+    from dist_sched._optim.ratios import Reference
 
 NOTHING = "nothing"
 """What a rank has for a name that it does not know."""
@@ -37,6 +38,8 @@ class Agreement:
     unit: str
     policy: Policy
     keep_group_ratios: bool
+    reference: Reference = None
+    """What the constructor was given of this name."""
     references: Mapping[str, float | None]
     """By field, the own value that ratios are to."""
 

@@ -6,7 +6,7 @@ import logging
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from torch.optim import Optimizer
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from dist_sched._config.history import History
     from dist_sched._config.policy import Policy
     from dist_sched._curves.lint import Finding
+    from dist_sched._optim.description import GroupTable
+    from dist_sched._optim.ratios import Reference
     from dist_sched._state.format import State
     from dist_sched._state.report import Reconciliation
 
@@ -68,6 +70,7 @@ class Scheduler:
         unit: str,
         keep_group_ratios: bool,
         process_group: ProcessGroup | None,
+        reference: Reference = None,
     ) -> None:
         unit_word("unit", unit)
         rules.flag("keep_group_ratios", keep_group_ratios)
@@ -81,19 +84,41 @@ class Scheduler:
         self._loaded_text: str | None = None
         self._saved: tuple[int, Config] | None = None
         """Position and config of the latest load's checkpoint, where they are known."""
-        self._writer = Writer.build(optimizer, config.plan, keep_ratios=keep_group_ratios)
+        self._is_unplaced: bool = True
+        """Whether neither a load nor a seek has said where the run is."""
+        self._writer = Writer.build(
+            optimizer, config.plan, keep_ratios=keep_group_ratios, reference=reference
+        )
         self._agreed = Agreement(
             declared=config,
             config=config,
             unit=unit,
             policy=policy,
             keep_group_ratios=keep_group_ratios,
+            reference=reference,
             references=self._writer.references,
         )
-        # The position moves beside the agreement: a new frozen value at each step would take
-        # longer than all that a step does to one group.
-        self._position = 0
+        # The position is the writer's: a new frozen agreement at each step would take longer than
+        # all that a step does to one group.
         self._writer.write(0)
+        self._is_waiting = False
+        """Whether the next step has to look at what a load or a new group has left."""
+        self._hook_optimizer_loads()
+        if logger.isEnabledFor(logging.INFO) and process_groups.rank(process_group) == 0:
+            logger.info("each group gets:\n%s", self._writer.describe().brief())
+
+    def __copy__(self) -> NoReturn:
+        raise ConfigError(
+            "a scheduler cannot be copied without its optimizer, as both would write its groups: "
+            "copy the two together, as in copy.deepcopy((optimizer, scheduler))"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Hooks are the optimizer's own; a copy registers them anew.
+        return {**self.__dict__, "_hooks": []}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
         self._hook_optimizer_loads()
 
     @property
@@ -112,7 +137,7 @@ class Scheduler:
     def optimizer(self, optimizer: Any) -> None:
         self._writer.turn_to(optimizer)
         self._optimizer = optimizer
-        self._writer.write(self._position)
+        self._writer.write(self.num_steps)
         self._hook_optimizer_loads()
 
     @property
@@ -128,7 +153,7 @@ class Scheduler:
     @property
     def num_steps(self) -> int:
         """The position, in units. Assigning to it is `seek`, and raises what that raises."""
-        return self._position
+        return self._writer.position
 
     @num_steps.setter
     def num_steps(self, position: int) -> None:
@@ -147,9 +172,11 @@ class Scheduler:
         """
         if type(increment) is not int or increment < 0:  # else it needs no rule
             increment = rules.whole("increment", increment)
-        position = self._position + increment
+        position = self._writer.position + increment
         if position > rules.MAX_LENGTH:
             rules.whole("position", position)
+        if self._is_waiting:
+            self._stop_waiting()
         self._go(position)
 
     def seek(self, position: int) -> None:
@@ -162,6 +189,7 @@ class Scheduler:
             ConfigError: As for `step`.
         """
         self._go(rules.whole("position", position))
+        self._is_unplaced = False
 
     def get_last_lr(self) -> list[float]:
         """Return the learning rate of every group, as a float and in the optimizers' order.
@@ -171,7 +199,19 @@ class Scheduler:
         Raises:
             ConfigError: A group has an illegal bound or multiplier.
         """
-        return self._writer.held("lr", self._position)
+        return self._writer.held("lr", self._writer.position)
+
+    def describe_groups(self) -> GroupTable:
+        """Return what each group gets for each field, and why.
+
+        Returns:
+            A row for each group and field: index, name, optimizer, number of parameters, the value
+            now and at its highest, and where it comes from. Printed, they are a table.
+
+        Raises:
+            ConfigError: A group has an illegal bound or multiplier.
+        """
+        return self._writer.describe()
 
     def state_dict(self) -> State:
         """Return the state: a fresh dict of int, float and str, the same on every rank.
@@ -188,6 +228,7 @@ class Scheduler:
             unit=self.unit,
             policy=self._agreed.policy.restricted_to(effective.entries()).to_dict(),
             keep_group_ratios=self.keep_group_ratios,
+            reference=self._agreed.reference,
         )
 
     @property
@@ -264,9 +305,9 @@ class Scheduler:
 
     def _change(self, operation: str, arguments: dict[str, Any], *, allow_jump: bool) -> None:
         rules.flag("allow_jump", allow_jump)
-        change = Change(self._position, operation, arguments)
+        change = Change(self.num_steps, operation, arguments)
         effective = self._agreed.effective.apply(change)
-        jumps = effective.plan.jumps(self._agreed.plan, self._position)
+        jumps = effective.plan.jumps(self._agreed.plan, self.num_steps)
         if jumps and not allow_jump:
             raise ConfigError(f"{change}: {'; '.join(jumps)}; allow_jump=True does it all the same")
         # Other ranks' groups may have what these lack, so only what is new is checked.
@@ -275,7 +316,7 @@ class Scheduler:
         history = (*self._agreed.history, change)
         self._swap(
             writer,
-            self._agreed.replace(effective=effective, history=history, position=self._position),
+            self._agreed.replace(effective=effective, history=history, position=self.num_steps),
         )
 
     def lint(self, *, updates: int | None = None, increment: float = 1) -> tuple[Finding, ...]:
@@ -359,6 +400,9 @@ class Scheduler:
         self.last_reconciliation = load.report
         self._saved = None if load.saved is None else (load.report.position, load.saved)
         self._loaded_text = load.text
+        self._is_unplaced = False
+        if self._measure_late():
+            self._writer.write(load.report.position)
         self._writer.tracker.forget_carried()
         if local or process_groups.rank(self.process_group) == 0:
             _log(load.report, location)
@@ -399,9 +443,10 @@ class Scheduler:
         reports = process_groups.gather(self._own_report(), self.process_group)
         lines = [line for rank in range(len(reports)) for line in _disagreements(reports, rank)]
         if lines:
-            raise RankMismatchError(
-                "\n".join(["ranks disagree:", *lines]), ranks=dict(enumerate(reports))
-            )
+            about = "ranks disagree, or groups hold other values than were written:"
+            if len(reports) == 1:
+                about = "something else writes what this scheduler writes:"
+            raise RankMismatchError("\n".join([about, *lines]), ranks=dict(enumerate(reports)))
 
     def check_position(self, position: int) -> None:
         """Check that the scheduler is where the trainer is.
@@ -412,25 +457,25 @@ class Scheduler:
         Raises:
             StateError: The positions differ.
         """
-        _check_position(self._position, rules.whole("position", position))
+        _check_position(self.num_steps, rules.whole("position", position))
 
     def __repr__(self) -> str:
         agreed = self._agreed
         lines = [
-            f"position: {self._position} {agreed.unit}",
+            f"position: {self.num_steps} {agreed.unit}",
             *(f"{name}: {line}" for name, line in agreed.effective.summary().items()),
             *(f"late change: {change}" for change in agreed.history),
             f"policy: {dict(agreed.policy.words)!r}",
-            *(
-                f"next {path}: {value!r}"
-                for path, value in agreed.plan.values(self._position).items()
-            ),
         ]
+        try:
+            lines += self._writer.describe().lines()
+        except ConfigError as error:
+            lines.append(f"groups: {error}")
         return "\n    ".join([f"{type(self).__name__}(", *lines]) + "\n)"
 
     def _current(self) -> Agreement:
         """Return the agreement at the present position."""
-        return self._agreed.replace(position=self._position)
+        return self._agreed.replace(position=self.num_steps)
 
     def _go(self, position: int) -> None:
         """Write the values at a position, or leave everything as it was."""
@@ -438,9 +483,8 @@ class Scheduler:
             self._writer.write(position)
         except Exception:
             with suppress(ConfigError):  # the same group is illegal at the old position too
-                self._writer.write(self._position)
+                self._writer.write(self.num_steps)
             raise
-        self._position = position
 
     def _swap(self, writer: Writer, agreed: Agreement) -> None:
         """Apply another agreement through its writer, or leave everything as it was."""
@@ -452,9 +496,9 @@ class Scheduler:
         except Exception:
             before.take_over_from(writer)
             with suppress(ConfigError):  # the same group is illegal at the old position too
-                before.write(self._position)
+                before.write(before.position)
             raise
-        self._writer, self._agreed, self._position = writer, agreed, agreed.position
+        self._writer, self._agreed = writer, agreed
 
     def _reconcile(self, state: Mapping[str, Any], expected_position: int | None) -> _Load:
         """Decide on the first rank what a checkpoint state leads to; changes nothing."""
@@ -529,7 +573,7 @@ class Scheduler:
     def _own_report(self) -> dict[str, Any]:
         """Return what this rank has, and which of its groups hold something else."""
         try:
-            wrong = self._writer.wrong_values(self._position)
+            wrong = self._writer.wrong_values(self.num_steps)
         except ConfigError as error:
             wrong = [str(error)]
         except Exception as error:  # noqa: BLE001 - the other ranks wait for this one's report
@@ -558,23 +602,55 @@ class Scheduler:
                 # The optimizer outlives the scheduler in many scripts; its hooks must not.
                 self._hooks += [weakref.finalize(self, handle.remove) for handle in handles]
 
+    def _stop_waiting(self) -> None:
+        """Go on: what was loaded or added before this step is all that there is."""
+        self._is_waiting = False
+        carried = self._writer.carried_lr() if self._is_unplaced else None
+        if carried is not None:
+            one, lr = carried
+            logger.warning(
+                "the optimizer was loaded and the scheduler was not: %s carried lr=%r, and at "
+                "position %d the schedule has %r and goes on from there: load the scheduler's "
+                "state too (load_state_dict, or dist_sched.checkpoint.load), or seek(position) to "
+                "where the run is",
+                one,
+                lr,
+                self.num_steps,
+                self._writer.values(self.num_steps)[one.place]["lr"],
+            )
+        self._is_unplaced = False
+        self._writer.close_late()
+
+    def _measure_late(self) -> bool:
+        """Measure late groups, where both checkpoints are loaded and of one position."""
+        if self._saved is None or self._saved[0] != self.num_steps:
+            return False
+        position, saved = self._saved
+        return self._writer.measure_late(saved.plan, position)
+
     def _before_optimizer_load(self, optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+        if self._writer.tracker.is_replaced:
+            return
+        self._is_waiting = True
         self._writer.note_load(optimizer, state.get("param_groups", ()))
 
     def _after_optimizer_load(self, optimizer: Optimizer) -> None:
         """Make the load order irrelevant: resolve what the load brought, and write again."""
+        if self._writer.tracker.is_replaced:
+            return
         differences = self._writer.resolve_load(optimizer, self._agreed.policy)
         try:
             # Only while both checkpoints are of one position: after a step or a seek, other values
             # are no surprise.
-            if self._saved is not None and self._saved[0] == self._position:
+            if self._saved is not None and self._saved[0] == self.num_steps:
+                self._measure_late()
                 position, saved = self._saved
                 differences += self._writer.with_plan(saved.plan).carried_differences(position)
                 self._writer.tracker.forget_carried()
-            self._writer.write(self._position)
+            self._writer.write(self.num_steps)
         except ConfigError:
             self._writer.undo_load(optimizer)
-            self._writer.write(self._position)
+            self._writer.write(self.num_steps)
             raise
         if differences:
             is_first = process_groups.rank(self.process_group) == 0

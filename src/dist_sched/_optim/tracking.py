@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dist_sched")
 
+INITIAL_LR = "initial_lr"
+"""What torch's schedulers call the lr that a group had before them."""
+_LEFTOVERS = ("max_lr", "min_lr")
+"""What OneCycleLR adds to `initial_lr`; its own, and no bounds of ours."""
+
 
 @dataclass(slots=True, eq=False)
 class TrackedGroup:
@@ -53,6 +58,20 @@ class TrackedGroup:
     """Bounds and multipliers as they were just before the optimizer was loaded."""
     carried: Group = dataclass_field(default_factory=dict)
     """What an optimizer's checkpoint had for this group, until it is compared."""
+    optimizer: str = ""
+    """Class of its optimizer, with the index where there are several."""
+    place: int = 0
+    """Index among the groups of all optimizers."""
+    not_ours: frozenset[str] = frozenset()
+    """Keys that the optimizer has as hyper-parameters of its own, so that they are no bounds."""
+    leftovers: Group = dataclass_field(default_factory=dict)
+    """Bounds that torch's OneCycleLR has left in the group; they are passed over."""
+    is_late: bool = False
+    """Whether it was added after the scheduler was built."""
+    is_open: bool = False
+    """Whether a load may still say what it had: it was added, and no step was made since."""
+    ratios: dict[str, float] = dataclass_field(default_factory=dict)
+    """By field, those that are not its own value's to the reference, since it was added late."""
 
     def __str__(self) -> str:
         return (
@@ -62,16 +81,44 @@ class TrackedGroup:
     def own_value(self, key: str) -> float | None:
         """Return the value that the group was built with; None where it has no such field.
 
+        That of lr is `initial_lr` where an earlier scheduler has left one, because lr is scheduled
+        by then.
+
         Raises:
             ConfigError: It is no legal number.
         """
         if key not in self.own:
             found = group_fields.get(self.group, key)
             try:
-                self.own[key] = _number(key, found)
+                if key == "lr" and found is not None and self.has_initial_lr:
+                    self.own[key] = _number(INITIAL_LR, self.group[INITIAL_LR])
+                else:
+                    self.own[key] = _number(key, found)
             except ConfigError as error:
                 raise ConfigError(f"{self}: {error}") from error
         return self.own[key]
+
+    @property
+    def has_initial_lr(self) -> bool:
+        """Whether an earlier scheduler has left its `initial_lr`."""
+        return self.group.get(INITIAL_LR) is not None and INITIAL_LR not in self.not_ours
+
+    def override(self, key: str) -> Any:
+        """Return a bound or multiplier that the group has; None where it has none of its own."""
+        found = self.group.get(key)
+        if found is None or key in self.not_ours:
+            return None
+        return None if key in self.leftovers and self.leftovers[key] == found else found
+
+    def note_leftovers(self) -> None:
+        """Remember the bounds of the whole set of keys that torch's OneCycleLR leaves behind."""
+        initial, upper, lower = (self.group.get(key, "") for key in (INITIAL_LR, *_LEFTOVERS))
+        if any(type(value) not in {int, float} for value in (initial, upper, lower)):
+            return
+        if initial < upper and lower <= initial:
+            self.leftovers = {
+                key: self.group[key] for key in _LEFTOVERS if key not in self.not_ours
+            }
 
     def put_back_tensors(self, fields: Iterable[Field]) -> None:
         """Put back the script's own objects where a load has replaced them.
@@ -103,14 +150,15 @@ def _number(key: str, found: Any) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class _Memory:
-    """What schedulers on one optimizer saw before they changed it, and what they measure against.
+    """What schedulers on one optimizer saw before they changed it, and which of them are alive.
 
     Parameters are held weakly: one may refer to its optimizer, and would keep it alive from here.
     """
 
     tracked: list[tuple[TrackedGroup, int, list[weakref.ref[Any]]]]
     """For each group what is remembered, its identity, and its parameters."""
-    references: dict[str, float | None]
+    drivers: list[weakref.ref[Tracker]]
+    """The trackers of the schedulers that write into its groups."""
 
 
 _MEMORIES: weakref.WeakKeyDictionary[Any, _Memory] = weakref.WeakKeyDictionary()
@@ -128,17 +176,20 @@ class Tracker:
         ConfigError: There is no optimizer, or a group has an illegal value. Nothing has changed.
     """
 
-    def __init__(self, optimizer: Any, fields: Iterable[Field]) -> None:
+    def __init__(self, optimizer: Any, fields: Sequence[Field]) -> None:
         self._turn_to(optimizer)
-        self.known_references: dict[str, float | None] = {}
-        """What earlier schedulers on these optimizers measured ratios against."""
+        self.driven = frozenset(field.key for field in fields)
+        """The fields that are written."""
+        self.is_replaced = False
+        """Whether a newer scheduler writes one of these fields."""
+        self.has_named_writes = False
+        """Whether it was logged that something else writes them; once is enough."""
         self.recalled: list[TrackedGroup] = []
-        """What they remembered of the groups."""
+        """What earlier schedulers on these optimizers remembered of the groups."""
         for source, one in enumerate(self.optimizers()):
             memory = _memory_of(one)
             if memory is not None:
                 self.recalled += _recall(memory, one, source)
-                self.known_references = {**memory.references, **self.known_references}
         self.tracked = self._recognise(self.recalled, fields)
 
     def _turn_to(self, optimizer: Any) -> None:
@@ -151,7 +202,9 @@ class Tracker:
         return [leaf for source in self.sources for leaf in innermost(source)]
 
     def groups(self) -> list[Group]:
-        """Return the present param groups of all optimizers."""
+        """Return the present param groups of all optimizers; none where another writes them."""
+        if self.is_replaced:
+            return []
         if self.sole is not None:
             groups: list[Group] = self.sole.param_groups
             return groups
@@ -210,6 +263,7 @@ class Tracker:
         known = {id(one.own) for one in previous}
         late = [one for one in tracked if id(one.own) not in known]
         for one in late:
+            one.is_late = True
             check(one)
         self.tracked = tracked
         self.own_tensors(fields, previous, loaded)
@@ -242,7 +296,25 @@ class Tracker:
         for one in self.tracked:
             one.tensors = group_fields.tensors_in(one.group, fields)
 
-    def remember(self, references: dict[str, float | None]) -> None:
+    def take_over(self) -> None:
+        """Make other schedulers of the same fields and optimizers raise at their next write."""
+        for optimizer in self.optimizers():
+            memory = _memory_of(optimizer)
+            for driver in [] if memory is None else memory.drivers:
+                older = driver()
+                if older is None or older is self or older.is_replaced:
+                    continue
+                fields = sorted(self.driven & older.driven)
+                if fields:
+                    older.is_replaced, older.sole = True, None
+                    logger.warning(
+                        "a newer scheduler writes %s of %s from now on, and the older one raises "
+                        "at its next step: keep one of the two",
+                        ", ".join(fields),
+                        type(optimizer).__name__,
+                    )
+
+    def remember(self) -> None:
         """Leave what is remembered with the optimizers, for a later scheduler."""
         by_source: dict[int, list[TrackedGroup]] = {}
         for one in self.tracked:
@@ -253,7 +325,10 @@ class Tracker:
                     (replace(one, group={}), id(one.group), [*map(weakref.ref, _params(one.group))])
                     for one in by_source.get(source, [])
                 ]
-                _MEMORIES[optimizer] = _Memory(tracked, references)
+                memory = _memory_of(optimizer)
+                others = [] if memory is None else memory.drivers
+                drivers = [one for one in others if one() not in (None, self)]
+                _MEMORIES[optimizer] = _Memory(tracked, [*drivers, weakref.ref(self)])
             except TypeError:
                 logger.debug("%s cannot be referred to weakly", type(optimizer).__name__)
 
@@ -278,7 +353,9 @@ class Tracker:
         for one in self.tracked_of(optimizer):
             # `load_state_dict` replaces dicts and tensors alike, so both are noted before it.
             one.tensors = group_fields.tensors_in(one.group, fields)
-            one.overrides = {key: one.group[key] for key in override_keys if key in one.group}
+            one.overrides = {
+                key: found for key in override_keys if (found := one.override(key)) is not None
+            }
             group = saved[one.index] if one.index < len(saved) else {}
             carried = {key: group_fields.get(group, key) for key in keys}
             one.carried = {
@@ -298,9 +375,12 @@ class Tracker:
         """
         lines = []
         for one in self.tracked_of(optimizer):
+            bounds = {key: one.overrides.get(key) for key in _LEFTOVERS}
+            if any(one.override(key) != bound for key, bound in bounds.items()):
+                one.note_leftovers()
             for key in _override_keys(fields):
-                script, loaded = one.overrides.get(key), one.group.get(key)
-                if script == loaded:
+                script, loaded = one.overrides.get(key), one.override(key)
+                if key in one.not_ours or script == loaded:
                     continue
                 word = policy.word(Path(key))
                 if word == CONFIG:
@@ -316,7 +396,8 @@ class Tracker:
         """Restore the bounds and multipliers that the groups had before the load."""
         for one in self.tracked_of(optimizer):
             for key in _override_keys(fields):
-                group_fields.assign_or_drop(one.group, key, one.overrides)
+                if key not in one.not_ours:
+                    group_fields.assign_or_drop(one.group, key, one.overrides)
 
     def forget_carried(self) -> None:
         """Drop what loaded optimizers carried, once it was compared."""
@@ -324,7 +405,7 @@ class Tracker:
             one.carried = {}
 
     def _recognise(
-        self, previous: Iterable[TrackedGroup], fields: Iterable[Field]
+        self, previous: Iterable[TrackedGroup], fields: Sequence[Field]
     ) -> list[TrackedGroup]:
         """Find each present group among those tracked before, or track it as a new one.
 
@@ -335,8 +416,16 @@ class Tracker:
         by_group = {id(one.group): one for one in previous}
         by_param = {id(param): one for one in previous for param in _params(one.group)}
         by_place = {(one.source, one.index): one for one in previous if not _params(one.group)}
-        tracked = []
-        for source, optimizer in enumerate(self.optimizers()):
+        tracked: list[TrackedGroup] = []
+        optimizers = self.optimizers()
+        for source, optimizer in enumerate(optimizers):
+            label = type(optimizer).__name__ + (f" {source}" if len(optimizers) > 1 else "")
+            defaults = getattr(optimizer, "defaults", None)
+            not_ours = frozenset(
+                key
+                for key in (INITIAL_LR, "lr_scale", *_override_keys(fields))
+                if isinstance(defaults, dict) and key in defaults
+            )
             for index, group in enumerate(optimizer.param_groups):
                 found = by_group.get(id(group))
                 if found is None and _params(group):
@@ -347,7 +436,19 @@ class Tracker:
                 if found is None:
                     tensors = group_fields.tensors_in(group, fields)
                     found = TrackedGroup(group, source, index, group.get("name"), tensors=tensors)
-                tracked.append(replace(found, group=group, source=source, index=index))
+                    found.not_ours = not_ours
+                    found.note_leftovers()
+                tracked.append(
+                    replace(
+                        found,
+                        group=group,
+                        source=source,
+                        index=index,
+                        optimizer=label,
+                        place=len(tracked),
+                        not_ours=not_ours,
+                    )
+                )
         for one in tracked:
             for field in fields:
                 one.own_value(field.key)

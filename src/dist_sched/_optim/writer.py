@@ -7,28 +7,32 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
+from dataclasses import replace
 from operator import is_
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from dist_sched._optim import fields as group_fields
+from dist_sched._optim import notices, ratios
+from dist_sched._optim.description import GroupRow, GroupTable, source
+from dist_sched._optim.rows import Member, PartRow, Row, Written, highest, row_of
 from dist_sched._optim.tracking import TrackedGroup, Tracker
 from dist_sched._optim.wrappers import was_used
-from dist_sched._rules import listed, near_miss, rate
+from dist_sched._rules import listed, near_miss
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch.optim import Optimizer
 
-    from dist_sched._config.plan import Field, Inventory, Override, Plan
+    from dist_sched._config.plan import Field, Followed, Inventory, Plan
     from dist_sched._config.policy import Policy
-    from dist_sched._curves.curve import Between, Curve
     from dist_sched._optim.fields import Group
 
 logger = logging.getLogger("dist_sched")
-
-_INFINITY = float("inf")
 
 _BLOCK = 256
 """Groups that are written for every field before the next: they stay in the processor's cache."""
@@ -45,143 +49,6 @@ _ALIASES = {
 """What people call a field that an optimizer has under another name."""
 
 
-_Late = tuple[str, list["Group"], list[float]]
-"""A field's key, groups with overrides of it, and their values."""
-
-
-class _Followed(NamedTuple):
-    """What a group follows for one field."""
-
-    field: Field
-    curve: Curve
-    factor: float
-    override: Override | None
-
-
-class _Row:
-    """One field of some groups that follow one curve."""
-
-    __slots__ = ("_cohorts", "_keys", "_places", "_tracked", "curve", "field", "overrides")
-
-    def __init__(self, field: Field, curve: Curve, tracked: Mapping[int, TrackedGroup]) -> None:
-        self.field = field
-        self.curve = curve
-        self.overrides: dict[int, Override] = {}
-        """By identity of a group, the override whose multiplier is in its factor."""
-        self._tracked = tracked
-        self._keys = field.key, field.upper, field.lower, field.multiplier, field.has_bounds
-        self._places: dict[float, int] = {}
-        """By factor, the index of its cohort."""
-        self._cohorts: list[list[Any]] = []
-        """For each factor: the factor, its groups, and the very float that was written last.
-
-        Lists, because unpacking one at each step is faster than asking an object."""
-
-    def add(self, group: Group, followed: _Followed) -> None:
-        """Let a group be filled."""
-        index = self._places.setdefault(followed.factor, len(self._places))
-        if index == len(self._cohorts):
-            self._cohorts.append([followed.factor, [], None])
-        self._cohorts[index][1].append(group)
-        if followed.override is not None and followed.override.multiplier is not None:
-            self.overrides[id(group)] = followed.override
-
-    def fill(self, position: int) -> _Late | None:
-        """Write the values at a position into the groups that have no overrides.
-
-        Returns:
-            The others, with their values. They are written after every row, so that an illegal
-            override leaves all of them as they were. None where there are none.
-
-        Raises:
-            ConfigError: A group has an illegal bound or multiplier.
-        """
-        key, upper, lower, multiplier, has_bounds = self._keys
-        curve = self.curve
-        if has_bounds:
-            # Groups with bounds of their own share what depends on the position alone.
-            between = curve.at(position)
-            value = between(curve.max_value, curve.min_value)
-        else:
-            between, value = None, curve(position)
-        overridden: list[Group] = []
-        for cohort in self._cohorts:
-            factor, groups, written = cohort
-            cohort[2] = scaled = value * factor
-            for group in groups:
-                # Overrides are looked for at every step: they may be added and removed meanwhile.
-                if upper in group or lower in group or multiplier in group:
-                    overridden.append(group)
-                elif group[key] is written:  # a float, and ours: no look at its type
-                    group[key] = scaled
-                else:
-                    group_fields.write(group, key, scaled)
-        if not overridden:
-            return None
-        return key, overridden, self.overridden_values(overridden, between or curve.at(position))
-
-    def overridden_values(self, groups: Iterable[Group], between: Between) -> list[float]:
-        """Return the values of groups that have bounds or a multiplier of their own."""
-        curve, field = self.curve, self.field
-        upper, lower, multiplier_key = field.upper, field.lower, field.multiplier
-        curve_high, curve_low = curve.max_value, curve.min_value
-        values = []
-        for group in groups:  # subscripts, because .get takes twice as long
-            high = group[upper] if upper in group else curve_high  # noqa: SIM401
-            low = group[lower] if lower in group else curve_low  # noqa: SIM401
-            multiplier = group[multiplier_key] if multiplier_key in group else 1.0  # noqa: SIM401
-            try:
-                # A multiplier may be written into a group after its plan was checked.
-                if self.overrides or not field.has_bounds:
-                    self._refuse(group)
-                # What is a legal float already, as nearly always, needs no rule.
-                if not (
-                    type(high) is type(low) is type(multiplier) is float
-                    and 0.0 <= high < _INFINITY
-                    and 0.0 <= low < _INFINITY
-                    and 0.0 <= multiplier < _INFINITY
-                ):
-                    high, low = rate(upper, high), rate(lower, low)
-                    multiplier = rate(multiplier_key, multiplier)
-                values.append(between(high, low) * multiplier)
-            except ConfigError as error:
-                name = self._tracked.get(id(group), "param group")
-                raise ConfigError(f"{name}: {error}") from error
-        return values
-
-    def _refuse(self, group: Group) -> None:
-        """Raise where a group has an override that its plan has no place for."""
-        field = self.field
-        for key in (field.upper, field.lower):
-            if key in group and not field.has_bounds:
-                raise ConfigError(
-                    f"{key}={group[key]!r}: bounds of a group mean nothing to phases: give the "
-                    f"group a schedule of its own (groups=), or {field.multiplier!r}"
-                )
-        override = self.overrides.get(id(group))
-        if override is not None and field.multiplier in group:
-            raise ConfigError(_second_multiplier(field, override))
-
-
-def _second_multiplier(field: Field, override: Override) -> str:
-    return (
-        f"has {field.multiplier!r}, and {override.path} has another multiplier: remove one of them"
-    )
-
-
-class _PartRow(_Row):
-    """One part of a tuple, such as `betas[0]`, of some groups that follow one curve."""
-
-    __slots__ = ()
-
-    def fill(self, position: int) -> None:
-        """Write the values at a position into the groups; a part has no overrides."""
-        value = self.curve(position)
-        for factor, groups, _ in self._cohorts:
-            for group in groups:
-                group_fields.write(group, self.field.key, value * factor)
-
-
 class Writer:
     """Writes the values of one plan into the groups of some optimizers.
 
@@ -196,43 +63,64 @@ class Writer:
         references: Mapping[str, float | None],
         *,
         keep_ratios: bool,
+        position: int = 0,
     ) -> None:
         self.tracker = tracker
         self.plan = plan
         self.keep_ratios = keep_ratios
-        # What an earlier scheduler or another rank measured wins: the groups hold scheduled values
-        # by now, or this rank has none of the group that it was measured from.
-        measured = {field.key: self._first_value(field.key) for field in plan.fields}
+        self.position = position
+        """Of the latest write, in units."""
+        # Those of the start stay: groups hold scheduled values by now, or this rank has none of the
+        # group that another rank measured them from.
+        new = [field.key for field in plan.fields if field.key not in references]
+        measured = ratios.references(tracker.tracked, plan, None, new) if new else {}
         self.references: dict[str, float | None] = {**measured, **references}
         """The own value that each field's ratios are to."""
-        self._rows: list[_Row] = []
-        self._followed: list[list[_Followed]] = []
+        self._rows: list[Row] = []
+        self._followed: list[list[Member]] = []
         """What each tracked group follows."""
-        self._by_identity: dict[int, TrackedGroup] = {}
         self._known: list[Group] = []
         """The groups that the rows were made of."""
+        self._foreign: list[Written] = []
+        """What something else has written, until it is logged."""
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._known = []  # rows find groups by identity, and a copy has others
+    def __getstate__(self) -> dict[str, Any]:
+        # Rows find groups by identity, and a copy has others.
+        return {**self.__dict__, "_rows": [], "_followed": [], "_known": []}
 
     @classmethod
-    def build(cls, optimizer: Any, plan: Plan, *, keep_ratios: bool) -> Writer:
+    def build(
+        cls, optimizer: Any, plan: Plan, *, keep_ratios: bool, reference: ratios.Reference = None
+    ) -> Writer:
         """Return the writer of a new scheduler.
 
         Raises:
-            ConfigError: A group has an illegal value, bound or multiplier, or its ratios are lost.
-                Nothing has changed then.
+            ConfigError: A group has an illegal value, bound or multiplier, its ratios are lost, or
+                it is not clear what they are to. Nothing has changed then.
         """
         tracker = Tracker(optimizer, plan.fields)
-        writer = cls(tracker, plan, tracker.known_references, keep_ratios=keep_ratios)
+        keys = [field.key for field in plan.fields]
+        if not keep_ratios and reference is not None:
+            raise ConfigError(
+                "reference: means nothing beside keep_group_ratios=False: leave it out"
+            )
+        found = (
+            ratios.references(tracker.tracked, plan, reference, keys)
+            if keep_ratios
+            else dict.fromkeys(keys)
+        )
+        writer = cls(tracker, plan, found, keep_ratios=keep_ratios)
         writer._refuse_lost_ratios()
         writer.check()
         writer._build_rows()
         writer.values(0)  # raises where a group's own bounds are illegal
         # From here on groups change, and nothing raises.
+        notices.name_start(tracker.tracked, writer._followed)
+        if keep_ratios:
+            notices.name_zeros(tracker.tracked, plan)
         tracker.own_tensors(plan.fields, tracker.recalled)
-        tracker.remember(writer.references)
+        tracker.take_over()
+        tracker.remember()
         return writer
 
     def with_plan(
@@ -247,13 +135,14 @@ class Writer:
         Raises:
             ConfigError: A ratio is not finite.
         """
+        self._refresh()  # so that both see the same groups
         other = Writer(
             self.tracker,
             plan,
             self.references if references is None else references,
             keep_ratios=self.keep_ratios if keep_ratios is None else keep_ratios,
+            position=self.position,
         )
-        self._refresh()  # so that both see the same groups
         other._build_rows()
         return other
 
@@ -268,7 +157,8 @@ class Writer:
                 if field not in fields:
                     self._restore(field)
             self.tracker.own_tensors(fields, self.tracker.tracked)
-        self.tracker.remember(self.references)
+            self.tracker.driven = frozenset(field.key for field in fields)
+        self.tracker.remember()
 
     def _restore(self, field: Field) -> None:
         for one in self.tracker.tracked:
@@ -284,7 +174,7 @@ class Writer:
         """
 
         def rebind() -> None:
-            self._rebind()
+            self._rebind(self.position)
             self.values(0)
 
         try:
@@ -292,31 +182,31 @@ class Writer:
         except ConfigError:
             self._build_rows()
             raise
+        self.tracker.take_over()
 
     def write(self, position: int) -> None:
         """Write the values at a position into every group.
 
         Raises:
-            ConfigError: A group has an illegal bound or multiplier. Others may have been written
-                by then.
+            ConfigError: A group has an illegal bound or multiplier; others may have been written by
+                then. Or a newer scheduler writes these groups.
         """
         # `_refresh` written out: at one group, calls are what a step costs.
         sole = self.tracker.sole
         groups = self.tracker.groups() if sole is None else sole.param_groups
         known = self._known
         if len(groups) != len(known) or not all(map(is_, groups, known)):
-            self._rebind()
+            self._rebind(position)
         late = []
         for row in self._rows:
             found = row.fill(position)
             if found is not None:
                 late.append(found)
-        for key, overridden, values in late:
-            for group, value in zip(overridden, values, strict=True):
-                if type(group[key]) is float:
-                    group[key] = value
-                else:
-                    group_fields.write(group, key, value)
+        for row, overridden, values in late:
+            row.write_overridden(overridden, values)
+        self.position = position
+        if self._foreign:
+            notices.name_foreign(self._foreign, self.tracker)
 
     def values(self, position: int) -> list[dict[str, float]]:
         """Return what `write` would write, by field key, for each group.
@@ -325,15 +215,11 @@ class Writer:
             ConfigError: A group has an illegal bound or multiplier.
         """
         self._refresh()
-        # By identity: a hash of a schedule would go through all its phases.
-        at = {id(curve): curve.at(position) for curve in self.plan.curves}
-        return [
-            {
-                followed.field.key: self._value(one.group, followed, at[id(followed.curve)])
-                for followed in self._followed[index]
-            }
-            for index, one in enumerate(self.tracker.tracked)
-        ]
+        found: list[dict[str, float]] = [{} for _ in self.tracker.tracked]
+        for row in self._rows:
+            for place, value in row.values(position):
+                found[place][row.field.key] = value
+        return found
 
     def held(self, key: str, position: int) -> list[float]:
         """Return one field of every group: what `write` would write, or else what it holds."""
@@ -345,9 +231,12 @@ class Writer:
     def bounded(self, group: Group, key: str, position: int) -> float:
         """Return one field's value under a group's bounds, without its ratio and multiplier."""
         index = [field.key for field in self.plan.fields].index(key)
-        field, curve = self.plan.fields[index], self.plan.curves[index]
-        bounds = {name: group[name] for name in (field.upper, field.lower) if name in group}
-        return _Row(field, curve, {}).overridden_values([bounds], curve.at(position))[0]
+        followed = self.plan.followed(None, index)
+        row = Row(followed)
+        bounds = row.bounds_of(TrackedGroup(group, 0, 0))
+        if bounds is None:
+            return followed.curve(position)
+        return row.between().at(position)(*bounds)
 
     def check(self, known: Plan | None = None) -> None:
         """Check that the groups have what is scheduled, and that it is legal for them.
@@ -357,8 +246,8 @@ class Writer:
                 have them.
 
         Raises:
-            ConfigError: No group has a field, no or two patterns match, a group has a multiplier
-                twice, or a mean's weight would reach 1.
+            ConfigError: No group has a field, no or two patterns match, a group's value leaves its
+                range, or a mean's weight would reach 1.
         """
         tracked = self.tracker.tracked
         if not tracked:
@@ -373,10 +262,8 @@ class Writer:
         for own in self.plan.overrides:
             if own.path not in paths and not any(own.matches(one.name) for one in tracked):
                 names = dict.fromkeys(one.name for one in tracked if isinstance(one.name, str))
-                raise ConfigError(
-                    f"{own.path}: no group's name matches {own.pattern!r}; "
-                    f"the groups are named {listed(names) or 'nothing'}"
-                )
+                has = f"the groups are named {listed(names)}" if names else ratios.NAMELESS
+                raise ConfigError(f"{own.path}: no group's name matches {own.pattern!r}; {has}")
         for one in tracked:
             self._check_group(one)
 
@@ -389,22 +276,48 @@ class Writer:
         return f"{key}: no group of the optimizer has this field{close} (they have {listed(has)})"
 
     def _check_group(self, one: TrackedGroup) -> None:
-        for field, curve, factor, override in self._follow(one):
-            has_two = override is not None and override.multiplier is not None
-            if override is not None and has_two and field.multiplier in one.group:
-                raise ConfigError(f"{one}: {_second_multiplier(field, override)}")
-            highest = curve.max_value * factor
-            if field.is_weight and highest >= 1:
+        for member in self._follow(one):
+            field, reached = member.followed.field, highest(member)
+            would = f"{one}: {field.key} would reach {reached!r} ({self._source(member)})"
+            if field.is_weight and reached >= 1:
                 raise ConfigError(
-                    f"{one}: {field.key} would reach {highest!r} (its ratio to the first group "
-                    f"is {factor!r}), and must be below 1: lower the schedule, or give the group "
-                    "one of its own"
+                    f"{would}, and must be below 1: lower the schedule, or give the group one of "
+                    "its own"
                 )
+            found = group_fields.get(one.group, field.key)
+            is_tensor = isinstance(found, torch.Tensor)
+            if not reached <= (torch.finfo(found.dtype).max if is_tensor else sys.float_info.max):
+                holder = f"a tensor of {found.dtype}" if is_tensor else "a float"
+                raise ConfigError(
+                    f"{would}, which {holder} cannot hold: lower the schedule, or what multiplies "
+                    "it here"
+                )
+
+    def _source(self, member: Member) -> str:
+        return source(member, self.tracker.tracked, self.references)
 
     def inventory(self) -> Inventory:
         """Return how the groups are named, and which fields they have."""
         self._refresh()
         return self.tracker.inventory()
+
+    def describe(self) -> GroupTable:
+        """Return what each group gets for each field, and why."""
+        values = self.values(self.position)
+        return GroupTable(
+            GroupRow(
+                group=one.place,
+                name="" if one.name is None else str(one.name),
+                optimizer=one.optimizer,
+                parameters=sum(param.numel() for param in one.group.get("params", ())),
+                field=member.followed.field.key,
+                value=values[one.place][member.followed.field.key],
+                highest=highest(member),
+                source=self._source(member),
+            )
+            for one, members in zip(self.tracker.tracked, self._followed, strict=True)
+            for member in members
+        )
 
     def note_load(self, optimizer: Optimizer, saved: Sequence[Group]) -> None:
         """Remember what groups have just before their optimizer is loaded."""
@@ -417,8 +330,13 @@ class Writer:
         Returns:
             A sentence for each difference.
         """
-        self._rebind(loaded=optimizer)
-        return self.tracker.resolve_overrides(optimizer, self.plan.fields, policy)
+        self._rebind(self.position, loaded=optimizer)
+        named = [one for one in self.tracker.tracked if one.leftovers]
+        lines = self.tracker.resolve_overrides(optimizer, self.plan.fields, policy)
+        if not named:
+            notices.name_leftovers(self.tracker.tracked)
+        self._build_rows()
+        return lines
 
     def undo_load(self, optimizer: Optimizer) -> None:
         """Restore the bounds and multipliers that the groups had before the load."""
@@ -427,33 +345,79 @@ class Writer:
     def carried_differences(self, position: int) -> list[str]:
         """Return where loaded optimizers carried other values than the plan has at a position."""
         self._refresh()
-        at = {id(curve): curve.at(position) for curve in self.plan.curves}
         lines = []
-        for one, follows in zip(self.tracker.tracked, self._followed, strict=True):
-            for followed in follows if one.carried else ():
-                key = followed.field.key
+        for one, members in zip(self.tracker.tracked, self._followed, strict=True):
+            if not one.carried:
+                continue
+            for member in members:
+                key = member.followed.field.key
                 found = one.carried.get(key)
-                if found is None:
+                if found is None or (one.is_late and key not in one.ratios):
                     continue
                 try:
-                    value = self._carried_value(one.carried, followed, at[id(followed.curve)])
+                    value = self._carried_value(one, member, position)
                 except ConfigError:
                     continue  # an illegal override that policy may have dropped by now
                 if not group_fields.holds(found, value, rel_tol=1e-6):
                     lines.append(
                         f"{one}: the optimizer checkpoint carried {key}="
                         f"{group_fields.plain(found)!r}, where the scheduler's checkpoint has "
-                        f"{value!r} at position {position}"
+                        f"{value!r} at position {position}, with what this script gives the group: "
+                        f"{self._source(member)}"
                     )
         return lines
 
-    def _carried_value(self, carried: Group, followed: _Followed, between: Between) -> float:
+    def _carried_value(self, one: TrackedGroup, member: Member, position: int) -> float:
         """Return what a loaded optimizer should carry, under the overrides that it carries."""
-        if not followed.field.has_bounds:
-            bounds = {followed.field.upper, followed.field.lower}
-            carried = {key: found for key, found in carried.items() if key not in bounds}
-        # Without the plan's multiplier, which a carried one may stand beside.
-        return self._value(carried, followed._replace(override=None), between)
+        carrying = replace(one, group=one.carried)
+        row = row_of(member._replace(one=carrying))
+        return row.overridden_values([one.carried], position)[0]
+
+    def measure_late(self, saved: Plan, position: int) -> bool:
+        """Measure groups that construction did not know by what their optimizer's load carried.
+
+        Args:
+            saved: The plan of the run that saved it.
+            position: Where that was, in units.
+
+        Returns:
+            Whether a ratio was measured.
+        """
+        found = False
+        for one in self.tracker.tracked if self.keep_ratios else ():
+            if not one.is_open or not one.carried:
+                continue
+            for index, field in enumerate(saved.fields):
+                carried = one.carried.get(field.key)
+                number = group_fields.plain(carried)
+                if not isinstance(number, int | float) or not ratios.takes_part(one, saved, index):
+                    continue
+                followed = saved.followed(one.name, index)
+                value = followed.curve(position) * followed.number
+                if value == 0:
+                    notices.name_unmeasurable(one, field.key, field.multiplier, position)
+                    continue
+                one.ratios[field.key] = ratios.measured(number / value, carried)
+                found = True
+            one.is_open = False
+        if found:
+            self._build_rows()
+        return found
+
+    def close_late(self) -> None:
+        """Stop waiting for loads that would measure late groups: training goes on."""
+        for one in self.tracker.tracked:
+            one.is_open = False
+
+    def carried_lr(self) -> tuple[TrackedGroup, float] | None:
+        """Return the first group whose optimizer's load carried another lr than is written now."""
+        self._refresh()
+        for one, values in zip(self.tracker.tracked, self.values(self.position), strict=True):
+            found = one.carried.get("lr")
+            is_other = found is not None and "lr" in values
+            if is_other and not group_fields.holds(found, values["lr"], rel_tol=1e-6):
+                return one, group_fields.plain(found)
+        return None
 
     def wrong_values(self, position: int) -> list[str]:
         """Read every group back, and return where it holds something else than it should."""
@@ -473,71 +437,103 @@ class Writer:
         """
         groups, known = self.tracker.groups(), self._known
         if len(groups) != len(known) or not all(map(is_, groups, known)):
-            self._rebind()
+            self._rebind(self.position)
 
-    def _rebind(self, loaded: Optimizer | None = None) -> None:
-        late = self.tracker.rebind(self.plan.fields, self._check_group, loaded)
+    def _rebind(self, position: int, loaded: Optimizer | None = None) -> None:
+        """Follow the present groups.
+
+        Args:
+            position: What is written next.
+            loaded: An optimizer whose groups a load has just replaced.
+        """
+        if self.tracker.is_replaced:
+            raise ConfigError(
+                "a newer scheduler writes the groups that this one wrote, so this one may not: "
+                "step the newer one, or remove it and build this one anew"
+            )
+        late = self.tracker.rebind(self.plan.fields, self._admit, loaded)
         self._build_rows()
-        self.tracker.remember(self.references)
+        self.tracker.remember()
         for one in late:
-            # Perhaps it was read in a warmup's first step.
-            zeros = [found.field.key for found in self._follow(one) if found.factor == 0]
-            if zeros:
-                logger.warning("%s was added with %s=0, and stays at 0", one, "=0 and ".join(zeros))
+            members = self._followed[one.place]
+            notices.name_late(one, members, self.plan, self.position, position)
+
+    def _admit(self, one: TrackedGroup) -> None:
+        """Measure a group that was added in mid-run by the schedule's present value.
+
+        One that counts as one of the start has the ratio of its own value to the reference.
+        """
+        defaults = getattr(self.tracker.optimizers()[one.source], "defaults", None)
+        for index, field in enumerate(self.plan.fields):
+            own = one.own_value(field.key)
+            is_of_start = (
+                self.position == 0
+                or not self.keep_ratios
+                or own is None
+                or (field.key == "lr" and one.has_initial_lr)
+                or ratios.is_default(one, field.key, defaults)
+                or not ratios.takes_part(one, self.plan, index)
+            )
+            followed = self.plan.followed(one.name, index)
+            present = followed.curve(self.position) * followed.number
+            if is_of_start or own is None or present == 0:
+                continue
+            ratio = ratios.measured(own / present, group_fields.get(one.group, field.key))
+            if ratio <= self._largest_ratio(field.key):
+                one.ratios[field.key] = ratio
+        one.is_open = True
+        self._check_group(one)
+
+    def _largest_ratio(self, key: str) -> float:
+        """Return the largest ratio of the groups of the start."""
+        found = [
+            member.ratio
+            for one, members in zip(self.tracker.tracked, self._followed, strict=False)
+            for member in members
+            if member.followed.field.key == key and not one.is_late
+        ]
+        return max(found, default=1.0)
 
     def _build_rows(self) -> None:
         """Sort the groups by field, curve and factor: those of one factor share a product."""
         self._rows = []
         tracked = self.tracker.tracked
         self._followed = [list(self._follow(one)) for one in tracked]
-        self._by_identity = {id(one.group): one for one in tracked}
         for start in range(0, len(tracked), _BLOCK):
-            rows: dict[tuple[str, int], _Row] = {}
+            rows: dict[tuple[str, int, bool], Row] = {}
             block = slice(start, start + _BLOCK)
-            for one, follows in zip(tracked[block], self._followed[block], strict=True):
-                for followed in follows:
-                    place = followed.field.key, id(followed.curve)
+            for members in self._followed[block]:
+                for member in members:
+                    followed = member.followed
+                    place = followed.field.key, id(followed.curve), followed.own is None
                     if place not in rows:
                         rows[place] = self._row(followed)
-                    rows[place].add(one.group, followed)
+                    rows[place].add(member)
             self._rows += rows.values()
         self._known = [one.group for one in tracked]
 
-    def _row(self, followed: _Followed) -> _Row:
+    def _row(self, followed: Followed) -> Row:
         is_part = group_fields.split(followed.field.key)[1] is not None
-        kind = _PartRow if is_part else _Row
-        return kind(followed.field, followed.curve, self._by_identity)
+        return (PartRow if is_part else Row)(followed, self._foreign)
 
-    def _follow(self, one: TrackedGroup) -> Iterator[_Followed]:
+    def _follow(self, one: TrackedGroup) -> Iterator[Member]:
         """Yield what a group follows, for each field that it has."""
         for index, field in enumerate(self.plan.fields):
             if field.is_added or one.own_value(field.key) is not None:
-                curve, multiplier, override = self.plan.of_group(one.name, index)
-                factor = self._ratio(one, field.key) if multiplier is None else multiplier
-                yield _Followed(field, curve, factor, override)
-
-    def _first_value(self, key: str) -> float | None:
-        own_values = (one.own_value(key) for one in self.tracker.tracked)
-        return next((own for own in own_values if own), None)
+                followed = self.plan.followed(one.name, index)
+                ratio = 1.0 if followed.own is not None else self._ratio(one, field.key)
+                yield Member(one, followed, ratio)
 
     def _ratio(self, one: TrackedGroup, key: str) -> float:
         """Return a group's own value over the reference: 0 for a no-decay group, which stays so."""
+        if self.keep_ratios and key in one.ratios:
+            return one.ratios[key]
         own, reference = one.own_value(key), self.references[key]
         if not self.keep_ratios or own is None or reference is None:
             return 1.0
         if math.isinf(own / reference):
             raise ConfigError(f"{one}: {key}={own!r} is too large a multiple of {reference!r}")
         return own / reference
-
-    def _value(self, group: Group, followed: _Followed, between: Between) -> float:
-        """Return a field's value under the bounds and multiplier that a dict has, or a factor."""
-        field, curve, factor, override = followed
-        if not field.is_overridden(group):
-            return between(curve.max_value, curve.min_value) * factor
-        row = _Row(field, curve, self._by_identity)
-        if override is not None and override.multiplier is not None:
-            row.overrides[id(group)] = override
-        return row.overridden_values([group], between)[0]
 
     def _refuse_lost_ratios(self) -> None:
         """Warn of ratios that were read from an optimizer that was loaded before; refuse zeros."""
@@ -547,7 +543,7 @@ class Writer:
         if not (loaded and self.keep_ratios and len(tracked) > 1):
             return
         for index, field in enumerate(self.plan.fields):
-            having = [one for one in tracked if self._has_ratio(one, field)]
+            having = [one for one in tracked if ratios.takes_part(one, self.plan, index)]
             is_needed = self.plan.curves[index].max_value > 0 and bool(having)
             if is_needed and all(one.own[field.key] == 0 for one in tracked):
                 way = repr(field.multiplier) if field.multiplier else "a schedule of its own"
@@ -562,9 +558,3 @@ class Writer:
                 field.key,
                 [self._ratio(one, field.key) for one in tracked],
             )
-
-    def _has_ratio(self, one: TrackedGroup, field: Field) -> bool:
-        """Return whether a group has neither bounds, nor a multiplier, nor a curve of its own."""
-        override = self.plan.override_of(one.name, field)
-        is_ratio = override is None or override.is_implied
-        return is_ratio and not field.is_overridden(one.group)

@@ -1,0 +1,188 @@
+"""Bounds of groups under a schedule, which keeps its form between them.
+
+Megatron-LM's curves go between bounds by their formulas; a schedule is mapped onto them in lines.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from dist_sched._curves.megatron import equal
+from dist_sched._curves.phases import Schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from dist_sched._curves.curve import Between
+    from dist_sched._curves.proportional import ProportionalCurve
+
+
+class Point(NamedTuple):
+    """A value that depends on a group's bounds: `constant + upper * high + lower * low`."""
+
+    constant: float
+    upper: float
+    lower: float
+
+    def mixed(self, other: Point, part: float) -> Point:
+        """Return the point that is a part of the way from here to another."""
+        left = 1.0 - part
+        return Point(
+            *(left * mine + part * theirs for mine, theirs in zip(self, other, strict=True))
+        )
+
+
+Line = tuple[Point, Point]
+"""Where a phase starts and ends under a group's bounds; between them values map in a line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundedSchedule:
+    """A schedule as it goes between the bounds of a group.
+
+    With `first`, `last` and `highest` the schedule's values of these names, those of
+
+    - a learning rate map `highest` to the upper bound and `last` to the lower one, from the highest
+      point on; before it, `first` stays and `highest` maps to the upper bound;
+    - a weight decay, which `is_rise`, map `first` to the lower bound and `last` to the upper one.
+
+    Where the two values that map to the bounds are equal, others are in proportion to the upper
+    bound.
+    """
+
+    curve: Schedule | ProportionalCurve
+    is_rise: bool
+    spans: tuple[tuple[float, float], ...]
+    """For each phase, the curve's first value and the one that it reaches."""
+    lines: tuple[Line, ...]
+    """For each phase, where these two map."""
+    end_share: ClassVar[None] = None
+
+    @classmethod
+    def of(cls, curve: Schedule | ProportionalCurve, *, is_rise: bool) -> BoundedSchedule:
+        """Build it for a schedule that no late change has made."""
+        spans = _spans(curve)
+        lines = tuple(_rise(spans) if is_rise else _fall(spans))
+        return cls(curve=curve, is_rise=is_rise, spans=spans, lines=lines)
+
+    @property
+    def max_value(self) -> float:
+        """The upper bound of groups that have none."""
+        return self.spans[-1][1] if self.is_rise else self.curve.max_value
+
+    @property
+    def min_value(self) -> float:
+        """The lower bound of groups that have none."""
+        return self.spans[0][0] if self.is_rise else self.spans[-1][1]
+
+    def at(self, position: float) -> Between:
+        """Return the value at a position as a function of the bounds.
+
+        Raises:
+            ConfigError: From that function, where a weight decay that ends where it begins is asked
+                for under two bounds.
+        """
+        constant, upper, lower = self.point(position)
+        if self.is_rise and self.max_value == self.min_value:
+            return lambda high, low: upper * equal(high, low)
+        # A shape that passes its end could map below 0, which is no legal value.
+        return lambda high, low: max(0.0, constant + upper * high + lower * low)
+
+    def point(self, position: float) -> Point:
+        """Return where the value at a position maps."""
+        schedule = _schedule(self.curve)
+        index = bisect_right(schedule.boundaries, position) - 1
+        start, end = self.spans[index]
+        here, there = self.lines[index]
+        if start != end:
+            return here.mixed(there, (self.curve(position) - start) / (end - start))
+        units, duration = position - schedule.boundaries[index], schedule.phases[index].duration
+        return here.mixed(there, min(units / duration, 1.0) if duration else 1.0)
+
+    def changed(
+        self,
+        curve: Schedule | ProportionalCurve,
+        position: int,
+        *,
+        end: Point | None = None,
+        is_extension: bool = False,
+    ) -> BoundedSchedule:
+        """Return how the schedule goes after a late change, which makes no bounded group jump.
+
+        Args:
+            curve: The schedule after the change.
+            position: Where the change was made.
+            end: Where the change goes to; None for a value that the schedule had.
+            is_extension: Whether a phase became longer; else one replaces all that comes.
+        """
+        before, after = _schedule(self.curve).phases, _schedule(curve).phases
+        spans, lines = _spans(curve), [*self.lines]
+        if is_extension:
+            pairs = enumerate(zip(before, after, strict=False))
+            # A phase that was cut is held at the value that it has reached.
+            held = next((index for index, (old, new) in pairs if old != new), len(before))
+            lines[held:held] = [(lines[held - 1][1],) * 2] * (len(after) - len(before))
+        else:
+            new = len(after) - 1
+            here = self.point(position)
+            lines += [(lines[-1][1],) * 2] * (new - len(lines))  # held past the horizon
+            lines[new:] = [(here, self._known(spans[-1][1]) if end is None else end)]
+            if new and after[new - 1] != (*before, *after)[new - 1]:
+                lines[new - 1] = lines[new - 1][0], here  # it was cut
+        return BoundedSchedule(curve=curve, is_rise=self.is_rise, spans=spans, lines=tuple(lines))
+
+    def _known(self, value: float) -> Point:
+        """Return where a value maps that the schedule starts or ends a phase with."""
+        points = dict(zip(sum(self.spans, ()), sum(self.lines, ()), strict=True))
+        return points.get(value, Point(value, 0.0, 0.0))
+
+
+def _schedule(curve: Schedule | ProportionalCurve) -> Schedule:
+    """Return the schedule that has the curve's phases."""
+    return curve if isinstance(curve, Schedule) else curve.schedule
+
+
+def _spans(curve: Schedule | ProportionalCurve) -> tuple[tuple[float, float], ...]:
+    spans = _schedule(curve).spans()
+    if isinstance(curve, Schedule):
+        return tuple(spans)
+    highest = curve.schedule.max_value
+    return tuple(
+        (curve.max_value * (start / highest), curve.max_value * (end / highest))
+        for start, end in spans
+    )
+
+
+def _rise(spans: Sequence[tuple[float, float]]) -> Iterator[Line]:
+    first, last = spans[0][0], spans[-1][1]
+    for start, end in spans:
+        yield _between(start, first, last), _between(end, first, last)
+
+
+def _fall(spans: Sequence[tuple[float, float]]) -> Iterator[Line]:
+    first, last = spans[0][0], spans[-1][1]
+    highest = max(map(max, spans))
+    is_before = True
+    for start, end in spans:
+        is_before = is_before and start != highest
+        if is_before:
+            yield _up_to(start, first, highest), _up_to(end, first, highest)
+        else:
+            yield _between(start, last, highest), _between(end, last, highest)
+        is_before = is_before and end != highest
+
+
+def _up_to(value: float, first: float, highest: float) -> Point:
+    """Return where a value maps if `first` stays and `highest` is the upper bound."""
+    part = (value - first) / (highest - first)
+    return Point(first * (1.0 - part), part, 0.0)
+
+
+def _between(value: float, low: float, high: float) -> Point:
+    """Return where a value maps if `low` is the lower bound and `high` the upper one."""
+    if low != high:
+        part = (value - low) / (high - low)
+        return Point(0.0, part, 1.0 - part)
+    return Point(0.0, value / high if high else 1.0, 0.0)

@@ -1,0 +1,139 @@
+"""Descriptions: what each group gets, and why, as a table for people and as plain rows."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from dist_sched._optim.rows import Member
+    from dist_sched._optim.tracking import TrackedGroup
+
+_MOST_LINES = 30
+
+
+class GroupRow(NamedTuple):
+    """What one group gets for one field."""
+
+    group: int
+    """Index among the groups of all optimizers, in their order."""
+    name: str
+    """`param_group["name"]`, or an empty text."""
+    optimizer: str
+    """Class of the optimizer that is stepped, with its index where there are several."""
+    parameters: int
+    """How many numbers the group's parameters have."""
+    field: str
+    value: float
+    """At the present position."""
+    highest: float
+    """Where the group's own curve is at its highest."""
+    source: str
+    """Where the value comes from, such as "ratio 0.1 to group 'head'"."""
+
+
+class GroupTable(tuple[GroupRow, ...]):
+    """Rows, one for each group and field; `str()` is the table, equal groups folded."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    __repr__ = __str__
+
+    def lines(self, most: int | None = None) -> list[str]:
+        """Return the table's lines, with at most that many rows."""
+        header = ("group", "name", "optimizer", "parameters", "field", "now", "highest", "from")
+        groups = [tuple(rows) for _, rows in groupby(self, key=lambda row: row.group)]
+        folded = [tuple(same) for _, same in groupby(groups, key=_likeness)]
+        rows = [row for same in folded for row in _folded(same)]
+        shown = rows if most is None or len(rows) <= most else rows[: most - 1]
+        lines = aligned([header, *shown])
+        return [*lines, f"and {len(rows) - len(shown)} more rows"] if shown != rows else lines
+
+    def brief(self) -> str:
+        """Return the table with at most thirty rows."""
+        return "\n".join(self.lines(_MOST_LINES))
+
+
+def _likeness(rows: tuple[GroupRow, ...]) -> tuple[object, ...]:
+    return rows[0].optimizer, tuple(row[4:] for row in rows)
+
+
+def _folded(same: Sequence[tuple[GroupRow, ...]]) -> Iterable[tuple[str, ...]]:
+    """Yield the lines of groups that are equal but for names and parameters."""
+    first, last = same[0][0], same[-1][0]
+    names = list(dict.fromkeys(rows[0].name for rows in same))
+    name = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}"
+    index = str(first.group) if len(same) == 1 else f"{first.group}-{last.group}"
+    count = f"{sum(rows[0].parameters for rows in same):,}"
+    about = (index, name[:24], first.optimizer, count)
+    for row in same[0]:
+        yield (*about, row.field, f"{row.value:.6g}", f"{row.highest:.6g}", row.source)
+        about = ("",) * 4
+
+
+def source(
+    member: Member, tracked: Sequence[TrackedGroup], references: Mapping[str, float | None]
+) -> str:
+    """Say where a group's value of a field comes from."""
+    one, followed, ratio = member
+    field = followed.field
+    if followed.own is not None:
+        return f"groups[{followed.pattern}]: a schedule of its own"
+    bounds = [key for key in (field.upper, field.lower) if one.override(key) is not None]
+    multiplier = one.override(field.multiplier)
+    parts = [f"own {' and '.join(bounds)}"] if bounds else []
+    if multiplier is not None:
+        parts.append(f"{field.multiplier} {multiplier:g}")
+    elif field.key in one.ratios and not bounds:
+        parts.append(f"ratio {ratio:g}, by what it had when it was added")
+    elif not bounds:
+        parts.append(_ratio_source(one, field.key, ratio, tracked, references))
+    if followed.pattern and followed.number != 1:
+        parts.append(f"groups[{followed.pattern}] × {followed.number:g}")
+    return ", ".join(parts)
+
+
+def _ratio_source(
+    one: TrackedGroup,
+    key: str,
+    ratio: float,
+    tracked: Sequence[TrackedGroup],
+    references: Mapping[str, float | None],
+) -> str:
+    if one.own_value(key) == 0 and ratio == 0:
+        return "own value 0, stays 0"
+    if ratio == 1:
+        return "the schedule"
+    reference = references[key]
+    same = (other for other in tracked if other.own_value(key) == reference)
+    names = (other.name if isinstance(other.name, str) else str(other.place) for other in same)
+    name = next(names, None)
+    return f"ratio {ratio:g} to " + (f"{reference:g}" if name is None else f"group {name!r}")
+
+
+def own_values(tracked: Sequence[TrackedGroup], key: str) -> str:
+    """Return a table of the groups' own values of a field, equal groups folded."""
+    same = groupby(tracked, key=lambda one: (one.name, one.optimizer, one.own_value(key)))
+    rows: list[tuple[str, ...]] = [("group", "name", "optimizer", f"own {key}")]
+    for (name, optimizer, own), members in same:
+        places = [one.place for one in members]
+        index = str(places[0]) if len(places) == 1 else f"{places[0]}-{places[-1]}"
+        rows.append((index, str(name or "")[:24], optimizer, "-" if own is None else f"{own:.6g}"))
+    more = len(rows) - 1 - _MOST_LINES
+    return "\n".join(
+        [*aligned(rows[: _MOST_LINES + 1]), *([f"and {more} more"] if more > 0 else [])]
+    )
+
+
+def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return rows as lines whose columns begin at the same places."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,176 @@
+"""Notices: what a person should hear of groups, logged when it is found."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from dist_sched._optim import fields as group_fields
+from dist_sched._optim import ratios
+from dist_sched._optim.rows import row_of
+from dist_sched._rules import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dist_sched._config.plan import Plan
+    from dist_sched._optim.rows import Member, Written
+    from dist_sched._optim.tracking import TrackedGroup, Tracker
+
+logger = logging.getLogger("dist_sched")
+
+
+def name_start(tracked: Sequence[TrackedGroup], members: Sequence[Sequence[Member]]) -> None:
+    """Log what new groups have that has no effect, or another one than it looks like."""
+    name_leftovers(tracked)
+    drifted = [one for one in tracked if one.has_initial_lr and _has_moved(one)]
+    if drifted:
+        logger.warning(
+            "an earlier scheduler has left initial_lr in %s: it is taken for the group's own lr "
+            "(%r, where the group held %r)",
+            _several(drifted),
+            drifted[0].own["lr"],
+            group_fields.plain(drifted[0].group["lr"]),
+        )
+    scaled = [one for one in tracked if has_lr_scale(one)]
+    if scaled:
+        logger.warning(
+            "%s has lr_scale=%r, which has no effect here: call it 'lr_mult'",
+            _several(scaled),
+            scaled[0].group["lr_scale"],
+        )
+    for one, follows in zip(tracked, members, strict=True):
+        for _, followed, _ in follows:
+            keys = (followed.field.upper, followed.field.lower)
+            bounds = [key for key in keys if one.override(key) is not None]
+            if followed.own is not None and bounds:
+                logger.info(
+                    "%s: %s has no effect beside %s, which is a schedule of its own",
+                    one,
+                    listed(bounds),
+                    followed.own.path,
+                )
+
+
+def name_zeros(tracked: Sequence[TrackedGroup], plan: Plan) -> None:
+    """Warn where all of several groups are 0 for a field whose schedule is not."""
+    for index in zeros(tracked, plan):
+        field = plan.fields[index]
+        logger.warning(
+            "%s is 0 in every group, and the schedule's highest is %g: all of them get it, biases "
+            "and norms too; give those that shall stay at 0 %s",
+            field.key,
+            plan.curves[index].max_value,
+            f"{field.multiplier}=0.0" if field.multiplier else "a schedule of their own",
+        )
+
+
+def zeros(tracked: Sequence[TrackedGroup], plan: Plan) -> list[int]:
+    """Return the indices of the fields that are 0 in several groups which now get a schedule."""
+    found = []
+    for index, field in enumerate(plan.fields):
+        own = [one.own_value(field.key) for one in tracked if ratios.takes_part(one, plan, index)]
+        is_all_0 = len(own) > 1 and all(value == 0 for value in own)
+        if is_all_0 and plan.curves[index].max_value > 0:
+            found.append(index)
+    return found
+
+
+def name_leftovers(tracked: Sequence[TrackedGroup]) -> None:
+    """Warn of bounds that torch's OneCycleLR has left."""
+    having = [one for one in tracked if one.leftovers]
+    if having:
+        named = ", ".join(f"{key}={value!r}" for key, value in having[0].leftovers.items())
+        logger.warning(
+            "%s has %s of torch's OneCycleLR, beside its initial_lr: they are passed over, and no "
+            "bounds; remove the keys, or write bounds of your own into them",
+            _several(having),
+            named,
+        )
+
+
+def name_late(
+    one: TrackedGroup, members: Sequence[Member], plan: Plan, now: int, next_: int
+) -> None:
+    """Log what a group gets that was added in mid-run.
+
+    Args:
+        one: The group.
+        members: What it follows.
+        plan: The plan.
+        now: The present position.
+        next_: The position that is written next.
+    """
+    if one.leftovers:
+        name_leftovers([one])
+    takes_part = [
+        field.key for index, field in enumerate(plan.fields) if ratios.takes_part(one, plan, index)
+    ]
+    # Perhaps it was read in a warmup's first step.
+    at_0 = [
+        member.followed.field.key
+        for member in members
+        if member.ratio == 0 and member.followed.field.key in takes_part
+    ]
+    if at_0:
+        logger.warning("%s was added with %s=0, and stays at 0", one, "=0 and ".join(at_0))
+    values = {member.followed.field.key: row_of(member).values(next_)[0][1] for member in members}
+    measured = [key for key in one.ratios if key not in at_0]
+    if measured:
+        texts = [
+            f"{key}={one.own_value(key):g} has the ratio {one.ratios[key]:g} to the schedule, so "
+            f"that its next {key} is {values[key]:g}"
+            for key in measured
+        ]
+        logger.warning("%s was added at position %d: %s", one, now, "; ".join(texts))
+    elif now and not at_0:
+        texts = [f"{key} {value:g}" for key, value in values.items()]
+        logger.info("%s was added at position %d; it has next %s", one, now, ", ".join(texts))
+
+
+def name_unmeasurable(one: TrackedGroup, field: str, multiplier: str, position: int) -> None:
+    """Warn that what a load carried does not say a late group's ratio."""
+    logger.warning(
+        "%s was added after the scheduler was built, and %s is 0 at position %d: its ratio cannot "
+        "be read from the optimizer checkpoint; give the group %r",
+        one,
+        field,
+        position,
+        multiplier or "a schedule of its own (groups=)",
+    )
+
+
+def name_foreign(written: list[Written], tracker: Tracker) -> None:
+    """Log once in a scheduler's life that something else writes what it writes."""
+    (one, key, found, ours), *_ = written
+    written.clear()
+    if tracker.has_named_writes:
+        return
+    tracker.has_named_writes = True
+    was = "" if isinstance(ours, tuple) else f" instead of {ours!r}, which was written last"
+    logger.warning(
+        "something else writes %s of %s: it held %r%s; it has the schedule's value again: leave %s "
+        "to one of the two",
+        key,
+        one,
+        group_fields.plain(found),
+        was,
+        key,
+    )
+
+
+def has_lr_scale(one: TrackedGroup) -> bool:
+    """Return whether a group has timm's and BEiT's factor, and not the optimizer itself."""
+    found = one.group.get("lr_scale")
+    return isinstance(found, int | float) and found != 1 and "lr_scale" not in one.not_ours
+
+
+def _has_moved(one: TrackedGroup) -> bool:
+    own = one.own.get("lr")
+    return own is not None and not group_fields.holds(one.group.get("lr"), own)
+
+
+def _several(groups: Sequence[TrackedGroup]) -> str:
+    """Name the first of some groups, and count the others."""
+    more = f" and {len(groups) - 1} more" if len(groups) > 1 else ""
+    return f"{groups[0]}{more}"

@@ -1,0 +1,329 @@
+"""Rows: one field of some groups that follow one curve, and the loop that writes it."""
+
+from __future__ import annotations
+
+from operator import is_
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import torch
+
+from dist_sched._curves.megatron import LrCurve, WdCurve
+from dist_sched._optim import fields as group_fields
+from dist_sched._rules import rate
+from dist_sched.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dist_sched._config.plan import Followed
+    from dist_sched._curves.curve import Between, Bounded
+    from dist_sched._optim.fields import Group
+    from dist_sched._optim.tracking import TrackedGroup
+
+_INFINITY = float("inf")
+
+
+class Member(NamedTuple):
+    """A group, and what it follows for one field."""
+
+    one: TrackedGroup
+    followed: Followed
+    ratio: float
+
+
+class Written(NamedTuple):
+    """A value that something else has written since the last write."""
+
+    one: TrackedGroup
+    key: str
+    found: Any
+    ours: Any
+
+
+Late = tuple["Row", list["Group"], list[float]]
+"""Groups with overrides of a row's field, and their values."""
+
+
+class Row:
+    """One field of some groups that follow one curve."""
+
+    __slots__ = (
+        "_bounded",
+        "_cohorts",
+        "_foreign",
+        "_is_simple",
+        "_keys",
+        "_late_groups",
+        "_late_values",
+        "_members",
+        "_places",
+        "_tensors",
+        "_upstream",
+        "curve",
+        "field",
+    )
+
+    def __init__(self, followed: Followed, foreign: list[Written] | None = None) -> None:
+        field = self.field = followed.field
+        self.curve = followed.curve
+        # A schedule of a group's own has no bounds; its multiplier must be 1.
+        bounds = ("", "") if followed.own is not None else (field.upper, field.lower)
+        self._keys = (field.key, *bounds, field.multiplier)
+        is_upstream = isinstance(self.curve, LrCurve | WdCurve)
+        self._upstream = cast("Bounded", self.curve) if is_upstream else None
+        """Megatron's curve, which goes between bounds by its formula."""
+        self._bounded = self._upstream
+        """The curve between bounds, once it is known."""
+        self._foreign = [] if foreign is None else foreign
+        self._members: dict[int, Member] = {}
+        """By identity of a group."""
+        self._is_simple = True
+        """Whether groups have no overrides but those that stand in them."""
+        self._places: dict[float, int] = {}
+        """By factor, the index of its cohort."""
+        self._cohorts: list[list[Any]] = []
+        """For each factor: the factor, its groups, and the very float that was written last.
+
+        Lists, because unpacking one at each step is faster than asking an object."""
+        self._late_groups: list[Group] = []
+        """Those that had overrides at the last write."""
+        self._late_values: list[float | None] = []
+        """What was written into them."""
+        self._tensors: dict[int, tuple[torch.Tensor, int | None]] = {}
+        """By identity of a group, its tensor, and the version of that after the last write."""
+
+    def add(self, member: Member) -> None:
+        """Let a group be filled."""
+        one, followed, ratio = member
+        factor = ratio * followed.number
+        index = self._places.setdefault(factor, len(self._places))
+        if index == len(self._cohorts):
+            self._cohorts.append([factor, [], None])
+        self._cohorts[index][1].append(one.group)
+        self._members[id(one.group)] = member
+        if one.not_ours or one.leftovers or followed.number != 1.0 or followed.own is not None:
+            self._is_simple = False
+
+    def fill(self, position: int) -> Late | None:
+        """Write the values at a position into the groups that have no overrides.
+
+        Returns:
+            The others, with their values. They are written after every row, so that an illegal
+            override leaves all of them as they were. None where there are none.
+
+        Raises:
+            ConfigError: A group has an illegal bound or multiplier.
+        """
+        key, upper, lower, multiplier = self._keys
+        curve = self._upstream
+        if curve is None:
+            between, value = None, self.curve(position)
+        else:
+            # Groups with bounds of their own share what depends on the position alone.
+            between = curve.at(position)
+            value = between(curve.max_value, curve.min_value)
+        overridden: list[Group] = []
+        for cohort in self._cohorts:
+            factor, groups, written = cohort
+            cohort[2] = scaled = value * factor
+            for group in groups:
+                # Overrides are looked for at every step: they may be added and removed meanwhile.
+                if upper in group or lower in group or multiplier in group:
+                    overridden.append(group)
+                elif group[key] is written:  # a float, and ours: no look at its type
+                    group[key] = scaled
+                else:
+                    self._write(group, scaled, written)
+        if not overridden:
+            if self._late_groups:
+                self._late_groups, self._late_values = [], []
+            return None
+        return self, overridden, self.overridden_values(overridden, position, value, between)
+
+    def write_overridden(self, groups: list[Group], values: list[float]) -> None:
+        """Write the values of groups that have overrides."""
+        key, last = self.field.key, self._late_values
+        if len(groups) != len(self._late_groups) or not all(map(is_, groups, self._late_groups)):
+            last = [None] * len(groups)
+        for group, value, written in zip(groups, values, last, strict=True):
+            if group[key] is written:
+                group[key] = value
+            else:
+                self._write(group, value, written)
+        self._late_groups, self._late_values = groups, [*values]
+
+    def _write(self, group: Group, value: float, written: Any) -> None:
+        """Write a value where something else than our last float is; note what is another's."""
+        key = self.field.key
+        found = group_fields.get(group, key)
+        if isinstance(found, torch.Tensor):
+            # By object and version: to read a tensor would wait for its device.
+            written = self._tensors.get(id(group))
+            is_other = written is not None and (
+                written[0] is not found or written[1] != version(found)
+            )
+            if is_other and not self._foreign:
+                theirs = found.detach().clone()
+                self._foreign.append(Written(self._members[id(group)].one, key, theirs, written))
+            found.detach().fill_(value)
+            self._tensors[id(group)] = found, version(found)
+        else:
+            # Both, as copies and pickles make new objects of equal value.
+            is_other = type(written) is float and found is not written and found != written
+            # A group that has lost its override holds what it had under that.
+            is_other = is_other and not any(found is late for late in self._late_values)
+            if is_other and not self._foreign:
+                self._foreign.append(Written(self._members[id(group)].one, key, found, written))
+            group_fields.assign(group, key, value)
+
+    def overridden_values(
+        self,
+        groups: Sequence[Group],
+        position: int,
+        value: float | None = None,
+        between: Between | None = None,
+    ) -> list[float]:
+        """Return the values of groups that may have bounds or a multiplier of their own.
+
+        Args:
+            groups: Groups of this row.
+            position: Units completed.
+            value: The curve's value there, where it is known.
+            between: The curve between bounds there, where it is known.
+        """
+        _, upper, lower, multiplier_key = self._keys
+        if value is None:
+            value = self.curve(position)
+        bounded = self._bounded
+        if bounded is None and any(upper in group or lower in group for group in groups):
+            bounded = self.between()
+        high_value = low_value = None
+        if bounded is not None:
+            between = bounded.at(position) if between is None else between
+            high_value, low_value = bounded.max_value, bounded.min_value
+        is_simple = self._is_simple and (bounded is None or bounded.end_share is None)
+        values = []
+        for group in groups:  # subscripts, because .get takes twice as long
+            try:
+                high = group[upper] if upper in group else high_value  # noqa: SIM401
+                low = group[lower] if lower in group else low_value  # noqa: SIM401
+                multiplier = group[multiplier_key] if multiplier_key in group else 1.0  # noqa: SIM401
+                # What is a legal float already, as nearly always, needs no rule.
+                if (
+                    is_simple
+                    and between is not None
+                    and type(high) is type(low) is type(multiplier) is float
+                    and 0.0 <= high < _INFINITY
+                    and 0.0 <= low < _INFINITY
+                    and 0.0 <= multiplier < _INFINITY
+                    and (upper in group or lower in group)
+                ):
+                    values.append(between(high, low) * multiplier)
+                else:
+                    member = self._members[id(group)]
+                    values.append(self._overridden_value(member, value, between))
+            except ConfigError as error:
+                raise ConfigError(f"{self._members[id(group)].one}: {error}") from error
+        return values
+
+    def values(self, position: int) -> list[tuple[int, float]]:
+        """Return the place of each group, and what would be written into it."""
+        groups = [member.one.group for member in self._members.values()]
+        places = [member.one.place for member in self._members.values()]
+        return list(zip(places, self.overridden_values(groups, position), strict=True))
+
+    def between(self) -> Bounded:
+        """Return the curve between bounds, which few groups have."""
+        if self._bounded is None:
+            found = next(iter(self._members.values())).followed.bounded
+            self._bounded = None if found is None else found()
+        return cast("Bounded", self._bounded)
+
+    def _overridden_value(self, member: Member, value: float, between: Between | None) -> float:
+        """Return the value of a group, by the first that it has: bounds, a multiplier, a ratio."""
+        one, followed, ratio = member
+        multiplier = multiplier_of(one, followed)
+        bounds = None if followed.own is not None else self.bounds_of(one)
+        if bounds is not None and between is not None:
+            factor = 1.0 if multiplier is None else multiplier
+            return between(*bounds) * (factor * followed.number)
+        return value * ((ratio if multiplier is None else multiplier) * followed.number)
+
+    def bounds_of(self, one: TrackedGroup) -> tuple[float, float] | None:
+        """Return the upper and the lower bound of a group; None where it has none of its own.
+
+        Raises:
+            ConfigError: One is no legal number.
+        """
+        _, upper, lower, _ = self._keys
+        high, low = one.override(upper), one.override(lower)
+        if high is None and low is None:
+            return None
+        bounded = self.between()
+        high = bounded.max_value if high is None else rate(upper, high)
+        low = bounded.min_value if low is None else rate(lower, low)
+        return high, low if bounded.end_share is None else high * bounded.end_share
+
+
+def multiplier_of(one: TrackedGroup, followed: Followed) -> float | None:
+    """Return the multiplier that stands in a group; None where there is none.
+
+    Raises:
+        ConfigError: It is no legal number, or stands beside a schedule of the group's own.
+    """
+    key = followed.field.multiplier
+    found = one.override(key)
+    if found is None:
+        return None
+    multiplier = rate(key, found)
+    if followed.own is not None and multiplier != 1.0:
+        raise ConfigError(
+            f"{key}={multiplier!r}, and {followed.own.path} is a schedule of this group's own, "
+            "which nothing multiplies: remove one of them"
+        )
+    return multiplier
+
+
+def version(tensor: torch.Tensor) -> int | None:
+    """Return how often a tensor was written in place; None where torch does not count."""
+    return None if tensor.is_inference() else tensor._version  # noqa: SLF001 - there is no public one
+
+
+class PartRow(Row):
+    """One part of a tuple, such as `betas[0]`, of some groups that follow one curve."""
+
+    __slots__ = ()
+
+    def fill(self, position: int) -> None:
+        """Write the values at a position into the groups; a part has no overrides."""
+        value = self.curve(position)
+        for cohort in self._cohorts:
+            factor, groups, written = cohort
+            cohort[2] = scaled = value * factor
+            for group in groups:
+                self._write(group, scaled, written)
+
+
+def row_of(member: Member) -> Row:
+    """Return a row of one group, to ask for its values."""
+    row = Row(member.followed)
+    row.add(member)
+    return row
+
+
+def highest(member: Member) -> float:
+    """Return a group's value where its curve is at its highest.
+
+    Raises:
+        ConfigError: The group has an illegal bound or multiplier.
+    """
+    one, followed, ratio = member
+    try:
+        multiplier = multiplier_of(one, followed)
+        bounds = None if followed.own is not None else row_of(member).bounds_of(one)
+    except ConfigError as error:
+        raise ConfigError(f"{one}: {error}") from error
+    if bounds is not None:
+        return max(bounds) * ((1.0 if multiplier is None else multiplier) * followed.number)
+    factor = ratio if multiplier is None else multiplier
+    return followed.curve.max_value * (factor * followed.number)
