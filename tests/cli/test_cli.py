@@ -20,6 +20,7 @@ import yaml
 
 import dist_sched
 from dist_sched import OptimizerParamScheduler, ParamScheduler, checkpoint, from_config, schedules
+from dist_sched._curves.lint import LEVELS
 from dist_sched.cli import application, fork, output
 from helpers import CONFIG
 
@@ -518,6 +519,13 @@ def test_check_ends_with_0_if_there_are_only_notes_and_with_1_if_they_are_to_cou
     assert 1 == cli("check", "zero.yaml", "--strict")[0]
     assert 0 == cli("check", "clean.yaml", "--strict")[0]
     assert 1 == cli("check", "jump.yaml", "--strict")[0]
+
+
+def test_check_ends_with_2_if_a_finding_is_an_error(cli, monkeypatch):
+    monkeypatch.setitem(LEVELS, "tail-in-warmup", "error")
+    status, out, err = cli("check", "jump.yaml", "zero.yaml")
+    assert (2, "") == (status, err)
+    assert out.startswith("jump.yaml: error: position 10: lr: ")
 
 
 def test_check_passes_over_the_codes_that_are_to_be_ignored(cli):
@@ -1095,6 +1103,7 @@ def test_completion_is_made_for_a_shell(shell):
         ("dist-sched show run", "file,run\n"),
         ("dist-sched convert a b --to n", "plain,nemo\n"),
         ("dist-sched diff a b --policy c", "plain,checkpoint\nplain,config\n"),
+        ("dist-sched check a --ignore ta", "plain,tail-in-warmup\n"),
     ],
 )
 def test_completion_knows_commands_paths_choices_and_policies(words, found):

@@ -143,6 +143,11 @@ def test_a_phase_of_one_update_is_not_too_short():
     assert () == warm().lint(increment=10)
 
 
+def test_a_phase_that_a_late_change_cut_after_less_than_an_update_is_no_finding():
+    schedule = over(RISE.replace(start=0.1), HOLD.replace(until=3), FALL)
+    assert () == schedule.lint(increment=10)
+
+
 @pytest.mark.parametrize("field", ["lr", "momentum"])
 def test_a_phase_shorter_than_an_update_is_found_of_every_field(field):
     assert ["phase-below-update"] == [one.code for one in warm().lint(field, increment=10.1)][:1]

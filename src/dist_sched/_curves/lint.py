@@ -206,7 +206,8 @@ def _short_phases(schedule: Schedule, increment: Number) -> Iterator[Finding]:
         name = f"phase {index} ({phase.shape})"
         if phase.duration == 0:
             yield Finding(begin, f"{name} has length 0", "empty-phase")
-        yield from short_phase(name, begin, phase.duration, increment)
+        # What a late change cuts may be short: it happened where the run was.
+        yield from short_phase(name, begin, phase.duration, 1 if phase.until else increment)
 
 
 def _high_floor(schedule: Schedule) -> Iterator[Finding]:
