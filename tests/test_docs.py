@@ -25,6 +25,7 @@ from dist_sched import (
 )
 from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.specification import Specification
+from dist_sched._curves.lint import LEVELS
 from dist_sched._state.format import pack
 from dist_sched.cli import application
 from helpers import CONFIG, adamw, held, sgd
@@ -162,7 +163,7 @@ def runs(folder):
     overlapping = {"lr_decay_style": "WSD", "wsd_decay_steps": 105, "lr_wsd_decay_style": "linear"}
     (folder / "run.json").write_text(json.dumps(CONFIG))
     for name, changes in {"a": {}, "b": overlapping, "c": {"max_lr": 0.5}}.items():
-        config = {**CONFIG, "init_lr": 0.1, **changes}
+        config = {**CONFIG, "init_lr": 0.1, "wd_incr_steps": 110, **changes}
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
     schedulers = {
         "runs/after/step-80": at(80),
@@ -186,6 +187,12 @@ def test_the_page_shows_what_commands_print():
     assert {"check", "show", "diff", "fork"} == {
         param.values[0].split()[1] for param in commands("docs/cli.md")
     }
+
+
+def test_the_page_lists_the_codes_of_findings_with_their_levels():
+    page = (ROOT / "docs/cli.md").read_text()
+    rows = re.findall(r"^\| `([a-z-]+)` \| (note|warning|error) \|", page, re.MULTILINE)
+    assert LEVELS == dict(rows)
 
 
 # Texts

@@ -429,3 +429,12 @@ def test_a_coupling_under_one_pattern_and_a_schedule_under_another_are_refused(b
     groups = {"a*": {"lr": UP}, "ab": {"weight_decay": schedules.proportional_to(at_max=0.25)}}
     with pytest.raises(ConfigError, match="put both under one pattern"):
         param_scheduler(optimizer, {"lr": HILL, "weight_decay": base}, groups=groups)
+
+
+def test_lint_reads_the_increment_in_the_schedulers_unit():
+    fields = {"lr": schedules.cosine(1.0, 1000, warmup=20, start=0.1)}
+    counted = param_scheduler(fields=fields, unit="samples")
+    assert ["phase-below-update"] == [one.code for one in counted.lint(increment=32)]
+    assert () == param_scheduler(fields=fields).lint(updates=1000)
+    with pytest.raises(ConfigError, match="increment=32: must be 1 where the unit is steps"):
+        param_scheduler(fields=fields).lint(increment=32)

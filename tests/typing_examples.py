@@ -139,11 +139,15 @@ def report(scheduler: OptimizerParamScheduler) -> str:
     return "nothing was loaded" if reconciliation is None else str(reconciliation)
 
 
-def draw() -> list[float]:
+def found(scheduler: ParamScheduler) -> dict[str, int | float | None]:
+    return {finding.code: finding.position for finding in scheduler.lint(updates=1_000)}
+
+
+def draw() -> list[float | str]:
     rise = Phase("linear", 2_000, end=3e-4, start=0.0)
     schedule = Schedule([rise, Phase("cosine", 98_000, end=3e-5, exponent=1.5)])
     again: Schedule = Schedule.from_dict(schedule.to_dict())
-    return [again(2_000), schedule.horizon, *(finding.position for finding in schedule.lint())]
+    return [again(2_000), schedule.horizon, *(finding.level for finding in schedule.lint())]
 
 
 def schedule_anything(optimizer: torch.optim.Optimizer) -> ParamScheduler:

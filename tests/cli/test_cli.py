@@ -20,6 +20,7 @@ import yaml
 
 import dist_sched
 from dist_sched import OptimizerParamScheduler, ParamScheduler, checkpoint, from_config, schedules
+from dist_sched._curves.lint import LEVELS
 from dist_sched.cli import application, fork, output
 from helpers import CONFIG
 
@@ -83,9 +84,12 @@ def save_configs(home):
     (home / "policy.yaml").write_text(yaml.safe_dump({**CONFIG, "policy": policy}))
     strict = {"use_checkpoint_opt_param_scheduler": False}
     (home / "strict.yaml").write_text(yaml.safe_dump({**CONFIG, **strict}))
-    (home / "clean.yaml").write_text(yaml.safe_dump({**CONFIG, "init_lr": 0.01}))
+    clean = {**CONFIG, "init_lr": 0.01, "wd_incr_steps": 110}
+    (home / "clean.yaml").write_text(yaml.safe_dump(clean))
+    (home / "samples.yaml").write_text(yaml.safe_dump({**clean, "unit": "samples"}))
+    (home / "zero.yaml").write_text(yaml.safe_dump({**clean, "init_lr": 0.0}))
     tail = {"lr_decay_style": "WSD", "wsd_decay_steps": 105, "lr_wsd_decay_style": "linear"}
-    (home / "jump.yaml").write_text(yaml.safe_dump({**CONFIG, **tail, "init_lr": 0.01}))
+    (home / "jump.yaml").write_text(yaml.safe_dump({**clean, **tail}))
     (home / "spec.yaml").write_text(SPECIFICATION)
     (home / "illegal.yaml").write_text(yaml.safe_dump({**CONFIG, "min_lr": 2.0}))
 
@@ -505,14 +509,75 @@ def test_check_names_path_position_and_values_and_ends_with_1(cli):
     assert (1, "") == (status, err)
     first, second = out.splitlines()
     assert "clean.yaml: no findings" == first
-    assert second.startswith("jump.yaml: position 10: lr: the WSD tail begins at 5 and overlaps")
+    assert second.startswith("jump.yaml: warning: position 10: lr: the WSD tail begins at 5 and")
+    assert second.endswith(" where the warmup ends [tail-in-warmup]")
+
+
+def test_check_ends_with_0_if_there_are_only_notes_and_with_1_if_they_are_to_count(cli):
+    line = "zero.yaml: note: position 0: lr: the first update has lr 0 and changes nothing"
+    assert (0, f"{line} [first-lr-zero]\n", "") == cli("check", "zero.yaml")
+    assert 1 == cli("check", "zero.yaml", "--strict")[0]
+    assert 0 == cli("check", "clean.yaml", "--strict")[0]
+    assert 1 == cli("check", "jump.yaml", "--strict")[0]
+
+
+def test_check_ends_with_2_if_a_finding_is_an_error(cli, monkeypatch):
+    monkeypatch.setitem(LEVELS, "tail-in-warmup", "error")
+    status, out, err = cli("check", "jump.yaml", "zero.yaml")
+    assert (2, "") == (status, err)
+    assert out.startswith("jump.yaml: error: position 10: lr: ")
+
+
+def test_check_passes_over_the_codes_that_are_to_be_ignored(cli):
+    status, out, _ = cli("check", "zero.yaml", "jump.yaml", "--ignore", "tail-in-warmup")
+    assert (0, ["note", "no findings"]) == (
+        status,
+        [one.split(": ")[1] for one in out.splitlines()],
+    )
+    both = ("--ignore", "tail-in-warmup", "--ignore", "first-lr-zero")
+    assert 0 == cli("check", "zero.yaml", "jump.yaml", "--strict", *both)[0]
+
+
+def test_check_names_the_near_miss_of_an_unknown_code(cli):
+    status, out, err = cli("check", "clean.yaml", "--ignore", "first-lr-0")
+    assert (2, "") == (status, out)
+    assert "Invalid value for '--ignore': code='first-lr-0': must be one of 'first-lr-zero'" in err
+    assert "; did you mean 'first-lr-zero'? (see dist-sched check --help)" in err
 
 
 def test_check_compares_the_horizon_with_the_length_of_the_run(cli):
-    assert 0 == cli("check", "clean.yaml", "--updates", 55, "--increment", 2)[0]
+    assert 0 == cli("check", "samples.yaml", "--updates", 55, "--increment", 2)[0]
     status, out, _ = cli("check", "clean.yaml", "--updates", 100)
     assert 1 == status
-    assert out.startswith("clean.yaml: position 100: lr: the run ends after 100 updates, 10 units")
+    assert out.startswith("clean.yaml: warning: position 100: lr: the run ends after 100 updates")
+
+
+def test_check_finds_a_warmup_and_a_horizon_that_are_short_for_the_increment(cli, tmp_path):
+    path = tmp_path / "run.yaml"
+    lr = "{schedule: cosine, peak: 1.0, start: 0.1, warmup: 2k}"
+    path.write_text(f"{{horizon: 30M, unit: tokens, fields: {{lr: {lr}}}}}")
+    assert 0 == cli("check", path)[0]
+    status, out, _ = cli("check", path, "--increment", "4M")
+    assert 1 == status
+    assert ["[phase-below-update]", "[short-horizon]"] == [row[-1] for row in rows(out)]
+
+
+@pytest.mark.parametrize("path", ["clean.yaml", "before"])
+def test_check_refuses_an_increment_in_steps(cli, path):
+    status, out, err = cli("check", path, "samples.yaml", "--increment", 2)
+    assert (2, "samples.yaml: no findings\n") == (status, out)
+    rule = "must be 1 where the unit is steps, since a step is an update: leave it out"
+    assert err.startswith(f"dist-sched: error: {path}: increment=2: {rule}, or use unit 'samples'")
+
+
+def test_check_finds_phases_that_do_not_fill_the_horizon_beside_them(cli, tmp_path):
+    path = tmp_path / "run.yaml"
+    phase = "{shape: cosine, steps: 90%, start: 1.0, end: 0.1}"
+    path.write_text(f"{{horizon: 1000, fields: {{lr: {{phases: [{phase}]}}}}}}")
+    status, out, _ = cli("check", path)
+    assert 1 == status
+    assert out.startswith(f"{path}: warning: position 900: lr: the phases end at 900, 100 units")
+    assert (0, f"{path}: no findings\n", "") == cli("check", path, "--ignore", "horizon-mismatch")
 
 
 def test_check_says_each_illegal_config_in_a_line_and_goes_on(cli):
@@ -526,14 +591,20 @@ def test_check_says_each_illegal_config_in_a_line_and_goes_on(cli):
 def test_check_takes_a_checkpoint(cli):
     status, out, _ = cli("check", "before", "--updates", 100)
     assert 1 == status
-    assert all(line.startswith("before: position ") for line in out.splitlines())
+    assert all(row[:1] == ["before:"] for row in rows(out))
+    assert ["[first-lr-zero]", "[horizon-after-end]", "[field-ends-elsewhere]"] == [
+        row[-1] for row in rows(out)
+    ]
 
 
 def test_check_prints_json(as_json):
     found = as_json("check", "jump.yaml", "illegal.yaml")
     assert 1 == found["version"]
     jump, illegal = found["configs"]
-    assert ("jump.yaml", 10, None) == (jump["path"], jump["findings"][0]["position"], jump["error"])
+    assert ("jump.yaml", None) == (jump["path"], jump["error"])
+    (finding,) = jump["findings"]
+    assert finding.pop("message").startswith("lr: the WSD tail begins at 5")
+    assert {"position": 10, "code": "tail-in-warmup", "level": "warning"} == finding
     assert [] == illegal["findings"]
     assert "min_lr=2.0" in illegal["error"]
 
@@ -1032,6 +1103,7 @@ def test_completion_is_made_for_a_shell(shell):
         ("dist-sched show run", "file,run\n"),
         ("dist-sched convert a b --to n", "plain,nemo\n"),
         ("dist-sched diff a b --policy c", "plain,checkpoint\nplain,config\n"),
+        ("dist-sched check a --ignore ta", "plain,tail-in-warmup\n"),
     ],
 )
 def test_completion_knows_commands_paths_choices_and_policies(words, found):

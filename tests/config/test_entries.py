@@ -161,3 +161,94 @@ def test_from_entries_names_unknown_and_missing_entries():
     del entries["max_lr"]
     with pytest.raises(ConfigError, match=r"'lr_warmup' is not an entry.*max_lr is missing"):
         OptimizerParamConfig.from_parts(entries)
+
+
+# Lint
+
+
+def found(**changes):
+    """Return code and beginning of each finding of a config that is well but for the changes."""
+    asked = {name: changes.pop(name) for name in ("updates", "increment") if name in changes}
+    config = build(**{"init_lr": 0.01, "wd_incr_steps": 110, **changes})
+    return [(one.code, str(one).split(",")[0].split(" [")[0]) for one in config.lint(**asked)]
+
+
+def test_lint_finds_nothing_in_a_good_config():
+    assert [] == found() == found(updates=55, increment=2) == found(increment=10)
+
+
+@pytest.mark.parametrize(
+    "changes, code, beginning",
+    [
+        ({"init_lr": 0.0}, "first-lr-zero", "position 0: lr: the first update has lr 0"),
+        (
+            {**WSD, "wsd_decay_steps": 105},
+            "tail-in-warmup",
+            "position 10: lr: the WSD tail begins at 5 and overlaps the warmup",
+        ),
+        ({**WSD, "wsd_decay_steps": 0}, "empty-phase", "position 110: lr: the WSD tail has"),
+        (
+            {"lr_decay_style": "inverse-square-root"},
+            "drop-past-horizon",
+            "position 110: lr: jumps from 0.301511 to 0.1 past the horizon",
+        ),
+        ({"updates": 120}, "horizon-before-end", "position 110: lr: the horizon is 10 updates"),
+        ({"updates": 90}, "horizon-after-end", "position 90: lr: the run ends after 90 updates"),
+        (
+            {"lr_warmup_steps": 3, "increment": 4},
+            "phase-below-update",
+            "position 0: lr: the warmup (lr_warmup_steps) has length 3",
+        ),
+        (
+            {**WSD, "wsd_decay_steps": 3, "increment": 4},
+            "phase-below-update",
+            "position 107: lr: the WSD tail (wsd_decay_steps) has length 3",
+        ),
+        (
+            {"lr_warmup_steps": 0.5},
+            "phase-below-unit",
+            "position 0: lr: the warmup (lr_warmup_steps) has length 0.5",
+        ),
+        (
+            {"increment": 12, "lr_warmup_steps": 0},
+            "short-horizon",
+            "position 110: lr: the horizon 110 is shorter than 10 updates (120 units)",
+        ),
+        (
+            {"wd_incr_steps": 100},
+            "field-ends-elsewhere",
+            "position 100: weight_decay: ends at 100",
+        ),
+        (
+            {"wd_incr_steps": 120},
+            "field-outlasts-lr",
+            "position 110: weight_decay: ends at 120",
+        ),
+    ],
+)
+def test_lint_names_what_is_probably_a_mistake(changes, code, beginning):
+    ((one, text),) = found(**changes)
+    assert (code, beginning) == (one, text[: len(beginning)])
+
+
+def test_lint_finds_a_rise_of_weight_decay_that_is_shorter_than_an_update():
+    assert ["phase-below-update", "field-ends-elsewhere"] == [
+        code for code, _ in found(wd_incr_steps=3, increment=4)
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"start_wd": 0.1, "wd_incr_steps": 1},
+        {"start_wd": 0.1, "wd_incr_steps": 1, "wd_incr_style": "constant"},
+        {"wd_incr_steps": 0},
+    ],
+)
+def test_lint_passes_over_a_weight_decay_that_does_not_move(changes):
+    assert [] == found(**changes, increment=4)
+
+
+def test_lint_compares_nothing_with_the_horizon_of_a_constant_lr():
+    constant = {"lr_decay_style": "constant", "lr_warmup_steps": 0, "wd_incr_steps": 60}
+    assert [] == found(**constant, updates=9, increment=12)

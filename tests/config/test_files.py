@@ -13,6 +13,7 @@ import tomli_w
 import yaml
 
 from dist_sched import ConfigError, ParamScheduler, from_config, schedules
+from dist_sched._config import files
 from helpers import CONFIG, sgd, text_of
 
 HAS_TOML = any(importlib.util.find_spec(name) for name in ("tomllib", "tomli"))
@@ -270,3 +271,57 @@ def test_the_page_shows_each_format():
 
 def test_the_page_names_every_length():
     assert [] == [name for name in schedules.LENGTHS if f"`{name}`" not in PAGE]
+
+
+# Findings
+
+HOLD = {"shape": "constant", "steps": 400, "start": 0.9, "end": 0.9}
+PHASES = [HOLD, {"shape": "linear", "steps": "500", "end": 0.0}]
+
+
+def findings(source):
+    found = files.read(source).findings
+    assert {"horizon-mismatch"} >= {one.code for one in found}
+    return [str(one).partition(" that is written")[0] for one in found]
+
+
+@pytest.mark.parametrize(
+    "horizon, expected",
+    [
+        (1000, ["position 900: lr: the phases end at 900, 100 units before the horizon 1000"]),
+        ("0.8k", ["position 800: lr: the phases end at 900, 100 units after the horizon 800"]),
+        (900, []),
+        (None, []),
+    ],
+)
+@pytest.mark.parametrize("is_beside", [True, False], ids=["beside", "outer"])
+def test_phases_of_lr_that_do_not_fill_a_horizon_are_found(horizon, expected, is_beside):
+    lr = {"phases": PHASES, **({"horizon": horizon} if is_beside else {})}
+    outer = {} if is_beside else {"horizon": horizon}
+    assert expected == findings({**outer, "fields": {"lr": lr}})
+
+
+@pytest.mark.parametrize("own, expected", [("50%", ["1000"]), ("25%", ["500"]), ("45%", [])])
+def test_a_horizon_beside_phases_counts_before_the_outer_one(own, expected):
+    phases = {"phases": PHASES, "horizon": own}
+    found = findings({"horizon": 2000, "fields": {"lr": 0.5, "momentum": phases}})
+    assert expected == [one.split()[-1] for one in found]
+
+
+def test_phases_of_a_group_that_do_not_fill_a_horizon_are_found():
+    source = {"horizon": 1000, "fields": {"lr": 0.5}, "groups": {"a*": {"lr": {"phases": PHASES}}}}
+    assert ["position 900: groups[a*].lr: the phases end at 900"] == [
+        one.split(",")[0] for one in findings(source)
+    ]
+
+
+def test_the_outer_horizon_is_for_no_phases_but_those_of_lr():
+    fields = {"lr": {"schedule": "linear", "peak": 0.5}, "momentum": {"phases": PHASES}}
+    assert [] == findings({"horizon": 1000, "fields": fields})
+    assert [] == findings({**ENTRIES, "policy": "config"})
+
+
+def test_thirds_of_a_horizon_fill_it():
+    third = {"shape": "linear", "steps": "33.3333333333333333%", "end": 0.5}
+    phases = [{**third, "start": 1.0}, third, third]
+    assert [] == findings({"horizon": 1000, "fields": {"lr": {"phases": phases}}})

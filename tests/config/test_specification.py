@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +21,11 @@ from helpers import UP, by_name, by_path
 
 HILL = Schedule([Phase("linear", 8, end=1.0, start=0.0), Phase("cosine", 32, end=0.5)])
 SQUARE = Schedule([Phase("polynomial", 8, end=0.0, start=1.0, power=2.0)])
+FALL = Schedule([Phase("linear", 80, end=0.0, start=1.0)])
+
+
+def rise(steps):
+    return Schedule([Phase("linear", steps, end=0.75, start=0.25)])
 
 
 def spec(fields=None, groups=None):
@@ -344,30 +350,83 @@ def test_a_change_is_of_every_schedule_of_its_field_and_of_no_multiplier():
 def test_lint_names_whose_schedule_it_means():
     jump = Schedule([Phase("linear", 8, end=1.0, start=0.0), Phase("linear", 8, 0.0, 0.5)])
     built = spec({"lr": jump, "eps": jump}, {"head.*": {"lr": jump, "eps": 0.0}})
+    idle = "the first update has lr 0 and changes nothing [first-lr-zero]"
     assert [
-        "position 0: lr: the first update has lr 0 and changes nothing",
-        "position 0: groups[head.*].lr: the first update has lr 0 and changes nothing",
-        "position 8: lr: jumps from 1 to 0.5 at a join",
-        "position 8: eps: jumps from 1 to 0.5 at a join",
-        "position 8: groups[head.*].lr: jumps from 1 to 0.5 at a join",
+        f"position 0: lr: {idle}",
+        f"position 0: groups[head.*].lr: {idle}",
+        "position 8: lr: jumps from 1 to 0.5 at a join [jump]",
+        "position 8: eps: jumps from 1 to 0.5 at a join [jump]",
+        "position 8: groups[head.*].lr: jumps from 1 to 0.5 at a join [jump]",
     ] == [str(finding) for finding in built.lint()]
 
 
 def test_lint_compares_each_horizon_with_the_run():
-    found = spec({"lr": SQUARE, "eps": 0.5}).lint(updates=5, increment=2)
-    assert ["position 8: lr: the horizon is 1 updates before the end of the run"] == [
+    found = spec({"lr": FALL, "eps": 0.5}).lint(updates=50, increment=2)
+    assert ["position 80: lr: the horizon is 10 updates before the end of the run"] == [
         str(finding).partition(" (")[0] for finding in found
     ]
-    assert () == spec({"lr": SQUARE}).lint(updates=4, increment=2)
+    assert () == spec({"lr": FALL}).lint(updates=40, increment=2)
     assert () == spec({"eps": UP}).lint(updates=5, increment=2)
+
+
+@pytest.mark.parametrize(
+    "momentum, expected",
+    [
+        (constant(0.5), []),
+        (ProportionalTo(at_max=0.5), []),
+        (rise(80), []),
+        (rise(30), ["position 30: momentum: ends at 30, and lr at 80; the value stays 0.75"]),
+        (
+            rise(100),
+            ["position 80: momentum: ends at 100, after lr's horizon 80: there it is at 0.65"],
+        ),
+        (
+            Schedule([*rise(80).phases, Phase("constant", 9, 0.75)]),
+            ["position 80: momentum: ends at 89, and lr at 80; the value stays 0.75"],
+        ),
+    ],
+    ids=["constant", "follows", "equal", "before", "after", "stays"],
+)
+def test_lint_compares_where_another_field_ends_with_lr(momentum, expected):
+    found = spec({"lr": FALL, "momentum": momentum}).lint()
+    assert expected == [re.split(r" \[| instead", str(finding))[0] for finding in found]
+
+
+def test_a_field_that_moves_after_lr_has_ended_is_a_warning_and_one_that_ends_before_a_note():
+    found = [spec({"lr": FALL, "eps": rise(end)}).lint() for end in (90, 70)]
+    assert [("field-outlasts-lr", "warning"), ("field-ends-elsewhere", "note")] == [
+        (one.code, one.level) for (one,) in found
+    ]
+
+
+def test_lint_compares_a_groups_field_with_the_groups_lr():
+    short = Schedule([Phase("cosine", 20, end=0.0, start=1.0)])
+    for overrides, expected in (
+        ({"lr": short, "eps": rise(20)}, []),
+        ({"lr": 0.5, "eps": rise(20)}, ["position 20: groups[a].eps: ends at 20, and lr at 80"]),
+    ):
+        found = spec({"lr": FALL, "eps": 0.5}, {"a": overrides}).lint()
+        assert expected == [str(finding).partition(";")[0] for finding in found]
+
+
+@pytest.mark.parametrize("lr", [constant(1.0), UP], ids=["constant", "warmup"])
+def test_no_field_is_compared_with_an_lr_that_has_no_end(lr):
+    assert [] == [one for one in spec({"lr": lr, "eps": rise(20)}).lint() if "eps" in one.message]
+
+
+@pytest.mark.parametrize("increment", [2, 0.5])
+def test_lint_refuses_an_increment_in_steps(increment):
+    assert () == spec({"lr": FALL}).lint(increment=1.0, unit="steps")
+    for unit in ("samples", "tokens", None):
+        assert () == spec({"lr": FALL}).lint(increment=increment, unit=unit)
+    with pytest.raises(ConfigError, match=rf"increment={increment}: must be 1 where the unit is"):
+        spec({"lr": FALL}).lint(increment=increment, unit="steps")
 
 
 def test_lint_of_what_is_well_says_nothing():
     assert (
         ()
-        == spec(
-            {"lr": SQUARE, "weight_decay": ProportionalTo(at_max=0.5)}, {"a": {"lr": 0.0}}
-        ).lint()
+        == spec({"lr": FALL, "weight_decay": ProportionalTo(at_max=0.5)}, {"a": {"lr": 0.0}}).lint()
     )
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from dist_sched import ConfigError, Phase, Schedule
-from dist_sched._curves.lint import Finding
+from dist_sched._curves.lint import LEVELS, Finding, in_order
 
 RISE = Phase("linear", 10, end=1.0, start=0.0)
 HOLD = Phase("constant", 50, end=1.0)
@@ -27,32 +27,36 @@ def test_a_clean_schedule_has_no_findings():
 
 
 @pytest.mark.parametrize(
-    "schedule, asked, position, message",
+    "schedule, asked, position, message, code",
     [
         (
             over(RISE.replace(start=0.1), Phase("linear", 10, end=0.0, start=0.5)),
             {},
             10,
             "jumps from 1 to 0.5 at a join",
+            "jump",
         ),
-        (over(RISE, HOLD), {}, 0, "the first update has lr 0 and changes nothing"),
+        (over(RISE, HOLD), {}, 0, "the first update has lr 0 and changes nothing", "first-lr-zero"),
         (
             warm(end=2.0),
             {},
             60,
             "phase 2 (cosine), the last that moves, rises from 1 to 2: a floor above the peak?",
+            "floor-above-peak",
         ),
         (
             over(RISE.replace(start=0.1), Phase("linear", 0, end=1.0), FALL),
             {},
             10,
             "phase 1 (linear) has length 0",
+            "empty-phase",
         ),
         (
             over(RISE.replace(start=0.1), FALL.replace(until=0), Phase("linear", 9, end=0.0)),
             {},
             10,
             "phase 1 (cosine) has length 0",
+            "empty-phase",
         ),
         (
             over(Phase("linear", 0.03, end=1.0, start=0.1), FALL),
@@ -62,6 +66,27 @@ def test_a_clean_schedule_has_no_findings():
                 "phase 0 (linear) has length 0.03, less than one unit: write a part of the "
                 "horizon as 0.03 or '3%' in a config file; in quotes, a number without % is units"
             ),
+            "phase-below-unit",
+        ),
+        (
+            over(RISE.replace(start=0.1), FALL),
+            {"increment": 10.5},
+            0,
+            (
+                "phase 0 (linear) has length 10, less than one update, which completes 10.5 "
+                "units: is the length in updates?"
+            ),
+            "phase-below-update",
+        ),
+        (
+            over(Phase("cosine", 3_999_999, end=0.1, start=1.0)),
+            {"increment": 400_000},
+            3_999_999,
+            (
+                "the horizon 3999999 is shorter than 10 updates (4000000 units): is it in "
+                "updates, or in another unit?"
+            ),
+            "short-horizon",
         ),
         (
             warm(),
@@ -71,6 +96,7 @@ def test_a_clean_schedule_has_no_findings():
                 "the horizon is 10 updates before the end of the run (60 updates, position 120); "
                 "the value stays 0.1"
             ),
+            "horizon-before-end",
         ),
         (
             warm(),
@@ -80,12 +106,13 @@ def test_a_clean_schedule_has_no_findings():
                 "the run ends after 40 updates, 20 units before the horizon 100: at 0.55 instead "
                 "of 0.1"
             ),
+            "horizon-after-end",
         ),
     ],
-    ids=["jump", "zero", "floor", "empty", "cut", "short", "before", "after"],
+    ids=["jump", "zero", "floor", "empty", "cut", "unit", "update", "horizon", "before", "after"],
 )
-def test_a_finding_names_the_position_and_the_values(schedule, asked, position, message):
-    assert (Finding(position, message),) == schedule.lint(**asked)
+def test_a_finding_names_the_position_and_the_values(schedule, asked, position, message, code):
+    assert (Finding(position, message, code),) == schedule.lint(**asked)
 
 
 def test_findings_come_in_the_order_of_their_positions():
@@ -94,10 +121,47 @@ def test_findings_come_in_the_order_of_their_positions():
     assert [0, 10, 10, 100] == [one.position for one in schedule.lint(updates=100)]
 
 
-def test_a_finding_reads_as_a_sentence():
-    assert "position 10: jumps from 1 to 0.5 at a join" == str(
-        Finding(10, "jumps from 1 to 0.5 at a join")
-    )
+def test_findings_without_a_position_come_first():
+    found = [Finding(3, "", "jump"), Finding(None, "", "jump"), Finding(0, "", "jump")]
+    assert [None, 0, 3] == [one.position for one in in_order(found)]
+
+
+def test_a_finding_reads_as_a_sentence_with_its_code():
+    jump = "jumps from 1 to 0.5 at a join"
+    assert f"position 10: {jump} [jump]" == str(Finding(10, jump, "jump"))
+    assert f"position 1500000001: {jump} [jump]" == str(Finding(1_500_000_001, jump, "jump"))
+    assert f"{jump} [jump]" == str(Finding(None, jump, "jump"))
+
+
+def test_a_first_lr_of_0_and_a_field_that_ends_early_are_notes_and_the_rest_warnings():
+    notes = {"first-lr-zero", "field-ends-elsewhere"}
+    assert notes == {code for code in LEVELS if Finding(0, "", code).level == "note"}
+    assert "warning" == Finding(0, "", "jump").level
+
+
+def test_a_phase_of_one_update_is_not_too_short():
+    assert () == warm().lint(increment=10)
+
+
+def test_a_phase_that_a_late_change_cut_after_less_than_an_update_is_no_finding():
+    schedule = over(RISE.replace(start=0.1), HOLD.replace(until=3), FALL)
+    assert () == schedule.lint(increment=10)
+
+
+@pytest.mark.parametrize("field", ["lr", "momentum"])
+def test_a_phase_shorter_than_an_update_is_found_of_every_field(field):
+    assert ["phase-below-update"] == [one.code for one in warm().lint(field, increment=10.1)][:1]
+
+
+def test_a_horizon_of_ten_updates_is_not_too_short():
+    schedule = over(Phase("cosine", 100, end=0.1, start=1.0))
+    assert () == schedule.lint(increment=10)
+    assert ["short-horizon"] == [one.code for one in schedule.lint(increment=10.1)]
+
+
+def test_a_short_horizon_is_found_where_lr_comes_down_alone():
+    assert () == over(Phase("cosine", 9, end=0.1, start=1.0)).lint("momentum")
+    assert () == over(RISE.replace(steps=4, start=0.1), HOLD.replace(steps=4)).lint()
 
 
 @pytest.mark.parametrize("field", ["weight_decay", "momentum"])
@@ -135,6 +199,7 @@ def test_a_phase_of_one_unit_is_not_too_short():
         ({"updates": 1.5}, r"updates=1.5: must be a whole number"),
         ({"updates": "5"}, "updates='5': must be"),
         ({"updates": 5, "increment": 0}, "increment=0: must be greater than 0"),
+        ({"increment": 0}, "increment=0: must be greater than 0"),
         ({"updates": 5, "increment": -1}, "increment=-1: must be"),
         ({"updates": 5, "increment": math.nan}, "increment=nan: must be"),
     ],

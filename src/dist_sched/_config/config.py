@@ -13,8 +13,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from dist_sched._config import policy as policies
-from dist_sched._curves.lint import Finding
-from dist_sched._rules import one_of
+from dist_sched._curves.lint import checked_run, in_order
+from dist_sched._rules import illegal, one_of
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dist_sched._config.path import Path
     from dist_sched._config.plan import Inventory, Plan
     from dist_sched._config.policy import Policy
+    from dist_sched._curves.lint import Finding
     from dist_sched._rules import Entry, Number
 
 T = TypeVar("T")
@@ -159,18 +160,27 @@ class Config(abc.ABC):
         before = self.__dict__.get("_before")
         return [] if before is None else [*before[0].made_by(), before]
 
-    def lint(self, *, updates: int | None = None, increment: Number = 1) -> tuple[Finding, ...]:
-        """Return warnings about valid entries that are probably mistakes.
+    def lint(
+        self, *, updates: int | None = None, increment: Number = 1, unit: str | None = None
+    ) -> tuple[Finding, ...]:
+        """Return findings about valid entries that are probably mistakes.
 
         Args:
             updates: Length of the run in optimizer updates, to be compared with the horizon.
             increment: Units that an update completes.
+            unit: What a position counts; None if it is not known.
+
+        Raises:
+            ConfigError: `updates` or `increment` is illegal, or an update completes several steps.
         """
-        found = [
-            Finding(finding.position, f"{path}: {finding.message}")
+        updates, increment = checked_run(updates, increment)
+        if unit == "steps" and increment != 1:
+            rule = "must be 1 where the unit is steps, since a step is an update: leave it out"
+            raise illegal("increment", increment, f"{rule}, or use unit 'samples' or 'tokens'")
+        return in_order(
+            dataclasses.replace(finding, message=f"{path}: {finding.message}")
             for path, finding in self._findings(updates, increment)
-        ]
-        return tuple(sorted(found, key=lambda finding: finding.position))
+        )
 
     @abc.abstractmethod
     def _findings(self, updates: int | None, increment: Number) -> Iterator[tuple[Path, Finding]]:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dist_sched._config.config import ABSENT, Config, Sides, fitting
 from dist_sched._config.path import Path
 from dist_sched._config.plan import Field, Plan
-from dist_sched._curves.lint import Finding, end_of_run, idle_start
+from dist_sched._curves.lint import (
+    Finding,
+    end_of_run,
+    idle_start,
+    other_end,
+    short_horizon,
+    short_phase,
+)
 from dist_sched._curves.megatron import (
     LR_DECAY_STYLES,
     LR_WSD_DECAY_STYLES,
@@ -274,11 +281,29 @@ class OptimizerParamConfig(Config):
         )
 
     def _findings(self, updates: int | None, increment: Number) -> Iterator[tuple[Path, Finding]]:
-        lr = self.plan.curves[0]
+        lr, weight_decay = self.plan.curves
         found = [*idle_start(lr), *self._odd_tail(lr), *self._cliff(lr)]
-        if updates is not None and self.lr_decay_style != "constant":
-            found += end_of_run(lr, self.lr_decay_steps, updates, increment)
+        found += self._short_phases(increment)
+        if self.lr_decay_style != "constant":
+            found += short_horizon(self.lr_decay_steps, increment)
+            if updates is not None:
+                found += end_of_run(lr, self.lr_decay_steps, updates, increment)
         yield from ((Path("lr"), finding) for finding in found)
+        rise = self.wd_incr_steps
+        if self.start_wd != self.end_wd and rise > 0:
+            found = [*short_phase("the rise (wd_incr_steps)", 0, rise, increment)]
+            # A constant lr has no end.
+            if self.lr_decay_style != "constant":
+                found += other_end(weight_decay, rise, self.lr_decay_steps)
+            yield from ((Path("weight_decay"), finding) for finding in found)
+
+    def _short_phases(self, increment: Number) -> Iterator[Finding]:
+        """Warn about a warmup or a WSD tail that is shorter than one update."""
+        yield from short_phase("the warmup (lr_warmup_steps)", 0, self.lr_warmup_steps, increment)
+        if self.lr_decay_style == "WSD" and self.wsd_decay_steps is not None:
+            tail = self.wsd_decay_steps
+            begin = self.lr_decay_steps - tail
+            yield from short_phase("the WSD tail (wsd_decay_steps)", begin, tail, increment)
 
     def _odd_tail(self, lr: Callable[[int], float]) -> Iterator[Finding]:
         """Warn of a WSD tail that begins in the warmup: lr jumps where the warmup ends."""
@@ -286,13 +311,14 @@ class OptimizerParamConfig(Config):
             return
         begin, warmup = self.lr_decay_steps - self.wsd_decay_steps, self.lr_warmup_steps
         if self.wsd_decay_steps == 0:
-            yield Finding(begin, "the WSD tail has length 0")
+            yield Finding(begin, "the WSD tail has length 0", "empty-phase")
         if begin < warmup:
             after = int(warmup) + 1
             yield Finding(
                 warmup,
                 f"the WSD tail begins at {begin:g} and overlaps the warmup: jumps from "
                 f"{lr(int(warmup)):g} to {lr(after):g} where the warmup ends",
+                "tail-in-warmup",
             )
 
     def _cliff(self, lr: Callable[[int], float]) -> Iterator[Finding]:
@@ -303,6 +329,7 @@ class OptimizerParamConfig(Config):
                 self.lr_decay_steps,
                 f"jumps from {last:g} to {after:g} past the horizon, as the style "
                 "inverse-square-root does in Megatron-LM",
+                "drop-past-horizon",
             )
 
     def _broken_rules(self) -> Iterator[str]:

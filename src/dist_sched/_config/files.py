@@ -11,8 +11,8 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.path import Path
 from dist_sched._config.policy import BOOLEANS
 from dist_sched._config.specification import Specification
+from dist_sched._curves.lint import unfilled_horizon
 from dist_sched._curves.phases import Schedule
 from dist_sched._curves.proportional import ProportionalTo
 from dist_sched._rules import (
@@ -41,6 +42,7 @@ from dist_sched.errors import ConfigError
 if TYPE_CHECKING:
     from dist_sched._config.config import Config
     from dist_sched._config.policy import Policy
+    from dist_sched._curves.lint import Finding
 
 _DEFAULTS = {
     "unit": "steps",
@@ -69,6 +71,8 @@ class Declaration:
     keep_group_ratios: bool = True
     reference: Any = None
     """A group's name, a number, or a mapping from fields to either; checked with the groups."""
+    findings: tuple[Finding, ...] = ()
+    """What is probably a mistake and shows in the source alone, not in the config."""
 
 
 def read(source: Mapping[str, Any] | str | os.PathLike[str]) -> Declaration:
@@ -127,6 +131,7 @@ def _declaration(data: Mapping[str, Any]) -> Declaration:
         policy=policy,
         keep_group_ratios=flag("keep_group_ratios", data.get("keep_group_ratios", True)),
         reference=data.get("reference"),
+        findings=tuple(_findings(data, config)) if isinstance(config, Specification) else (),
     )
 
 
@@ -154,6 +159,28 @@ def _specification(data: Mapping[str, Any]) -> Specification:
         for pattern, overrides in mapping("groups", data.get("groups", {})).items()
     }
     return Specification(fields=fields, groups=groups)
+
+
+def _findings(data: Mapping[str, Any], config: Specification) -> Iterator[Finding]:
+    """Yield where phases do not fill the horizon that is written beside them.
+
+    The horizon at the top is lr's. Other fields may end before it, and are compared with lr.
+    """
+    outer = _horizon(data)
+    sources = [(None, data["fields"]), *data.get("groups", {}).items()]
+    for pattern, written in sources:
+        built = config.fields if pattern is None else config.groups[pattern]
+        for field, one in written.items():
+            schedule = built[field]
+            has_phases = isinstance(one, Mapping) and "phases" in one
+            if not has_phases or not isinstance(schedule, Schedule):
+                continue
+            is_own = one.get("horizon") is not None
+            whole = _horizon(one, outer) if is_own or field == "lr" else None
+            if whole is not None:
+                for finding in unfilled_horizon(schedule, whole):
+                    path = Path(field, pattern=pattern)
+                    yield replace(finding, message=f"{path}: {finding.message}")
 
 
 def _horizon(data: Mapping[str, Any], outer: Any = None, name: str = "horizon") -> Any:

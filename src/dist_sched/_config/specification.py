@@ -12,6 +12,7 @@ from dist_sched._config.config import ABSENT, Config, Sides, fitting
 from dist_sched._config.path import Path, is_field_name
 from dist_sched._config.plan import Field, Inventory, Override, Plan
 from dist_sched._curves.bounds import BoundedSchedule, Point
+from dist_sched._curves.lint import has_end, other_end
 from dist_sched._curves.phases import Schedule
 from dist_sched._curves.proportional import ProportionalCurve, ProportionalTo
 from dist_sched._rules import illegal, mapping, near_miss, rate, text, within
@@ -320,9 +321,22 @@ class Specification(Config):
 
     def _findings(self, updates: int | None, increment: Number) -> Iterator[tuple[Path, Finding]]:
         for path, one in self._by_path().items():
-            if isinstance(one, Schedule):
-                for finding in one.lint(path.field, updates=updates, increment=increment):
+            if not isinstance(one, Schedule):
+                continue
+            for finding in one.lint(path.field, updates=updates, increment=increment):
+                yield path, finding
+            lr = self._lr_beside(path)
+            if lr is not None and has_end(lr) and one.min_value < one.max_value:
+                for finding in other_end(one, one.horizon, lr.horizon):
                     yield path, finding
+
+    def _lr_beside(self, path: Path) -> Schedule | None:
+        """Return the lr schedule of the groups that another field's schedule is for, if any."""
+        if path.field == "lr":
+            return None
+        own = self.groups.get(path.pattern or "", {}).get("lr")
+        found = own if isinstance(own, Schedule) else self.fields.get("lr")
+        return found if isinstance(found, Schedule) else None
 
 
 def _by_path(parts: Mapping[str, Any]) -> dict[Path, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from dist_sched._curves.lint import Finding, lint
+from dist_sched._curves.lint import Finding, checked_run, in_order, lint
 from dist_sched._curves.shapes import PHASE_NAMES, Law, Parameter, shape_of
 from dist_sched._rules import (
     Number,
@@ -368,19 +368,18 @@ class Schedule:
     def lint(
         self, field: str = "lr", *, updates: int | None = None, increment: Number = 1
     ) -> tuple[Finding, ...]:
-        """Warn about what is valid and probably a mistake; the findings are sorted by position.
+        """Find what is valid and probably a mistake; the findings are sorted by position.
 
         Args:
-            field: What is scheduled. Only for `lr`: a first value of 0, a floor above the peak, and
-                a horizon before the end of the run.
+            field: What is scheduled. Only for `lr`: a first value of 0, a floor above the peak, a
+                horizon of fewer than ten updates, and one before the end of the run.
             updates: Length of the run in optimizer updates, to compare with the horizon.
-            increment: Units that an update completes.
+            increment: Units that an update completes, to compare with phases and horizon.
 
         Raises:
             ConfigError: `updates` or `increment` is illegal.
         """
-        found = lint(self, field, updates, increment)
-        return tuple(sorted(found, key=lambda finding: finding.position))
+        return in_order(lint(self, field, *checked_run(updates, increment)))
 
     def __reduce__(self) -> tuple[type[Schedule], tuple[tuple[Phase, ...]]]:
         return Schedule, (self.phases,)

@@ -320,17 +320,20 @@ class Scheduler:
         )
 
     def lint(self, *, updates: int | None = None, increment: float = 1) -> tuple[Finding, ...]:
-        """Return warnings about valid schedules that are probably mistakes, before anything runs.
+        """Return findings about valid schedules that are probably mistakes, before anything runs.
 
         Args:
             updates: Length of the run in optimizer updates, to be compared with the horizon.
-            increment: Units that an update completes.
+            increment: Units that an update completes, to be compared with phases and horizon; in
+                steps it is 1.
 
         Returns:
-            Each with a position and values: jumps, a first learning rate of 0, phases of no length,
-            a floor above the peak, a horizon that is not the run's end.
+            Each with a code, a level and values, sorted by position. docs/cli.md lists the codes.
+
+        Raises:
+            ConfigError: `updates` or `increment` is illegal.
         """
-        return self._agreed.effective.lint(updates=updates, increment=increment)
+        return self._agreed.effective.lint(updates=updates, increment=increment, unit=self.unit)
 
     def load_state_dict(
         self,

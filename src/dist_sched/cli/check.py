@@ -1,14 +1,23 @@
-"""`dist-sched check`: warn about valid configs that are probably mistakes."""
+"""`dist-sched check`: find what is valid and probably a mistake, as a gate before a launch."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from dist_sched import _rules as rules
+from dist_sched._curves.lint import LEVELS, in_order
 from dist_sched.cli import inputs, options, output
 from dist_sched.errors import ConfigError, StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from dist_sched._curves.lint import Finding, Level
+
+_STATUS = {"note": 0, "warning": 1, "error": 2}
 
 
 @click.command(
@@ -16,10 +25,12 @@ from dist_sched.errors import ConfigError, StateError
 Before a launch:  dist-sched check *.yaml --updates 100k
 In tokens:        dist-sched check run.toml --updates 5k --increment 4M
 Before a resume:  dist-sched check runs/7b --updates 100k
+In CI:            dist-sched check *.yaml --strict --ignore first-lr-zero
 
 \b
 {options.JSON_KEYS}
-  configs: path, findings (position, message), error (null if it is legal)"""
+  configs: path, findings (position, message, code, level; position is null
+  where there is none), error (null if it is legal)"""
 )
 @options.paths
 @click.option(
@@ -34,40 +45,81 @@ Before a resume:  dist-sched check runs/7b --updates 100k
     type=options.length,
     default="1",
     show_default=True,
-    help="Units that an update completes: samples or tokens over all ranks.",
+    help="Samples or tokens over all ranks that an update completes, to compare with phases and "
+    "horizon; in steps it is 1.",
 )
+@click.option(
+    "--ignore",
+    "ignored",
+    metavar="CODE",
+    type=options.code,
+    multiple=True,
+    shell_complete=lambda *typed: [code for code in LEVELS if code.startswith(typed[-1])],
+    help="Pass over the findings of a code, such as first-lr-zero; may be repeated.",
+)
+@click.option("--strict", is_flag=True, help="Count notes as warnings in the status.")
 @options.as_json
-def command(paths: tuple[str, ...], updates: int | None, increment: float, as_json: bool) -> int:
-    """Warn about valid configs that are probably mistakes.
+def command(
+    paths: tuple[str, ...],
+    updates: int | None,
+    increment: float,
+    ignored: tuple[str, ...],
+    strict: bool,
+    as_json: bool,
+) -> int:
+    """Find what is valid in configs and probably a mistake.
 
-    Jumps, a first learning rate of 0, phases of no length, a floor above the peak, a horizon that
-    is not the run's end. Of a checkpoint, the schedule of its run is checked, late changes
-    included. The status is 0 if nothing was found, 1 if something was, 2 if a config is illegal.
+    Jumps, phases and horizons too short for an update, phases that do not fill their horizon, a
+    floor above the peak, a horizon that is not the run's end, and more. Of a checkpoint, the
+    schedule of its run is checked, late changes included.
+
+    The status is 0 if there are only notes, 1 with a warning, 2 with an error or an illegal config.
     """
-    results = [_check(path, updates, increment) for path in paths]
+    results = [_check(path, updates, increment, ignored) for path in paths]
     if as_json:
-        output.print_json({"configs": results})
+        output.print_json({"configs": [result.to_dict() for result in results]})
     else:
         for result in results:
-            _print(**result)
-    return max(2 if result["error"] else bool(result["findings"]) for result in results)
+            _print(result)
+    lowest = 1 if strict else 0
+    levels = {level for result in results for level in result.levels()}
+    return max((max(lowest, _STATUS[level]) for level in levels), default=0)
 
 
-def _check(path: str, updates: int | None, increment: float) -> dict[str, Any]:
-    found: tuple[Any, ...] = ()
-    message = None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Result:
+    """What was found in one config or checkpoint."""
+
+    path: str
+    findings: tuple[Finding, ...] = ()
+    error: str | None = None
+    """Why it is illegal; None if it is legal."""
+
+    def levels(self) -> list[Level]:
+        """Return the level of each finding; an illegal config is an error."""
+        return [one.level for one in self.findings] if self.error is None else ["error"]
+
+    def to_dict(self) -> dict[str, Any]:
+        findings = [{**asdict(one), "level": one.level} for one in self.findings]
+        return {"path": self.path, "findings": findings, "error": self.error}
+
+
+def _check(path: str, updates: int | None, increment: float, ignored: Collection[str]) -> _Result:
     try:
-        found = inputs.read(path).config.lint(updates=updates, increment=increment)
+        source = inputs.read(path)
+        config = source.config
+        with rules.within(path):
+            found = config.lint(updates=updates, increment=increment, unit=source.unit)
     except (ConfigError, StateError) as error:
         # Collected, so that the other configs are checked all the same.
-        message = " ".join(str(error).split())
-    return {"path": path, "findings": [asdict(finding) for finding in found], "error": message}
+        return _Result(path=path, error=" ".join(str(error).split()))
+    kept = [one for one in (*found, *source.findings) if one.code not in ignored]
+    return _Result(path=path, findings=in_order(kept))
 
 
-def _print(path: str, findings: list[dict[str, Any]], error: str | None) -> None:
-    if error is not None:
-        output.warn(f"dist-sched: error: {error}")
+def _print(result: _Result) -> None:
+    if result.error is not None:
+        output.warn(f"dist-sched: error: {result.error}")
         return
-    lines = [f"position {output.shown(one['position'])}: {one['message']}" for one in findings]
-    for line in lines or ["no findings"]:
-        output.say(f"{path}: {line}")
+    for line in [f"{one.level}: {one}" for one in result.findings] or ["no findings"]:
+        output.say(f"{result.path}: {line}")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from dist_sched._config.config import Config
     from dist_sched._config.policy import Policy
+    from dist_sched._curves.lint import Finding
 
 CONFIG_ENDINGS = (".json", ".yaml", ".yml", ".toml")
 _CHECKPOINT_ENDINGS = (".pt", ".pth", ".ckpt", ".bin", "")
@@ -36,6 +37,8 @@ class ConfigInput:
     config: Config
     unit: str
     policy: Policy | None
+    findings: tuple[Finding, ...] = ()
+    """What is probably a mistake and shows in the file alone."""
     location: ClassVar[None] = None
     position: ClassVar[None] = None
     notes: ClassVar[tuple[str, ...]] = ()
@@ -70,6 +73,7 @@ class CheckpointInput:
     """The config with the late changes; None where the state has only a position."""
     notes: tuple[str, ...]
     """What a person should know."""
+    findings: ClassVar[tuple[Finding, ...]] = ()
 
     @property
     def config(self) -> Config:
@@ -132,7 +136,11 @@ def read(path: str, key: str | None = None) -> Input:
         raise ConfigError(f"{path}: is a config file, which has no keys: leave the key out")
     declared = files.read(path)
     return ConfigInput(
-        path=path, config=declared.config, unit=declared.unit, policy=declared.policy
+        path=path,
+        config=declared.config,
+        unit=declared.unit,
+        policy=declared.policy,
+        findings=declared.findings,
     )
 
 

@@ -10,6 +10,7 @@ import click
 from dist_sched import _rules as rules
 from dist_sched._config import files
 from dist_sched._config.config import UNITS
+from dist_sched._curves.lint import LEVELS
 from dist_sched.cli.output import VERSION
 from dist_sched.errors import ConfigError
 
@@ -46,6 +47,12 @@ def length(value: str) -> float:
 def rate(value: str) -> float:
     """Read a value of a field."""
     return rules.rate("value", files.number(value))
+
+
+@_as_usage_error()
+def code(value: str) -> str:
+    """Read the code of a finding."""
+    return rules.one_of(tuple(LEVELS))("code", value)
 
 
 def destination(metavar: str, text: str) -> Callable[[Any], Any]:
