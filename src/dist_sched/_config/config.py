@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dist_sched._rules import Entry, Number
 
 T = TypeVar("T")
+AnyConfig = TypeVar("AnyConfig", bound="Config")
 
 UNITS = ("steps", "samples", "tokens")
 unit_word = one_of(UNITS)
@@ -215,3 +216,17 @@ def with_history(config: Config, history: Iterable[Change]) -> Config:
     for change in history:
         config = config.apply(change)
     return config
+
+
+def with_change(config: AnyConfig, change: Change) -> tuple[AnyConfig, Change]:
+    """Make a late change today, and return the config after it and what to record.
+
+    A change means today what its latest arguments say. They are recorded only where they make a
+    difference, so that older releases read the state wherever they do the same.
+
+    Raises:
+        ConfigError: The change is illegal.
+    """
+    before, latest = config.apply(change), change.latest()
+    after = before if latest == change else config.apply(latest)
+    return (before, change) if before == after else (after, latest)
