@@ -110,7 +110,8 @@ def late_change(change: Change, before: Config, after: Config) -> str:
         for old, new in changed.values()
     ]
     more = [f"and {len(done) - _NAMED} more"] if len(done) > _NAMED else []
-    return f"{change.operation} at {change.position}: {'; '.join([*done[:_NAMED], *more])}"
+    text = "; ".join([*done[:_NAMED], *more]) or "changes nothing"
+    return f"{change.operation} at {change.position}: {text}"
 
 
 def _done(change: Change, old: Track, new: Track) -> str:

@@ -211,14 +211,15 @@ class Scheduler:
         Args:
             steps: Length, in units.
             shape: A name of `dist_sched.schedules.shapes()`.
-            end: Value at its end, and from there on; if None, the schedule's present end value
-                where that is lower, else 0 (`min_lr` in `OptimizerParamScheduler`).
+            end: Value at its end, and from there on, not above the current one; if None, the
+                schedule's present end value where that is lower, else 0 (`min_lr` in
+                `OptimizerParamScheduler`).
             field: The field to change; overrides of its schedule change too.
             allow_jump: Do it even if the value jumps here.
 
         Raises:
-            ConfigError: An argument is illegal, the value would jump, or the entries of
-                `OptimizerParamScheduler` cannot express it. Nothing has changed.
+            ConfigError: An argument is illegal, the value would jump or, in a cooldown, rise, or
+                the entries of `OptimizerParamScheduler` cannot express it. Nothing has changed.
         """
         arguments = {"steps": steps, "shape": shape, "end": end, "field": field}
         self._change("cooldown", arguments, allow_jump=allow_jump)
