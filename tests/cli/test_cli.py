@@ -745,8 +745,8 @@ def test_a_forked_file_of_json_has_no_comments(cli, tmp_path):
 def test_a_comment_of_a_forked_file_is_one_line_whatever_the_folder_is_called(cli, tmp_path):
     source = tmp_path / "a\nmax_lr: 7"
     save(scheduler(lr_decay_style="constant"), source, 60)
-    status, out, _ = cli("fork", source, "--cooldown", 20)
-    assert (0, 1.0) == (status, yaml.safe_load(out)["max_lr"])
+    lines = cli("fork", source, "--cooldown", 20)[1].splitlines()
+    assert ["#", "#", "p"] == [line[0] for line in lines[:3]]
 
 
 def test_fork_names_the_folder_to_resume_from(cli, home, tmp_path):

@@ -125,7 +125,7 @@ def _done(change: Change, old: Track, new: Track) -> str:
     index, span = next(
         (index, span)
         for index, span in enumerate(new.spans)
-        if index == len(old.spans) or _length(span) != _length(old.spans[index])
+        if index == len(old.spans) or span != old.spans[index]
     )
     name = f"{new.label} phase {index} ({span.name})"
     if len(new.spans) > len(old.spans):

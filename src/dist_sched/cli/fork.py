@@ -112,7 +112,8 @@ def command(
 
     Exactly one of --cooldown, --extend and --rewarm. The checkpoint is left as it is. A run that
     resumes from it with this config, whose policy is "config", goes on as after
-    scheduler.cooldown(...), extend(...) or rewarm(...) there. A cooldown never rises; --rewarm does.
+    scheduler.cooldown(...), extend(...) or rewarm(...) there. A cooldown never rises: see
+    --rewarm.
 
     Where the entries of OptimizerParamScheduler cannot express the change, it is a config of
     ParamScheduler (with "fields"), whose values agree with the run's up to rounding.
