@@ -113,9 +113,9 @@ def test_a_torn_state_is_read_as_it_is_and_mended_by_the_load(tmp_path, floats, 
 
 
 def test_a_newer_version_is_refused(tmp_path, floats):
-    text = {**json.loads(STATE["dist_sched"]), "version": 2}
+    text = {**json.loads(STATE["dist_sched"]), "version": 3}
     path = save_torch({"s": {**STATE, "dist_sched": json.dumps(text)}}, tmp_path / "a.pt")
-    with pytest.raises(StateError, match="version 2"):
+    with pytest.raises(StateError, match="version 3"):
         checkpoint.load(floats.scheduler(), path)
 
 

@@ -16,7 +16,8 @@ from dist_sched import (
 )
 from dist_sched._config.entries import InexpressibleChangeError
 from dist_sched._config.history import Change
-from helpers import UP, held, sgd
+from dist_sched._optim import base
+from helpers import UP, held, sgd, text_of, with_text
 from late_helpers import BOTH, FALL, STABLE, WSD, at, cooled, megatrons, phased
 
 
@@ -141,6 +142,146 @@ def test_an_extended_wsd_falls_later_and_as_long(build):
     assert [0.5] == at(scheduler, 80)
     scheduler.extend(200)
     assert [1.0, 1.0, 0.5, 0.0] == at(scheduler, 50, 160, 180, 200)
+
+
+@BOTH
+def test_a_wsd_is_extended_where_its_stable_phase_ends(build):
+    tail = Schedule([*STABLE.phases[:1], Phase("constant", 892, 1.0), Phase("linear", 100, 0.0)])
+    scheduler = phased(900, {"lr": tail}) if build is phased else megatrons(900, **WSD)
+    scheduler.extend(2000)
+    assert [0.5, 1.0, 1.0, 0.5, 0.0] == at(scheduler, 4, 900, 1900, 1950, 2000)
+
+
+def test_a_schedule_of_a_group_is_extended_by_the_same_rule_on_its_own_phases():
+    own = Schedule([Phase("constant", 100, 0.5, 0.5), Phase("linear", 100, 0.0)])
+    scheduler = phased(100, {"lr": STABLE}, groups={"body": {"lr": own}})
+    scheduler.extend(1400)
+    assert [0.5, 0.5, 0.25, 0.0] == at(scheduler, 100, 1300, 1350, 1400)
+
+
+EXTENDED = "extend at 900: lr phase 1 ({}) lengthened from 892 to 1892 units; horizon 1000 → 2000"
+LOGGED = [
+    (
+        lambda: phased(900, {"lr": schedules.wsd(1.0, 1000, warmup=8, decay=100)}),
+        lambda one: one.extend(2000),
+        EXTENDED.format("constant"),
+    ),
+    (lambda: megatrons(900, **WSD), lambda one: one.extend(2000), EXTENDED.format("stable")),
+    (
+        lambda: phased(50, {"lr": FALL}),
+        lambda one: one.extend(200, allow_jump=True),
+        "extend at 50: lr phase 0 (linear) lengthened from 100 to 200 units; horizon 100 → 200",
+    ),
+    (
+        lambda: phased(100),
+        lambda one: one.cooldown(64, "linear", 0.25),
+        "cooldown at 100: lr goes from 1 to 0.25 over 64 units (linear); horizon 1000 → 164",
+    ),
+    (
+        lambda: megatrons(100),
+        lambda one: one.cooldown(64),
+        "cooldown at 100: lr goes from 1 to 0 over 64 units (minus_sqrt); horizon 1000 → 164",
+    ),
+    (
+        lambda: phased(50, {"lr": FALL}),
+        lambda one: one.rewarm(20.5, 0.75),
+        "rewarm at 50: lr goes from 0.5 to 0.75 over 20.5 units (linear); horizon 100 → 70.5",
+    ),
+    (
+        lambda: phased(50, {"lr": STABLE}, groups={"body": {"lr": FALL}}),
+        lambda one: one.cooldown(10),
+        (
+            "cooldown at 50: lr goes from 1 to 0 over 10 units (minus_sqrt); horizon 1000 → 60; "
+            "groups[body].lr goes from 0.5 to 0 over 10 units (minus_sqrt); horizon 100 → 60"
+        ),
+    ),
+    (
+        lambda: phased(50, {"lr": STABLE}, groups={"body": {"lr": 1.0}}),
+        lambda one: one.extend(1100),
+        (
+            "extend at 50: lr phase 1 (constant) lengthened from 992 to 1092 units; "
+            "horizon 1000 → 1100"
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize("build, change, line", LOGGED)
+def test_a_late_change_logs_one_line_that_says_what_it_did(build, change, line, caplog):
+    scheduler = build()
+    with caplog.at_level("INFO", "dist_sched"):
+        change(scheduler)
+    assert [("INFO", line)] == [(one.levelname, one.message) for one in caplog.records]
+
+
+def test_an_extension_of_a_cut_phase_logs_what_was_added(caplog):
+    scheduler = phased(50, {"lr": Schedule([FALL.phases[0].replace(until=60)])})
+    with caplog.at_level("INFO", "dist_sched"):
+        scheduler.extend(100)
+    assert "extend at 50: lr phase 1 (constant) of 40 units added; horizon 60 → 100" in caplog.text
+
+
+def test_a_line_about_many_schedules_of_groups_is_cut(caplog):
+    names = [f"{index}" for index in range(20)]
+    own = {name: {"lr": schedules.constant(0.5, 100)} for name in names}
+    scheduler = phased(
+        50, {"lr": STABLE}, groups=own, optimizer=sgd(*({"name": name} for name in names))
+    )
+    with caplog.at_level("INFO", "dist_sched"):
+        scheduler.cooldown(10)
+    assert caplog.messages[0].endswith("; and 9 more")
+    assert 2000 > len(caplog.messages[0])
+
+
+def test_other_ranks_than_the_first_log_no_late_change(caplog, monkeypatch):
+    scheduler = phased(50)
+    monkeypatch.setattr(base.process_groups, "rank", lambda _: 1)
+    with caplog.at_level("INFO", "dist_sched"):
+        scheduler.cooldown(10)
+    assert [] == caplog.messages
+
+
+def test_a_late_change_that_changes_nothing_is_said_to_do_so(caplog):
+    scheduler = megatrons(900, **WSD)
+    with caplog.at_level("INFO", "dist_sched"):
+        scheduler.cooldown(100, "linear", 0.0)
+    assert ["cooldown at 900: changes nothing"] == caplog.messages
+
+
+@BOTH
+@pytest.mark.parametrize("end", [2.0, 1.001])
+def test_a_cooldown_that_rises_is_refused_and_changes_nothing(build, end):
+    scheduler = build(100)
+    before = scheduler.state_dict(), held(scheduler)
+    with pytest.raises(ConfigError, match=rf"lr is 1\.0 here, so {end} is a rise: use rewarm"):
+        scheduler.cooldown(8, end=end)
+    assert before == (scheduler.state_dict(), held(scheduler))
+
+
+def test_a_cooldown_that_is_a_rise_where_the_entries_cannot_express_it_is_called_a_rise():
+    with pytest.raises(ConfigError, match="is a rise: use rewarm"):
+        megatrons(4).cooldown(8, end=0.75)
+
+
+def test_a_cooldown_may_end_at_the_present_value_as_a_person_copied_it():
+    scheduler = phased(1, {"lr": Schedule([Phase("linear", 3, end=0.0, start=1.0)])})
+    scheduler.cooldown(8, "linear", end=0.6666667)
+    assert [pytest.approx(0.6666667)] == at(scheduler, 9)
+
+
+def test_a_cooldown_in_which_a_schedule_of_a_group_would_rise_is_refused_with_its_name():
+    scheduler = phased(50, {"lr": STABLE}, groups={"body": {"lr": FALL}})
+    words = r"groups\[body\]\.lr is 0\.5 here, so 0\.75 is a rise"
+    with pytest.raises(ConfigError, match=words):
+        scheduler.cooldown(8, end=0.75)
+
+
+def test_a_recorded_cooldown_that_rises_is_made_again():
+    arguments = {"field": "lr", "steps": 64, "shape": "linear", "end": 2.0}
+    change = {"position": 100, "operation": "cooldown", "arguments": arguments}
+    state, scheduler = phased(100).state_dict(), phased()
+    scheduler.load_state_dict(with_text(state, {**text_of(state), "lineage": [change]}))
+    assert [1.0, 1.5, 2.0] == at(scheduler, 100, 132, 164)
 
 
 def test_a_stable_part_may_be_extended_again_and_again():
@@ -311,11 +452,6 @@ def test_a_change_that_a_group_cannot_be_given_changes_nothing():
             lambda one: one.extend(2000, field="weight_decay"),
             "its entries have no place for it",
         ),
-        (
-            lambda: megatrons(100),
-            lambda one: one.cooldown(8, end=2.0),
-            r"min_lr=2\.0: must be at most",
-        ),
     ],
 )
 def test_what_megatrons_entries_cannot_express_is_refused_and_changes_nothing(
@@ -410,3 +546,10 @@ def test_the_config_after_a_late_change_is_read_back_with_its_policy():
     scheduler.cooldown(5)
     again = from_config(optimizer, scheduler.to_config())
     assert scheduler.to_config() == again.to_config()
+
+
+def test_a_schedule_of_a_group_that_follows_another_field_is_no_rise_of_a_cooldown():
+    follows = {"lr": schedules.proportional_to("momentum", at_max=0.5)}
+    scheduler = phased(2, {"lr": STABLE, "momentum": UP}, groups={"body": follows})
+    scheduler.cooldown(8, end=0.0)
+    assert [0.25, 0.5] == at(scheduler, 2, 10)

@@ -243,7 +243,7 @@ LR = ("specification", "fields", "lr")
 BAD_STATES = {
     "no position": (lambda: {"dist_sched": saved_state()["dist_sched"]}, "'num_steps'"),
     "a bad position": (lambda: {**saved_state(), "num_steps": -1}, "'num_steps'.*num_steps=-1"),
-    "a newer version": (edited(("version",), 2), "of version 2.*upgrade"),
+    "a newer version": (edited(("version",), 3), "of version 3.*upgrade"),
     "no version": (edited(("version",), ...), "no valid version"),
     "no unit": (edited(("unit",), ...), "'dist_sched.unit'"),
     "an unknown unit": (edited(("unit",), "epochs"), "'dist_sched.unit'.*'epochs'"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 import statistics
 import subprocess
@@ -749,6 +750,94 @@ def test_a_run_that_resumes_from_a_forked_config_anneals_as_after_a_cooldown(
     assert [1e-5] == forked.get_last_lr()
 
 
+LATE_CHANGES = {
+    "extended": (("--extend", "2k"), lambda one: one.extend(2000)),
+    "extended by a part": (("--extend", "150%"), lambda one: one.extend(1500)),
+    "rewarmed": (("--rewarm", "2%", "--peak", "6e-4"), lambda one: one.rewarm(20, 6e-4)),
+    "rewarmed to the highest": (("--rewarm", 20), lambda one: one.rewarm(20)),
+    "cooled for a part": (("--cooldown", "2%"), lambda one: one.cooldown(20)),
+}
+
+
+@pytest.mark.parametrize("name", LATE_CHANGES)
+def test_a_run_that_resumes_from_a_forked_config_goes_on_as_after_the_late_change(
+    cli, tmp_path, name
+):
+    arguments, change = LATE_CHANGES[name]
+    source, path = tmp_path / "step-800", tmp_path / "late.yaml"
+    save(original("spec"), source, 800)
+    assert 0 == cli("fork", source, *arguments, "-o", path)[0]
+    state = checkpoint.read_state(source)[0]
+    expected, forked = original("spec"), from_config(optimizer(), path)
+    expected.load_state_dict(state)
+    forked.load_state_dict(state)
+    change(expected)
+    for position in (800, 801, 810, 820, 1000, 1300, 1999):
+        expected.seek(position)
+        forked.seek(position)
+        assert expected.get_last_lr() == forked.get_last_lr()
+
+
+def test_fork_extends_a_config_of_entries_as_one_of_entries(cli):
+    status, out, err = cli("fork", "stable", "--extend", "200%")
+    assert (0, "") == (status, err)
+    assert 220 == yaml.safe_load(out)["lr_decay_steps"]
+
+
+def test_fork_rewarms_what_entries_cannot_as_a_param_schedulers_config(cli, tmp_path):
+    path = tmp_path / "warm.yaml"
+    status, _, err = cli("fork", "before", "--rewarm", 20, "--peak", 0.5, "-o", path)
+    assert 0 == status
+    assert "OptimizerParamScheduler cannot express the rewarm" in err
+    forked = from_config(optimizer(), path)
+    forked.load_state_dict(checkpoint.read_state("before")[0])
+    forked.step(10)
+    assert [pytest.approx(0.4)] == forked.get_last_lr()
+
+
+@pytest.mark.parametrize("ending", ["yaml", "toml"])
+def test_a_forked_file_says_where_it_comes_from(cli, home, tmp_path, ending):
+    path = tmp_path / f"cool.{ending}"
+    assert 0 == cli("fork", "stable", "--cooldown", 20, "-o", path)[0]
+    first, second, third = path.read_text().splitlines()[:3]
+    today = r"\d{4}-\d\d-\d\d"
+    origin = f"# forked from {home / 'stable'}, at position 60 in steps, on "
+    assert re.fullmatch(re.escape(origin) + today, first)
+    assert "# cooldown at 60: lr goes from 1 to 0.1 over 20 units (minus_sqrt)" in second
+    assert not third.startswith("#")
+
+
+def test_a_forked_file_of_json_has_no_comments(cli, tmp_path):
+    path = tmp_path / "cool.json"
+    assert 0 == cli("fork", "stable", "--cooldown", 20, "-o", path)[0]
+    assert "WSD" == json.loads(path.read_text())["lr_decay_style"]
+
+
+def test_a_comment_of_a_forked_file_is_one_line_whatever_the_folder_is_called(cli, tmp_path):
+    source = tmp_path / "a\nmax_lr: 7"
+    save(scheduler(lr_decay_style="constant"), source, 60)
+    lines = cli("fork", source, "--cooldown", 20)[1].splitlines()
+    assert ["#", "#", "p"] == [line[0] for line in lines[:3]]
+
+
+def test_fork_names_the_folder_to_resume_from(cli, home, tmp_path):
+    out = cli("fork", "spec", "--extend", "2k", "-o", tmp_path / "a.yaml")[1]
+    assert f"resume with it from {home / 'spec'}\n" in out
+
+
+def test_a_change_may_begin_before_the_checkpoint_where_nothing_jumps(cli, tmp_path):
+    source = tmp_path / "step-850"
+    save(original("spec"), source, 850)
+    arguments = ("--cooldown", 400, "--shape", "linear", "--at", 800)
+    assert "would jump" in cli("fork", source, *arguments)[2]
+    assert 0 == cli("fork", "spec", "--extend", "2k", "--at", 30)[0]
+
+
+def test_a_change_may_begin_after_the_checkpoint(cli):
+    found = yaml.safe_load(cli("fork", "stable", "--cooldown", 20, "--at", 80)[1])
+    assert (100, 20) == (found["lr_decay_steps"], found["wsd_decay_steps"])
+
+
 def original(source):
     if source == "stable":
         return scheduler(lr_decay_style="constant")
@@ -771,7 +860,24 @@ def test_fork_prints_yaml_where_no_file_is_named(cli):
     "arguments, reason",
     [
         (("megatron.pt", "--cooldown", 20), "use --unit"),
-        (("stable", "--cooldown", 20, "--end", 2), "min_lr=2.0: must be at most max_lr=1.0"),
+        (("stable", "--cooldown", 20, "--end", 2), "lr is 1.0 here, so 2.0 is a rise: use rewarm"),
+        (("spec", "--cooldown", 20, "--end", "4e-4"), "so 0.0004 is a rise: use rewarm"),
+        (("spec",), "give exactly one of --cooldown, --extend and --rewarm (see dist-sched fork"),
+        (("spec", "--cooldown", 20, "--extend", "2k"), "give exactly one of"),
+        (("spec", "--extend", "2k", "--end", 1), "--end is for --cooldown, not for --extend"),
+        (("spec", "--cooldown", 2, "--peak", 1), "--peak is for --rewarm, not for --cooldown"),
+        (("spec", "--rewarm", 20, "--shape", "linear"), "--shape is for --cooldown"),
+        (("spec", "--cooldown", "0.2"), "at least 1 unit; a part of the horizon is written 20%"),
+        (("spec", "--cooldown", "x%"), "must be a number of units, with a suffix"),
+        (("spec", "--cooldown", "20%", "--field", "betas[0]"), "is a part of the horizon, which"),
+        (("spec", "--extend", 900), "horizon=900: must be more than the present 1000 units"),
+        (("spec", "--extend", "90%"), "horizon=900: must be more than the present 1000 units"),
+        (("before", "--extend", 200), "fork where the values are steady"),
+        (
+            ("stable", "--cooldown", 20, "--at", 50),
+            "lr would jump from 1.0 to 0.36360389693",
+        ),
+        (("stable", "--cooldown", 20, "--at", 50), "fork from a checkpoint at 50 or before"),
         (("stable", "--cooldown", 20, "--shape", "polynomia"), "polynomial"),
         (("scheduler.pt", "--cooldown", 20), "has only the position 4"),
         (("stable", "--cooldown", 0), "must be greater than 0"),
@@ -957,7 +1063,7 @@ def test_two_checkpoints_explain_why_lr_jumped_after_a_resume(cli):
 def test_a_cooldown_is_planned_written_and_seen_before_the_run(cli, tmp_path):
     path = tmp_path / "cool.yaml"
     said = cli("fork", "stable", "--cooldown", 40, "-o", path)[1]
-    assert "lr goes from 1 at position 60 to 0.1 at 100 (minus_sqrt)" in said
+    assert f"{path}: cooldown at 60: lr goes from 1 to 0.1 over 40 units (minus_sqrt)" in said
     status, out, _ = cli("diff", path, "stable")
     assert 1 == status
     assert ["60", "lr", "1", "1", "1"] in rows(out)

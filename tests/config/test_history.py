@@ -21,13 +21,29 @@ from dist_sched._config.history import Change
         (1, "extend", {"horizon": 5}),
         (1, "extend", {"horizon": 5, "field": "lr", "steps": 3}),
         (1, "extend", {"horizon": 0, "field": "lr"}),
+        (1, "extend", {"horizon": 5, "field": "lr", "lengthen": "longest"}),
+        (1, "extend", {"horizon": 5, "field": "lr", "lengthen": None}),
+        (1, "extend", {"field": "lr", "lengthen": "stable"}),
         (1, "rewarm", {"steps": 5, "field": ""}),
+        (1, "rewarm", {"steps": 5, "field": "lr", "peak": 1.0, "lengthen": "stable"}),
         (1, "rewarm", {"steps": 5, "field": "", "peak": 1.0}),
     ],
 )
 def test_an_illegal_record_cannot_be_made(position, operation, arguments):
     with pytest.raises(ConfigError):
         Change(position, operation, arguments)
+
+
+def test_an_argument_of_version_2_makes_a_record_of_version_2():
+    change = Change(7, "extend", {"horizon": 50, "field": "lr"})
+    assert (1, 2) == (change.version, change.latest().version)
+    assert {"horizon": 50, "field": "lr", "lengthen": "stable"} == change.latest().arguments
+    assert change.latest() == change.latest().latest()
+
+
+def test_what_means_today_what_it_meant_in_version_1_stays_of_version_1():
+    change = Change(7, "rewarm", {"steps": 5, "peak": None, "field": "lr"})
+    assert (1, change) == (change.version, change.latest())
 
 
 def test_a_record_is_data():

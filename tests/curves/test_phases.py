@@ -667,7 +667,48 @@ def test_extend_takes_the_first_constant_phase_that_has_not_ended():
     fall, low = Phase("linear", 10, end=0.5), Phase("constant", 10, end=0.5)
     schedule = over(RISE, HOLD, fall, low)
     assert over(RISE, HOLD.replace(steps=70), fall, low) == schedule.extend(59, 100)
-    assert over(RISE, HOLD, fall, low.replace(steps=30)) == schedule.extend(60, 100)
+    assert over(RISE, HOLD, fall, low.replace(steps=30)) == schedule.extend(61, 100)
+
+
+def test_extend_lengthens_the_constant_phase_that_ends_here_where_a_decay_begins():
+    assert wsd().extend(30, 200) == wsd().extend(60, 200)
+    fall, low = Phase("linear", 10, end=0.5), Phase("constant", 10, end=0.5)
+    expected = over(RISE, HOLD.replace(steps=70), fall, low)
+    assert expected == over(RISE, HOLD, fall, low).extend(60, 100)
+
+
+def test_extend_lengthens_the_stable_phase_of_the_decay_that_begins_here_and_no_other():
+    fall, back = Phase("linear", 10, end=0.0), HOLD.replace(start=1.0)
+    schedule = over(HOLD.replace(start=1.0), fall, back, fall)
+    assert over(HOLD.replace(start=1.0), fall, back.replace(steps=60), fall) == schedule.extend(
+        110, 130
+    )
+
+
+@pytest.mark.parametrize(
+    "phases, position",
+    [
+        ((Phase("constant", 10, 0.0, 0.0), RISE, FALL), 10),
+        ((Phase("constant", 10, 1.0, 1.0), Phase("linear", 90, 0.5, 0.8)), 10),
+        ((Phase("constant", 10, 1.0, 1.0), Phase("linear", 90, 0.5)), 11),
+        ((RISE, FALL), 10),
+    ],
+    ids=["a rise begins", "it jumps there", "past it", "a rise ends"],
+)
+def test_extend_lengthens_no_phase_that_has_ended_elsewhere(phases, position):
+    *before, last = phases
+    expected = over(*before, last.replace(steps=last.steps + 100))
+    assert expected == over(*phases).extend(position, expected.horizon)
+
+
+def test_extend_without_the_rule_does_as_version_1_of_the_format():
+    expected = over(RISE, HOLD, Phase("minus_sqrt", 140, end=0.0))
+    assert expected == wsd().extend(60, 200, lengthen=None)
+
+
+def test_extend_refuses_an_unknown_rule():
+    with pytest.raises(ConfigError, match="lengthen='longest': must be one of 'stable'"):
+        wsd().extend(60, 200, lengthen="longest")
 
 
 def test_extend_without_a_constant_phase_lengthens_the_longest_that_has_not_ended():

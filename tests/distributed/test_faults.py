@@ -184,7 +184,7 @@ REFUSED = {
         "StateError",
         "'dist_sched.lineage[0]'",
     ),
-    "the_first_ranks_state_is_of_a_newer_version": ("StateError", "of version 2", "upgrade"),
+    "the_first_ranks_state_is_of_a_newer_version": ("StateError", "of version 3", "upgrade"),
     "the_first_ranks_state_is_of_no_version": ("StateError", "'dist_sched'", "no valid version"),
     "strict_and_different": (
         "ReconcileError",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dist_sched import StateError
+from dist_sched import StateError, schedules
 from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.path import Path
 from dist_sched._config.specification import Specification
@@ -59,3 +59,45 @@ def test_plain_keys_of_another_kind_may_be_missing():
     state = opt_param_scheduler().state_dict()
     target = {key: state[key] for key in param_scheduler().state_dict()}
     assert "has the position alone" in unpack(target, Specification).warnings[0]
+
+
+def extended(position):
+    """Return the state of a WSD schedule, stable up to 80, that was extended at a position."""
+    scheduler = param_scheduler(fields={"lr": schedules.wsd(1.0, 100, decay=20)})
+    scheduler.seek(position)
+    scheduler.extend(200)
+    return scheduler.state_dict()
+
+
+@pytest.mark.parametrize("position, version", [(79, 1), (80, 2)])
+def test_a_state_is_of_the_lowest_version_that_can_express_it(position, version):
+    text = text_of(extended(position))
+    arguments = {"field": "lr", "horizon": 200}
+    expected = arguments if version == 1 else {**arguments, "lengthen": "stable"}
+    assert (version, expected) == (text["version"], text["lineage"][0]["arguments"])
+
+
+def test_a_state_of_version_2_is_saved_again_as_it_was():
+    state, scheduler = extended(80), param_scheduler()
+    scheduler.load_state_dict(state)
+    assert state == scheduler.state_dict()
+    scheduler.seek(180)
+    assert [1.0] == scheduler.get_last_lr()
+
+
+def test_an_argument_of_version_2_in_a_text_of_version_1_is_refused():
+    state = extended(80)
+    text = {**text_of(state), "version": 1}
+    with pytest.raises(StateError, match=r"lineage\[0\]' .*arguments of version 2 in a text of 1"):
+        read(with_text(state, text))
+
+
+def test_a_text_of_version_2_may_have_nothing_new():
+    state = extended(79)
+    assert 1 == len(read(with_text(state, {**text_of(state), "version": 2})).history)
+
+
+def test_version_2_does_not_know_other_entries_either():
+    state = extended(80)
+    with pytest.raises(StateError, match="is not known to version 2"):
+        read(with_text(state, {**text_of(state), "extra": 1}))

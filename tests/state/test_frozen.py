@@ -11,12 +11,14 @@ import torch
 import torch.distributed.checkpoint as dcp
 
 from dist_sched import ReconcileError, checkpoint
+from helpers import adamw, held, opt_param_scheduler, param_scheduler, text_of
 
 DATA = Path(__file__).parents[1] / "data" / "v1"
 SUMS = {
     "dcp/.metadata": "9c04fef78db4cc74132b61efee58fe5e2492078407c4a44c4e90a6ed8c180cd9",
     "dcp/__0_0.distcp": "2510c0679914d4ca953b7c6d33e98bfd7648161b55c51998cee4b534ab7099c7",
     "file.pt": "fc2de2fdaefa42dc3a3cefaefdd011d247d24c136f6dd4fa2ff4fd45f8d63279",
+    "late_changes.json": "97bca60f0658cb5d8e79c69b2c71bef6016e7a25281f33d14ef777eb5e5562c6",
 }
 LINEAR = {
     "init_lr": 0.001,
@@ -44,6 +46,8 @@ FILES = [
     ("dcp", "steps", 60, LINEAR, 0.55),
     ("file.pt", "tokens", 900, WSD, 0.1 + 0.9 * (1 - 0.5**0.5)),
 ]
+LATE_CHANGES = json.loads((DATA / "late_changes.json").read_text())
+POSITIONS = LATE_CHANGES.pop("positions")
 
 
 @pytest.mark.parametrize("name", sorted(SUMS))
@@ -87,3 +91,32 @@ def test_a_state_survives_json_as_it_is(name):
     state, _ = checkpoint.read_state(DATA / name)
     assert state == json.loads(json.dumps(state))
     assert {int, float, str} >= set(map(type, state.values()))
+
+
+def resumed(state):
+    """Return a scheduler of another script, with the groups of the run that saved a state."""
+    if "specification" in text_of(state):
+        optimizer = adamw({"name": "body"}, {"name": "embed"}, {"name": "head"})
+        scheduler = param_scheduler(optimizer, {"lr": 1.0, "weight_decay": 0.1, "betas[0]": 0.5})
+    else:
+        optimizer = adamw({"name": "body"}, {"name": "embed", "lr": 0.25})
+        scheduler = opt_param_scheduler(optimizer)
+    scheduler.load_state_dict(state)
+    return scheduler
+
+
+@pytest.mark.parametrize("name", LATE_CHANGES)
+@pytest.mark.parametrize("key", ["lr", "weight_decay"])
+def test_late_changes_of_version_1_give_their_values_bit_for_bit(name, key):
+    saved = LATE_CHANGES[name]
+    scheduler, found = resumed(saved["state"]), []
+    for position in POSITIONS:
+        scheduler.seek(position)
+        found.append(held(scheduler, key))
+    assert saved[key] == found
+
+
+@pytest.mark.parametrize("name", LATE_CHANGES)
+def test_late_changes_of_version_1_are_saved_as_they_were(name):
+    state = LATE_CHANGES[name]["state"]
+    assert state == resumed(state).state_dict()

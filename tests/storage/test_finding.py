@@ -39,8 +39,30 @@ def test_the_file_or_folder_may_be_the_state_itself(tmp_path, save):
 
 def test_a_location_is_written_with_its_path_key_and_format(tmp_path):
     where = checkpoint.read_state(save_torch({"s": STATE}, tmp_path / "a.pt"))[1]
-    assert StateLocation(path=str(tmp_path / "a.pt"), key="s", format="dist_sched") == where
+    path = str(tmp_path / "a.pt")
+    expected = StateLocation(path=path, key="s", checkpoint=path, format="dist_sched")
+    assert expected == where
     assert f"{tmp_path}/a.pt, key 's' (dist_sched)" == str(where)
+
+
+@pytest.mark.parametrize(
+    "saved, given, expected",
+    [
+        ("run/step-6", "run/step-6", "run/step-6"),
+        ("run/step-6", "run/step-6/.metadata", "run/step-6"),
+        ("run/step-6", "run", "run/step-6"),
+        ("run/epoch_0_step_6/optim", "run", "run/epoch_0_step_6"),
+    ],
+)
+def test_the_checkpoint_is_the_folder_that_a_run_resumes_from(tmp_path, saved, given, expected):
+    save_dcp({"scheduler": STATE}, tmp_path / saved)
+    assert str(tmp_path / expected) == checkpoint.read_state(tmp_path / given)[1].checkpoint
+
+
+@pytest.mark.parametrize("given, expected", [("", ""), ("scheduler.pt", "scheduler.pt")])
+def test_the_checkpoint_is_a_file_where_that_was_named(tmp_path, given, expected):
+    save_torch(STATE, tmp_path / "scheduler.pt")
+    assert str(tmp_path / expected) == checkpoint.read_state(tmp_path / given)[1].checkpoint
 
 
 def test_a_folder_saved_without_collectives_is_read(tmp_path):

@@ -9,11 +9,14 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
+import math
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from dist_sched._config import policy as policies
+from dist_sched._config.path import Path
 from dist_sched._curves.lint import checked_run, in_order
+from dist_sched._curves.phases import Schedule
 from dist_sched._rules import illegal, one_of
 from dist_sched.errors import ConfigError
 
@@ -23,13 +26,16 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from dist_sched._config.history import Change
-    from dist_sched._config.path import Path
     from dist_sched._config.plan import Inventory, Plan
     from dist_sched._config.policy import Policy
     from dist_sched._curves.lint import Finding
     from dist_sched._rules import Entry, Number
 
 T = TypeVar("T")
+AnyConfig = TypeVar("AnyConfig", bound="Config")
+
+_TYPED = 1e-6
+"""By how much a value that a person copied may differ from the exact one."""
 
 UNITS = ("steps", "samples", "tokens")
 unit_word = one_of(UNITS)
@@ -236,3 +242,37 @@ def with_history(config: Config, history: Iterable[Change]) -> Config:
     for change in history:
         config = config.apply(change)
     return config
+
+
+def with_change(config: AnyConfig, change: Change) -> tuple[AnyConfig, Change]:
+    """Make a late change today, and return the config after it and what to record.
+
+    A change means today what its latest arguments say. They are recorded only where they make a
+    difference, so that older releases read the state wherever they do the same.
+
+    Raises:
+        ConfigError: The change is illegal, or a cooldown that rises. A recorded one that rises is
+            made again all the same.
+    """
+    if change.operation == "cooldown" and change.arguments["end"] is not None:
+        # First by itself, since the entries of Megatron's have no words for a rise.
+        _refuse_rise(config, change, {Path(change.field): change.arguments["end"]})
+    first, latest = config.apply(change), change.latest()
+    after = first if latest == change else config.apply(latest)
+    if change.operation == "cooldown":
+        last = math.ceil(change.position + change.arguments["steps"])
+        curves = [(one.path, one.curve) for one in after.plan.overrides]
+        own = {path: one(last) for path, one in curves if isinstance(one, Schedule)}
+        _refuse_rise(config, change, own)
+    return (first, change) if first == after else (after, latest)
+
+
+def _refuse_rise(config: Config, change: Change, ends: Mapping[Path, float]) -> None:
+    """Raise where a cooldown would end above the value that the field has now."""
+    now = config.plan.values(change.position)
+    for path, end in ends.items():
+        if path.field == change.field and path in now and end > now[path] * (1 + _TYPED):
+            raise ConfigError(
+                f"{change}: {path} is {now[path]!r} here, so {end!r} is a rise: use rewarm, or a "
+                "lower end"
+            )

@@ -7,6 +7,7 @@ from dataclasses import field as dataclass_field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from dist_sched._curves.phases import STABLE
 from dist_sched._curves.shapes import shape_name
 from dist_sched._rules import illegal, length, listed, one_of, optional, rate, some, text, whole
 from dist_sched.errors import ConfigError
@@ -32,6 +33,14 @@ _RULES: dict[str, dict[str, Callable[[str, Any], Any]]] = {
     "extend": {"field": text, "horizon": some},
     "rewarm": {"field": text, "steps": _duration, "peak": optional(rate)},
 }
+_LATER_RULES: dict[str, dict[str, Callable[[str, Any], Any]]] = {
+    "extend": {"lengthen": one_of((STABLE,))},
+}
+"""Arguments that version 2 of the state's format added. A recorded change is made again as the
+version that recorded it made it, so a new meaning is an argument, and without it the old one holds.
+"""
+_LATEST: dict[str, dict[str, Any]] = {"extend": {"lengthen": STABLE}}
+"""The arguments that say what a change means today."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +60,15 @@ class Change:
 
     def __post_init__(self) -> None:
         whole("position", self.position)
-        rules = _RULES[one_of(tuple(_RULES))("operation", self.operation)]
-        if self.arguments.keys() != rules.keys():
-            raise illegal("arguments", dict(self.arguments), f"must be {listed(rules)}")
-        checked = {name: rule(name, self.arguments[name]) for name, rule in rules.items()}
+        needed = _RULES[one_of(tuple(_RULES))("operation", self.operation)]
+        rules = {**needed, **_LATER_RULES.get(self.operation, {})}
+        if not needed.keys() <= self.arguments.keys() <= rules.keys():
+            raise illegal("arguments", dict(self.arguments), f"must be {listed(needed)}")
+        checked = {
+            name: rule(name, self.arguments[name])
+            for name, rule in rules.items()
+            if name in self.arguments
+        }
         object.__setattr__(self, "arguments", MappingProxyType(checked))
 
     # A MappingProxyType cannot be pickled, and a history travels between ranks.
@@ -65,6 +79,16 @@ class Change:
     def field(self) -> str:
         """The field whose schedule was changed."""
         return str(self.arguments["field"])
+
+    @property
+    def version(self) -> int:
+        """The lowest version of the state's format that has these arguments."""
+        return 1 if self.arguments.keys() <= _RULES[self.operation].keys() else 2
+
+    def latest(self) -> Change:
+        """Return the change with the arguments that say what it means today."""
+        arguments = {**self.arguments, **_LATEST.get(self.operation, {})}
+        return Change(self.position, self.operation, arguments)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the change as data for JSON."""
@@ -85,7 +109,9 @@ class Change:
         Raises:
             ConfigError: It cannot be changed so.
         """
-        given = {name: value for name, value in self.arguments.items() if name != "field"}
+        # None for what was not recorded, since the method's defaults are today's meaning.
+        given = {**dict.fromkeys(_LATER_RULES.get(self.operation, ())), **self.arguments}
+        del given["field"]
         # They are values of the field's schedule, and an override may be a tenth as high.
         for name in ("end", "peak"):
             if given.get(name) is not None:

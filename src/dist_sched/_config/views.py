@@ -15,8 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from dist_sched._config.config import Config
+    from dist_sched._config.history import Change
     from dist_sched._curves.curve import Curve
     from dist_sched._rules import Number
+
+
+_NAMED = 12
+"""How many curves a line about a late change names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,53 @@ def tracks(config: Config, *, groups: bool = False) -> tuple[Track, ...]:
             followed = base[one.field]
             found.append(Track(one.path, followed.curve, followed.spans, factor))
     return tuple(found)
+
+
+def late_change(change: Change, before: Config, after: Config) -> str:
+    """Return one line that says what a late change did, for the log and the command line."""
+    pairs = zip(tracks(before, groups=True), tracks(after, groups=True), strict=True)
+    changed: dict[int, tuple[Track, Track]] = {}
+    for old, new in pairs:
+        if new.field == change.field and old.spans != new.spans:
+            # By curve, since a multiplier's is the field's own, which is named once.
+            changed.setdefault(id(new.curve), (old, new))
+    done = [
+        f"{_done(change, old, new)}; horizon {_number(old.horizon)} → {_number(new.horizon)}"
+        for old, new in changed.values()
+    ]
+    more = [f"and {len(done) - _NAMED} more"] if len(done) > _NAMED else []
+    text = "; ".join([*done[:_NAMED], *more]) or "changes nothing"
+    return f"{change.operation} at {change.position}: {text}"
+
+
+def _done(change: Change, old: Track, new: Track) -> str:
+    """Return what became of one curve."""
+    if change.operation != "extend":
+        steps = change.arguments["steps"]
+        ends = change.position, math.ceil(change.position + steps)
+        first, last = (f"{new.curve(at):.8g}" for at in ends)
+        shape = change.arguments.get("shape", "linear")
+        return f"{new.label} goes from {first} to {last} over {_number(steps)} units ({shape})"
+    index, span = next(
+        (index, span)
+        for index, span in enumerate(new.spans)
+        if index == len(old.spans) or span != old.spans[index]
+    )
+    name = f"{new.label} phase {index} ({span.name})"
+    if len(new.spans) > len(old.spans):
+        return f"{name} of {_number(_length(span))} units added"
+    return (
+        f"{name} lengthened from {_number(_length(old.spans[index]))} to "
+        f"{_number(_length(span))} units"
+    )
+
+
+def _length(span: Span) -> Number:
+    return span.end - span.begin
+
+
+def _number(value: Number) -> str:
+    return f"{value:.15g}"
 
 
 def _spans(curve: Any) -> Iterator[Span]:

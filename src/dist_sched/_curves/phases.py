@@ -16,6 +16,7 @@ from dist_sched._rules import (
     illegal,
     length,
     number,
+    one_of,
     optional,
     rate,
     refuse_unknown,
@@ -30,6 +31,9 @@ MOST_PHASES = 100_000
 
 _SHOWN = 12
 """How many phases `str(schedule)` names one by one."""
+
+STABLE = "stable"
+"""The rule by which `Schedule.extend` chooses the phase that it lengthens."""
 
 _JOIN_TOLERANCE = 1e-9
 """How far rounding may move a sum of lengths from a whole number, which it then counts as."""
@@ -329,25 +333,33 @@ class Schedule:
             return Schedule([*self.phases[:index], phase.replace(start=self(position))])
         return Schedule([*self.phases[:index], self.phases[index].replace(until=used), phase])
 
-    def extend(self, position: int, horizon: Number) -> Schedule:
+    def extend(self, position: int, horizon: Number, *, lengthen: str | None = STABLE) -> Schedule:
         """Return the schedule that ends later, because one phase is longer.
 
-        It is the first constant phase that has not ended at the position. Where there is none, it
-        is the longest phase that has not ended, and past the horizon the last phase. A phase that
-        was cut by `until` is not drawn out: it is held at the value it has reached.
+        It is the constant phase that ends exactly at the position, where a decay goes on from its
+        value. Else it is the first constant phase that has not ended. Where there is none, it is
+        the longest phase that has not ended, and past the horizon the last phase. A phase that was
+        cut by `until` is not drawn out: it is held at the value it has reached.
 
         Args:
             position: Where the run is.
             horizon: Where the last phase shall end, later than now.
+            lengthen: "stable" for the rule above. None leaves out its first sentence, as states of
+                version 1 did: a constant phase that ends at the position has ended.
 
         Raises:
             ConfigError: An argument is illegal, or the horizon is not later.
+
+        >>> wsd = Schedule([Phase("constant", 80, 1.0, 1.0), Phase("linear", 20, end=0.0)])
+        >>> [wsd.extend(80, 200)(position) for position in (80, 180, 190, 200)]
+        [1.0, 1.0, 0.5, 0.0]
         """
+        optional(one_of((STABLE,)))("lengthen", lengthen)
         more = length("horizon", horizon) - self.horizon
         if more <= 0:
             rule = f"must be more than the present {self.horizon!r} units"
             raise illegal("horizon", horizon, rule)
-        index = self._to_extend(whole("position", position))
+        index = self._to_extend(whole("position", position), lengthen)
         phase, (_, reached) = self.phases[index], self.spans()[index]
         # Drawn out, a cut phase would go on to the end that it was cut from.
         if phase.until is None or phase.shape == "constant":
@@ -356,14 +368,26 @@ class Schedule:
             longer = [phase, Phase("constant", more, reached, reached)]
         return Schedule([*self.phases[:index], *longer, *self.phases[index + 1 :]])
 
-    def _to_extend(self, position: int) -> int:
+    def _to_extend(self, position: int, lengthen: str | None) -> int:
         """Return the index of the phase that an extension makes longer."""
         ends = (*self.boundaries[1:], self.horizon)
         running = [index for index, end in enumerate(ends) if end > position]
+        if lengthen == STABLE and running and self._decays_from_constant(running[0], position):
+            return running[0] - 1
         constant = [index for index in running if self.phases[index].shape == "constant"]
         if constant:
             return constant[0]
         return max(running, key=lambda index: self.phases[index].duration, default=len(ends) - 1)
+
+    def _decays_from_constant(self, index: int, position: int) -> bool:
+        """Return whether a phase begins at a position and falls from a constant one before it."""
+        if index == 0 or self.boundaries[index] != position:
+            return False
+        spans = self.spans()
+        first, reached = spans[index]
+        is_constant = self.phases[index - 1].shape == "constant"
+        # A rise that begins here is no decay: to wait before a warmup is not to be stable.
+        return is_constant and spans[index - 1][1] == first > reached
 
     def lint(
         self, field: str = "lr", *, updates: int | None = None, increment: Number = 1

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from torch.optim import Optimizer
 
 from dist_sched import _rules as rules
-from dist_sched._config import files
-from dist_sched._config.config import unit_word
+from dist_sched._config import files, views
+from dist_sched._config.config import unit_word, with_change
 from dist_sched._config.history import Change
 from dist_sched._optim import process_groups
 from dist_sched._optim.agreement import NOTHING, Agreement
@@ -252,14 +252,15 @@ class Scheduler:
         Args:
             steps: Length, in units.
             shape: A name of `dist_sched.schedules.shapes()`.
-            end: Value at its end, and from there on; if None, the schedule's present end value
-                where that is lower, else 0 (`min_lr` in `OptimizerParamScheduler`).
+            end: Value at its end, and from there on, not above the current one; if None, the
+                schedule's present end value where that is lower, else 0 (`min_lr` in
+                `OptimizerParamScheduler`).
             field: The field to change; overrides of its schedule change too.
             allow_jump: Do it even if the value jumps here.
 
         Raises:
-            ConfigError: An argument is illegal, the value would jump, or the entries of
-                `OptimizerParamScheduler` cannot express it. Nothing has changed.
+            ConfigError: An argument is illegal, the value would jump or, in a cooldown, rise, or
+                the entries of `OptimizerParamScheduler` cannot express it. Nothing has changed.
         """
         arguments = {"steps": steps, "shape": shape, "end": end, "field": field}
         self._change("cooldown", arguments, allow_jump=allow_jump)
@@ -267,8 +268,9 @@ class Scheduler:
     def extend(self, horizon: float, *, field: str = "lr", allow_jump: bool = False) -> None:
         """Extend the schedule to a later horizon, and record it in `history`.
 
-        The first constant phase that has not ended is lengthened. If there is none, the longest
-        that has not ended is; this moves the value here and is a jump.
+        The first constant phase that has not ended is lengthened, or the one that ends exactly
+        here, where a decay begins. If there is none, the longest that has not ended is; this moves
+        the value here and is a jump. The log says which phase it was.
 
         Args:
             horizon: Position at which the schedule shall end, later than now, in units.
@@ -305,8 +307,8 @@ class Scheduler:
 
     def _change(self, operation: str, arguments: dict[str, Any], *, allow_jump: bool) -> None:
         rules.flag("allow_jump", allow_jump)
-        change = Change(self.num_steps, operation, arguments)
-        effective = self._agreed.effective.apply(change)
+        before = self._agreed.effective
+        effective, change = with_change(before, Change(self.num_steps, operation, arguments))
         jumps = effective.plan.jumps(self._agreed.plan, self.num_steps)
         if jumps and not allow_jump:
             raise ConfigError(f"{change}: {'; '.join(jumps)}; allow_jump=True does it all the same")
@@ -318,6 +320,8 @@ class Scheduler:
             writer,
             self._agreed.replace(effective=effective, history=history, position=self.num_steps),
         )
+        if process_groups.rank(self.process_group) == 0:
+            logger.info("%s", views.late_change(change, before, effective))
 
     def lint(self, *, updates: int | None = None, increment: float = 1) -> tuple[Finding, ...]:
         """Return findings about valid schedules that are probably mistakes, before anything runs.

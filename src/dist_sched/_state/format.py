@@ -1,8 +1,11 @@
 """The checkpoint state: how a config and a position are written, and how a state is read.
 
-Version 1 is a flat dict of primitives: the keys of Megatron and NeMo, for them and for people, and
+A state is a flat dict of primitives: the keys of Megatron and NeMo, for them and for people, and
 one JSON text, which is the authority. It is one value because DCP writes each key from whichever
 rank it balances to: ranks that disagree leave a state mixed key by key; one value stays whole.
+
+Version 2 adds arguments of late changes to version 1. A state is written in the lowest version that
+can express it, so that older releases load it wherever they can.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ from dist_sched.errors import ConfigError, StateError
 if TYPE_CHECKING:
     from dist_sched._config.path import Path
 
-VERSION = 1
+VERSION = 2
+"""The newest version that this release reads and writes."""
 TEXT_KEY = "dist_sched"
 POSITION_KEY = "num_steps"
 UNIT_KEY = "unit"
@@ -137,7 +141,7 @@ def pack(
     history: History = (),
     effective: Config | None = None,
 ) -> State:
-    """Return the state of version 1 as a fresh dict of primitives.
+    """Return the state as a fresh dict of primitives, in the lowest version that can express it.
 
     Args:
         config: What is used, before late changes.
@@ -151,7 +155,7 @@ def pack(
         entries = (effective or with_history(config, history)).to_dict()
         keys = {key: entries[key] for key in config.STATE_KEYS}
     text = {
-        "version": VERSION,
+        "version": max((change.version for change in history), default=1),
         UNIT_KEY: unit,
         "position": position,
         config.TEXT_NAME: config.to_dict(),
@@ -360,14 +364,14 @@ def _read_text(text: dict[str, Any], kind: type[Config]) -> Checkpoint:
         )
     known = {"version", UNIT_KEY, "position", kind.TEXT_NAME, _HISTORY_KEY}
     for name in sorted(text.keys() ^ known):
-        reason = "is missing" if name in known else f"is not known to version {VERSION}"
+        reason = "is missing" if name in known else f"is not known to version {version}"
         _refuse(f"{TEXT_KEY}.{name}", reason)
     checkpoint = Checkpoint(
         kind=kind,
         parts=_read_config(text[kind.TEXT_NAME], kind),
         position=_checked(f"'{TEXT_KEY}.position'", whole, "position", text["position"]),
         unit=_checked(f"'{TEXT_KEY}.{UNIT_KEY}'", unit_word, UNIT_KEY, text[UNIT_KEY]),
-        history=tuple(_read_history(text[_HISTORY_KEY])),
+        history=tuple(_read_history(text[_HISTORY_KEY], version)),
     )
     _check_whole(checkpoint)
     return checkpoint
@@ -383,7 +387,7 @@ def _read_config(data: object, kind: type[Config]) -> dict[str, Any]:
         raise StateError(f"key {key!r} of the checkpoint state: {misfit.reason}") from misfit
 
 
-def _read_history(data: object) -> Iterator[Change]:
+def _read_history(data: object, version: int) -> Iterator[Change]:
     if not isinstance(data, list):
         _refuse(f"{TEXT_KEY}.{_HISTORY_KEY}", "must be a list")
     for index, change in enumerate(data):
@@ -393,9 +397,12 @@ def _read_history(data: object) -> Iterator[Change]:
         if not isinstance(change["arguments"], dict):
             _refuse(key, "must have an object as arguments")
         try:
-            yield Change(**change)
+            found = Change(**change)
         except ConfigError as error:
             raise StateError(f"key {key!r} of the checkpoint state: {error}") from error
+        if found.version > version:
+            _refuse(key, f"has arguments of version {found.version} in a text of {version}")
+        yield found
 
 
 def _check_whole(checkpoint: Checkpoint) -> None:

@@ -49,6 +49,8 @@ class StateLocation:
     """The file, or the index of the folder."""
     key: str
     """Its name there, parts joined by dots; empty if the file is the state."""
+    checkpoint: str
+    """The checkpoint that a run resumes from: its folder, or a file that is one by itself."""
     format: str
     """Whose state it is: dist_sched, OptimizerParamScheduler (Megatron-LM's or NeMo AutoModel's),
     torch LRScheduler or DeepSpeed."""
@@ -69,14 +71,15 @@ def find(place: Place, key: str | None) -> _Found:
     if not place.exists():
         raise StateError(f"{place}: nothing is there")
     if files := _files(place):
-        return _one_of(files, key)
+        return _one_of(place, files, key)
     names = place.names()
     for tracker in _TRACKERS:
         if tracker in names and place.child(tracker).is_file():
             return find(place.child(_tracked(place.child(tracker), names)), key)
     for name in _numbered(place, names):
         try:
-            return _one_of(_complete(place.child(name)), key)
+            found = place.child(name)
+            return _one_of(found, _complete(found), key)
         except TruncatedError as error:
             logger.warning("skipped an incomplete checkpoint: %s", error)
     raise StateError(
@@ -153,13 +156,18 @@ def _numbered(folder: Place, names: list[str]) -> list[str]:
     )
 
 
-def _one_of(files: list[list[Place]], key: str | None) -> _Found:
-    """Read the one state in the likeliest files that have any."""
+def _one_of(checkpoint: Place, files: list[list[Place]], key: str | None) -> _Found:
+    """Read the one state in the likeliest files of a checkpoint that have any."""
+    if checkpoint.name in dcp_folders.INDEXES:
+        checkpoint = checkpoint.parent
     seen: list[tuple[Place, Any]] = []
     for places in files:
         read = [(place, _tree(place)) for place in places]
         found = [
-            (StateLocation(path=str(place), key=name, format=fmt), node)
+            (
+                StateLocation(path=str(place), key=name, checkpoint=str(checkpoint), format=fmt),
+                node,
+            )
             for place, tree in read
             for name, fmt, node in (_states(tree) if key is None else _under(tree, key))
         ]

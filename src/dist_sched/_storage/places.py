@@ -47,6 +47,11 @@ class Place:
         return Place(self.files, posixpath.join(self.path, name))
 
     @property
+    def parent(self) -> Place:
+        """The folder that it is in."""
+        return Place(self.files, posixpath.dirname(self.path.rstrip("/")))
+
+    @property
     def name(self) -> str:
         """The last part of its path."""
         return posixpath.basename(self.path.rstrip("/"))

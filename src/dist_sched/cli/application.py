@@ -32,7 +32,7 @@ COMMANDS = {
     "diff": "Print what a resume would change.",
     "check": "Warn about valid configs that are probably mistakes.",
     "convert": "Convert a scheduler's state for another library.",
-    "fork": "Write the config that anneals from a checkpoint.",
+    "fork": "Write the config that goes on from a checkpoint, changed.",
 }
 
 _DEBUG = "--debug"

@@ -1,12 +1,14 @@
-"""`dist-sched fork`: the config that anneals from a checkpoint."""
+"""`dist-sched fork`: the config of a run that goes on from a checkpoint with a late change."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+import datetime as dt
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
 from dist_sched._config import files, views
+from dist_sched._config.config import with_change
 from dist_sched._config.entries import InexpressibleChangeError, OptimizerParamConfig
 from dist_sched._config.history import Change
 from dist_sched._config.policy import CONFIG
@@ -18,6 +20,14 @@ from dist_sched.errors import ConfigError
 if TYPE_CHECKING:
     from dist_sched._config.config import Config
 
+_SHAPE = "minus_sqrt"
+_TAKES = {
+    "cooldown": ("steps", "shape", "end"),
+    "extend": ("horizon",),
+    "rewarm": ("steps", "peak"),
+}
+"""The arguments of each late change: first the length, or the horizon."""
+
 
 def _plain_shapes() -> list[str]:
     """Return the shapes that need no parameter, for which there is no option, and that move."""
@@ -27,108 +37,184 @@ def _plain_shapes() -> list[str]:
 
 @click.command(
     epilog="""\b
-Write it:               dist-sched fork runs/7b --cooldown 2k -o cool.yaml
+Write it:               dist-sched fork runs/7b --cooldown 20% -o cool.yaml
+                        dist-sched fork runs/7b --extend 200k -o longer.yaml
 See what will happen:   dist-sched diff cool.yaml runs/7b
                         dist-sched plot cool.yaml runs/7b"""
 )
 @options.checkpoint
 @click.option(
     "--cooldown",
-    "steps",
-    metavar="STEPS",
-    required=True,
-    type=options.length,
-    help="Length, in the checkpoint's unit.",
+    metavar="LENGTH",
+    type=options.written_length,
+    help="Anneal over this length, in the checkpoint's unit: 2k, 1.5B, or 20% of the horizon.",
+)
+@click.option(
+    "--extend",
+    metavar="HORIZON",
+    type=options.written_length,
+    help="End at this later position, with a longer stable phase: 200k, or 150% of the horizon.",
+)
+@click.option(
+    "--rewarm",
+    metavar="LENGTH",
+    type=options.written_length,
+    help="Rise in a line over this length, written as for --cooldown.",
 )
 @click.option(
     "--shape",
     metavar="SHAPE",
     type=click.Choice(_plain_shapes()),
-    default="minus_sqrt",
-    show_default=True,
-    help=f"One of {', '.join(_plain_shapes())}. exponential needs --end above 0.",
+    help=f"Of a cooldown. Default: {_SHAPE}. One of {', '.join(_plain_shapes())}. exponential "
+    "needs --end above 0.",
 )
 @click.option(
     "--end",
     metavar="VALUE",
     type=options.rate,
-    help="Value at its end. Default: the schedule's last one where that is lower, else 0.",
+    help="Last value of a cooldown. Default: the schedule's where that is lower, else 0.",
 )
-@click.option("--field", default="lr", show_default=True, help="The field that anneals.")
+@click.option(
+    "--peak",
+    metavar="VALUE",
+    type=options.rate,
+    help="Last value of a rewarm. Default: the schedule's highest.",
+)
+@click.option(
+    "--at",
+    metavar="POSITION",
+    type=options.position,
+    help="Where the change begins. Default: the checkpoint's position. It may be earlier or later "
+    "if no value jumps there or at the checkpoint. Where a change that begins earlier would make "
+    "the run jump at the checkpoint, fork from an earlier checkpoint.",
+)
+@click.option("--field", default="lr", show_default=True, help="The field that changes.")
 @options.key
 @options.unit
 @options.destination("CONFIG", "A .yaml, .json or .toml file; without it, YAML is printed.")
 @options.force
 def command(
     path: str,
-    steps: float,
-    shape: str,
+    cooldown: str | None,
+    extend: str | None,
+    rewarm: str | None,
+    shape: str | None,
     end: float | None,
+    peak: float | None,
+    at: int | None,
     field: str,
     key: str | None,
     unit: str | None,
     destination: str | None,
     force: bool,
 ) -> None:
-    """Write the config that anneals from a checkpoint's position.
+    """Write the config of a run that goes on from a checkpoint with a late change.
 
-    The checkpoint is left as it is. A run that resumes from it with this config, whose policy is
-    "config", goes on as after scheduler.cooldown(...) there.
+    Exactly one of --cooldown, --extend and --rewarm. The checkpoint is left as it is. A run that
+    resumes from it with this config, whose policy is "config", goes on as after
+    scheduler.cooldown(...), extend(...) or rewarm(...) there. A cooldown never rises: see
+    --rewarm.
 
-    Where the entries of OptimizerParamScheduler cannot express the cooldown, it is a config of
+    Where the entries of OptimizerParamScheduler cannot express the change, it is a config of
     ParamScheduler (with "fields"), whose values agree with the run's up to rounding.
     """
+    operation, written = _operation({"cooldown": cooldown, "extend": extend, "rewarm": rewarm})
+    given = _checked(operation, {"shape": shape, "end": end, "peak": peak})
     # Before the checkpoint is read, which may take long, only for a wrong ending.
     write = output.config_writer(destination)
     source = inputs.read_checkpoint(path, key)
-    arguments = {"field": field, "steps": steps, "shape": shape, "end": end}
-    change = Change(source.position, "cooldown", arguments)
-    config, notes = _fork(source.config, change)
+    length = _units(f"--{operation}", written, source.config, field)
+    position = source.position if at is None else at
+    arguments = {"field": field, _TAKES[operation][0]: length, **given}
+    change = Change(position, operation, arguments)
+    before, after, notes = _fork(source.config, change, source.position)
     unit = inputs.require_unit(path, inputs.agreed_unit(source, {"--unit": unit}))
-    mapping = files.to_mapping(config, unit=unit, policy=CONFIG)
-    text = write({name: value for name, value in mapping.items() if value != {}})
+    mapping = files.to_mapping(after, unit=unit, policy=CONFIG)
+    summary = views.late_change(change, before, after)
+    today = dt.datetime.now(dt.timezone.utc).date()
+    origin = f"forked from {source.location.checkpoint}, at position {source.position} in {unit}"
+    text = write(
+        {name: value for name, value in mapping.items() if value != {}},
+        [f"{origin}, on {today}", summary],
+    )
     for note in (*source.notes, *notes):
         output.warn(f"note: {note}")
     if destination is None:
         click.echo(text, nl=False)
         return
     output.write_file(destination, text.encode(), force=force)
-    output.say(f"{destination}: {_summary(change, config)}")
-    output.say(f"resume with it from {source.location}")
+    output.say(f"{destination}: {summary}")
+    output.say(f"resume with it from {source.location.checkpoint}")
 
 
-def _fork(config: Config, change: Change) -> tuple[Config, list[str]]:
-    """Return the changed config, a `ParamScheduler`'s if need be, and notes on it.
+def _operation(given: dict[str, str | None]) -> tuple[str, str]:
+    """Return the one late change that is asked for, and its length or horizon as it was written."""
+    found = [(name, written) for name, written in given.items() if written is not None]
+    if len(found) != 1:
+        names = [f"--{name}" for name in given]
+        _misused(f"give exactly one of {', '.join(names[:-1])} and {names[-1]}")
+    return found[0]
+
+
+def _checked(operation: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that a late change takes beside its length, or raise for one of others."""
+    taken = _TAKES[operation][1:]
+    for name, value in given.items():
+        if value is not None and name not in taken:
+            owner = next(one for one, names in _TAKES.items() if name in names)
+            _misused(f"--{name} is for --{owner}, not for --{operation}")
+    found = {name: given[name] for name in taken}
+    return {**found, "shape": found["shape"] or _SHAPE} if "shape" in found else found
+
+
+def _misused(message: str) -> NoReturn:
+    raise click.UsageError(message, click.get_current_context())
+
+
+def _units(option: str, written: str, config: Config, field: str) -> int | float:
+    """Return a length or horizon in units; a part is of the horizon of the field's schedule."""
+    tracks = {track.label: track for track in views.tracks(config)}
+    horizon = tracks[field].horizon if field in tracks else None
+    found: int | float = files.amount(option, written, horizon or None)
+    if found < 1:
+        part = f"{100 * found:.15g}%"
+        raise ConfigError(
+            f"{option} {written}: must be at least 1 unit; a part of the horizon is written {part}"
+        )
+    return found
+
+
+def _fork(config: Config, change: Change, position: int) -> tuple[Config, Config, list[str]]:
+    """Return the config before and after a late change, and notes.
+
+    Args:
+        config: That of the checkpoint's run.
+        change: The late change.
+        position: The checkpoint's.
 
     Raises:
-        ConfigError: The change is illegal, or makes a value jump.
+        ConfigError: The change is illegal, or makes a value jump where it begins, or where the run
+            goes on.
     """
     notes = []
     try:
-        changed = config.apply(change)
+        changed, _ = with_change(config, change)
     except InexpressibleChangeError as error:
         try:
             # Only entries raise that error.
             config = to_specification(cast("OptimizerParamConfig", config))
         except ConfigError:
             raise error from None
-        changed = config.apply(change)
+        changed, _ = with_change(config, change)
         notes.append(
             "this is a ParamScheduler's config, whose values agree with the run's up to rounding: "
-            f"{OptimizerParamConfig.KIND} cannot express the cooldown, {error.reason}"
+            f"{OptimizerParamConfig.KIND} cannot express the {change.operation}, {error.reason}"
         )
-    jumps = changed.plan.jumps(config.plan, change.position)
-    if jumps:
+    if jumps := changed.plan.jumps(config.plan, change.position):
         raise ConfigError(f"{change}: {'; '.join(jumps)}: fork where the values are steady")
-    return changed, notes
-
-
-def _summary(change: Change, config: Config) -> str:
-    """Say what will happen."""
-    end = change.position + change.arguments["steps"]
-    track = next(track for track in views.tracks(config) if track.label == change.field)
-    first, last = (output.shown(track.value(int(where))) for where in (change.position, end))
-    return (
-        f"{change.field} goes from {first} at position {change.position} to {last} at "
-        f"{output.shown(end)} ({change.arguments['shape']})"
-    )
+    if jumps := changed.plan.jumps(config.plan, position):
+        raise ConfigError(
+            f"{change}: {'; '.join(jumps)}, where the run would go on: leave out --at, or fork "
+            f"from a checkpoint at {change.position} or before"
+        )
+    return config, changed, notes

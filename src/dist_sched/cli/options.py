@@ -44,6 +44,13 @@ def length(value: str) -> float:
 
 
 @_as_usage_error()
+def written_length(value: str) -> str:
+    """Check a length that may be a part of a horizon, as 20%, and return it as it is written."""
+    rules.some("length", files.amount("length", value, 1000))
+    return value
+
+
+@_as_usage_error()
 def rate(value: str) -> float:
     """Read a value of a field."""
     return rules.rate("value", files.number(value))

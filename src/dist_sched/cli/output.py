@@ -125,15 +125,23 @@ def _to_json(found: Any) -> Any:
     return found if isinstance(found, int | float | str | None) and not is_odd else repr(found)
 
 
-def config_writer(path: str | None) -> Callable[[Mapping[str, Any]], str]:
+def config_writer(path: str | None) -> Callable[[Mapping[str, Any], Iterable[str]], str]:
     """Return the function that writes a config as text, by the ending of a file's name, else YAML.
+
+    The function takes the config, and lines that become comments above it; JSON has none.
 
     Raises:
         ConfigError: The name has another ending.
     """
-    found = _to_yaml if path is None else _WRITERS.get(Path(path).suffix.lower())
-    if found is None:
+    ending = ".yaml" if path is None else Path(path).suffix.lower()
+    write = _WRITERS.get(ending)
+    if write is None:
         raise ConfigError(f"{path}: the name must end in one of {', '.join(_WRITERS)}")
+
+    def found(config: Mapping[str, Any], comments: Iterable[str]) -> str:
+        above = "" if ending == ".json" else "".join(f"# {printable(one)}\n" for one in comments)
+        return above + write(config)
+
     return found
 
 

@@ -162,7 +162,7 @@ def in_text_config(**entries):
         "has_an_unknown_entry_in_its_text": in_text_config(cooldown=8),
         "has_an_unknown_unit_in_its_text": in_text(unit="epochs"),
         "has_an_illegal_late_change_in_its_text": in_text(lineage=[{"cooldown": 8}]),
-        "is_of_a_newer_version": in_text(version=2),
+        "is_of_a_newer_version": in_text(version=3),
         "is_of_no_version": in_text(version=0),
     },
 )
