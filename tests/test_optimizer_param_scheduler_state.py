@@ -279,12 +279,14 @@ def test_equal_config_and_checkpoint_log_one_line_at_info(caplog):
     )
 
 
-def test_a_difference_is_logged_once_in_megatrons_words(caplog):
+def test_a_difference_is_logged_once_in_megatrons_words_and_as_a_table_for_debugging(caplog):
     caplog.set_level(logging.DEBUG, logger="dist_sched")
-    opt_param_scheduler().load_state_dict(at(60, max_lr=0.5).state_dict())
-    (record,) = caplog.records
-    assert "WARNING" == record.levelname
-    assert "using checkpoint value" in record.message
+    scheduler = opt_param_scheduler()
+    scheduler.load_state_dict(at(60, max_lr=0.5).state_dict())
+    warning, table = caplog.records
+    assert ("WARNING", "DEBUG") == (warning.levelname, table.levelname)
+    assert "using checkpoint value" in warning.message
+    assert scheduler.last_reconciliation.table() in table.message
 
 
 def test_a_state_torn_by_ranks_that_disagreed_is_mended_from_its_text(caplog):
