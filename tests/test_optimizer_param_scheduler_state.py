@@ -330,6 +330,18 @@ def test_units_that_differ_are_refused_under_every_policy():
             opt_param_scheduler(policy=policy).load_state_dict(state)
 
 
+def test_a_position_in_another_unit_is_relabelled_by_a_policy_and_saved_in_the_new_unit(caplog):
+    scheduler = opt_param_scheduler(unit="samples", policy={"unit": "config"})
+    scheduler.load_state_dict(at(60).state_dict())
+    assert (60, [pytest.approx(0.55)]) == (scheduler.num_steps, scheduler.get_last_lr())
+    assert "position 60 was saved in steps, and is taken as samples" in caplog.text
+    opt_param_scheduler(unit="samples").load_state_dict(scheduler.state_dict())
+
+
+def test_the_policys_word_for_the_unit_is_no_word_for_an_entry():
+    assert opt_param_scheduler(policy={"unit": "config"}).use_checkpoint_opt_param_scheduler
+
+
 def test_a_huge_illegal_value_is_shown_cut_short():
     state = {**at(60).state_dict(), "lr_decay_style": "x" * 10**6}
     with pytest.raises(StateError, match=r"lr_decay_style='xxx.*\.\.\.") as caught:

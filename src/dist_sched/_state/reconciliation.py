@@ -15,7 +15,7 @@ from dist_sched._config.config import ABSENT, Config, Sides, with_history
 from dist_sched._config.history import HISTORY, Change, History
 from dist_sched._config.path import Path
 from dist_sched._config.plan import value_at
-from dist_sched._config.policy import CHECKPOINT, CONFIG, REST, STRICT, Policy
+from dist_sched._config.policy import CHECKPOINT, CONFIG, REST, STRICT, UNIT, Policy
 from dist_sched._state.format import UNIT_KEY, Checkpoint, pack, unpack
 from dist_sched._state.report import EQUAL, MISSING, NextValue, Reconciliation, Row
 from dist_sched.errors import ConfigError, ReconcileError
@@ -75,14 +75,15 @@ def choose(config: T, checkpoint: T, word: str) -> tuple[T, str]:
 def reconcile(
     config: Mapping[str, Any],
     state: Mapping[str, Any],
-    policy: str | Mapping[str, str] = CHECKPOINT,
+    policy: str | Mapping[str, str] | None = None,
 ) -> Reconciliation:
     """Return what a load would do, without a scheduler: a dry run.
 
     Args:
-        config: The entries of `OptimizerParamScheduler` by name, and `unit` if it is not steps.
+        config: What `from_config` reads: entries by name or `fields`, and beside them `unit` and
+            `policy`.
         state: A checkpoint state.
-        policy: As for the scheduler.
+        policy: Instead of the one that the config has. If neither has one, the checkpoint wins.
 
     Returns:
         What `last_reconciliation` would be after the load.
@@ -93,7 +94,8 @@ def reconcile(
         ReconcileError: The load would be refused; carries the outcome with all rows.
     """
     declared = files.read(config)
-    parsed = declared.config.parse_policy(policy)
+    parsed = None if policy is None else declared.config.parse_policy(policy)
+    parsed = parsed or declared.policy or declared.config.parse_policy(None)
     own = pack(declared.config, 0, declared.unit)
     checkpoint = unpack(state, type(declared.config), own=own)
     return reconcile_checkpoint(declared.config, declared.unit, checkpoint, parsed).report
@@ -110,6 +112,8 @@ def reconcile_checkpoint(
     """
     # Every entry is looked at before anything is refused, so that one error names all of them.
     found = _decide(declared, checkpoint, policy)
+    has_other_unit = checkpoint.unit not in (None, unit)
+    relabels = has_other_unit and policy.relabels
     report = Reconciliation(
         rows=(
             *(
@@ -117,30 +121,30 @@ def reconcile_checkpoint(
                 for path, choice in found.choices.items()
             ),
             *_history_rows(checkpoint.history, found.history),
-            _unit_row(unit, checkpoint.unit),
+            _unit_row(unit, checkpoint.unit, policy),
         ),
         position=checkpoint.position,
         next_update=_next_update(declared, checkpoint, found.effective),
-        warnings=checkpoint.warnings,
+        warnings=(*checkpoint.warnings, *((_relabelling(unit, checkpoint),) if relabels else ())),
     )
     reasons = [_refusal(path, found.choices[path], policy) for path in found.refused]
-    # No policy can help: a position in samples means nothing in steps.
-    has_other_unit = checkpoint.unit not in (None, unit)
-    if has_other_unit:
+    if has_other_unit and not relabels:
         reasons.append(
             f"unit is {unit!r} in the config and {checkpoint.unit!r} in the checkpoint: positions "
             f"in one unit mean nothing in another; build the scheduler with "
-            f"unit={checkpoint.unit!r}"
+            f"unit={checkpoint.unit!r}, or, if the run counted {unit} and was saved under the "
+            f"wrong name, relabel them by {{'unit': 'config'}} in the policy"
         )
     if found.error is not None:
         advice = "give the entries that belong together the same policy, or change the config's"
         reasons.append(f"the outcome is not a legal config: {found.error}; {advice}")
         reasons += [_origins(report)] if report.changed else []
-    if not has_other_unit:
+    if relabels or not has_other_unit:
         alternative = _alternative(declared, checkpoint, policy, found)
         report = replace(report, alternative=alternative)
     if reasons or found.config is None or found.effective is None:
-        raise _error(reasons, report, {str(path) for path in found.refused})
+        unused = {UNIT_KEY} if has_other_unit and not relabels else set()
+        raise _error(reasons, report, unused | {str(path) for path in found.refused})
     return Outcome(found.config, found.history, found.effective, report)
 
 
@@ -226,6 +230,7 @@ def _candidates(
 ) -> Iterator[dict[str, str]]:
     """Yield policies that may make the other side win, short ones only."""
     others = {name: word for name, word in policy.words.items() if name not in flips}
+    unit = {UNIT: CONFIG} if policy.relabels else {}
     if flips and len(flips) <= _MOST_FLIPS and len(others) <= _MOST_FLIPS:
         rest = policy.words.get(REST)
         yield {**{name: word for name, word in flips.items() if word != rest}, **others}
@@ -235,21 +240,16 @@ def _candidates(
         commonest = max(words, key=words.count)
         rarer = {name: word for name, word in flips.items() if word != commonest}
         if len(rarer) <= _MOST_FLIPS:
-            yield {**rarer, REST: commonest}
+            yield {**rarer, **unit, REST: commonest}
     if is_refused:
-        yield from ({REST: word} for word in (CHECKPOINT, CONFIG))
+        yield from ({**unit, REST: word} for word in (CHECKPOINT, CONFIG))
 
 
 def _error(reasons: list[str], report: Reconciliation, refused: set[str]) -> ReconcileError:
     """Return the error with the report of an outcome that nothing uses."""
     outcome = replace(
         report,
-        rows=tuple(
-            replace(row, used=None)
-            if row.name in refused or (row.name == UNIT_KEY and row.changed)
-            else row
-            for row in report.rows
-        ),
+        rows=tuple(replace(row, used=None) if row.name in refused else row for row in report.rows),
         next_update=tuple(replace(value, used=None) for value in report.next_update),
     )
     text = str(outcome)
@@ -280,12 +280,21 @@ def _row(path: Path, choice: _Choice, *, is_unused: bool) -> Row:
     return Row(str(path), config, checkpoint, used, why, changed=changed)
 
 
-def _unit_row(config: str, checkpoint: str | None) -> Row:
+def _unit_row(config: str, checkpoint: str | None, policy: Policy) -> Row:
     if checkpoint is None:
         why = MISSING
+    elif checkpoint == config:
+        why = EQUAL
     else:
-        why = EQUAL if checkpoint == config else "units must be equal"
+        why = "relabelled, not converted" if policy.relabels else "units must be equal"
     return Row(UNIT_KEY, config, checkpoint, config, why, checkpoint not in (None, config))
+
+
+def _relabelling(unit: str, checkpoint: Checkpoint) -> str:
+    return (
+        f"position {checkpoint.position} was saved in {checkpoint.unit}, and is taken as {unit}: "
+        "relabelled by the policy, not converted, and so are the checkpoint's lengths"
+    )
 
 
 def _kept_history(history: History, choices: Mapping[Path, _Choice], policy: Policy) -> History:
