@@ -28,7 +28,7 @@ def _plain_shapes() -> list[str]:
 @click.command(
     epilog="""\b
 Write it:               dist-sched fork runs/7b --cooldown 2k -o cool.yaml
-See what will happen:   dist-sched diff cool.yaml runs/7b
+See what will happen:   dist-sched diff runs/7b cool.yaml
                         dist-sched plot cool.yaml runs/7b"""
 )
 @options.checkpoint
