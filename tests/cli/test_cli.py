@@ -409,7 +409,7 @@ def test_diff_says_that_the_policy_drops_a_longer_horizon_and_what_to_write(
     cli, tmp_path, policy, said
 ):
     path = tmp_path / "run.json"
-    path.write_text(json.dumps({**CONFIG, "lr_decay_steps": 200}))
+    path.write_text(json.dumps({**CONFIG, "max_lr": 0.5, "lr_decay_steps": 200}))
     out = cli("diff", "after", path, *policy)[1]
     assert (said is None) == ("asks for horizon" not in out)
     assert (said or "") in out

@@ -57,7 +57,7 @@ class NextValue:
     checkpoint: float | None
     """None where the checkpoint's entries alone make no legal config."""
     used: float | None
-    """None where the outcome was refused."""
+    """None where the outcome was refused, or does not schedule it."""
 
     @property
     def moves(self) -> bool:
