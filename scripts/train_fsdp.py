@@ -803,7 +803,7 @@ def dry_run(args: argparse.Namespace) -> int:
         for newest in complete_checkpoints(args.checkpoint_dir)[-1:]:
             words = args.policy if isinstance(args.policy, dict) else {"*": args.policy}
             policy = [f"--policy={name}={word}" for name, word in words.items() if word]
-            commands.append(["diff", config, newest, *policy])
+            commands.append(["diff", newest, config, *policy])
         program = [sys.executable, "-m", "dist_sched.cli"]
         statuses = [subprocess.call([*program, *command]) for command in commands]
     return 2 if 2 in statuses else 0  # noqa: PLR2004 - the status of an error

@@ -80,6 +80,18 @@ def test_load_loads_a_checkpoint_and_says_from_where(tmp_path, floats, caplog):
     assert f"loaded the scheduler from {where} at position 60" in caplog.text
 
 
+def test_the_report_of_a_load_names_the_end_of_a_long_path_in_lines_under_100_columns(
+    tmp_path, floats, caplog
+):
+    folder = save_dcp({"scheduler": STATE}, tmp_path / ("long" * 20) / "step-60")
+    checkpoint.load(floats.scheduler(max_lr=0.5), folder)
+    (record,) = [one for one in caplog.records if "loaded the scheduler" in one.message]
+    first, second, *_ = record.message.splitlines()
+    assert first.endswith("step-60/.metadata, key 'scheduler' (dist_sched)")
+    assert "at position 60; 1 entry differs" == second
+    assert 100 > max(map(len, record.message.splitlines()))
+
+
 def test_load_refuses_another_position_and_changes_nothing(tmp_path, floats):
     folder = save_dcp({"app": {"scheduler": STATE}}, tmp_path / "a")
     fresh = floats.scheduler()

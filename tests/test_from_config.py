@@ -247,7 +247,7 @@ def test_a_policy_may_be_a_word(word):
     "data, entry", [(ENTRIES, "lr_decay_steps"), (SPECIFICATION, "lr.phases[1]")], ids=str
 )
 def test_a_policy_may_be_a_mapping(data, entry):
-    policy = {entry: "config", "*": "strict"}
+    policy = {entry: "config", "unit": "config", "*": "strict"}
     assert policy == policy_of(build({**data, "policy": policy}))
 
 

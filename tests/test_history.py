@@ -288,7 +288,7 @@ def test_the_other_class_gets_the_position_and_the_changed_value(build, caplog):
     scheduler = (megatrons if build is phased else phased)()
     scheduler.load_state_dict(changed.state_dict())
     assert (132, [1.0], ()) == (scheduler.num_steps, held(scheduler), scheduler.history)
-    assert "had lr 0.5 for the next update; what is used here has 1" in caplog.text
+    assert "lr for the next update: 0.5 → 1 (× 2)" in caplog.text
 
 
 @BOTH

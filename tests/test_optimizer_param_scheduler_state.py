@@ -279,13 +279,14 @@ def test_equal_config_and_checkpoint_log_one_line_at_info(caplog):
     )
 
 
-def test_a_difference_is_logged_once_in_megatrons_words(caplog):
+def test_a_difference_is_logged_once_in_megatrons_words_and_as_a_table_for_debugging(caplog):
     state, scheduler = at(60, max_lr=0.5).state_dict(), opt_param_scheduler()
     caplog.set_level(logging.DEBUG, logger="dist_sched")
     scheduler.load_state_dict(state)
-    (record,) = caplog.records
-    assert "WARNING" == record.levelname
-    assert "using checkpoint value" in record.message
+    warning, table = caplog.records
+    assert ("WARNING", "DEBUG") == (warning.levelname, table.levelname)
+    assert "using checkpoint value" in warning.message
+    assert scheduler.last_reconciliation.table() in table.message
 
 
 def test_a_state_torn_by_ranks_that_disagreed_is_mended_from_its_text(caplog):
@@ -327,6 +328,18 @@ def test_units_that_differ_are_refused_under_every_policy():
     for policy in ("checkpoint", "config", "strict"):
         with pytest.raises(ReconcileError, match=r"unit is 'steps' .* 'tokens'"):
             opt_param_scheduler(policy=policy).load_state_dict(state)
+
+
+def test_a_position_in_another_unit_is_relabelled_by_a_policy_and_saved_in_the_new_unit(caplog):
+    scheduler = opt_param_scheduler(unit="samples", policy={"unit": "config"})
+    scheduler.load_state_dict(at(60).state_dict())
+    assert (60, [pytest.approx(0.55)]) == (scheduler.num_steps, scheduler.get_last_lr())
+    assert "position 60 was saved in steps, and is taken as samples" in caplog.text
+    opt_param_scheduler(unit="samples").load_state_dict(scheduler.state_dict())
+
+
+def test_the_policys_word_for_the_unit_is_no_word_for_an_entry():
+    assert opt_param_scheduler(policy={"unit": "config"}).use_checkpoint_opt_param_scheduler
 
 
 def test_a_huge_illegal_value_is_shown_cut_short():

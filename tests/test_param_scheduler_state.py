@@ -349,7 +349,7 @@ def test_another_schedulers_state_gives_the_position_with_a_warning(state, words
 
 def test_another_schedulers_state_names_a_value_that_breaks(caplog):
     param_scheduler().load_state_dict(megatron_state())
-    assert "had lr 0.874 for the next update; what is used here has 0.75" in caplog.text
+    assert "lr for the next update: 0.874 → 0.75 (× 0.8581)" in caplog.text
 
 
 def test_the_state_of_param_scheduler_gives_megatrons_class_its_position_with_a_warning(caplog):

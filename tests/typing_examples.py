@@ -136,7 +136,11 @@ def load_from_elsewhere(scheduler: OptimizerParamScheduler, state: dict[str, Any
 
 def report(scheduler: OptimizerParamScheduler) -> str:
     reconciliation = scheduler.last_reconciliation
-    return "nothing was loaded" if reconciliation is None else str(reconciliation)
+    if reconciliation is None or reconciliation.is_equal:
+        return "nothing was loaded, or all is equal"
+    other: str | dict[str, str] | None = reconciliation.alternative
+    moved = [value.field for value in reconciliation.next_update if value.moves]
+    return f"{reconciliation}\n{reconciliation.table()}\n{other} {moved}"
 
 
 def found(scheduler: ParamScheduler) -> dict[str, int | float | None]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, final, overload
 from dist_sched._config import files
 from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.path import Path
-from dist_sched._config.policy import CHECKPOINT, CONFIG, REST, STRICT
+from dist_sched._config.policy import CHECKPOINT, CONFIG, STRICT
 from dist_sched._config.specification import Specification
 from dist_sched._optim.base import Scheduler
 from dist_sched._state.reconciliation import choose
@@ -104,7 +104,8 @@ class OptimizerParamScheduler(Scheduler):
         wsd_decay_steps: Length of the tail in which WSD anneals, in units.
         lr_wsd_decay_style: linear, cosine, exponential or minus_sqrt.
         policy: Instead of the two booleans: "checkpoint", "config" or "strict", or a mapping
-            from entry name to such a word, with "*" for the rest.
+            from entry name to such a word, with "*" for the rest. `"unit": "config"` in it takes a
+            checkpoint's position, whatever it counts, as one in this unit.
         unit: What a position counts: steps, samples or tokens.
         keep_group_ratios: False gives every group the same values.
         process_group: The ranks that decide together; the default group if None.
@@ -197,12 +198,12 @@ class OptimizerParamScheduler(Scheduler):
     @property
     def use_checkpoint_opt_param_scheduler(self) -> bool:
         """Whether the checkpoint wins for every entry."""
-        return self._agreed.policy.words == {REST: CHECKPOINT}
+        return self._agreed.policy.is_all(CHECKPOINT)
 
     @property
     def override_opt_param_scheduler(self) -> bool:
         """Whether the script's config wins for every entry."""
-        return self._agreed.policy.words == {REST: CONFIG}
+        return self._agreed.policy.is_all(CONFIG)
 
     def get_lr(self, param_group: Group) -> float:
         """Return the learning rate under a group's bounds, without its ratio and `lr_mult`.
@@ -253,7 +254,7 @@ class ParamScheduler(Scheduler):
             the ratio.
         policy: "checkpoint" (the default), "config" or "strict", or a mapping from entry to such
             a word, with "*" for the rest. Entries are paths, such as `lr.phases[1].steps`; the
-            beginning of a path stands for all of it.
+            beginning of a path stands for all of it. `unit` as for `OptimizerParamScheduler`.
         unit: What a position counts: steps, samples or tokens.
         keep_group_ratios: False gives every group the same values.
         process_group: The ranks that decide together; the default group if None.

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -250,25 +251,43 @@ def test_inspect_shows_characters_that_would_steer_a_terminal_as_escapes(cli, ho
 # diff
 
 
-def test_diff_prints_the_entries_that_a_resume_reports(cli):
-    status, out, err = cli("diff", "run.json", "before")
+def test_diff_prints_all_entries_that_a_resume_reports_where_it_is_asked(cli):
+    status, out, err = cli("diff", "before", "run.json", "--all")
     report = dist_sched.reconcile(CONFIG, checkpoint.read_state("before")[0])
     assert (1, "") == (status, err)
-    assert str(report).splitlines()[0] in out
     for row in report.rows:
-        sides = [output.exact(value) for value in (row.config, row.checkpoint, row.used)]
+        sides = [output.exact(value) for value in (row.checkpoint, row.config, row.used)]
         assert ["*"] * row.changed + [row.name, *sides, *row.why.split()] in rows(out)
-    assert ["60", "lr", "0.55", "0.3", "0.3"] in rows(out)
-    assert "policy          checkpoint (the default)" in out
+    assert ["60", "lr", "0.3", "0.55", "0.3"] in rows(out)
+    assert ["60", "weight_decay", "0.06", "0.06", "0.06"] in rows(out)
 
 
-def test_diff_says_which_path_is_loaded_by_which(cli):
-    first, second, _, meaning = cli("diff", "run.json", "before")[1].splitlines()[:4]
-    assert first.startswith("A (script)")
-    assert "run.json" in first
-    assert second.startswith("B (checkpoint)")
-    assert "step-60" in second
-    assert "a script that declares A loads B, at position 60; swap them for" in meaning
+def test_diff_prints_the_verdict_first_then_what_differs_and_counts_the_rest(cli):
+    status, out, err = cli("diff", "before", "run.json")
+    assert (1, "") == (status, err)
+    assert [
+        (
+            "different, but no value moves at position 60; the schedule of run.json "
+            "(--policy config) would move lr from 0.3 to 0.55 (× 1.833)"
+        ),
+        "  max_lr: 0.5 → 1; 0.5 is kept",
+        "entries that are equal: 10 (--all prints them)",
+    ] == out.splitlines()[:3]
+    assert "min_lr" not in out
+    assert ["60", "lr", "0.3", "0.55", "0.3"] == rows(out)[-1]
+
+
+def test_diff_calls_configs_and_checkpoints_by_what_they_are(cli):
+    out = cli("diff", "before", "run.json")[1]
+    assert "old     before/step-60 (checkpoint at 60), in steps" in out
+    assert "new     run.json (config), in steps" in out
+    assert "policy  checkpoint (the default)" in out
+    assert "field  before/step-60 (checkpoint at 60)  run.json (config)  used  change" in out
+
+
+def test_diff_tells_two_sides_of_one_name_apart(cli):
+    out = cli("diff", "two.pt", "two.pt", "--key-old", "a", "--key-new", "a", "--all")[1]
+    assert "old: two.pt (checkpoint at 1)  new: two.pt (checkpoint at 1)" in out
 
 
 OPTIONAL = {"momentum": "config", "*": "checkpoint"}
@@ -276,7 +295,7 @@ READERS = [
     ("show", "CONFIG"),
     ("check", "CONFIG"),
     ("plot", "CONFIG"),
-    ("diff", "CONFIG", "spec"),
+    ("diff", "spec", "CONFIG"),
     ("convert", "deepspeed.pt", "DST", "--to", "dist-sched", "--config", "CONFIG"),
 ]
 
@@ -303,99 +322,147 @@ def test_every_command_refuses_a_policy_for_a_misspelt_field(cli, tmp_path, argu
     assert "policy names 'lrr', which is not an entry; did you mean 'lr'?" in err
 
 
-def test_diff_names_the_sides_alike_and_in_one_order_in_both_tables(cli):
-    out = cli("diff", "run.json", "before")[1]
-    headers = [line for line in out.splitlines() if "used" in line and "A (script)  B (" in line]
-    assert 2 == len(headers)
-
-
 def test_diff_does_not_say_that_a_checkpoints_run_had_policy_config(cli):
-    out = cli("diff", "after", "before")[1]
-    assert "the policy of A's own run is not recorded" in out
+    out = cli("diff", "before", "after")[1]
+    assert "the policy of the new one's own run is not recorded" in out
 
 
 @pytest.mark.parametrize(
-    "a, b, status",
+    "old, new, status",
     [
-        ("run.json", "after", 0),
-        ("run.json", "same.yaml", 0),
-        ("run.json", "lower.yaml", 1),
-        ("lower.yaml", "before", 0),
-        ("before", "after", 1),
-        ("cooled", "cooled", 0),
-        ("stable", "cooled", 1),
-        ("run.json", "megatron.pt", 0),
-        ("run.json", "samples", 1),
-        ("run.json", "scheduler.pt", 2),
-        ("run.json", "spec", 1),
-        ("spec.yaml", "megatron.pt", 1),
-        ("spec.yaml", "scheduler.pt", 2),
         ("after", "run.json", 0),
-        ("megatron.pt", "after", 0),
+        ("same.yaml", "run.json", 0),
+        ("lower.yaml", "run.json", 1),
+        ("before", "lower.yaml", 0),
+        ("after", "before", 1),
+        ("cooled", "cooled", 0),
+        ("cooled", "stable", 1),
+        ("megatron.pt", "run.json", 0),
+        ("samples", "run.json", 1),
+        ("scheduler.pt", "run.json", 2),
+        ("spec", "run.json", 1),
+        ("megatron.pt", "spec.yaml", 1),
+        ("scheduler.pt", "spec.yaml", 2),
+        ("run.json", "after", 0),
+        ("after", "megatron.pt", 0),
     ],
 )
-def test_the_status_of_diff_is_0_for_the_same_1_for_different_and_2_for_unknown(cli, a, b, status):
-    assert status == cli("diff", a, b)[0]
+def test_the_status_of_diff_is_0_for_the_same_1_for_different_and_2_for_unknown(
+    cli, old, new, status
+):
+    assert status == cli("diff", old, new)[0]
 
 
 def test_diff_follows_the_policy(cli):
     policy = ("--policy", "max_lr=config", "--policy", "*=checkpoint")
-    out = cli("diff", "run.json", "before", *policy)[1]
-    assert ["60", "lr", "0.55", "0.3", "0.55", "x", "1.833"] in rows(out)
-    assert "at position 60 the resume moves lr from 0.3 to 0.55" in out
+    out = cli("diff", "before", "run.json", *policy)[1]
+    assert ["60", "lr", "0.3", "0.55", "0.55", "×", "1.833"] in rows(out)
+    assert "different: at position 60 the resume moves lr from 0.3 to 0.55 (× 1.833)" in out
 
 
 def test_diff_uses_the_policy_of_a_config_file(cli):
-    out = cli("diff", "policy.yaml", "before")[1]
-    assert "*=checkpoint, max_lr=config (of A)" in out
-    assert ["60", "lr", "0.55", "0.3", "0.55", "x", "1.833"] in rows(out)
+    out = cli("diff", "before", "policy.yaml")[1]
+    assert "*=checkpoint, max_lr=config (of policy.yaml)" in out
+    assert ["60", "lr", "0.3", "0.55", "0.55", "×", "1.833"] in rows(out)
 
 
 def test_diff_reads_the_policy_from_megatrons_booleans(cli):
-    status, out, _ = cli("diff", "strict.yaml", "before")
+    status, out, _ = cli("diff", "before", "strict.yaml")
     assert 1 == status
-    assert "policy          strict (of A)" in out
+    assert "policy  strict (of strict.yaml)" in out
 
 
 @pytest.mark.parametrize(
     "arguments, reason",
     [
-        (("run.json", "before", "--policy", "strict"), "max_lr is 1.0 in the config and 0.5 in"),
-        (("run.json", "samples"), "unit is 'steps' in the config and 'samples' in"),
+        (("before", "run.json", "--policy", "strict"), "max_lr is 1.0 in the config and 0.5 in"),
+        (("samples", "run.json"), "unit is 'steps' in the config and 'samples' in"),
     ],
 )
-def test_diff_prints_a_refusal_and_the_table(cli, arguments, reason):
+def test_diff_prints_first_that_the_resume_would_be_refused_and_why(cli, arguments, reason):
     status, out, err = cli("diff", *arguments)
     assert (1, "") == (status, err)
-    assert reason in out
-    assert "lr_warmup_steps     10" in out
-    assert "different, and the resume would be refused\n" in out
+    first, second, *_ = out.splitlines()
+    assert "different, and the resume would be refused" == first
+    assert second.startswith(reason)
+
+
+def test_diff_relabels_a_unit_by_policy(cli):
+    status, out, _ = cli("diff", "samples", "run.json", "--policy", "unit=config")
+    assert 1 == status
+    assert "unit: samples → steps" in out
+    assert "refused" not in out
+    assert "note: position 60 was saved in samples, and is taken as steps" in out
+
+
+@pytest.mark.parametrize(
+    "policy, said",
+    [
+        (
+            (),
+            (
+                "run.json asks for horizon 200; the policy 'checkpoint' keeps 110: "
+                "use --policy lr_decay_steps=config --policy '*=checkpoint'"
+            ),
+        ),
+        (("--policy", "max_lr=config", "--policy", "*=checkpoint"), "the policy keeps 110: use"),
+        (("--policy", "config"), None),
+    ],
+    ids=str,
+)
+def test_diff_says_that_the_policy_drops_a_longer_horizon_and_what_to_write(
+    cli, tmp_path, policy, said
+):
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({**CONFIG, "max_lr": 0.5, "lr_decay_steps": 200}))
+    out = cli("diff", "after", path, *policy)[1]
+    assert (said is None) == ("asks for horizon" not in out)
+    assert (said or "") in out
+
+
+def test_the_policy_that_diff_names_for_a_longer_horizon_brings_it(cli, tmp_path):
+    fields = {"lr": {"schedule": "wsd", "peak": 3e-4, "horizon": 1500, "warmup": 20, "decay": 200}}
+    fields |= {"betas[0]": 0.9}
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"fields": fields}))
+    (line,) = [one for one in cli("diff", "spec", path)[1].splitlines() if "asks for" in one]
+    assert "asks for horizon 1500; the policy 'checkpoint' keeps 1000" in line
+    words = shlex.split(line.partition(": use ")[2])
+    out = cli("diff", "spec", path, *words)[1]
+    assert "  lr.phases[1].steps: 780 → 1280" in out
+    assert "asks for" not in out
 
 
 def test_diff_compares_values_at_the_positions_that_are_asked_for(as_json):
-    found = as_json("diff", "run.json", "lower.yaml", "--at", 10, "--at", "110")
+    found = as_json("diff", "lower.yaml", "run.json", "--at", 10, "--at", "110")
     lr = [row for row in found["values"] if row["field"] == "lr"]
-    assert {"position": 10, "field": "lr", "b": 0.5, "a": 1.0, "used": 0.5} in lr
-    assert {"position": 110, "field": "lr", "b": 0.1, "a": 0.1, "used": 0.1} in lr
+    assert {"position": 10, "field": "lr", "old": 0.5, "new": 1.0, "used": 0.5} in lr
+    assert {"position": 110, "field": "lr", "old": 0.1, "new": 0.1, "used": 0.1} in lr
 
 
-@pytest.mark.parametrize("b, position", [("before", 60), ("lower.yaml", 0)])
-def test_diff_resumes_at_the_position_of_b_whatever_else_is_compared(cli, as_json, b, position):
-    found = as_json("diff", "run.json", b, "--at", 10)
+def test_diff_prints_the_values_that_are_asked_for_even_where_they_are_equal(cli):
+    assert ["110", "lr", "0.1", "0.1", "0.1"] in rows(
+        cli("diff", "after", "run.json", "--at", 110)[1]
+    )
+    assert "values at positions" not in cli("diff", "after", "run.json")[1]
+
+
+@pytest.mark.parametrize("old, position", [("before", 60), ("lower.yaml", 0)])
+def test_diff_resumes_at_the_position_of_old_whatever_else_is_compared(cli, as_json, old, position):
+    found = as_json("diff", old, "run.json", "--at", 10)
     assert position == found["reconciliation"]["position"]
     assert {position, 10} <= {row["position"] for row in found["values"]}
-    out = cli("diff", "run.json", b, "--at", 10)[1]
-    assert f"position {position}; 1 entry differs" in out
+    out = cli("diff", old, "run.json", "--at", 10)[1]
     assert f"no value moves at position {position}" in out
 
 
 def test_diff_compares_the_values_of_different_schedulers_and_not_their_entries(cli):
-    status, out, err = cli("diff", "run.json", "spec")
+    status, out, err = cli("diff", "spec", "run.json")
     assert (1, "") == (status, err)
     assert "entries are not compared one by one" in out
     assert "different: at position 500 the resume moves lr from 0.0003 to 0.1" in out
-    assert "betas[0]: A does not schedule it" in out
-    assert "weight_decay: B does not schedule it" in out
+    assert "betas[0]: run.json (config) does not schedule it" in out
+    assert "weight_decay: spec (checkpoint at 500) does not schedule it" in out
     assert "refused" not in out
 
 
@@ -403,98 +470,95 @@ def test_diff_says_which_side_alone_schedules_a_field(cli, tmp_path):
     path = tmp_path / "two.yaml"
     lr = {"schedule": "wsd", "peak": 3e-4, "horizon": 1000, "warmup": 20, "decay": 200}
     path.write_text(yaml.safe_dump({"fields": {"lr": lr, "weight_decay": 0.1}}))
-    status, out, _ = cli("diff", path, "spec", "--policy", "config")
+    status, out, _ = cli("diff", "spec", path, "--policy", "config")
     assert 1 == status
     assert "refused" not in out
-    assert ["500", "betas[0]", "-", "0.9", "-", "A", "does", "not", "schedule", "it"] in rows(out)
-    assert {"  betas[0]: only B has it", "  weight_decay: only A has it"} <= set(out.splitlines())
+    assert ["500", "betas[0]", "0.9", "-", "-", "new", "does", "not", "schedule", "it"] in rows(out)
+    assert {
+        "  betas[0]: only spec (checkpoint at 500) has it",
+        f"  weight_decay: only {path} (config) has it",
+    } <= set(out.splitlines())
 
 
-@pytest.mark.parametrize("b, positions", [("before", {60}), ("lower.yaml", {0, 10, 100, 110})])
+@pytest.mark.parametrize("old, positions", [("before", {60}), ("lower.yaml", {0, 10, 100, 110})])
 def test_diff_compares_values_at_a_checkpoints_position_and_at_the_ends_of_a_configs_phases(
-    as_json, b, positions
+    as_json, old, positions
 ):
-    found = as_json("diff", "run.json", b)
+    found = as_json("diff", old, "run.json")
     assert positions == {row["position"] for row in found["values"]}
 
 
-def test_a_field_that_only_a_schedules_is_a_difference(cli, tmp_path):
-    a, b = tmp_path / "a.json", tmp_path / "b.json"
-    a.write_text(json.dumps({"fields": {"lr": 0.5, "weight_decay": 0.25}}))
-    b.write_text(json.dumps({"fields": {"lr": 0.5}}))
-    status, out, _ = cli("diff", a, b)
+def test_a_field_that_only_the_new_side_schedules_is_a_difference(cli, tmp_path):
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    old.write_text(json.dumps({"fields": {"lr": 0.5}}))
+    new.write_text(json.dumps({"fields": {"lr": 0.5, "weight_decay": 0.25}}))
+    status, out, _ = cli("diff", old, new)
     assert 1 == status
-    assert "  weight_decay: only A has it" in out.splitlines()
+    assert f"  weight_decay: only {new} (config) has it" in out.splitlines()
 
 
 def test_diff_names_the_entries_that_move_a_value(cli, tmp_path):
     path = tmp_path / "more.json"
     path.write_text(json.dumps({**CONFIG, "init_lr": 0.05}))
-    lines = cli("diff", path, "before", "--policy", "config")[1].splitlines()
+    lines = cli("diff", "before", path, "--policy", "config")[1].splitlines()
     assert [
-        "  max_lr: 0.5 -> 1, which by itself moves lr from 0.3 to 0.55",
-        "  init_lr: 0 -> 0.05, which by itself moves no value at this position",
-    ] == lines[-2:]
-
-
-def test_diff_says_what_the_policy_keeps_from_moving(cli):
-    out = cli("diff", "run.json", "before")[1]
-    assert "A's own schedule (--policy config) would move lr from 0.3 to 0.55" in out
-    assert "max_lr: 0.5 in B, 1 in A; B's is used" in out
+        "  max_lr: 0.5 → 1, which by itself moves lr from 0.3 to 0.55 (× 1.833)",
+        "  init_lr: 0 → 0.05, which by itself moves no value at this position",
+    ] == lines[1:3]
 
 
 def test_diff_says_at_which_later_position_values_part(cli):
-    out = cli("diff", "run.json", "lower.yaml", "--policy", "config")[1]
+    out = cli("diff", "lower.yaml", "run.json", "--policy", "config")[1]
     assert "no value moves at position 0; at 10 it would move lr from 0.5 to 1" in out
 
 
 def test_diff_says_that_late_changes_are_dropped_and_what_that_moves(cli):
-    out = cli("diff", "stable", "cooled")[1]
-    assert "-> dropped, which by itself moves lr from 0.3636039 to 1" in out
+    out = cli("diff", "cooled", "stable")[1]
+    assert "→ dropped, which by itself moves lr from 0.3636039 to 1" in out
 
 
 def test_diff_hints_at_other_causes_where_schedules_are_the_same(cli, home):
     save(scheduler(), home / "later" / "step-90", 90)
-    status, out, _ = cli("diff", "later", "after")
+    status, out, _ = cli("diff", "after", "later")
     assert 0 == status
-    assert "the same schedule; A is at position 90, B at 80. If lr jumped all the same" in out
+    assert "the same schedule, at positions 80 and 90. If lr jumped all the same" in out
     assert "the optimizer's own state" in out
 
 
 def test_an_entry_is_written_alike_by_inspect_and_diff(cli, home):
     save(scheduler(max_lr=0.1 + 0.2), home / "odd", 60)
     assert ["max_lr", "0.30000000000000004"] in rows(cli("inspect", "odd")[1])
-    out = cli("diff", "run.json", "odd")[1]
-    assert ["*", "max_lr", "1", "0.30000000000000004"] in [row[:4] for row in rows(out)]
+    out = cli("diff", "odd", "run.json", "--all")[1]
+    assert ["*", "max_lr", "0.30000000000000004", "1"] in [row[:4] for row in rows(out)]
 
 
 def test_diff_names_the_entries_that_the_policy_has_no_word_for(cli):
-    status, _, err = cli("diff", "spec.yaml", "spec", "--policy", "weight_decay=config")
+    status, _, err = cli("diff", "spec", "spec.yaml", "--policy", "weight_decay=config")
     assert (2, 1) == (status, err.count("lr.phases[1].steps"))
     assert "groups[embed*].lr: name them, or add '*'" in err
 
 
 def test_diff_prints_json_with_both_sides_and_the_reconciliation(as_json):
-    found = as_json("diff", "run.json", "before", "--policy", "strict")
+    found = as_json("diff", "before", "run.json", "--policy", "strict")
     assert (1, "different", True) == (found["version"], found["result"], found["refused"])
     assert ("run.json", None, 60) == (
-        found["a"]["path"],
-        found["a"]["found"],
-        found["b"]["position"],
+        found["new"]["path"],
+        found["new"]["found"],
+        found["old"]["position"],
     )
     changed = [row["name"] for row in found["reconciliation"]["rows"] if row["changed"]]
     assert ["max_lr"] == changed
 
 
 def test_diff_shows_the_lr_that_torchs_scheduler_had(as_json):
-    found = as_json("diff", "run.json", "scheduler.pt")
+    found = as_json("diff", "scheduler.pt", "run.json")
     assert "unknown" == found["result"]
-    lr = {"position": 4, "field": "lr", "b": 0.2, "a": 0.4, "used": 0.4}
+    lr = {"position": 4, "field": "lr", "old": 0.2, "new": 0.4, "used": 0.4}
     assert lr == found["values"][0]
 
 
 def test_diff_reads_each_side_under_its_key(cli):
-    keys = ("--key-a", "a", "--key-b", "b")
+    keys = ("--key-old", "a", "--key-new", "b")
     assert 0 == cli("diff", "two.pt", "two.pt", *keys)[0]
 
 
@@ -902,7 +966,7 @@ def test_fork_writes_a_param_schedulers_config_where_the_entries_cannot_say_it(c
     forked.load_state_dict(checkpoint.read_state("before")[0])
     forked.step()
     assert [pytest.approx(0.29)] == forked.get_last_lr()
-    out = cli("diff", path, "before")[1]
+    out = cli("diff", "before", path)[1]
     assert "no value moves at position 60" in out
 
 
@@ -933,9 +997,9 @@ def test_fork_offers_the_shapes_that_need_no_parameter(cli):
         (("inspect", "two.pt"), "choose one by its key"),
         (("inspect", "hostile.pt"), "hostile.pt"),
         (("inspect", "run.json"), "is a config file, but this takes a checkpoint"),
-        (("diff", "run.json", "two.pt"), "choose one by its key"),
-        (("diff", "run.json", "before", "--policy", "both"), "policy='both'"),
-        (("diff", "run.json", "before", "--policy", "a", "--policy", "b=c"), "entry=word pairs"),
+        (("diff", "two.pt", "run.json"), "choose one by its key"),
+        (("diff", "before", "run.json", "--policy", "both"), "policy='both'"),
+        (("diff", "before", "run.json", "--policy", "a", "--policy", "b=c"), "entry=word pairs"),
         (("show", "run.json", "--colour"), "No such option '--colour'"),
         (("sho", "run.json"), "No such command 'sho'"),
         (("show",), "Missing argument 'CONFIG|CHECKPOINT'"),
@@ -1054,9 +1118,9 @@ def test_a_terminal_has_colour(capsys, monkeypatch):
 
 
 def test_two_checkpoints_explain_why_lr_jumped_after_a_resume(cli):
-    status, out, _ = cli("diff", "after", "before")
+    status, out, _ = cli("diff", "before", "after")
     assert 1 == status
-    assert ["*", "max_lr", "1", "0.5", "1"] in [row[:5] for row in rows(out)]
+    assert "  max_lr: 0.5 → 1, which by itself moves lr from 0.3 to 0.55 (× 1.833)" in out
     assert "different: at position 60 the resume moves lr from 0.3 to 0.55" in out
 
 
@@ -1064,9 +1128,9 @@ def test_a_cooldown_is_planned_written_and_seen_before_the_run(cli, tmp_path):
     path = tmp_path / "cool.yaml"
     said = cli("fork", "stable", "--cooldown", 40, "-o", path)[1]
     assert f"{path}: cooldown at 60: lr goes from 1 to 0.1 over 40 units (minus_sqrt)" in said
-    status, out, _ = cli("diff", path, "stable")
+    status, out, _ = cli("diff", "stable", path)
     assert 1 == status
-    assert ["60", "lr", "1", "1", "1"] in rows(out)
+    assert "no value moves at position 60; at 100 it would move lr from 1 to 0.1" in out
     assert ["100", "lr", "0.1", "past", "the", "end"] in rows(cli("show", path, "--at", 100)[1])
 
 
@@ -1146,9 +1210,9 @@ LIGHT = [
     ("show", "run.json"),
     ("show", "spec.yaml"),
     ("check", "run.json"),
-    ("diff", "run.json", "lower.yaml"),
+    ("diff", "lower.yaml", "run.json"),
     ("inspect", "before"),
-    ("diff", "run.json", "before"),
+    ("diff", "before", "run.json"),
     ("fork", "stable", "--cooldown", "5"),
 ]
 
@@ -1171,7 +1235,7 @@ def seconds(*command):
 def test_a_light_command_takes_at_most_a_third_of_importing_torch(home, monkeypatch):
     monkeypatch.chdir(home)
     monkeypatch.setenv("PYTHONPATH", str(Path(dist_sched.__file__).parents[1]))
-    light = (("show", "run.json"), ("check", "run.json"), ("diff", "run.json", "lower.yaml"))
+    light = (("show", "run.json"), ("check", "run.json"), ("diff", "lower.yaml", "run.json"))
     attempts = (
         (max(seconds("-m", "dist_sched.cli", *one) for one in light), seconds("-c", "import torch"))
         for _ in range(4)  # another program may have been busy
@@ -1218,7 +1282,7 @@ def test_completion_knows_commands_paths_choices_and_policies(words, found):
 
 @pytest.mark.parametrize("name", ["show", "inspect", "diff", "check"])
 def test_help_names_what_json_has(cli, as_json, name):
-    path = {"diff": ("run.json", "before")}.get(name, ("before",))
+    path = {"diff": ("before", "run.json")}.get(name, ("before",))
     help_text = cli(name, "--help")[1]
     assert all(key in help_text for key in as_json(name, *path))
 
@@ -1250,10 +1314,10 @@ def test_check_refuses_a_momentum_that_reaches_1(cli, tmp_path):
 @pytest.mark.parametrize("groups, lr", [({"head": {"lr": 5}}, "5"), ({}, "1")])
 def test_diff_prints_what_a_groups_multiplier_moves(cli, tmp_path, groups, lr):
     fields = {"lr": {"schedule": "linear", "peak": 1.0, "horizon": 100}}
-    a, b = tmp_path / "a.json", tmp_path / "b.json"
-    a.write_text(json.dumps({"fields": fields, "groups": groups}))
-    b.write_text(json.dumps({"fields": fields, "groups": {"head": {"lr": 0.5}}}))
-    status, out, _ = cli("diff", a, b, "--policy", "config")
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    old.write_text(json.dumps({"fields": fields, "groups": {"head": {"lr": 0.5}}}))
+    new.write_text(json.dumps({"fields": fields, "groups": groups}))
+    status, out, _ = cli("diff", old, new, "--policy", "config")
     assert 1 == status
     assert f"moves groups[head].lr from 0.5 to {lr}" in out
 
@@ -1261,31 +1325,37 @@ def test_diff_prints_what_a_groups_multiplier_moves(cli, tmp_path, groups, lr):
 def test_diff_prints_two_values_that_differ_by_less_than_is_shown_with_all_digits(cli, tmp_path):
     path = tmp_path / "near.json"
     path.write_text(json.dumps({**CONFIG, "max_lr": 0.500000001}))
-    out = cli("diff", path, "lower.yaml", "--policy", "config", "--at", 10)[1]
-    assert ["10", "lr", "0.500000001", "0.5", "0.500000001"] in [row[:5] for row in rows(out)]
+    out = cli("diff", "lower.yaml", path, "--policy", "config", "--at", 10)[1]
+    assert ["10", "lr", "0.5", "0.500000001", "0.500000001"] in [row[:5] for row in rows(out)]
 
 
 def test_diff_names_the_entry_that_the_policy_refuses_and_both_sides(cli):
-    out = cli("diff", "run.json", "before", "--policy", "strict")[1]
-    assert "  max_lr: 0.5 in B, 1 in A" in out.splitlines()
+    out = cli("diff", "before", "run.json", "--policy", "strict")[1]
+    assert "  max_lr: 0.5 → 1" in out.splitlines()
 
 
-def test_diff_warns_where_a_is_before_b(cli):
-    out = cli("diff", "before", "after")[1]
-    assert "note: A is at position 60, before B's 80" in out
+def test_diff_warns_where_new_is_before_old(cli):
+    out = cli("diff", "after", "before")[1]
+    assert "note: the new side is at position 60, before the old one's 80" in out
 
 
-def test_diff_leaves_equal_entries_of_a_long_report_out_and_counts_them(cli, tmp_path):
+def test_diff_warns_where_a_config_is_old_and_a_checkpoint_new(cli):
+    out = cli("diff", "run.json", "before")[1]
+    assert "note: the config is the old side: for what a resume of run.json from before" in out
+
+
+def test_diff_leaves_equal_entries_out_and_counts_them(cli, tmp_path):
     phases = [{"shape": "linear", "steps": 10, "start": 0, "end": 1}]
     phases += [{"shape": "linear", "steps": 10, "end": 1}] * 30
-    a, b = tmp_path / "a.json", tmp_path / "b.json"
-    b.write_text(json.dumps({"fields": {"lr": {"phases": phases}}}))
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    old.write_text(json.dumps({"fields": {"lr": {"phases": phases}}}))
     phases[-1] = {"shape": "linear", "steps": 20, "end": 1}
-    a.write_text(json.dumps({"fields": {"lr": {"phases": phases}}}))
-    out = cli("diff", a, b)[1]
-    assert "position 0; 1 entry differs (*); " in out
-    assert "that do not are left out here" in out
+    new.write_text(json.dumps({"fields": {"lr": {"phases": phases}}}))
+    out = cli("diff", old, new)[1]
+    assert "  lr.phases[30].steps: 10 → 20; 10 is kept" in out
+    assert "entries that are equal: 94 (--all prints them)" in out
     assert "lr.phases[3].steps" not in out
+    assert "lr.phases[3].steps" in cli("diff", old, new, "--all")[1]
 
 
 def test_an_unreadable_file_with_an_odd_ending_may_be_a_config(cli, home):

@@ -69,6 +69,14 @@ def test_a_boolean_that_is_none_is_refused(value):
         ({"max_lr": None, "*": "strict"}, "None for 'max_lr'"),
         ({1: "config", "*": "strict"}, "1, which is not an entry"),
         ({}, "no word for"),
+        ({"unit": "checkpoint"}, "'checkpoint' for 'unit': must be 'config' or 'strict'"),
+        ({"unit": "mine"}, "'mine' for 'unit'"),
+        ({"units": "config"}, "'units', which is not an entry; did you mean 'unit'"),
+        ({"unit": "config", "max_lr": "config"}, "no word for init_lr"),
+        (
+            {"max_ir": "config"},
+            r"did you mean 'max_lr'\?; policy has no word for the rest: add '\*'",
+        ),
     ],
     ids=str,
 )
@@ -141,6 +149,27 @@ def test_an_entry_that_has_no_word_after_a_restriction_gets_the_one_that_all_oth
     assert {"max_lr": "config", "*": "config"} == restricted.words
     covered = policy.restricted_to([Path("max_lr")])
     assert {"max_lr": "config"} == covered.words
+
+
+def test_a_policy_of_the_unit_alone_has_the_checkpoints_word_for_the_rest():
+    policy = parse({"unit": "config"})
+    assert ("checkpoint", True) == (policy.word(Path("max_lr")), policy.relabels)
+    assert parse({"unit": "strict"}).words["*"] == "checkpoint"
+
+
+@pytest.mark.parametrize("policy", ["checkpoint", "config", "strict", {"*": "config"}], ids=str)
+def test_no_other_word_covers_the_unit(policy):
+    assert not parse(policy).relabels
+
+
+def test_the_unit_is_no_entry_whose_word_a_row_could_take():
+    words = {"lr.phases[0].steps": "checkpoint", "unit": "config"}
+    assert "checkpoint" == Policy(words).word_of_row(Path("weight_decay"))
+
+
+def test_a_restricted_policy_keeps_the_word_for_the_unit():
+    policy = Policy({"unit": "config", "max_lr": "strict", "*": "checkpoint"})
+    assert {"unit": "config", "*": "checkpoint"} == policy.restricted_to([Path("lr")]).words
 
 
 def test_a_word_for_a_field_with_a_dot_in_its_name_is_its_word():

@@ -130,13 +130,13 @@ def test_show_prints_the_values_at_the_checkpoints_position(folder):
 
 
 def test_diff_prints_what_another_file_would_change(folder):
-    printed = dist_sched("diff", folder / "other.yaml", checkpoint(folder), status=1)
+    printed = dist_sched("diff", checkpoint(folder), folder / "other.yaml", status=1)
     assert "lr.phases[0].end" in printed
     assert "0.002" in printed
 
 
 def test_diff_finds_nothing_with_the_file_of_the_run(folder):
-    dist_sched("diff", folder / "schedule.yaml", checkpoint(folder), status=0)
+    dist_sched("diff", checkpoint(folder), folder / "schedule.yaml", status=0)
 
 
 def test_check_lints_the_file(folder):

@@ -313,10 +313,11 @@ def test_the_report_is_one_warning_with_lr_before_and_after(caplog):
     _, scheduler = fresh()
     scheduler.load_state_dict(state)
     (record,) = caplog.records
-    lines = record.message.splitlines()
     assert ("dist_sched", "WARNING") == (record.name, record.levelname)
-    assert ["lr", "0.55", "0.3", "0.3", "next", "update"] == lines[-2].split()
-    assert ["weight_decay", "0.06", "0.06", "0.06", "next", "update"] == lines[-1].split()
+    assert [
+        "loaded the scheduler at position 60; 1 entry differs",
+        "lr for the next update: 0.3, as in the checkpoint's run (the config has 0.55)",
+    ] == record.message.splitlines()[:2]
 
 
 def test_an_optimizer_loaded_when_the_schedule_has_moved_on_is_not_compared(caplog):

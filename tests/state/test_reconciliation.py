@@ -14,7 +14,7 @@ from dist_sched import ConfigError, ReconcileError, StateError, reconcile
 from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.specification import Specification
 from dist_sched._state.format import pack
-from dist_sched.schedules import cyclic
+from dist_sched.schedules import constant, cyclic
 from helpers import CONFIG
 
 WSD = {"lr_decay_style": "WSD", "wsd_decay_steps": 20, "lr_wsd_decay_style": "linear"}
@@ -160,6 +160,42 @@ def test_units_that_differ_are_refused_under_every_policy(policy):
         reconcile(CONFIG, state(unit="tokens"), policy)
 
 
+def test_a_refusal_of_units_offers_no_policy_but_names_the_one_that_relabels():
+    with pytest.raises(ReconcileError) as caught:
+        reconcile(CONFIG, state(unit="tokens"))
+    assert "{'unit': 'config'}" in str(caught.value)
+    assert caught.value.reconciliation.alternative is None
+
+
+def test_a_unit_that_the_policy_relabels_is_said_in_a_row_and_a_warning():
+    outcome = reconcile(CONFIG, state(unit="tokens"), {"unit": "config"})
+    row = rows(outcome)["unit"]
+    assert ("steps", "tokens", "steps", True) == (row.config, row.checkpoint, row.used, row.changed)
+    (warning,) = outcome.warnings
+    assert "position 60 was saved in tokens, and is taken as steps" in warning
+    assert 60 == outcome.position
+
+
+def test_a_policy_of_the_unit_alone_leaves_the_entries_to_the_checkpoint():
+    outcome = reconcile(CONFIG, state(unit="tokens", max_lr=2.0), {"unit": "config"})
+    assert 2.0 == outcome.used["max_lr"]
+    assert {"max_lr": "config", "unit": "config", "*": "checkpoint"} == outcome.alternative
+
+
+@pytest.mark.parametrize("policy", ["checkpoint", "config", "strict", {"unit": "config"}], ids=str)
+def test_equal_units_need_no_relabelling(policy):
+    assert reconcile(CONFIG, state(), policy).is_equal
+
+
+def test_the_policy_of_the_config_counts_where_the_argument_is_not_given():
+    config = {**CONFIG, "policy": {"max_lr": "config", "*": "strict"}}
+    assert 1.0 == reconcile(config, state(max_lr=2.0)).used["max_lr"]
+    assert 2.0 == reconcile(config, state(max_lr=2.0), "checkpoint").used["max_lr"]
+    booleans = {**CONFIG, "use_checkpoint_opt_param_scheduler": False}
+    with pytest.raises(ReconcileError):
+        reconcile(booleans, state(max_lr=2.0))
+
+
 def test_a_config_in_another_unit_agrees_with_a_checkpoint_in_it():
     assert (
         "tokens" == rows(reconcile({**CONFIG, "unit": "tokens"}, state(unit="tokens")))["unit"].used
@@ -197,7 +233,7 @@ def test_an_error_keeps_its_reconciliation_when_it_is_sent_to_another_rank():
 def test_to_dict_is_json():
     data = reconcile(CONFIG, state(max_lr=2.0)).to_dict()
     assert data == json.loads(json.dumps(data))
-    assert {"rows", "position", "next_update", "warnings"} == set(data)
+    assert {"rows", "position", "next_update", "warnings", "alternative"} == set(data)
     expected = {
         "name": "max_lr",
         "config": 1.0,
@@ -209,20 +245,118 @@ def test_to_dict_is_json():
     assert expected == data["rows"][1]
 
 
-def test_str_is_an_aligned_table_with_every_entry_and_the_values_of_the_next_update():
-    lines = str(reconcile(CONFIG, state(max_lr=2.0))).splitlines()
-    assert "position 60; 1 entry differs (*)" == lines[0]
-    assert ["entry", "config", "checkpoint", "used", "why"] == lines[1].split()
-    column = lines[1].index("checkpoint")
-    assert all(line[column - 1] == " " != line[column] for line in lines[2:])
-    assert ["*", "max_lr", "1.0", "2.0", "2.0", "using", "checkpoint", "value"] == lines[3].split()
+def test_the_table_is_aligned_and_has_every_entry_and_the_values_of_the_next_update():
+    lines = reconcile(CONFIG, state(max_lr=2.0)).table().splitlines()
+    assert ["entry", "config", "checkpoint", "used", "why"] == lines[0].split()
+    column = lines[0].index("checkpoint")
+    assert all(line[column - 1] == " " != line[column] for line in lines[1:])
+    assert ["*", "max_lr", "1.0", "2.0", "2.0", "using", "checkpoint", "value"] == lines[2].split()
     assert ["lr", "0.55", "1.05", "1.05", "next", "update"] == lines[-2].split()
+
+
+def test_the_text_is_one_line_where_nothing_differs():
+    assert "position 60; config and checkpoint are equal" == str(reconcile(CONFIG, state()))
+
+
+def test_the_text_has_the_values_first_then_what_differs_and_last_the_policy_for_the_other_side():
+    assert [
+        "position 60; 1 entry differs",
+        "lr for the next update: 1.05 → 0.55 (× 0.5238)",
+        "max_lr: checkpoint 2, config 1; overriding with config value",
+        "10 entries are equal",
+        'for the other side: policy={"max_lr": "checkpoint", "*": "config"}',
+    ] == str(reconcile(CONFIG, state(max_lr=2.0), "config")).splitlines()
+
+
+def test_the_text_says_of_lr_what_the_config_would_have_where_it_stays_as_it_was():
+    lines = str(reconcile(CONFIG, state(max_lr=2.0, end_wd=0.2))).splitlines()
+    assert (
+        "lr for the next update: 1.05, as in the checkpoint's run (the config has 0.55)" == lines[1]
+    )
+    assert "weight_decay" not in str(lines)
+
+
+def test_the_text_names_every_field_that_moves_after_lr():
+    lines = str(reconcile(CONFIG, state(end_wd=0.2), "config")).splitlines()
+    assert [
+        "lr for the next update: 0.55, as in the checkpoint's run",
+        "weight_decay for the next update: 0.12 → 0.06 (× 0.5)",
+    ] == lines[1:3]
+
+
+def test_the_text_has_no_factor_for_a_value_that_was_0():
+    lines = str(reconcile({**CONFIG, "init_lr": 0.5}, state(0), "config")).splitlines()
+    assert "lr for the next update: 0 → 0.5" == lines[1]
+
+
+def test_the_text_names_an_override_of_groups_that_moves():
+    theirs = Specification.of({"lr": constant(1.0)}, {"head": {"lr": 0.5}})
+    mine = {"fields": {"lr": 1.0}, "groups": {"head": {"lr": 0.25}}}
+    text = str(reconcile(mine, pack(theirs, 60, "steps"), "config"))
+    assert "groups[head].lr for the next update: 0.5 → 0.25 (× 0.5)" in text
+
+
+def test_a_refusal_has_both_values_and_a_policy_that_loads():
+    with pytest.raises(ReconcileError) as caught:
+        reconcile(CONFIG, state(max_lr=2.0), "strict")
+    assert [
+        "at position 60; 1 entry differs",
+        "lr for the next update: 1.05 in the checkpoint, 0.55 in the config",
+        "max_lr: checkpoint 2, config 1; strict: must be equal",
+        "10 entries are equal",
+        'to load it: policy={"max_lr": "checkpoint", "*": "strict"}',
+    ] == str(caught.value).splitlines()[-5:]
+
+
+@pytest.mark.parametrize(
+    "changes, policy, expected",
+    [
+        ({"max_lr": 2.0}, "checkpoint", {"max_lr": "config", "*": "checkpoint"}),
+        ({"max_lr": 2.0}, {"max_lr": "config", "*": "strict"}, None),
+        ({"max_lr": 2.0, "end_wd": 0.2}, {"max_lr": "config", "*": "checkpoint"}, None),
+        (dict(list(OTHER.items())[1:5]), "config", None),
+        (OTHER, "checkpoint", "config"),
+        (OTHER, {"max_lr": "config", "*": "checkpoint"}, {"max_lr": "checkpoint", "*": "config"}),
+    ],
+    ids=str,
+)
+def test_the_policy_for_the_other_side_really_changes_every_entry_that_differs(
+    changes, policy, expected
+):
+    outcome = reconcile(CONFIG, state(**changes), policy)
+    assert expected in (None, outcome.alternative)
+    other = reconcile(CONFIG, state(**changes), outcome.alternative)
+    assert len(changes) == len(other.changed)
+    for row, theirs in zip(outcome.changed, other.changed, strict=True):
+        assert {row.config, row.checkpoint} == {row.used, theirs.used}
+
+
+def test_there_is_no_policy_for_the_other_side_where_that_makes_no_legal_config():
+    config = {**CONFIG, "lr_decay_steps": 50}
+    checkpoint = state(lr_warmup_steps=60, lr_decay_steps=70)
+    policy = {"lr_warmup_steps": "config", "*": "checkpoint"}
+    outcome = reconcile(config, checkpoint, policy)
+    assert (None, False) == (outcome.alternative, "policy=" in str(outcome))
+
+
+@pytest.mark.parametrize("policy", ["strict", {"lr_decay_steps": "config", "*": "checkpoint"}])
+def test_the_policy_in_a_refusal_loads_the_state(policy):
+    config, checkpoint = {**CONFIG, "lr_decay_steps": 50}, state(lr_warmup_steps=60)
+    with pytest.raises(ReconcileError) as caught:
+        reconcile(config, checkpoint, policy)
+    assert 60 == reconcile(config, checkpoint, caught.value.reconciliation.alternative).position
+
+
+def test_what_the_checkpoint_lacks_is_named():
+    text = str(reconcile(CONFIG, foreign()))
+    assert "not in the checkpoint, and used as the config has it: init_lr, unit" in text
+    assert not reconcile(CONFIG, foreign()).is_equal
 
 
 def test_a_state_without_a_text_is_named_by_a_warning():
     (warning,) = reconcile(CONFIG, foreign()).warnings
     assert "foreign" in warning
-    assert warning in str(reconcile(CONFIG, foreign()))
+    assert warning in " ".join(str(reconcile(CONFIG, foreign())).split())
 
 
 @pytest.mark.parametrize(
@@ -276,12 +410,42 @@ def test_an_illegal_outcome_says_from_which_side_each_entry_came():
     )
 
 
-def test_a_long_report_leaves_out_what_does_not_differ_and_says_so():
+def test_a_long_report_counts_what_it_leaves_out_and_the_table_has_it():
     fields = {"lr": cyclic(1.0, 1000, up=5)}
     mine = Specification(fields=fields, groups={})
     theirs = Specification(fields={"lr": cyclic(1.0, 1000, up=5, floor=0.5)}, groups={})
     outcome = reconcile({"fields": mine.to_dict()["fields"]}, pack(theirs, 60, "steps"))
     differing = 100 + 1  # the end of each fall, and the first start
     assert differing == len(outcome.changed)
-    assert f"{len(outcome.rows) - differing} that do not are left out" in str(outcome)
-    assert "equal" not in str(outcome).replace(str(outcome).splitlines()[0], "")
+    assert f"and {differing - 10} more entries differ" in str(outcome).splitlines()
+    assert len(outcome.rows) + 2 == len(outcome.table().splitlines())
+    assert "config" == outcome.alternative
+
+
+def enormous():
+    """Return a config and a state with long names, odd keys, and most entries different."""
+    names = [f"{'long ' * 20}{index}" for index in range(9)]
+    mine, theirs = (
+        Specification.of(
+            {"lr": cyclic(1.0, 1000, up=5)},
+            {name: {"lr": cyclic(peak, 1000, up=5)} for name in names},
+        )
+        for peak in (0.1 + 0.2, 0.2)
+    )
+    odd = {f"{'unknown ' * 30}{index}": 1 for index in range(99)}
+    return mine.to_dict(), {**pack(theirs, 63, "steps"), **odd}
+
+
+@pytest.mark.parametrize("policy", ["checkpoint", "config"])
+def test_an_enormous_report_is_under_4000_characters_and_100_columns(policy):
+    text = str(reconcile(*enormous(), policy))
+    assert 4000 >= len(text) > 1000
+    assert 100 > max(map(len, text.splitlines()))
+
+
+def test_an_enormous_refusal_is_under_4000_characters_and_has_all_reasons_in_its_attribute():
+    with pytest.raises(ReconcileError) as caught:
+        reconcile(*enormous(), "strict")
+    assert 4000 >= len(str(caught.value)) > 1000
+    assert len(caught.value.reconciliation.changed) == len(caught.value.reasons)
+    assert "\nand more reasons: " in str(caught.value)

@@ -12,6 +12,8 @@ from dist_sched.errors import ConfigError
 
 CHECKPOINT, CONFIG, STRICT = POLICY_WORDS = ("checkpoint", "config", "strict")
 REST = "*"
+UNIT = "unit"
+"""Not an entry: `"config"` alone is its word, and no other entry's word covers it."""
 _SHOWN = 12
 """Entries that an error names one by one."""
 BOOLEANS = ("use_checkpoint_opt_param_scheduler", "override_opt_param_scheduler")
@@ -22,11 +24,16 @@ class Policy:
     """Who wins for each config entry where script and checkpoint differ."""
 
     words: Mapping[str, str]
-    """A word for each entry, or for all whose paths begin so, with `"*"` for the rest."""
+    """A word for each entry, or for all whose paths begin so, with `"*"` for the rest; and
+    `"unit"`, by which a position may be relabelled."""
     _by_path: Mapping[Path, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        by_path = {Path.parse(str(name)): word for name, word in self.words.items() if name != REST}
+        by_path = {
+            Path.parse(str(name)): word
+            for name, word in self.words.items()
+            if name not in {REST, UNIT}
+        }
         object.__setattr__(self, "_by_path", by_path)
 
     def word(self, entry: Path) -> str:
@@ -56,15 +63,24 @@ class Policy:
         if not parts and (rest is not None or covering):
             return self.word(entry)
         found = parts if rest is None else {*parts, rest}
-        found = found or set(self.words.values())
+        found = found or set(self._by_path.values())
         return found.pop() if len(found) == 1 else STRICT
+
+    @property
+    def relabels(self) -> bool:
+        """Whether a checkpoint's position is taken as one in the config's unit."""
+        return self.words.get(UNIT) == CONFIG
+
+    def is_all(self, word: str) -> bool:
+        """Return whether every entry has one word."""
+        return {name: one for name, one in self.words.items() if name != UNIT} == {REST: word}
 
     def restricted_to(self, entries: Collection[Path]) -> Policy:
         """Return the policy without words for what is not among these entries."""
         words = {
             name: self.words[name]
             for name in self.words
-            if name in {REST, HISTORY} or any(Path.parse(name).covers(one) for one in entries)
+            if name in {REST, HISTORY, UNIT} or any(Path.parse(name).covers(one) for one in entries)
         }
         # What has lost its word must not get the checkpoint's by default.
         if REST not in words and not all(map(Policy(words).covering, entries)):
@@ -89,7 +105,8 @@ def parse(
     For `Config.parse_policy` alone, which knows what a policy may name.
 
     Args:
-        policy: A word, or a mapping from entries, or beginnings of their paths, to words.
+        policy: A word, or a mapping from entries, or beginnings of their paths, to words. One that
+            has `"unit"` alone has the checkpoint's word for the entries.
         entries: The entries of the config.
         may_name: Whether a checkpoint may have an entry that the config lacks.
         use_checkpoint: Megatron's boolean.
@@ -115,7 +132,7 @@ def parse(
     words = {REST: policy} if isinstance(policy, str) else policy
     if not isinstance(words, Mapping):
         raise illegal("policy", words, f"must be one of {listed(POLICY_WORDS)} or a mapping")
-    found = Policy(dict(words))
+    found = Policy({**words, REST: CHECKPOINT} if words.keys() == {UNIT} else dict(words))
     refuse(list(_problems(found, entries, may_name)))
     return found
 
@@ -126,18 +143,28 @@ def _problems(
     known = dict.fromkeys(
         str(path) for entry in entries for path in (Path(entry.field, (), entry.pattern), entry)
     )
+    has_typo = False
     for name in policy.words:
         path = Path.parse(str(name))
         is_entry = any(path.covers(entry) for entry in entries) or may_name(path)
         # A text such as "lr." is read as lr, but it is not its name.
-        if name not in {REST, HISTORY} and (str(path) != name or not is_entry):
-            yield f"policy names {name!r}, which is not an entry{near_miss(name, known)}"
+        if name not in {REST, HISTORY, UNIT} and (str(path) != name or not is_entry):
+            has_typo = True
+            close = near_miss(name, [*known, HISTORY, UNIT])
+            yield f"policy names {name!r}, which is not an entry{close}"
     for name, word in policy.words.items():
         if word not in POLICY_WORDS:
             close = near_miss(word, POLICY_WORDS)
             yield f"policy={word!r} for {name!r}: must be one of {listed(POLICY_WORDS)}{close}"
+    if policy.words.get(UNIT) == CHECKPOINT:
+        yield (
+            "policy='checkpoint' for 'unit': must be 'config' or 'strict', as increments are "
+            "counted in the scheduler's own unit: build it with the checkpoint's unit="
+        )
     unnamed = [one for one in entries if not policy.covering(one)]
     if unnamed and REST not in policy.words:
+        # What the misspelt name was meant for is among those that have no word.
         more = f" and {len(unnamed) - _SHOWN} more" if len(unnamed) > _SHOWN else ""
-        names = ", ".join(map(str, unnamed[:_SHOWN]))
-        yield f"policy has no word for {names}{more}: name them, or add '*'"
+        names = f"{', '.join(map(str, unnamed[:_SHOWN]))}{more}"
+        what = "the rest: add '*'" if has_typo else f"{names}: name them, or add '*'"
+        yield f"policy has no word for {what}"

@@ -19,6 +19,7 @@ from dist_sched._optim.agreement import NOTHING, Agreement
 from dist_sched._optim.writer import Writer
 from dist_sched._state.format import POSITION_KEY, unpack
 from dist_sched._state.reconciliation import reconcile_checkpoint, saved_curve
+from dist_sched._state.report import WIDTH
 from dist_sched.errors import ConfigError, RankMismatchError, StateError
 
 if TYPE_CHECKING:
@@ -721,13 +722,14 @@ def _check_position(found: int, expected: int) -> None:
 
 
 def _log(report: Reconciliation, where: object) -> None:
-    """Report a load once: one line if nothing differs, else the whole table."""
+    """Report a load once: in one line if nothing differs."""
     origin = "" if where is None else f" from {where}"
-    if report.changed or report.warnings:
-        logger.warning("loaded the scheduler%s at %s", origin, report)
-    else:
-        logger.info(
-            "loaded the scheduler%s at position %d; config and checkpoint are equal",
-            origin,
-            report.position,
-        )
+    if report.is_equal:
+        logger.info("loaded the scheduler%s at %s", origin, report)
+        return
+    # Of a long path, the end says which checkpoint it is.
+    most = WIDTH - len("loaded the scheduler from ")
+    if len(origin) > WIDTH - len("loaded the scheduler"):
+        origin = f" from ...{str(where)[3 - most :]}"
+    logger.warning("loaded the scheduler%s%sat %s", origin, "\n" if origin else " ", report)
+    logger.debug("the whole report%s:\n%s", "" if where is None else f" of {where}", report.table())

@@ -154,8 +154,8 @@ def _of_peak(tracked: Sequence[TrackedGroup], plan: Plan, index: int) -> float |
     multiplier = repr(field.multiplier) if field.multiplier else "schedules of their own (groups=)"
     raise ConfigError(
         f"{key}: whose schedule is it? No group's own {key} is its highest value, {peak:g}, and "
-        f"they differ:\n{own_values(tracked, key)}\nMake the highest value one of these; or say which "
-        "of them follows the schedule as it is, by a group's name or a number, as in "
+        f"they differ:\n{own_values(tracked, key)}\nMake the highest value one of these; or say "
+        "which of them follows the schedule as it is, by a group's name or a number, as in "
         f"reference={{{key!r}: {max(own):g}}}; or give groups {multiplier} "
         "(keep_group_ratios=False gives all of them the same)"
     )

@@ -5,7 +5,8 @@ Pure: the outcome is a frozen value that can be printed, sent to other ranks, or
 
 from __future__ import annotations
 
-import math
+import itertools
+import textwrap
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -14,17 +15,22 @@ from dist_sched._config.config import ABSENT, Config, Sides, with_history
 from dist_sched._config.history import HISTORY, Change, History
 from dist_sched._config.path import Path
 from dist_sched._config.plan import value_at
-from dist_sched._config.policy import CHECKPOINT, CONFIG, STRICT, Policy
+from dist_sched._config.policy import CHECKPOINT, CONFIG, REST, STRICT, UNIT, Policy
 from dist_sched._state.format import UNIT_KEY, Checkpoint, pack, unpack
-from dist_sched._state.report import NextValue, Reconciliation, Row, short
+from dist_sched._state.report import EQUAL, MISSING, NextValue, Reconciliation, Row
 from dist_sched.errors import ConfigError, ReconcileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 T = TypeVar("T")
 
 _HISTORY = Path(HISTORY)
+_MOST_FLIPS = 4
+"""Entries that a policy of the report names, at most."""
+_MOST_TEXT = 3900
+_MOST_REASON = 400
+"""Characters of an error and of its first reason; all reasons are in its attribute."""
 
 
 class Outcome(NamedTuple):
@@ -58,7 +64,7 @@ def choose(config: T, checkpoint: T, word: str) -> tuple[T, str]:
     Under `"strict"` that is the config's; refusing is up to the caller, who sees every entry.
     """
     if config == checkpoint:
-        return checkpoint, "equal"
+        return checkpoint, EQUAL
     if word == STRICT:
         return config, "strict: must be equal"
     if word == CONFIG:
@@ -69,14 +75,15 @@ def choose(config: T, checkpoint: T, word: str) -> tuple[T, str]:
 def reconcile(
     config: Mapping[str, Any],
     state: Mapping[str, Any],
-    policy: str | Mapping[str, str] = CHECKPOINT,
+    policy: str | Mapping[str, str] | None = None,
 ) -> Reconciliation:
     """Return what a load would do, without a scheduler: a dry run.
 
     Args:
-        config: The entries of `OptimizerParamScheduler` by name, and `unit` if it is not steps.
+        config: What `from_config` reads: entries by name or `fields`, and beside them `unit` and
+            `policy`.
         state: A checkpoint state.
-        policy: As for the scheduler.
+        policy: Instead of the one that the config has. If neither has one, the checkpoint wins.
 
     Returns:
         What `last_reconciliation` would be after the load.
@@ -87,7 +94,8 @@ def reconcile(
         ReconcileError: The load would be refused; carries the outcome with all rows.
     """
     declared = files.read(config)
-    parsed = declared.config.parse_policy(policy)
+    parsed = None if policy is None else declared.config.parse_policy(policy)
+    parsed = parsed or declared.policy or declared.config.parse_policy(None)
     own = pack(declared.config, 0, declared.unit)
     checkpoint = unpack(state, type(declared.config), own=own)
     return reconcile_checkpoint(declared.config, declared.unit, checkpoint, parsed).report
@@ -103,74 +111,161 @@ def reconcile_checkpoint(
             Carries the report with all rows.
     """
     # Every entry is looked at before anything is refused, so that one error names all of them.
+    found = _decide(declared, checkpoint, policy)
+    has_other_unit = checkpoint.unit not in (None, unit)
+    relabels = has_other_unit and policy.relabels
+    report = Reconciliation(
+        rows=(
+            *(
+                _row(path, choice, is_unused=path in found.unused)
+                for path, choice in found.choices.items()
+            ),
+            *_history_rows(checkpoint.history, found.history),
+            _unit_row(unit, checkpoint.unit, policy),
+        ),
+        position=checkpoint.position,
+        next_update=_next_update(declared, checkpoint, found.effective),
+        warnings=(*checkpoint.warnings, *((_relabelling(unit, checkpoint),) if relabels else ())),
+    )
+    reasons = [_refusal(path, found.choices[path], policy) for path in found.refused]
+    if has_other_unit and not relabels:
+        reasons.append(
+            f"unit is {unit!r} in the config and {checkpoint.unit!r} in the checkpoint: positions "
+            f"in one unit mean nothing in another; build the scheduler with "
+            f"unit={checkpoint.unit!r}, or, if the run counted {unit} and was saved under the "
+            f"wrong name, relabel them by {{'unit': 'config'}} in the policy"
+        )
+    if found.error is not None:
+        advice = "give the entries that belong together the same policy, or change the config's"
+        reasons.append(f"the outcome is not a legal config: {found.error}; {advice}")
+        reasons += [_origins(report)] if report.changed else []
+    if relabels or not has_other_unit:
+        alternative = _alternative(declared, checkpoint, policy, found)
+        report = replace(report, alternative=alternative)
+    if reasons or found.config is None or found.effective is None:
+        unused = {UNIT_KEY} if has_other_unit and not relabels else set()
+        raise _error(reasons, report, unused | {str(path) for path in found.refused})
+    return Outcome(found.config, found.history, found.effective, report)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Decision:
+    """What a policy makes of a config and a checkpoint, legal or not."""
+
+    choices: Mapping[Path, _Choice]
+    history: History
+    """The late changes that are kept."""
+    config: Config | None
+    effective: Config | None
+    error: ConfigError | None
+    """Why there is no config."""
+    unused: frozenset[Path]
+    """Entries that have no influence: upstream saves them, and they are no difference."""
+
+    @property
+    def differing(self) -> list[Path]:
+        return [
+            path
+            for path, choice in self.choices.items()
+            if choice.sides.differ and path not in self.unused
+        ]
+
+    @property
+    def refused(self) -> list[Path]:
+        return [path for path in self.differing if self.choices[path].is_refused]
+
+
+def _decide(declared: Config, checkpoint: Checkpoint, policy: Policy) -> _Decision:
     choices = {
         path: _chosen(sides, policy.word_of_row(path))
         for path, sides in declared.compare(checkpoint.parts).items()
     }
     history = _kept_history(checkpoint.history, choices, policy)
-    reasons: list[str] = []
-    config = effective = None
+    config = effective = error = None
     try:
         used = {path: choice.used for path, choice in choices.items()}
         config = declared.merge(checkpoint.parts, used)
         effective = with_history(config, history)
-    except ConfigError as error:
-        advice = "give the entries that belong together the same policy, or change the config's"
-        reasons.append(f"the outcome is not a legal config: {error}; {advice}")
-    # Upstream saves entries that its style does not use; they are no difference.
-    unused = (config or declared).unused()
-    next_update = _next_update(declared, checkpoint, effective)
-    report = Reconciliation(
-        rows=(
-            *(_row(path, choice, is_unused=path in unused) for path, choice in choices.items()),
-            *_history_rows(checkpoint.history, history),
-            _unit_row(unit, checkpoint.unit),
-        ),
-        position=checkpoint.position,
-        next_update=next_update,
-        warnings=(
-            *checkpoint.warnings,
-            *_absences(choices, checkpoint),
-            *_breaks(next_update, checkpoint.values),
-        ),
+    except ConfigError as found:
+        error = found
+    return _Decision(
+        choices=choices,
+        history=history,
+        config=config,
+        effective=effective,
+        error=error,
+        unused=(config or declared).unused(),
     )
-    if reasons and report.changed:
-        reasons.append(_origins(report))
-    refused = {
-        path: choice for path, choice in choices.items() if choice.is_refused and path not in unused
-    }
-    refusals = [_refusal(path, choice, policy) for path, choice in refused.items()]
-    # No policy can help: a position in samples means nothing in steps.
-    if checkpoint.unit not in (None, unit):
-        refusals.append(
-            f"unit is {unit!r} in the config and {checkpoint.unit!r} in the checkpoint: positions "
-            f"in one unit mean nothing in another; build the scheduler with "
-            f"unit={checkpoint.unit!r}"
-        )
-    if refusals or reasons or config is None or effective is None:
-        raise _error([*refusals, *reasons], report, {str(path) for path in refused})
-    return Outcome(config, history, effective, report)
+
+
+def _alternative(
+    declared: Config, checkpoint: Checkpoint, policy: Policy, found: _Decision
+) -> str | dict[str, str] | None:
+    """Return a policy by which the other side wins, or by which what was refused is loaded."""
+    is_refused = bool(found.error or found.refused)
+    opposite = {CHECKPOINT: CONFIG, CONFIG: CHECKPOINT, STRICT: CHECKPOINT}
+    paths = found.refused if is_refused else found.differing
+    flips = {str(path): opposite[found.choices[path].word] for path in paths}
+    if checkpoint.history and not is_refused:
+        flips[HISTORY] = CONFIG if found.history == checkpoint.history else CHECKPOINT
+    for words in _candidates(flips, policy, is_refused=is_refused):
+        # Tried, since the other side's entries may make no legal config.
+        try:
+            tried = declared.parse_policy(words)
+        except ConfigError:
+            continue
+        other = _decide(declared, checkpoint, tried)
+        if other.error or other.refused:
+            continue
+        if is_refused or (
+            all(other.choices[path].used != found.choices[path].used for path in found.differing)
+            and (not checkpoint.history or other.history != found.history)
+        ):
+            return tried.to_dict()
+    return None
+
+
+def _candidates(
+    flips: Mapping[str, str], policy: Policy, *, is_refused: bool
+) -> Iterator[dict[str, str]]:
+    """Yield policies that may make the other side win, short ones only."""
+    others = {name: word for name, word in policy.words.items() if name not in flips}
+    unit = {UNIT: CONFIG} if policy.relabels else {}
+    if flips and len(flips) <= _MOST_FLIPS and len(others) <= _MOST_FLIPS:
+        rest = policy.words.get(REST)
+        yield {**{name: word for name, word in flips.items() if word != rest}, **others}
+        yield {**flips, **others}
+    if flips:
+        words = list(flips.values())
+        commonest = max(words, key=words.count)
+        rarer = {name: word for name, word in flips.items() if word != commonest}
+        if len(rarer) <= _MOST_FLIPS:
+            yield {**rarer, **unit, REST: commonest}
+    if is_refused:
+        yield from ({**unit, REST: word} for word in (CHECKPOINT, CONFIG))
 
 
 def _error(reasons: list[str], report: Reconciliation, refused: set[str]) -> ReconcileError:
     """Return the error with the report of an outcome that nothing uses."""
     outcome = replace(
         report,
-        rows=tuple(
-            replace(row, used=None)
-            if row.name in refused or (row.name == UNIT_KEY and row.changed)
-            else row
-            for row in report.rows
-        ),
+        rows=tuple(replace(row, used=None) if row.name in refused else row for row in report.rows),
         next_update=tuple(replace(value, used=None) for value in report.next_update),
     )
-    message = "\n".join(["cannot load the scheduler:", *reasons, str(outcome)])
+    text = str(outcome)
+    # The first always stands there; the rest is in the attribute.
+    lengths = itertools.accumulate(len(shown) + 1 for shown in reasons)
+    num_shown = max(1, sum(length < _MOST_TEXT - len(text) for length in lengths))
+    lines = [textwrap.shorten(reasons[0], _MOST_REASON), *reasons[1:num_shown]]
+    if num_shown < len(reasons):
+        lines.append(f"and more reasons: {len(reasons) - num_shown}")
+    message = "\n".join(["cannot load the scheduler:", *lines, f"at {text}"])
     return ReconcileError(message, outcome, tuple(reasons))
 
 
 def _chosen(sides: Sides, word: str) -> _Choice:
     if sides.checkpoint is ABSENT:
-        return _Choice(sides, sides.config, "not in the checkpoint: using config value", word)
+        return _Choice(sides, sides.config, MISSING, word)
     return _Choice(sides, *choose(sides.config, sides.checkpoint, word), word)
 
 
@@ -185,12 +280,21 @@ def _row(path: Path, choice: _Choice, *, is_unused: bool) -> Row:
     return Row(str(path), config, checkpoint, used, why, changed=changed)
 
 
-def _unit_row(config: str, checkpoint: str | None) -> Row:
+def _unit_row(config: str, checkpoint: str | None, policy: Policy) -> Row:
     if checkpoint is None:
-        why = "not in the checkpoint: using config value"
+        why = MISSING
+    elif checkpoint == config:
+        why = EQUAL
     else:
-        why = "equal" if checkpoint == config else "units must be equal"
+        why = "relabelled, not converted" if policy.relabels else "units must be equal"
     return Row(UNIT_KEY, config, checkpoint, config, why, checkpoint not in (None, config))
+
+
+def _relabelling(unit: str, checkpoint: Checkpoint) -> str:
+    return (
+        f"position {checkpoint.position} was saved in {checkpoint.unit}, and is taken as {unit}: "
+        "relabelled by the policy, not converted, and so are the checkpoint's lengths"
+    )
 
 
 def _kept_history(history: History, choices: Mapping[Path, _Choice], policy: Policy) -> History:
@@ -219,14 +323,6 @@ def _joined(history: Iterable[Change]) -> str:
     return "; ".join(map(str, history))
 
 
-def _absences(choices: Mapping[Path, _Choice], checkpoint: Checkpoint) -> list[str]:
-    """Name what the script alone has, where the checkpoint has all that its own run had."""
-    added = [str(path) for path, one in choices.items() if one.sides.checkpoint is ABSENT]
-    if not added or not checkpoint.parts or checkpoint.unit is None:
-        return []
-    return [f"not in the checkpoint, and used as the config has it: {', '.join(added)}"]
-
-
 def saved_curve(declared: Config, checkpoint: Checkpoint) -> Config | None:
     """Return the config that a checkpoint's run had, completed by the declared one.
 
@@ -248,22 +344,10 @@ def _next_update(
         {} if config is None else config.plan.values(checkpoint.position)
         for config in (declared, saved, used)
     )
-    sides = (mine, saved_values if checkpoint.parts else checkpoint.values, used_values)
+    # What another library's scheduler had says more than what its entries were read as.
+    sides = (mine, {**saved_values, **checkpoint.values}, used_values)
     paths = dict.fromkeys(path for values in sides for path in values)
     return tuple(NextValue(str(path), *(value_at(one, path) for one in sides)) for path in paths)
-
-
-def _breaks(next_update: tuple[NextValue, ...], values: Mapping[Path, float]) -> list[str]:
-    """Name each field that goes on with another value than its former scheduler had."""
-    before = {str(path): value for path, value in values.items()}
-    return [
-        f"the checkpoint's own scheduler had {value.field} {short(before[value.field])} for the "
-        f"next update; what is used here has {short(value.used)}"
-        for value in next_update
-        if value.field in before
-        and value.used is not None
-        and not math.isclose(value.used, before[value.field], rel_tol=1e-6, abs_tol=1e-15)
-    ]
 
 
 def _origins(report: Reconciliation) -> str:

@@ -62,8 +62,8 @@ class _Commands(click.Group):
     epilog="""\b
 Is this config what I mean?   dist-sched check run.yaml --updates 100k
                               dist-sched show run.yaml
-What would a resume change?   dist-sched diff run.yaml CHECKPOINT
-Why did lr jump at a resume?  dist-sched diff AFTER BEFORE
+What would a resume change?   dist-sched diff CHECKPOINT run.yaml
+Why did lr jump at a resume?  dist-sched diff BEFORE AFTER
 Anneal from a checkpoint:     dist-sched fork CHECKPOINT --cooldown 2k \\
                                 -o cooldown.yaml""",
 )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from dist_sched._config import views
 from dist_sched._config.config import ABSENT, Config, Sides, with_history
 from dist_sched._config.history import HISTORY
 from dist_sched._config.path import Path
 from dist_sched._config.plan import value_at
+from dist_sched._config.policy import CONFIG
 from dist_sched._state.reconciliation import reconcile_checkpoint, saved_curve
 from dist_sched.cli.inputs import CheckpointInput
 from dist_sched.errors import ConfigError, ReconcileError
@@ -18,9 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from dist_sched._config.policy import Policy
+    from dist_sched._rules import Number
     from dist_sched._state.format import Checkpoint
     from dist_sched._state.report import Reconciliation, Row
     from dist_sched.cli.inputs import Input
+
+_MOST_TRIED = 40
+"""More entries that differ are not tried one by one."""
 
 SAME, DIFFERENT, UNKNOWN = "same", "different", "unknown"
 
@@ -31,40 +37,62 @@ class Value:
 
     position: int
     field: str
-    b: float | None
-    a: float | None
+    old: float | None
+    new: float | None
     used: float | None
 
     @property
     def moves(self) -> bool:
         """Whether the resume changes it, by more than rounding."""
-        if self.b is None or self.used is None:
-            return False
-        # A config that fork wrote in phases agrees with upstream's formulas only up to rounding.
-        return not math.isclose(self.b, self.used, rel_tol=1e-9, abs_tol=1e-300)
+        return None not in (self.old, self.used) and not _is_close(self.old, self.used)
+
+    @property
+    def differs(self) -> bool:
+        """Whether the two sides have other values, or the resume changes them."""
+        return self.moves or not _is_close(self.old, self.new)
+
+
+def _is_close(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    # A config that fork wrote in phases agrees with upstream's formulas only up to rounding.
+    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-300)
+
+
+class Extension(NamedTuple):
+    """A later horizon that the new side declares, and that the policy drops."""
+
+    field: str
+    asked: Number
+    kept: Number
+    entry: str | None
+    """Whose word in the policy would bring it; None where no one entry does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What a resume of A from B would change."""
+    """What would change if the script that declares new loaded old."""
 
+    old: Input
+    new: Input
+    policy: Policy
     report: Reconciliation
     reasons: tuple[str, ...]
     """Why the resume would be refused; empty if it would not."""
     checkpoint: Checkpoint
-    """What a load of B finds."""
+    """What a load of old finds."""
     sides: Mapping[Path, Sides]
-    """What A and B have, entry by entry."""
+    """What new and old have, entry by entry."""
     declared: Config
-    """A's config."""
+    """New's config."""
     saved: Config | None
-    """B's config; None where B has only a position."""
+    """Old's config; None where old has only a position."""
     used: Config | None
     """The outcome; None where it was refused."""
 
     @property
     def is_entrywise(self) -> bool:
-        """Whether B has entries of A's scheduler."""
+        """Whether old has entries of new's scheduler."""
         return bool(self.checkpoint.parts)
 
     @property
@@ -77,51 +105,63 @@ class Comparison:
         return DIFFERENT if self.differing() else SAME
 
     def differing(self) -> list[Row]:
-        """Return the rows of entries that differ, or that only A has."""
+        """Return the rows of entries that differ, or that only new has."""
         # What Megatron and NeMo never save is no difference where it is missing.
         is_whole = self.is_entrywise and self.checkpoint.unit is not None
         return [
             row
             for row in self.report.rows
-            if row.changed or (is_whole and self.only_side(row.name) == "A")
+            if row.changed or (is_whole and self.only_side(row.name) is self.new)
         ]
 
-    def only_side(self, entry: str) -> str | None:
+    @property
+    def labels(self) -> tuple[str, str]:
+        """What old and new are called."""
+        old, new = self.old.label, self.new.label
+        if old != new:
+            return old, new
+        return f"old: {old}", f"new: {new}"
+
+    def label(self, side: Input) -> str:
+        """Return what a side is called."""
+        return self.labels[side is self.new]
+
+    def only_side(self, entry: str) -> Input | None:
         """Return which side has an entry; None if both have it."""
         both = self.sides.get(Path.parse(entry))
         if both is None or ABSENT not in both[:2]:
             return None
-        return "B" if both.config is ABSENT else "A"
+        return self.old if both.config is ABSENT else self.new
 
-    def lacking_side(self, value: Value) -> str | None:
+    def lacking_side(self, value: Value) -> Input | None:
         """Return which side does not schedule a value's field; None if both do, or may."""
-        if value.a is None:
-            return "A"
-        return "B" if value.b is None and self.saved is not None else None
+        if value.new is None:
+            return self.new
+        return self.old if value.old is None and self.saved is not None else None
 
     def values(self, positions: Iterable[int], used: Config | None = None) -> list[Value]:
         """Return each field's values at positions, under the outcome or another config."""
         configs = (self.saved, self.declared, used or self.used)
         found = []
         for position in positions:
-            b, a, after = (
+            old, new, after = (
                 {} if config is None else config.plan.values(position) for config in configs
             )
             # A state of torch has no schedule, but the lr that it had for the next update.
             if self.saved is None and position == self.report.position:
-                b = dict(self.checkpoint.values)
+                old = dict(self.checkpoint.values)
             found += [
-                Value(position, str(path), *(value_at(side, path) for side in (b, a, after)))
-                for path in dict.fromkeys((*b, *a, *after))
+                Value(position, str(path), *(value_at(side, path) for side in (old, new, after)))
+                for path in dict.fromkeys((*old, *new, *after))
             ]
         return found
 
     def moved_under(self, used: Config) -> list[Value]:
-        """Return the values that move at B's position under a config."""
+        """Return the values that move at old's position under a config."""
         return [value for value in self.values([self.report.position], used) if value.moves]
 
     def moved_by(self, entry: str) -> list[Value] | None:
-        """Return the values that move at B's position if one entry is A's and the rest B's.
+        """Return the values that move at old's position if one entry is new's and the rest old's.
 
         None where those entries make no legal config.
         """
@@ -138,21 +178,54 @@ class Comparison:
         except ConfigError:
             return None
 
+    def dropped_extensions(self) -> list[Extension]:
+        """Return the later horizons that new declares and the policy drops."""
+        if self.used is None or not self.is_entrywise:
+            return []
+        asked, kept = _horizons(self.declared), _horizons(self.used)
+        return [
+            Extension(field, asked[field], kept[field], self._entry_for(field, asked[field]))
+            for field in asked
+            if asked[field] > kept.get(field, math.inf)
+        ]
 
-def compare(a: Input, b: Input, policy: Policy) -> Comparison:
-    """Reconcile A's config and B's state as a resume would.
+    def _entry_for(self, field: str, horizon: Number) -> str | None:
+        """Return the entry by which a field ends at a horizon if new's is used."""
+        names = [
+            row.name
+            for row in self.differing()
+            if (both := self.sides.get(Path.parse(row.name))) is not None and both.field == field
+        ]
+        for name in [*names[:_MOST_TRIED], field]:
+            try:
+                tried = self.declared.parse_policy({**self.policy.words, name: CONFIG})
+                unit = self.new.unit or self.checkpoint.unit or "steps"
+                outcome = reconcile_checkpoint(self.declared, unit, self.checkpoint, tried)
+            except (ConfigError, ReconcileError):
+                continue
+            if _horizons(outcome.effective).get(field) == horizon:
+                return name
+        return None
+
+
+def _horizons(config: Config) -> dict[str, Number]:
+    return {track.label: track.horizon for track in views.tracks(config)}
+
+
+def compare(old: Input, new: Input, policy: Policy) -> Comparison:
+    """Reconcile new's config and old's state as a resume would.
 
     Raises:
-        StateError: A has no schedule.
+        StateError: New has no schedule.
     """
-    declared = a.config
-    checkpoint = b.saved.for_kind(type(declared))
-    # A's late changes are part of its entries, so B's have to be part of B's.
-    is_changed = isinstance(a, CheckpointInput) and bool(a.saved.history)
-    if is_changed and checkpoint.parts and b.known_config is not None:
-        checkpoint = replace(checkpoint, parts=b.known_config.parts(), history=())
+    declared = new.config
+    checkpoint = old.saved.for_kind(type(declared))
+    # New's late changes are part of its entries, so old's have to be part of old's.
+    is_changed = isinstance(new, CheckpointInput) and bool(new.saved.history)
+    if is_changed and checkpoint.parts and old.known_config is not None:
+        checkpoint = replace(checkpoint, parts=old.known_config.parts(), history=())
     # A state of another library has no unit; then the units are not what differs.
-    unit = a.unit or checkpoint.unit or "steps"
+    unit = new.unit or checkpoint.unit or "steps"
     used: Config | None
     reasons: tuple[str, ...] = ()
     try:
@@ -162,11 +235,14 @@ def compare(a: Input, b: Input, policy: Policy) -> Comparison:
             raise
         used, report, reasons = None, error.reconciliation, error.reasons
     return Comparison(
+        old=old,
+        new=new,
+        policy=policy,
         report=report,
         reasons=reasons,
         checkpoint=checkpoint,
         sides=declared.compare(checkpoint.parts),
         declared=declared,
-        saved=saved_curve(declared, checkpoint) if checkpoint.parts else b.known_config,
+        saved=saved_curve(declared, checkpoint) if checkpoint.parts else old.known_config,
         used=used,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,13 @@ import click
 from dist_sched._config import views
 from dist_sched._config.history import HISTORY
 from dist_sched._config.policy import CHECKPOINT, CONFIG, POLICY_WORDS
+from dist_sched._state.report import EQUAL
 from dist_sched.cli import comparisons, inputs, options, output
 from dist_sched.cli.comparisons import DIFFERENT, SAME, UNKNOWN
 from dist_sched.cli.inputs import CheckpointInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from dist_sched._config.policy import Policy
     from dist_sched._state.report import Row
@@ -24,44 +26,44 @@ if TYPE_CHECKING:
 
 _MOST_ENDS = 8
 """More ends of phases are not compared unless --at asks for them."""
-_MOST_ROWS = 60
-"""Of a longer report, the entries that do not differ are left out, as in a resume's log."""
-_MOST_CAUSES = 8
+_MOST_CAUSES = 20
 """More entries that differ are counted below the verdict, not named."""
+_MOST_MOVES = 4
+"""More values that move are counted in a sentence, not named."""
 _MOST_TRIED = 40
 """More entries that differ are not tried one by one, and more ends of phases not looked at."""
 _LONG = 60
 """Characters of an entry, at most, below the verdict."""
-_SIDES = ("A (script)", "B (checkpoint)", "used")
 
 
 @click.command(
     epilog=f"""\b
-What would a resume change?   dist-sched diff run.yaml runs/7b
-Why did lr jump at a resume?  dist-sched diff runs/after runs/before
-Go on with a longer horizon?  dist-sched diff run.yaml runs/7b \\
+What would a resume change?   dist-sched diff runs/7b run.yaml
+Why did lr jump at a resume?  dist-sched diff runs/before runs/after
+Go on with a longer horizon?  dist-sched diff runs/7b run.yaml \\
                                 --policy lr_decay_steps=config \\
                                 --policy '*=checkpoint'
 
 \b
 {options.JSON_KEYS}
-  a, b: the two sides, each with {options.JSON_ORIGIN}
+  old, new: the two sides, each with {options.JSON_ORIGIN}
   policy; result: same, different or unknown; refused
   reconciliation: rows (name, config, checkpoint, used, why, changed),
-    position, next_update (field, config, checkpoint, used), warnings
-  values: position, field, b, a, used; null where not known"""
+    position, next_update (field, config, checkpoint, used), warnings,
+    alternative (a policy by which the other side would win)
+  values: position, field, old, new, used; null where not known"""
 )
-@click.argument("a_path", metavar="A", type=click.Path())
-@click.argument("b_path", metavar="B", type=click.Path())
+@click.argument("old_path", metavar="OLD", type=click.Path())
+@click.argument("new_path", metavar="NEW", type=click.Path())
 @click.option(
     "--policy",
     "words",
     multiple=True,
     metavar="WORD",
     shell_complete=lambda *typed: [word for word in POLICY_WORDS if word.startswith(typed[-1])],
-    help="Who wins where they differ: checkpoint (B), config (A) or strict; or, repeated for "
-    "each, entry=word, with * for the rest. Default: the policy of A's file, else checkpoint; "
-    "where A is a checkpoint, config, so that its schedule is compared with B's.",
+    help="Who wins where they differ: checkpoint (OLD), config (NEW) or strict; or, repeated for "
+    "each, entry=word, with * for the rest. Default: the policy of NEW's file, else checkpoint; "
+    "where NEW is a checkpoint, config, so that its schedule is compared with OLD's.",
 )
 @click.option(
     "--at",
@@ -69,41 +71,43 @@ Go on with a longer horizon?  dist-sched diff run.yaml runs/7b \\
     multiple=True,
     metavar="POSITION",
     type=options.position,
-    help="Compare the values there, too, such as 60 or 2k; may be repeated. The resume stays "
-    "at B's position.",
+    help="Print the values there, too, such as 60 or 2k; may be repeated. The resume stays "
+    "at OLD's position.",
 )
-@click.option("--key-a", metavar="KEY", help="The state's name in A, where there are several.")
-@click.option("--key-b", metavar="KEY", help="The state's name in B, where there are several.")
+@click.option("--all", "is_all", is_flag=True, help="Print what is equal, too.")
+@click.option("--key-old", metavar="KEY", help="The state's name in OLD, where there are several.")
+@click.option("--key-new", metavar="KEY", help="The state's name in NEW, where there are several.")
 @options.as_json
 def command(
-    a_path: str,
-    b_path: str,
+    old_path: str,
+    new_path: str,
     words: tuple[str, ...],
     positions: tuple[int, ...],
-    key_a: str | None,
-    key_b: str | None,
+    is_all: bool,
+    key_old: str | None,
+    key_new: str | None,
     as_json: bool,
 ) -> int:
-    """Print what would change if the script that declares A loaded B.
+    """Print what would change if the script that declares NEW loaded OLD.
 
-    A and B are configs or checkpoints. A is the running script's side: a config, or a checkpoint
-    that was saved later, whose schedule includes its late changes. B is what is loaded: a
-    checkpoint, or a config as a run of it starts, at position 0. Swapped, they answer the
-    opposite: what would change if B's script loaded A.
+    Both are configs or checkpoints. OLD is what is loaded: a checkpoint, or a config as a run of it
+    starts, at position 0. NEW is the running script's side: a config, or a checkpoint that was
+    saved later, whose schedule includes its late changes. Swapped, they answer the opposite: what
+    would change if OLD's script loaded NEW.
 
     The status is 0 if they are the same, 1 if they differ, 2 if that is unknown.
     """
-    a, b = inputs.read(a_path, key_a), inputs.read(b_path, key_b)
-    policy, origin = _policy(words, a)
-    found = comparisons.compare(a, b, policy)
+    old, new = inputs.read(old_path, key_old), inputs.read(new_path, key_new)
+    policy, origin = _policy(words, new)
+    found = comparisons.compare(old, new, policy)
     # A config starts at 0, where a warmup from 0 hides every difference.
-    ends = [] if isinstance(b, CheckpointInput) else _ends(found)[:_MOST_ENDS]
+    ends = [] if isinstance(old, CheckpointInput) else _ends(found)[:_MOST_ENDS]
     values = found.values(sorted({found.report.position, *ends, *positions}))
     if as_json:
         output.print_json(
             {
-                "a": inputs.origin(a),
-                "b": inputs.origin(b),
+                "old": inputs.origin(old),
+                "new": inputs.origin(new),
                 "policy": policy.to_dict(),
                 "result": found.result,
                 "refused": bool(found.reasons),
@@ -112,23 +116,23 @@ def command(
             }
         )
     else:
-        _print_sides(a, b, policy, origin, found)
-        _print_report(found)
-        header = ("position", "field", *_SIDES, "change")
-        rows = [_value_row(value, found) for value in values]
-        output.table(header, rows, lambda row: row[-1] != "", "values at positions")
-        _print_verdict(a, b, found, values)
+        _print_verdict(found, values, is_all=is_all)
+        _print_sides(found, origin)
+        if is_all and found.is_entrywise:
+            _print_rows(found)
+        asked = [one for one in values if is_all or one.differs or one.position in positions]
+        _print_values(asked, found)
     if found.result == UNKNOWN:
         raise click.ClickException(
-            f"unknown whether they differ: {b_path} has none of {a.config.KIND}'s entries, so only "
-            f"the position was compared; compare with its run's config instead of {b_path}"
+            f"unknown whether they differ: {old_path} has none of {new.config.KIND}'s entries, so "
+            f"only the position was compared; compare with its run's config instead of {old_path}"
         )
     return int(found.result == DIFFERENT)
 
 
-def _policy(words: tuple[str, ...], a: Input) -> tuple[Policy, str]:
+def _policy(words: tuple[str, ...], new: Input) -> tuple[Policy, str]:
     """Return the policy, and where it comes from if not from `--policy`."""
-    parse = a.config.parse_policy
+    parse = new.config.parse_policy
     if len(words) == 1 and "=" not in words[0]:
         return parse(words[0]), ""
     if words:
@@ -137,120 +141,146 @@ def _policy(words: tuple[str, ...], a: Input) -> tuple[Policy, str]:
         if len(pairs) < len(words):
             raise click.UsageError("--policy: use one word, or entry=word pairs, each entry once")
         return parse(pairs), ""
-    if isinstance(a, CheckpointInput):
+    if isinstance(new, CheckpointInput):
         return parse(CONFIG), (
-            " (of this comparison, so that A's schedule is compared with B's; the policy of A's "
-            "own run is not recorded)"
+            " (of this comparison, so that the new schedule is compared with the old one; the "
+            "policy of the new one's own run is not recorded)"
         )
-    return (parse(CHECKPOINT), " (the default)") if a.policy is None else (a.policy, " (of A)")
+    if new.policy is None:
+        return parse(CHECKPOINT), " (the default)"
+    return new.policy, f" (of {new.path})"
 
 
 def _ends(found: Comparison) -> list[int]:
-    """Return the positions past B's at which phases end."""
+    """Return the positions past old's at which phases end."""
     configs = [config for config in (found.declared, found.saved) if config is not None]
     tracks = [track for config in configs for track in views.tracks(config)]
     ends = {int(span.end) for track in tracks for span in track.spans}
     return sorted(end for end in ends if end > found.report.position)
 
 
-def _print_sides(a: Input, b: Input, policy: Policy, origin: str, found: Comparison) -> None:
-    """Print what is compared, and what a person should know of it."""
-    position, words = found.report.position, policy.to_dict()
-    if not isinstance(words, str):
-        words = ", ".join(f"{entry}={word}" for entry, word in words.items())
-    meaning = f"a script that declares A loads B, at position {position}; swap them for the reverse"
-    about = ((_SIDES[0], a), (_SIDES[1], b), ("policy", words + origin), ("meaning", meaning))
-    output.table(("", ""), about)
-    notes = [*found.report.warnings]
-    for name, side in (("A", a), ("B", b)):
-        notes += [f"{name}: {note}" for note in side.notes if note not in found.report.warnings]
-        if isinstance(side, CheckpointInput):
-            notes += [f"{name}: late change: {change}" for change in side.saved.history]
-    if a.position is not None and b.position is not None and a.position < b.position:
-        notes.append(
-            f"A is at position {a.position}, before B's {b.position}: if A was saved later, its "
-            "run did not resume at B's position"
+def _print_verdict(found: Comparison, values: list[Value], *, is_all: bool) -> None:
+    """Print in a sentence whether they differ, and below it why."""
+    if found.result == UNKNOWN:
+        return
+    output.headline(_verdict(found, values))
+    for line in (*found.reasons, *_dropped(found)):
+        output.say(line)
+    causes = _causes(found)
+    if not found.is_entrywise:
+        output.say(
+            "they are of different schedulers, whose entries are not compared one by one: the "
+            "position is the old one's, the schedule the new one's, and the values are compared"
         )
-    output.say_notes(notes)
+        sides = {value.field: found.lacking_side(value) for value in values}
+        causes = [
+            f"{field}: {found.label(side)} does not schedule it"
+            for field, side in sides.items()
+            if side is not None
+        ]
+    for line in causes:
+        output.say(f"  {line}")
+    if found.is_entrywise and not is_all:
+        equal = sum(row.why == EQUAL for row in found.report.rows)
+        output.say(f"entries that are equal: {equal} (--all prints them)")
     click.echo()
 
 
-def _print_report(found: Comparison) -> None:
-    """Print the entries as a resume reports them, and why it would be refused."""
-    report = found.report
-    for line in ("cannot load the scheduler:", *found.reasons) if found.reasons else ():
-        output.say(line)
-    if not found.is_entrywise and found.saved is not None:
-        output.say(
-            "A and B are of different schedulers, whose entries are not compared one by one: the "
-            "position is B's, the schedule A's, and the values below are compared"
+def _print_sides(found: Comparison, origin: str) -> None:
+    """Print what is compared, and what a person should know of it."""
+    old, new, words = found.old, found.new, found.policy.to_dict()
+    if not isinstance(words, str):
+        words = ", ".join(f"{entry}={word}" for entry, word in words.items())
+    about = (
+        ("old", f"{old.label}, in {old.unit or 'an unknown unit'}"),
+        ("new", f"{new.label}, in {new.unit or 'an unknown unit'}"),
+        ("policy", words + origin),
+    )
+    output.table(("", ""), about)
+    notes = [*found.report.warnings]
+    for side in (old, new):
+        notes += [
+            f"{side.path}: {note}" for note in side.notes if note not in found.report.warnings
+        ]
+        if isinstance(side, CheckpointInput):
+            notes += [f"{side.path}: late change: {change}" for change in side.saved.history]
+    if old.position is not None and new.position is not None and new.position < old.position:
+        notes.append(
+            f"the new side is at position {new.position}, before the old one's {old.position}: if "
+            "it was saved later, its run did not resume there; if not, swap them"
         )
-        return
-    shown = report.rows if len(report.rows) <= _MOST_ROWS else report.changed
-    num_changed, num_left = len(report.changed), len(report.rows) - len(shown)
-    differ = "1 entry differs" if num_changed == 1 else f"{num_changed or 'no'} entries differ"
-    left = f"; {num_left} that do not are left out here" if num_left else ""
-    output.say(f"position {report.position}; {differ} (*){left}")
+    if old.position is None and new.position is not None:
+        notes.append(
+            f"the config is the old side: for what a resume of {old.path} from {new.path} would "
+            "change, swap them"
+        )
+    output.say_notes(dict.fromkeys(notes))
+
+
+def _print_rows(found: Comparison) -> None:
+    """Print every entry as a resume decides it."""
     rows = [
         (
             "*" * row.changed,
             row.name,
-            *map(output.exact, (row.config, row.checkpoint, row.used)),
+            *map(output.exact, (row.checkpoint, row.config, row.used)),
             row.why,
         )
-        for row in shown
+        for row in found.report.rows
     ]
-    output.table(("", "entry", *_SIDES, "why"), rows, lambda row: row[0] == "*")
+    header = ("", "entry", *found.labels, "used", "why")
+    output.table(header, rows, lambda row: row[0] == "*", "entries (* differ)")
+
+
+def _print_values(values: list[Value], found: Comparison) -> None:
+    if not values:
+        return
+    header = ("position", "field", *found.labels, "used", "change")
+    rows = [_value_row(value, found) for value in values]
+    output.table(header, rows, lambda row: row[-1] != "", "values at positions")
 
 
 def _value_row(value: Value, found: Comparison) -> tuple[Any, ...]:
     """Return a value's sides, and how the resume changes it."""
     side, change = found.lacking_side(value), ""
     if side is not None:
-        change = f"{side} does not schedule it"
+        change = f"{'new' if side is found.new else 'old'} does not schedule it"
     elif found.reasons:
         change = "refused"
-    elif value.b is not None and value.used is not None and value.moves:
-        ratio = f"{value.used / value.b:.4g}" if value.b else "inf"
-        change = f"x {ratio}" if ratio not in {"1", "inf"} else f"{value.used - value.b:+.4g}"
-    sides = map(_form(value), (value.a, value.b, value.used))
+    elif value.moves:
+        change = _change(value)
+    sides = map(_form(value), (value.old, value.new, value.used))
     return value.position, value.field, *sides, change
+
+
+def _change(value: Value) -> str:
+    """Return by what a value that moves is multiplied, or what is added where that says nothing."""
+    old, used = value.old or 0.0, value.used or 0.0
+    ratio = f"{used / old:.4g}" if old else "1"
+    return f"{used - old:+.4g}" if ratio == "1" else f"× {ratio}"
 
 
 def _form(value: Value) -> Callable[[Any], str]:
     """Return how a value is written: exactly, where the two sides would else look alike."""
-    looks_same = output.shown(value.b) == output.shown(value.used)
+    looks_same = output.shown(value.old) == output.shown(value.used)
     return output.exact if value.moves and looks_same else output.shown
 
 
-def _print_verdict(a: Input, b: Input, found: Comparison, values: list[Value]) -> None:
-    """Print in a sentence whether they differ, and below it why."""
-    if found.result == UNKNOWN:
-        return
-    output.heading(_verdict(a, b, found, values))
-    causes = _causes(found)
-    if not found.is_entrywise:
-        sides = {value.field: found.lacking_side(value) for value in values}
-        lone = [f"{field}: {side} does not schedule it" for field, side in sides.items() if side]
-        causes = lone + causes
-    for line in causes:
-        output.say(f"  {line}")
-
-
-def _verdict(a: Input, b: Input, found: Comparison, values: list[Value]) -> str:
+def _verdict(found: Comparison, values: list[Value]) -> str:
     """Say in a sentence whether they differ, and which values jump."""
-    if found.result == SAME and (a.position is None or b.position is None):
+    old, new = found.old, found.new
+    if found.result == SAME and (old.position is None or new.position is None):
         return "the same schedule"
     if found.result == SAME:
         return (
-            f"the same schedule; A is at position {a.position}, B at {b.position}. If lr jumped "
-            "all the same, the cause is elsewhere: the position at which the run resumed, or the "
+            f"the same schedule, at positions {old.position} and {new.position}. If lr jumped all "
+            "the same, the cause is elsewhere: the position at which the run resumed, or the "
             "optimizer's own state"
         )
     if found.reasons:
         return "different, and the resume would be refused"
     position = found.report.position
-    # B's position comes first, because what moves there moves at the resume.
+    # The old position comes first, because what moves there moves at the resume.
     at = sorted({value.position for value in values} | {*_ends(found)[:_MOST_TRIED]})
     moved = [value for value in found.values(dict.fromkeys((position, *at))) if value.moves]
     first = [value for value in moved if value.position == moved[0].position]
@@ -259,18 +289,44 @@ def _verdict(a: Input, b: Input, found: Comparison, values: list[Value]) -> str:
     where = f"different, but no value moves at position {position}"
     if first:
         return f"{where}; at {first[0].position} it would move {_moves(first)}"
-    # The policy hides what A's schedule would do, which is often the question.
+    # The policy hides what the new schedule would do, which is often the question.
     kept = found.moved_under(found.declared)
     if kept:
-        where += f"; A's own schedule (--policy config) would move {_moves(kept)}"
+        where += f"; the schedule of {new.path} (--policy config) would move {_moves(kept)}"
     return where
 
 
-def _moves(values: Iterable[Value]) -> str:
-    return ", ".join(
-        f"{value.field} from {_form(value)(value.b)} to {_form(value)(value.used)}"
+def _moves(values: list[Value]) -> str:
+    texts = [
+        f"{value.field} from {_form(value)(value.old)} to {_form(value)(value.used)} "
+        f"({_change(value)})"
         for value in values
-    )
+    ]
+    if len(texts) > _MOST_MOVES:
+        texts[_MOST_MOVES:] = [f"and {len(texts) - _MOST_MOVES} more values"]
+    return ", ".join(texts)
+
+
+def _dropped(found: Comparison) -> list[str]:
+    """Name the later horizons that the policy drops, and the policy that would bring them."""
+    dropped = found.dropped_extensions()
+    if not dropped:
+        return []
+    words = found.policy.to_dict()
+    policy = f"the policy {words!r}" if isinstance(words, str) else "the policy"
+    lines = [
+        f"{found.new.path} asks for horizon {output.shown(one.asked)}"
+        f"{'' if one.field == 'lr' else f' for {one.field}'}; {policy} keeps "
+        f"{output.shown(one.kept)}"
+        for one in dropped
+    ]
+    advice = "--policy config"
+    mine = {one.entry: CONFIG for one in dropped if one.entry is not None}
+    if len(mine) == len(dropped):
+        rest = {name: word for name, word in found.policy.words.items() if name not in mine}
+        pairs = (f"{name}={word}" for name, word in {**mine, **rest}.items())
+        advice = " ".join(f"--policy {shlex.quote(pair)}" for pair in pairs)
+    return [*lines[:-1], f"{lines[-1]}: use {advice}"]
 
 
 def _causes(found: Comparison) -> list[str]:
@@ -279,23 +335,22 @@ def _causes(found: Comparison) -> list[str]:
     causes = [_cause(row, found, is_tried=len(rows) <= _MOST_TRIED) for row in rows]
     lines = [text for _, text in sorted(causes, key=lambda cause: not cause[0])]
     if len(lines) > _MOST_CAUSES:
-        lines[_MOST_CAUSES:] = [f"and {len(lines) - _MOST_CAUSES} more entries, starred (*) above"]
+        lines[_MOST_CAUSES:] = [f"and {len(lines) - _MOST_CAUSES} more entries (--all prints them)"]
     return lines
 
 
 def _cause(row: Row, found: Comparison, *, is_tried: bool) -> tuple[bool, str]:
     """Return whether an entry moves a value by itself, and what it was and is."""
-    name, a, b = row.name, _cut(row.config), _cut(row.checkpoint)
+    name, old, new = row.name, _cut(row.checkpoint), _cut(row.config)
     is_kept = row.used == row.checkpoint
     side = found.only_side(name)
     if side is not None:
-        return False, f"{name}: only {side} has it"
+        return False, f"{name}: only {found.label(side)} has it"
     if name == HISTORY and is_kept:
-        return False, f"{name}: {b}; kept"
+        return False, f"{name}: {old}; kept"
     if found.reasons or is_kept:
-        outcome = "" if found.reasons else "; B's is used"
-        return False, f"{name}: {b} in B, {a} in A{outcome}"
-    change = f"{name}: {b} -> {'dropped' if name == HISTORY else _cut(row.used)}"
+        return False, f"{name}: {old} → {new}{'' if found.reasons else f'; {old} is kept'}"
+    change = f"{name}: {old} → {'dropped' if name == HISTORY else _cut(row.used)}"
     moved = found.moved_by(name) if is_tried else None
     if moved is None:
         return False, change

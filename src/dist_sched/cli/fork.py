@@ -39,7 +39,7 @@ def _plain_shapes() -> list[str]:
     epilog="""\b
 Write it:               dist-sched fork runs/7b --cooldown 20% -o cool.yaml
                         dist-sched fork runs/7b --extend 200k -o longer.yaml
-See what will happen:   dist-sched diff cool.yaml runs/7b
+See what will happen:   dist-sched diff runs/7b cool.yaml
                         dist-sched plot cool.yaml runs/7b"""
 )
 @options.checkpoint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from dist_sched._curves.lint import Finding
 
 CONFIG_ENDINGS = (".json", ".yaml", ".yml", ".toml")
+_INDEX = ".metadata"
 _CHECKPOINT_ENDINGS = (".pt", ".pth", ".ckpt", ".bin", "")
 
 _ASSUMED = {"init_lr": 0.0, "wsd_decay_steps": None, "lr_wsd_decay_style": None}
@@ -52,6 +54,11 @@ class ConfigInput:
     def saved(self) -> Checkpoint:
         """What a run of this config saves at position 0."""
         return Checkpoint.of_config(self.config, self.unit)
+
+    @property
+    def label(self) -> str:
+        """What the config is called beside others."""
+        return f"{self.path} (config)"
 
     def __str__(self) -> str:
         return f"{self.path} (a config, in {self.unit})"
@@ -100,6 +107,17 @@ class CheckpointInput:
     def position(self) -> int:
         """The run's position, in units."""
         return self.saved.position
+
+    @property
+    def label(self) -> str:
+        """What the checkpoint is called beside others: with the path as it was typed."""
+        base = self.path if "://" in self.path else str(Path(self.path).absolute())
+        found, base = self.location.path, base.rstrip("/")
+        rest = found[len(base) :] if found.startswith(f"{base}/") else ""
+        # The index of a folder says nothing to a person.
+        if posixpath.basename(rest) == _INDEX:
+            rest = posixpath.dirname(rest)
+        return f"{self.path.rstrip('/')}{rest.rstrip('/')} (checkpoint at {self.position})"
 
     def __str__(self) -> str:
         return f"{self.location}, at position {self.position} in {self.unit or 'an unknown unit'}"

@@ -63,10 +63,15 @@ def warn(text: str) -> None:
     click.echo(printable(text), err=True)
 
 
+def headline(text: str) -> None:
+    """Print the line that says the most."""
+    _print(printable(text), style="bold")
+
+
 def heading(text: str) -> None:
     """Print a blank line and the line above a table."""
     click.echo()
-    _print(printable(text), style="bold")
+    headline(text)
 
 
 def table(
