@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -75,17 +76,27 @@ def test_the_readmes_example_runs(capsys):
     assert "position: 500 steps" in capsys.readouterr().out
 
 
-def test_the_guides_examples_run():
-    weights = [torch.nn.Parameter(torch.ones(2, 2)) for _ in range(2)]
-    adam = torch.optim.AdamW([{"params": weights[1:], "name": "embed_in"}], lr=1e-3)
-    muon = torch.optim.Muon(weights[:1], lr=1e-3, momentum=0.95)
+def parameter(*shape):
+    return torch.nn.Parameter(torch.ones(*shape))
+
+
+def test_the_guides_examples_run_and_print_the_table_that_stands_there(capsys):
+    adam = torch.optim.AdamW([{"params": [parameter(2)], "name": "embed_in"}], lr=3e-4)
+    muon = torch.optim.Muon([parameter(2, 2)], lr=0.02, momentum=0.95)
     first = at(0)
     names = {"batches": [1, 2], "optimizer": first.optimizer, "scheduler": first}
-    scheduler = run_examples("docs/guide.md", {**names, "muon": muon, "adamw": adam})["scheduler"]
+    model = SimpleNamespace(
+        **{name: SimpleNamespace(weight=parameter(512, 128)) for name in ("embed", "head")}
+    )
+    names |= {"torch": torch, "Muon": torch.optim.Muon, "matrices": [parameter(64, 128)]}
+    names |= {"muon": muon, "adamw": adam, "model": model, "biases": [parameter(128)]}
+    scheduler = run_examples("docs/guide.md", names)["scheduler"]
     assert 2 == first.num_steps
-    scheduler.seek(90_000)
-    assert [3e-5] == held(muon)
-    assert [1.5e-5] == held(adam)
+    assert capsys.readouterr().out in (ROOT / "docs/guide.md").read_text()
+    scheduler.seek(500)
+    assert [pytest.approx(0.02)] == held(scheduler.optimizer[0])
+    assert pytest.approx([3e-5, 3e-4, 3e-4]) == held(scheduler.optimizer[1])
+    assert [0.1, 0.1, 0.0] == held(scheduler.optimizer[1], "weight_decay")
 
 
 @pytest.mark.usefixtures("folder")

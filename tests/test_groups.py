@@ -858,3 +858,37 @@ def test_the_table_says_what_the_groups_hold(data):
     scheduler = ParamScheduler(optimizer, {"lr": HILL}, groups=own, reference={"lr": 1.0})
     scheduler.seek(data.draw(st.integers(0, 50)))
     assert held(optimizer) == [row.value for row in scheduler.describe_groups()]
+
+
+# Lint
+
+
+def codes(scheduler):
+    return [finding.code for finding in scheduler.lint()]
+
+
+QUIET = {"lr": schedules.linear(1.0, 100)}
+
+
+@pytest.mark.parametrize(
+    "groups, fields, arguments, expected",
+    [
+        ([{"name": "a"}], {}, {}, []),
+        ([{"name": "a"}], {}, {"groups": {"a": {"lr": 2.0}}}, ["factor-above-one"]),
+        ([{"name": "a", "lr": 0.1}, {}], {}, {"groups": {"a": {"lr": 5.0}}}, []),
+        ([{"weight_decay": 0.0}] * 2, {"weight_decay": 0.1}, {}, ["decay-of-zeros"]),
+        ([{"weight_decay": 0.0}, {}], {"weight_decay": 0.1}, {}, []),
+        ([{"lr": 0.5}, {"lr": 0.5}], {}, {}, ["peak-of-no-group"]),
+        ([{"lr": 0.5}, {"lr": 0.5}], {}, {"reference": 0.5}, []),
+        ([{"lr_scale": 0.5}], {}, {}, ["lr-scale"]),
+    ],
+)
+def test_lint_names_what_is_probably_a_mistake_in_groups(groups, fields, arguments, expected):
+    scheduler = ParamScheduler(adamw(*groups), {**QUIET, **fields}, **arguments)
+    assert expected == codes(scheduler)
+
+
+def test_lint_names_an_lr_that_underflows_in_a_tensor_and_where():
+    optimizer = adamw(lr=torch.tensor(1e-5, dtype=torch.float16))
+    (finding,) = ParamScheduler(optimizer, {"lr": schedules.linear(1e-5, 1000, floor=1e-9)}).lint()
+    assert ("underflow", "warning", 1000) == (finding.code, finding.level, finding.position)

@@ -53,7 +53,7 @@ def test_a_weight_of_a_running_mean_that_would_reach_1_is_refused(build, field):
 @pytest.mark.parametrize("schedule, highest", [(UP, 1.5), (0.5, 1.0)])
 def test_a_running_mean_that_reaches_1_by_its_ratio_alone_is_refused_by_group(schedule, highest):
     optimizer = sgd({"momentum": 0.25}, {"momentum": 0.5})
-    message = rf"group 1: momentum would reach {highest} \(ratio 2 to group '0'\)"
+    message = rf"group 1: momentum would reach {highest} \(ratio 2 to group 0\)"
     with pytest.raises(ConfigError, match=message):
         ParamScheduler(optimizer, {"momentum": schedule}, reference={"momentum": 0.25})
 

@@ -86,9 +86,9 @@ class OptimizerParamScheduler(Scheduler):
 
     Args:
         optimizer: An optimizer, a list of them, or anything with `param_groups`. A group keeps
-            the ratio of its own values to the first group's; it may carry bounds (`max_lr`,
+            the ratio of its own values to the reference's; it may carry bounds (`max_lr`,
             `min_lr`, `start_wd`, `end_wd`) or multipliers (`lr_mult`, `wd_mult`) instead, which
-            are read at every step.
+            are read at every step. `describe_groups()` shows what each gets.
         init_lr: Learning rate at position 0 where there is a warmup, at most `max_lr`.
         max_lr: Peak learning rate.
         min_lr: Learning rate at and past the horizon, at most `max_lr`.
@@ -103,6 +103,8 @@ class OptimizerParamScheduler(Scheduler):
         override_opt_param_scheduler: The script wins. With both False they must be equal.
         wsd_decay_steps: Length of the tail in which WSD anneals, in units.
         lr_wsd_decay_style: linear, cosine, exponential or minus_sqrt.
+        reference: The own value that follows the schedule as it is: a group's name, for every
+            field; a number, for lr; or either by field. If None, the first group's that is not 0.
         policy: Instead of the two booleans: "checkpoint", "config" or "strict", or a mapping
             from entry name to such a word, with "*" for the rest. `"unit": "config"` in it takes a
             checkpoint's position, whatever it counts, as one in this unit.
@@ -243,15 +245,17 @@ class ParamScheduler(Scheduler):
     """Any field of the param groups as a schedule of its own, all of one position.
 
     Args:
-        optimizer: As for `OptimizerParamScheduler`; a group keeps the ratio of its own values to
-            the first group's, and may carry `lr_mult` or `wd_mult` instead. Groups that lack a
-            field are passed over.
+        optimizer: As for `OptimizerParamScheduler`, ratios, bounds and multipliers too. Groups that
+            lack a field are passed over.
         fields: By param-group key (`lr`, `weight_decay`, `momentum`, `betas[0]`, ...), a
             `Schedule`, a number for a constant one, or a `schedules.proportional_to`, which follows
             another field.
         groups: By pattern of group names (`param_group["name"]`, as `fnmatch` reads it) and then
-            by field: a schedule of their own, or a number that multiplies the field's instead of
-            the ratio.
+            by field: a schedule of their own, or a number that multiplies what the group would
+            have without it.
+        reference: What follows the schedule as it is: a group's name, for every field; a number,
+            for lr; or either by field. If None, what all groups have, where their own values are
+            equal; else the own value that is the schedule's highest.
         policy: "checkpoint" (the default), "config" or "strict", or a mapping from entry to such
             a word, with "*" for the rest. Entries are paths, such as `lr.phases[1].steps`; the
             beginning of a path stands for all of it. `unit` as for `OptimizerParamScheduler`.

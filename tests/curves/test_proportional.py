@@ -1,4 +1,4 @@
-"""Fields that follow another's schedule: their values, bounds and data."""
+"""Fields that follow another's schedule: their values and data."""
 
 from __future__ import annotations
 
@@ -13,15 +13,6 @@ HILL = Schedule([Phase("linear", 4, end=2.0, start=0.5), Phase("linear", 4, end=
 def test_a_curve_is_at_max_where_the_schedule_is_at_its_highest():
     curve = ProportionalTo(at_max=0.1).following(HILL)
     assert [0.025, 0.1, 0.05, 0.05] == [curve(position) for position in (0, 4, 8, 9)]
-
-
-def test_a_curve_has_the_bounds_of_what_it_follows():
-    curve = ProportionalTo(at_max=0.5).following(HILL)
-    assert (0.5, 0.125) == (curve.max_value, curve.min_value)
-
-
-def test_a_curve_ignores_the_bounds_of_a_group():
-    assert 0.1 == ProportionalTo(at_max=0.1).following(HILL).at(4)(3.0, 2.0)
 
 
 def test_a_field_follows_lr_by_default():

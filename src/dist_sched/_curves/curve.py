@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from dist_sched._rules import Number
 
 Between = Callable[[float, float], float]
 """`between(upper, lower)` returns the value of a curve at one position under these bounds."""
@@ -15,6 +18,11 @@ class Curve(Protocol):
     @property
     def max_value(self) -> float:
         """The curve's highest value."""
+        ...
+
+    @property
+    def horizon(self) -> Number:
+        """The position past which the value stays as it is, in units."""
         ...
 
     def __call__(self, position: int, /) -> float:

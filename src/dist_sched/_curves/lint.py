@@ -31,6 +31,11 @@ LEVELS: dict[str, Level] = {
     "horizon-after-end": "warning",
     "field-ends-elsewhere": "note",
     "field-outlasts-lr": "warning",
+    "factor-above-one": "warning",
+    "decay-of-zeros": "warning",
+    "lr-scale": "warning",
+    "underflow": "warning",
+    "peak-of-no-group": "note",
 }
 """Level of each code; docs/cli.md says what the codes mean."""
 

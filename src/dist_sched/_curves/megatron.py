@@ -168,6 +168,11 @@ class WdCurve:
     """One of `WD_INCR_STYLES`."""
     end_share: ClassVar[None] = None
 
+    @property
+    def horizon(self) -> float:
+        """Position at which the rise ends, in units."""
+        return self.length
+
     def __call__(self, position: float) -> float:
         """Return the value at a position under the curve's own bounds."""
         return self.at(position)(self.max_value, self.min_value)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dist_sched._curves.phases import Schedule
+    from dist_sched._rules import Number
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,11 @@ class ProportionalCurve:
     max_value: float
     """Value where the schedule is at its highest, which is more than 0."""
     schedule: Schedule
+
+    @property
+    def horizon(self) -> Number:
+        """Position at which the schedule ends."""
+        return self.schedule.horizon
 
     def __call__(self, position: float) -> float:
         """Return the value at a position, which may be a fraction."""

@@ -14,6 +14,7 @@ from dist_sched import _rules as rules
 from dist_sched._config import files, views
 from dist_sched._config.config import unit_word, with_change
 from dist_sched._config.history import Change
+from dist_sched._curves.lint import in_order
 from dist_sched._optim import process_groups
 from dist_sched._optim.agreement import NOTHING, Agreement
 from dist_sched._optim.writer import Writer
@@ -325,7 +326,7 @@ class Scheduler:
             logger.info("%s", views.late_change(change, before, effective))
 
     def lint(self, *, updates: int | None = None, increment: float = 1) -> tuple[Finding, ...]:
-        """Return findings about valid schedules that are probably mistakes, before anything runs.
+        """Return what is valid and probably a mistake, of schedules and groups, before the run.
 
         Args:
             updates: Length of the run in optimizer updates, to be compared with the horizon.
@@ -336,9 +337,11 @@ class Scheduler:
             Each with a code, a level and values, sorted by position. docs/cli.md lists the codes.
 
         Raises:
-            ConfigError: `updates` or `increment` is illegal.
+            ConfigError: `updates` or `increment` is illegal, or a group's bound or multiplier.
         """
-        return self._agreed.effective.lint(updates=updates, increment=increment, unit=self.unit)
+        agreed = self._agreed
+        found = agreed.effective.lint(updates=updates, increment=increment, unit=self.unit)
+        return in_order([*self._writer.findings(agreed.declared.plan), *found])
 
     def load_state_dict(
         self,

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from dist_sched._optim.rows import Member
     from dist_sched._optim.tracking import TrackedGroup
@@ -76,10 +76,13 @@ def _folded(same: Sequence[tuple[GroupRow, ...]]) -> Iterable[tuple[str, ...]]:
         about = ("",) * 4
 
 
-def source(
-    member: Member, tracked: Sequence[TrackedGroup], references: Mapping[str, float | None]
-) -> str:
-    """Say where a group's value of a field comes from."""
+def source(member: Member, reference: str) -> str:
+    """Say where a group's value of a field comes from.
+
+    Args:
+        member: The group, and what it follows.
+        reference: What its ratio is to, as a text.
+    """
     one, followed, ratio = member
     field = followed.field
     if followed.own is not None:
@@ -89,31 +92,19 @@ def source(
     parts = [f"own {' and '.join(bounds)}"] if bounds else []
     if multiplier is not None:
         parts.append(f"{field.multiplier} {multiplier:g}")
-    elif field.key in one.ratios and not bounds:
-        parts.append(f"ratio {ratio:g}, by what it had when it was added")
     elif not bounds:
-        parts.append(_ratio_source(one, field.key, ratio, tracked, references))
+        parts.append(_ratio_source(one, field.key, ratio, reference))
     if followed.pattern and followed.number != 1:
         parts.append(f"groups[{followed.pattern}] × {followed.number:g}")
     return ", ".join(parts)
 
 
-def _ratio_source(
-    one: TrackedGroup,
-    key: str,
-    ratio: float,
-    tracked: Sequence[TrackedGroup],
-    references: Mapping[str, float | None],
-) -> str:
+def _ratio_source(one: TrackedGroup, key: str, ratio: float, reference: str) -> str:
+    if key in one.ratios:
+        return f"ratio {ratio:g}, by what it had when it was added"
     if one.own_value(key) == 0 and ratio == 0:
         return "own value 0, stays 0"
-    if ratio == 1:
-        return "the schedule"
-    reference = references[key]
-    same = (other for other in tracked if other.own_value(key) == reference)
-    names = (other.name if isinstance(other.name, str) else str(other.place) for other in same)
-    name = next(names, None)
-    return f"ratio {ratio:g} to " + (f"{reference:g}" if name is None else f"group {name!r}")
+    return "the schedule" if ratio == 1 else f"ratio {ratio:g} to {reference}"
 
 
 def own_values(tracked: Sequence[TrackedGroup], key: str) -> str:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+import torch
+
+from dist_sched._curves.lint import Finding
 from dist_sched._optim import fields as group_fields
 from dist_sched._optim import ratios
-from dist_sched._optim.rows import row_of
+from dist_sched._optim.rows import highest, row_of
 from dist_sched._rules import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from dist_sched._config.plan import Plan
     from dist_sched._optim.rows import Member, Written
     from dist_sched._optim.tracking import TrackedGroup, Tracker
 
 logger = logging.getLogger("dist_sched")
+
+_LOOKS = 100
+"""At how many parts of the horizon values are looked at."""
 
 
 def name_start(tracked: Sequence[TrackedGroup], members: Sequence[Sequence[Member]]) -> None:
@@ -174,3 +180,69 @@ def _several(groups: Sequence[TrackedGroup]) -> str:
     """Name the first of some groups, and count the others."""
     more = f" and {len(groups) - 1} more" if len(groups) > 1 else ""
     return f"{groups[0]}{more}"
+
+
+def findings(
+    tracked: Sequence[TrackedGroup],
+    members: Sequence[Sequence[Member]],
+    plan: Plan,
+    *,
+    is_measured: bool,
+) -> Iterator[Finding]:
+    """Yield what is legal of groups and probably a mistake.
+
+    Args:
+        tracked: The groups.
+        members: What they follow.
+        plan: What was declared.
+        is_measured: Whether ratios are to a group's own value, which nobody has named.
+    """
+    for one in tracked:
+        if has_lr_scale(one):
+            message = f"{one}: lr_scale has no effect here: call it 'lr_mult'"
+            yield Finding(None, message, "lr-scale")
+    for index in zeros(tracked, plan) if is_measured else ():
+        key, peak = plan.fields[index].key, plan.curves[index].max_value
+        message = f"{key} is 0 in every group, and all of them get the schedule, up to {peak:g}"
+        yield Finding(None, message, "decay-of-zeros")
+    if is_measured:
+        yield from _peaks_of_no_group(tracked, plan)
+    for follows in members:
+        for member in follows:
+            number = member.followed.number
+            if number > 1 and highest(member) > member.followed.curve.max_value:
+                message = (
+                    f"{member.one}: groups[{member.followed.pattern}] multiplies "
+                    f"{member.followed.field.key} by {number:g}, to {highest(member):g} at its "
+                    f"highest, above the schedule's {member.followed.curve.max_value:g}"
+                )
+                yield Finding(None, message, "factor-above-one")
+            yield from _underflow(member)
+
+
+def _peaks_of_no_group(tracked: Sequence[TrackedGroup], plan: Plan) -> Iterator[Finding]:
+    for index, field in enumerate(plan.fields):
+        peak = plan.curves[index].max_value
+        part = (one.own_value(field.key) for one in tracked if ratios.takes_part(one, plan, index))
+        own = sorted({value for value in part if value})
+        if field.key == "lr" and own and not any(ratios.is_near(value, peak) for value in own):
+            values = ", ".join(f"{value:g}" for value in own[:4])
+            message = f"lr's highest value {peak:g} is no group's own lr ({values})"
+            yield Finding(None, message, "peak-of-no-group")
+
+
+def _underflow(member: Member) -> Iterator[Finding]:
+    """Warn of a value above 0 that the group's tensor rounds to 0."""
+    found = group_fields.get(member.one.group, member.followed.field.key)
+    if not isinstance(found, torch.Tensor):
+        return
+    row, end = row_of(member), int(member.followed.curve.horizon)
+    for position in sorted({end * part // _LOOKS for part in range(_LOOKS + 1)}):
+        value = row.values(position)[0][1]
+        if value > 0 and torch.tensor(value, dtype=found.dtype).item() == 0:
+            message = (
+                f"{member.one}: {member.followed.field.key} {value:g} is 0 in a tensor of "
+                f"{found.dtype}"
+            )
+            yield Finding(position, message, "underflow")
+            return

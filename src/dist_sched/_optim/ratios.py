@@ -121,8 +121,8 @@ def _first(tracked: Sequence[TrackedGroup], field: Field, peak: float) -> float 
     if not having:
         return None
     first, reference = having[0]
-    others = [one for one, own in having if math.isclose(own, peak, rel_tol=_NEAR)]
-    if others and not math.isclose(reference, peak, rel_tol=_NEAR):
+    others = [one for one, own in having if is_near(own, peak)]
+    if others and not is_near(reference, peak):
         logger.warning(
             "%s=%r is the own %s of %s, but ratios are to the first group (%s, %r), so %s gets %g "
             "times as much: pass reference=%r, or another %s",
@@ -147,7 +147,7 @@ def _of_peak(tracked: Sequence[TrackedGroup], plan: Plan, index: int) -> float |
     own = [value for one in part if (value := one.own_value(field.key))]
     if len(set(own)) <= 1 or peak == 0:
         return max(own, default=None)
-    near = [value for value in own if math.isclose(value, peak, rel_tol=_NEAR)]
+    near = [value for value in own if is_near(value, peak)]
     if near:
         return min(near, key=lambda value: abs(value - peak))
     key = field.key
@@ -159,6 +159,11 @@ def _of_peak(tracked: Sequence[TrackedGroup], plan: Plan, index: int) -> float |
         f"reference={{{key!r}: {max(own):g}}}; or give groups {multiplier} "
         "(keep_group_ratios=False gives all of them the same)"
     )
+
+
+def is_near(own: float, peak: float) -> bool:
+    """Return whether an own value is a schedule's highest, which may have been computed."""
+    return math.isclose(own, peak, rel_tol=_NEAR)
 
 
 def takes_part(one: TrackedGroup, plan: Plan, index: int) -> bool:

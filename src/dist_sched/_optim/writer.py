@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from dist_sched._config.plan import Field, Followed, Inventory, Plan
     from dist_sched._config.policy import Policy
+    from dist_sched._curves.lint import Finding
     from dist_sched._optim.fields import Group
 
 logger = logging.getLogger("dist_sched")
@@ -64,10 +65,13 @@ class Writer:
         *,
         keep_ratios: bool,
         position: int = 0,
+        has_reference: bool = False,
     ) -> None:
         self.tracker = tracker
         self.plan = plan
         self.keep_ratios = keep_ratios
+        self.has_reference = has_reference
+        """Whether the script says what ratios are to."""
         self.position = position
         """Of the latest write, in units."""
         # Those of the start stay: groups hold scheduled values by now, or this rank has none of the
@@ -109,7 +113,8 @@ class Writer:
             if keep_ratios
             else dict.fromkeys(keys)
         )
-        writer = cls(tracker, plan, found, keep_ratios=keep_ratios)
+        has_reference = reference is not None
+        writer = cls(tracker, plan, found, keep_ratios=keep_ratios, has_reference=has_reference)
         writer._refuse_lost_ratios()
         writer.check()
         writer._build_rows()
@@ -142,6 +147,7 @@ class Writer:
             self.references if references is None else references,
             keep_ratios=self.keep_ratios if keep_ratios is None else keep_ratios,
             position=self.position,
+            has_reference=self.has_reference,
         )
         other._build_rows()
         return other
@@ -294,7 +300,18 @@ class Writer:
                 )
 
     def _source(self, member: Member) -> str:
-        return source(member, self.tracker.tracked, self.references)
+        return source(member, self._reference_text(member.followed.field))
+
+    def _reference_text(self, field: Field) -> str:
+        """Return what the ratios of a field are to, as people read it."""
+        reference, index = self.references.get(field.key), self.plan.fields.index(field)
+        same = [one for one in self.tracker.tracked if one.own_value(field.key) == reference]
+        # Rather one that really has what the schedule says.
+        is_plain = [self.plan.followed(one.name, index).pattern == "" for one in same]
+        found = same[is_plain.index(True) if True in is_plain else 0] if same else None
+        if found is None:
+            return "no group" if reference is None else f"{reference:g}"
+        return f"group {found.name!r}" if isinstance(found.name, str) else f"group {found.place}"
 
     def inventory(self) -> Inventory:
         """Return how the groups are named, and which fields they have."""
@@ -304,6 +321,7 @@ class Writer:
     def describe(self) -> GroupTable:
         """Return what each group gets for each field, and why."""
         values = self.values(self.position)
+        texts = {field.key: self._reference_text(field) for field in self.plan.fields}
         return GroupTable(
             GroupRow(
                 group=one.place,
@@ -313,11 +331,25 @@ class Writer:
                 field=member.followed.field.key,
                 value=values[one.place][member.followed.field.key],
                 highest=highest(member),
-                source=self._source(member),
+                source=source(member, texts[member.followed.field.key]),
             )
             for one, members in zip(self.tracker.tracked, self._followed, strict=True)
             for member in members
         )
+
+    def findings(self, declared: Plan) -> list[Finding]:
+        """Return what is legal of the groups and probably a mistake.
+
+        Args:
+            declared: The plan of the constructor's config.
+        """
+        self._refresh()
+        is_measured = self.keep_ratios and not self.has_reference
+        return [
+            *notices.findings(
+                self.tracker.tracked, self._followed, declared, is_measured=is_measured
+            )
+        ]
 
     def note_load(self, optimizer: Optimizer, saved: Sequence[Group]) -> None:
         """Remember what groups have just before their optimizer is loaded."""
