@@ -11,6 +11,7 @@ from operator import is_
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dist_sched._optim import fields as group_fields
+from dist_sched._optim.missed_loads import Snapshot
 from dist_sched._optim.tracking import TrackedGroup, Tracker
 from dist_sched._optim.wrappers import was_used
 from dist_sched._rules import listed, near_miss, rate
@@ -410,6 +411,17 @@ class Writer:
         """Remember what groups have just before their optimizer is loaded."""
         self._refresh()
         self.tracker.note_load(optimizer, saved, self.plan.fields)
+
+    def note_missed_load(self, optimizer: Any, *, is_load: bool) -> list[str] | None:
+        """Find out whether an optimizer was loaded without hooks, and note what it carried.
+
+        Returns:
+            A sentence for each value that differs from the last write; None where no load is found.
+        """
+        # Before the groups are followed, which puts the script's tensors back.
+        now = [Snapshot.of(group, self.plan.fields) for group in optimizer.param_groups]
+        self._refresh()
+        return self.tracker.note_missed_load(optimizer, now, is_load=is_load)
 
     def resolve_load(self, optimizer: Optimizer, policy: Policy) -> list[str]:
         """Resolve by policy the bounds and multipliers that an optimizer's load brought.
