@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -94,11 +96,11 @@ def hiding(*groups):
     return Hiding(adamw(*groups))
 
 
-def zero(*groups):
+def zero(*groups, lr=1.0):
     return ZeroRedundancyOptimizer(
         [new_group(**group) for group in groups or ({},)],
         optimizer_class=torch.optim.AdamW,
-        lr=1.0,
+        lr=lr,
         weight_decay=0.1,
     )
 
@@ -247,6 +249,21 @@ def test_a_subclass_without_hooks_or_anything_inside_is_written():
     assert [1.0] == held(optimizer)
 
 
+def test_a_wrapper_that_kept_the_groups_from_before_a_load_is_not_written(caplog):
+    """As Lightning's, which takes over the attributes of the optimizer inside."""
+
+    class Copying(torch.optim.AdamW):
+        def __init__(self, inner):
+            self.__dict__ = {**vars(inner), "optimizer": inner}
+
+    inner = adamw()
+    wrapper = Copying(inner)
+    inner.load_state_dict(inner.state_dict())
+    opt_param_scheduler(wrapper).seek(10)
+    assert [1.0] == held(inner)
+    assert not caplog.records
+
+
 class TwoSets(torch.optim.Optimizer):
     """An optimizer with groups of its own, and another one inside."""
 
@@ -376,6 +393,30 @@ def test_an_illegal_override_of_a_load_without_hooks_is_named_and_not_used(caplo
 
 
 @FLOAT_AND_TENSOR_LR
+def test_verify_sees_what_was_written_into_the_very_tensors(build, caplog):
+    optimizer = InPlace(build())
+    scheduler = opt_param_scheduler(optimizer)
+    scheduler.seek(10)
+    group = optimizer.param_groups[0]
+    group["lr"] = group["lr"].fill_(0.5) if build is not adamw else 0.5
+    scheduler.verify()
+    assert [1.0] == held(optimizer)
+    assert "group 0: lr held 0.5 where 1.0 was written" in caplog.text
+
+
+def test_an_optimizer_without_load_hooks_is_freed():
+    optimizer = own_load({})
+    optimizer.param_groups[0]["params"][0].owner = optimizer
+    scheduler = opt_param_scheduler(optimizer)
+    scheduler.seek(10)
+    scheduler.load_state_dict(scheduler.state_dict())
+    reference = weakref.ref(optimizer)
+    del optimizer, scheduler
+    gc.collect()
+    assert reference() is None
+
+
+@FLOAT_AND_TENSOR_LR
 def test_after_a_load_without_hooks_the_scripts_own_tensors_are_put_back(build):
     optimizer = Hiding(build({}, {"lr": 3.0}))
     scheduler = opt_param_scheduler(optimizer)
@@ -476,6 +517,30 @@ def test_the_first_update_after_a_load_of_zero_redundancy_is_the_schedules(order
     assert [1.0, value] == held(optimizer)
 
 
+@pytest.mark.usefixtures("_alone")
+def test_overrides_of_zero_redundancy_follow_the_policy_where_a_load_changes_no_value():
+    saved = zero({"max_lr": 5.0})
+    opt_param_scheduler(saved)
+    saved.consolidate_state_dict()
+    optimizer = zero({"max_lr": 2.0})
+    scheduler = opt_param_scheduler(optimizer, policy="config")
+    optimizer.load_state_dict(copy.deepcopy(saved.state_dict()))
+    scheduler.seek(10)
+    assert ([2.0], 2.0) == (held(optimizer), optimizer.param_groups[0]["max_lr"])
+
+
+@pytest.mark.usefixtures("_alone")
+def test_the_scripts_own_tensors_are_put_back_after_a_load_of_zero_redundancy():
+    optimizer = zero({}, lr=torch.tensor(1.0))
+    scheduler = opt_param_scheduler(optimizer, start_wd=0.1)
+    scheduler.seek(10)
+    own = optimizer.param_groups[0]["lr"]
+    optimizer.consolidate_state_dict()
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert [0.1] == updates(optimizer)
+    assert own is optimizer.param_groups[0]["lr"]
+
+
 def test_an_update_after_a_load_without_hooks_uses_the_schedulers_values():
     optimizer = own_load({})
     scheduler = opt_param_scheduler(optimizer, start_wd=0.1)
@@ -488,7 +553,8 @@ def test_an_update_after_a_load_without_hooks_uses_the_schedulers_values():
 def test_an_update_at_an_lr_that_something_else_wrote_is_left_alone():
     """As DCP does, to create an optimizer's state without moving its parameters."""
     optimizer = own_load({})
-    opt_param_scheduler(optimizer, start_wd=0.1).seek(10)
+    scheduler = opt_param_scheduler(optimizer, start_wd=0.1)
+    scheduler.seek(10)
     optimizer.param_groups[0]["lr"] = 0.0
     assert [0.0] == updates(optimizer)
 

@@ -402,6 +402,9 @@ class Scheduler:
         fields of every group that is stepped, and compared with what this rank's group should
         hold; groups are not compared across ranks, as pipeline stages have other ones.
 
+        Where an optimizer may have been loaded without hooks, what the load changed is resolved by
+        the policy, written again and logged, and is no error.
+
         Raises:
             RankMismatchError: On every rank, naming rank, entry and both values.
         """

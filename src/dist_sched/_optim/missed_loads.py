@@ -27,6 +27,8 @@ class Snapshot:
     """The very dict, since a load may replace it."""
     values: Group
     """By field key; tensors are cloned."""
+    tensors: dict[str, torch.Tensor]
+    """The very tensors, by field key."""
     overrides: Group
     """Its bounds and multipliers."""
     is_in_doubt: bool = False
@@ -43,19 +45,21 @@ class Snapshot:
             if found is not None
         }
         keys = (key for field in fields for key in field.override_keys())
-        return cls(group, values, {key: group[key] for key in keys if key in group})
+        overrides = {key: group[key] for key in keys if key in group}
+        return cls(group, values, group_fields.tensors_in(group, fields), overrides)
 
     def was_loaded(self, now: Snapshot, *, is_load: bool) -> bool:
         """Return whether a load has changed the group since.
 
         Args:
             now: What it holds now.
-            is_load: Whether overrides that alone have changed are a load's. Else they are an edit
-                of the script, which takes effect at the next step.
+            is_load: Whether overrides or tensors that are others, while every value is the same,
+                are a load's. Else they are an edit of the script, which stays.
         """
         if now.group is not self.group or _differ(self.values, now.values):
             return True
-        return (is_load or self.is_in_doubt) and _differ(self.overrides, now.overrides)
+        has_others = _differ(self.overrides, now.overrides) or not _same(self.tensors, now.tensors)
+        return (is_load or self.is_in_doubt) and has_others
 
     def differences(self, now: Snapshot) -> list[str]:
         """Return which fields hold something else now."""
@@ -72,6 +76,10 @@ def _differ(before: Group, now: Group) -> bool:
         group_fields.plain(before.get(key)) != group_fields.plain(now.get(key))
         for key in {**before, **now}
     )
+
+
+def _same(before: dict[str, torch.Tensor], now: dict[str, torch.Tensor]) -> bool:
+    return before.keys() == now.keys() and all(now[key] is found for key, found in before.items())
 
 
 def check_groups(optimizer: Any, fields: Sequence[Field]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping
 from operator import is_
@@ -32,6 +33,8 @@ _ONE = (
 )
 """Attributes in which wrappers keep their one optimizer."""
 
+_ATTRIBUTES = frozenset({*_SEVERAL, *_ONE})
+
 _POST_HOOKS = "_optimizer_load_state_dict_post_hooks"
 
 
@@ -41,7 +44,24 @@ def innermost(optimizer: Any) -> list[Any]:
     The groups of a wrapper may be those of an optimizer that nobody steps. The exception is
     `ZeroRedundancyOptimizer`: at each step it copies its own groups over those of its shard.
     """
+    if not _may_wrap(optimizer):
+        return [optimizer]
     return list(_innermost(optimizer, frozenset()))
+
+
+def _may_wrap(optimizer: Any) -> bool:
+    """Return whether something may have any of the attributes of wrappers.
+
+    Every step over several optimizers asks, and to try each attribute takes longer than to write.
+    """
+    own = getattr(optimizer, "__dict__", ())
+    # mypy takes the hash of a class for that of its instances.
+    return _class_may_wrap(type(optimizer)) or not _ATTRIBUTES.isdisjoint(own)  # type: ignore[arg-type]
+
+
+@functools.lru_cache(maxsize=256)
+def _class_may_wrap(kind: type) -> bool:
+    return any(hasattr(kind, name) for name in ("__getattr__", *_ATTRIBUTES))
 
 
 def _innermost(optimizer: Any, outer: frozenset[int]) -> Iterator[Any]:
@@ -128,8 +148,9 @@ def runs_load_hooks(optimizer: Any) -> bool:
     A `load_state_dict` of its own may leave them out, as bitsandbytes' does, or change the groups
     after them, as `ZeroRedundancyOptimizer`'s does.
     """
-    loads_as_torch = getattr(type(optimizer), "load_state_dict", None) is Optimizer.load_state_dict
-    return has_hooks(optimizer) and loads_as_torch
+    if not has_hooks(optimizer) or "load_state_dict" in vars(optimizer):
+        return False
+    return type(optimizer).load_state_dict is Optimizer.load_state_dict
 
 
 def as_list(optimizer: Any) -> list[Any]:
