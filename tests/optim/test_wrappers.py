@@ -368,6 +368,45 @@ def test_verify_writes_again_what_a_load_without_hooks_has_changed_and_says_so(b
     assert "group 0: lr held 0.0 where 1.0 was written, and is written again" in caplog.text
 
 
+def test_a_step_names_once_what_the_update_before_it_used_in_place_of_the_schedules(caplog):
+    optimizer = in_place({})
+    scheduler = opt_param_scheduler(optimizer)
+    scheduler.seek(10)
+    for _ in range(3):
+        optimizer.param_groups[0]["lr"] = 0.5
+        scheduler.step()
+    (record,) = caplog.records
+    assert "group 0: lr held 0.5 where 1.0 was written, and is written again" == record.message
+
+
+def test_of_many_differences_the_log_has_the_first(caplog):
+    optimizer = in_place(*[{}] * 100)
+    scheduler = opt_param_scheduler(optimizer)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.5
+    scheduler.verify()
+    (record,) = caplog.records
+    assert (16, "... and 85 more") == (record.message.count("group") + 1, record.message[-15:])
+
+
+def test_a_seek_after_a_load_without_hooks_names_nothing(caplog):
+    optimizer = in_place({})
+    scheduler = opt_param_scheduler(optimizer)
+    optimizer.param_groups[0]["lr"] = 0.5
+    scheduler.seek(60)
+    assert not caplog.records
+
+
+def test_a_load_that_was_replaced_on_the_object_may_run_no_hooks():
+    optimizer = adamw()
+    optimizer.load_state_dict = lambda _: optimizer.param_groups[0].update(lr=0.25)
+    scheduler = opt_param_scheduler(optimizer)
+    scheduler.seek(10)
+    optimizer.load_state_dict({})
+    scheduler.verify()
+    assert [1.0] == held(optimizer)
+
+
 def test_overrides_edited_without_a_load_take_effect_at_the_next_step():
     optimizer = in_place({})
     scheduler = opt_param_scheduler(optimizer, policy="config")

@@ -38,6 +38,9 @@ T = TypeVar("T")
 
 _REFERENCE = "reference "
 
+_MOST_LINES = 15
+"""Of one record of the log."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Load:
@@ -82,6 +85,8 @@ class Scheduler:
         """Position and config of the latest load's checkpoint, where they are known."""
         self._may_miss_loads = False
         """Whether an optimizer may be loaded without hooks."""
+        self._has_named_values = False
+        """Whether the log has named values that groups held in place of those last written."""
         missed_loads.check_groups(optimizer, config.plan.fields)
         self._writer = Writer.build(optimizer, config.plan, keep_ratios=keep_group_ratios)
         self._agreed = Agreement(
@@ -155,7 +160,7 @@ class Scheduler:
         position = self._position + increment
         if position > rules.MAX_LENGTH:
             rules.whole("position", position)
-        self._go(position)
+        self._go(position, is_step=True)
 
     def seek(self, position: int) -> None:
         """Go to an absolute position, and write the values there into every group.
@@ -444,10 +449,11 @@ class Scheduler:
         """Return the agreement at the present position."""
         return self._agreed.replace(position=self._position)
 
-    def _go(self, position: int) -> None:
+    def _go(self, position: int, *, is_step: bool = False) -> None:
         """Write the values at a position, or leave everything as it was."""
         if self._may_miss_loads:
-            self._resolve_missed_loads()
+            # An update has used them. Something that writes at each step is named once.
+            self._resolve_missed_loads(names_values=is_step and not self._has_named_values)
         try:
             self._writer.write(position)
         except Exception:
@@ -639,7 +645,8 @@ class Scheduler:
                 self._after_optimizer_load(optimizer)
             except ConfigError as error:
                 self._log_differences([f"{error}; what the group had before is put back"])
-            if names_values:
+            if names_values and values:
+                self._has_named_values = True
                 self._log_differences([f"{line}, and is written again" for line in values])
 
     def _note_writes(self) -> None:
@@ -651,13 +658,18 @@ class Scheduler:
         """Read back what a load wrote where that may be lost, so that no report is wrong."""
         wrong = self._writer.wrong_values(self._position) if self._may_miss_loads else []
         if wrong:
-            lines = ["the groups do not hold what was loaded:", *wrong]
-            logger.warning("\n".join(lines))
+            logger.warning(_short(["the groups do not hold what was loaded:", *wrong]))
 
     def _log_differences(self, lines: list[str]) -> None:
         if lines:
             is_first = process_groups.rank(self.process_group) == 0
-            logger.log(logging.WARNING if is_first else logging.INFO, "\n".join(lines))
+            logger.log(logging.WARNING if is_first else logging.INFO, _short(lines))
+
+
+def _short(lines: list[str]) -> str:
+    """Return the first of some lines, and how many there are beside them."""
+    more = [f"... and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else []
+    return "\n".join([*lines[:_MOST_LINES], *more])
 
 
 def _weakly(method: Callable[..., None]) -> Callable[..., None]:
