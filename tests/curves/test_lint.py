@@ -134,7 +134,7 @@ def test_a_finding_reads_as_a_sentence_with_its_code():
 
 
 def test_a_first_lr_of_0_and_a_field_that_ends_early_are_notes_and_the_rest_warnings():
-    notes = {"first-lr-zero", "field-ends-elsewhere"}
+    notes = {"first-lr-zero", "field-ends-elsewhere", "peak-of-no-group"}
     assert notes == {code for code in LEVELS if Finding(0, "", code).level == "note"}
     assert "warning" == Finding(0, "", "jump").level
 

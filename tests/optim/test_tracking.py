@@ -299,7 +299,7 @@ def test_an_optimizer_assigned_to_the_scheduler_is_followed_with_the_same_ratios
 @pytest.mark.parametrize("bad", [None, [], 3])
 def test_what_is_no_optimizer_cannot_be_assigned(bad):
     scheduler = opt_param_scheduler(optimizer := adamw())
-    with pytest.raises(ConfigError, match="optimizer="):
+    with pytest.raises(ConfigError, match="optimizer"):
         scheduler.optimizer = bad
     scheduler.seek(10)
     assert optimizer is scheduler.optimizer

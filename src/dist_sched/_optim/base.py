@@ -8,14 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from torch.optim import Optimizer
-
 from dist_sched import _rules as rules
 from dist_sched._config import files, views
 from dist_sched._config.config import unit_word, with_change
 from dist_sched._config.history import Change
 from dist_sched._curves.lint import in_order
-from dist_sched._optim import process_groups
+from dist_sched._optim import missed_loads, process_groups, wrappers
 from dist_sched._optim.agreement import NOTHING, Agreement
 from dist_sched._optim.writer import Writer
 from dist_sched._state.format import POSITION_KEY, unpack
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from torch.distributed import ProcessGroup
+    from torch.optim import Optimizer
 
     from dist_sched._config.config import Config
     from dist_sched._config.history import History
@@ -42,6 +41,9 @@ logger = logging.getLogger("dist_sched")
 T = TypeVar("T")
 
 _REFERENCE = "reference "
+
+_MOST_LINES = 15
+"""Of one record of the log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,11 @@ class Scheduler:
         """Position and config of the latest load's checkpoint, where they are known."""
         self._is_unplaced: bool = True
         """Whether neither a load nor a seek has said where the run is."""
+        self._may_miss_loads = False
+        """Whether an optimizer may be loaded without hooks."""
+        self._has_named_values = False
+        """Whether the log has named values that groups held in place of those last written."""
+        missed_loads.check_groups(optimizer, config.plan.fields)
         self._writer = Writer.build(
             optimizer, config.plan, keep_ratios=keep_group_ratios, reference=reference
         )
@@ -106,6 +113,7 @@ class Scheduler:
         self._is_waiting = False
         """Whether the next step has to look at what a load or a new group has left."""
         self._hook_optimizer_loads()
+        self._note_writes()
         if logger.isEnabledFor(logging.INFO) and process_groups.rank(process_group) == 0:
             logger.info("each group gets:\n%s", self._writer.describe().brief())
 
@@ -122,6 +130,7 @@ class Scheduler:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._hook_optimizer_loads()
+        self._note_writes()
 
     @property
     def optimizer(self) -> Any:
@@ -137,10 +146,12 @@ class Scheduler:
 
     @optimizer.setter
     def optimizer(self, optimizer: Any) -> None:
+        missed_loads.check_groups(optimizer, self._writer.plan.fields)
         self._writer.turn_to(optimizer)
         self._optimizer = optimizer
         self._writer.write(self.num_steps)
         self._hook_optimizer_loads()
+        self._note_writes()
 
     @property
     def unit(self) -> str:
@@ -179,7 +190,7 @@ class Scheduler:
             rules.whole("position", position)
         if self._is_waiting:
             self._stop_waiting()
-        self._go(position)
+        self._go(position, is_step=True)
 
     def seek(self, position: int) -> None:
         """Go to an absolute position, and write the values there into every group.
@@ -309,6 +320,7 @@ class Scheduler:
 
     def _change(self, operation: str, arguments: dict[str, Any], *, allow_jump: bool) -> None:
         rules.flag("allow_jump", allow_jump)
+        self._resolve_missed_loads()
         before = self._agreed.effective
         effective, change = with_change(before, Change(self.num_steps, operation, arguments))
         jumps = effective.plan.jumps(self._agreed.plan, self.num_steps)
@@ -398,6 +410,7 @@ class Scheduler:
         Raises:
             BaseException: What `reader` raised, and what `load_state_dict` raises.
         """
+        self._resolve_missed_loads(is_load=True)
         checked: list[Writer] = []
 
         def decision() -> tuple[_Load, T]:
@@ -417,6 +430,7 @@ class Scheduler:
         self._writer.tracker.forget_carried()
         if local or process_groups.rank(self.process_group) == 0:
             _log(load.report, location)
+        self._warn_of_lost_writes()
         return location
 
     def synchronize(self) -> None:
@@ -432,6 +446,7 @@ class Scheduler:
         Raises:
             ConfigError: A group of this rank has an illegal bound or multiplier.
         """
+        self._resolve_missed_loads()
         mine = self._current(), self._writer.inventory()
         gathered = process_groups.gather(mine, self.process_group)
         first, inventory = gathered[0]
@@ -447,6 +462,9 @@ class Scheduler:
         unit, policy, position and the reference values of the ratios. Read back are the scheduled
         fields of every group that is stepped, and compared with what this rank's group should
         hold; groups are not compared across ranks, as pipeline stages have other ones.
+
+        Where an optimizer may have been loaded without hooks, what the load changed is resolved by
+        the policy, written again and logged, and is no error.
 
         Raises:
             RankMismatchError: On every rank, naming rank, entry and both values.
@@ -488,14 +506,19 @@ class Scheduler:
         """Return the agreement at the present position."""
         return self._agreed.replace(position=self.num_steps)
 
-    def _go(self, position: int) -> None:
+    def _go(self, position: int, *, is_step: bool = False) -> None:
         """Write the values at a position, or leave everything as it was."""
+        if self._may_miss_loads:
+            # An update has used them. Something that writes at each step is named once.
+            self._resolve_missed_loads(names_values=is_step and not self._has_named_values)
         try:
             self._writer.write(position)
         except Exception:
             with suppress(ConfigError):  # the same group is illegal at the old position too
                 self._writer.write(self.num_steps)
             raise
+        if self._may_miss_loads:
+            self._note_writes()
 
     def _swap(self, writer: Writer, agreed: Agreement) -> None:
         """Apply another agreement through its writer, or leave everything as it was."""
@@ -510,6 +533,7 @@ class Scheduler:
                 before.write(before.position)
             raise
         self._writer, self._agreed = writer, agreed
+        self._note_writes()
 
     def _reconcile(self, state: Mapping[str, Any], expected_position: int | None) -> _Load:
         """Decide on the first rank what a checkpoint state leads to; changes nothing."""
@@ -584,6 +608,7 @@ class Scheduler:
     def _own_report(self) -> dict[str, Any]:
         """Return what this rank has, and which of its groups hold something else."""
         try:
+            self._resolve_missed_loads(names_values=True)
             wrong = self._writer.wrong_values(self.num_steps)
         except ConfigError as error:
             wrong = [str(error)]
@@ -602,14 +627,20 @@ class Scheduler:
         for remove in self._hooks:
             remove()
         self._hooks = []
-        for optimizer in self._writer.tracker.optimizers():
-            if isinstance(optimizer, Optimizer):
+        optimizers = self._writer.tracker.optimizers()
+        self._may_miss_loads = not all(map(wrappers.runs_load_hooks, optimizers))
+        for optimizer in optimizers:
+            if wrappers.has_hooks(optimizer):
+                is_enough = wrappers.runs_load_hooks(optimizer)
                 before = _weakly(self._before_optimizer_load)
-                after = _weakly(self._after_optimizer_load)
-                handles = (
+                after = self._after_optimizer_load if is_enough else self._after_own_load
+                handles = [
                     optimizer.register_load_state_dict_pre_hook(before),
-                    optimizer.register_load_state_dict_post_hook(after),
-                )
+                    optimizer.register_load_state_dict_post_hook(_weakly(after)),
+                ]
+                if not is_enough:
+                    step = _weakly(self._before_optimizer_step)
+                    handles.append(optimizer.register_step_pre_hook(step))
                 # The optimizer outlives the scheduler in many scripts; its hooks must not.
                 self._hooks += [weakref.finalize(self, handle.remove) for handle in handles]
 
@@ -663,9 +694,70 @@ class Scheduler:
             self._writer.undo_load(optimizer)
             self._writer.write(self.num_steps)
             raise
-        if differences:
+        self._note_writes()
+        self._log_differences(differences)
+
+    def _after_own_load(self, optimizer: Optimizer) -> None:
+        """Do the same where the optimizer's own `load_state_dict` may go on to change groups."""
+        self._after_optimizer_load(optimizer)
+        self._writer.tracker.doubt(optimizer)
+
+    def _before_optimizer_step(self, optimizer: Optimizer, *_: Any) -> None:
+        """Let no update use what a load has brought since the hooks ran, or without them.
+
+        After nothing but a load: DCP steps an optimizer at an lr of 0, which has to stay.
+        """
+        if self._writer.tracker.is_in_doubt(optimizer):
+            self._resolve_missed_loads()
+
+    def _resolve_missed_loads(self, *, is_load: bool = False, names_values: bool = False) -> None:
+        """Do what the hooks do, where an optimizer was perhaps loaded without them.
+
+        Args:
+            is_load: As for `Snapshot.was_loaded`.
+            names_values: Whether the log names values that differ from those last written.
+        """
+        if not self._may_miss_loads:
+            return
+        for optimizer in self._writer.tracker.optimizers():
+            if wrappers.runs_load_hooks(optimizer):
+                continue
+            # What is raised here would leave other ranks waiting for this one.
+            try:
+                values = self._writer.note_missed_load(optimizer, is_load=is_load)
+            except ConfigError:
+                continue  # of an illegal new group, which the next write raises again
+            if values is None:
+                continue
+            try:
+                self._after_optimizer_load(optimizer)
+            except ConfigError as error:
+                self._log_differences([f"{error}; what the group had before is put back"])
+            if names_values and values:
+                self._has_named_values = True
+                self._log_differences([f"{line}, and is written again" for line in values])
+
+    def _note_writes(self) -> None:
+        """Remember what was written, where it will be compared."""
+        if self._may_miss_loads:
+            self._writer.tracker.note_writes(self._writer.plan.fields)
+
+    def _warn_of_lost_writes(self) -> None:
+        """Read back what a load wrote where that may be lost, so that no report is wrong."""
+        wrong = self._writer.wrong_values(self.num_steps) if self._may_miss_loads else []
+        if wrong:
+            logger.warning(_short(["the groups do not hold what was loaded:", *wrong]))
+
+    def _log_differences(self, lines: list[str]) -> None:
+        if lines:
             is_first = process_groups.rank(self.process_group) == 0
-            logger.log(logging.WARNING if is_first else logging.INFO, "\n".join(differences))
+            logger.log(logging.WARNING if is_first else logging.INFO, _short(lines))
+
+
+def _short(lines: list[str]) -> str:
+    """Return the first of some lines, and how many there are beside them."""
+    more = [f"... and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else []
+    return "\n".join([*lines[:_MOST_LINES], *more])
 
 
 def _weakly(method: Callable[..., None]) -> Callable[..., None]:

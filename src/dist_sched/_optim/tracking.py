@@ -18,7 +18,8 @@ from dist_sched._config.path import Path
 from dist_sched._config.plan import Inventory
 from dist_sched._config.policy import CONFIG
 from dist_sched._optim import fields as group_fields
-from dist_sched._optim.wrappers import as_list, innermost
+from dist_sched._optim.missed_loads import Snapshot
+from dist_sched._optim.wrappers import as_list, innermost, runs_load_hooks
 from dist_sched._rules import rate
 from dist_sched.errors import ConfigError
 
@@ -72,6 +73,8 @@ class TrackedGroup:
     """Whether a load may still say what it had: it was added, and no step was made since."""
     ratios: dict[str, float] = dataclass_field(default_factory=dict)
     """By field, those that are not its own value's to the reference, since it was added late."""
+    last_write: Snapshot | None = None
+    """What it held after our last write, where its optimizer may be loaded without hooks."""
 
     def __str__(self) -> str:
         return (
@@ -105,7 +108,15 @@ class TrackedGroup:
 
     def override(self, key: str) -> Any:
         """Return a bound or multiplier that the group has; None where it has none of its own."""
-        found = self.group.get(key)
+        return self._own_override(key, self.group.get(key))
+
+    def own_overrides(self, held: Group) -> Group:
+        """Return which of some bounds and multipliers are the group's own."""
+        return {
+            key: found for key, found in held.items() if self._own_override(key, found) is not None
+        }
+
+    def _own_override(self, key: str, found: Any) -> Any:
         if found is None or key in self.not_ours:
             return None
         return None if key in self.leftovers and self.leftovers[key] == found else found
@@ -322,7 +333,11 @@ class Tracker:
         for source, optimizer in enumerate(self.optimizers()):
             try:
                 tracked = [
-                    (replace(one, group={}), id(one.group), [*map(weakref.ref, _params(one.group))])
+                    (
+                        replace(one, group={}, last_write=None),
+                        id(one.group),
+                        [*map(weakref.ref, _params(one.group))],
+                    )
                     for one in by_source.get(source, [])
                 ]
                 memory = _memory_of(optimizer)
@@ -364,6 +379,51 @@ class Tracker:
                 for key, found in carried.items()
                 if found is not None
             }
+
+    def note_writes(self, fields: Sequence[Field]) -> None:
+        """Remember what was just written, where a load may run without hooks."""
+        optimizers = self.optimizers()
+        for one in self.tracked:
+            if not runs_load_hooks(optimizers[one.source]):
+                one.last_write = Snapshot.of(one.group, fields)
+
+    def doubt(self, optimizer: Optimizer) -> None:
+        """Expect an optimizer to change its groups once more, when its load hooks have run."""
+        for one in self.tracked_of(optimizer):
+            if one.last_write is not None:
+                one.last_write.is_in_doubt = True
+
+    def is_in_doubt(self, optimizer: Optimizer) -> bool:
+        """Return whether an optimizer was loaded since the last write, in a way of its own."""
+        groups = {id(group) for group in optimizer.param_groups}
+        last = (one.last_write for one in self.tracked_of(optimizer))
+        return any(
+            one.is_in_doubt or id(one.group) not in groups for one in last if one is not None
+        )
+
+    def note_missed_load(
+        self, optimizer: Any, now: Sequence[Snapshot], *, is_load: bool
+    ) -> list[str] | None:
+        """Do what `note_load` does, after a load that ran no hooks.
+
+        Args:
+            optimizer: The optimizer that was perhaps loaded.
+            now: What its groups hold now.
+            is_load: As for `Snapshot.was_loaded`.
+
+        Returns:
+            A sentence for each value that differs from the last write; None where no load is found.
+        """
+        lines: list[str] = []
+        found = False
+        for one in self.tracked_of(optimizer):
+            held, last = now[one.index], one.last_write
+            one.overrides = one.own_overrides((held if last is None else last).overrides)
+            if last is not None and last.was_loaded(held, is_load=is_load):
+                found = True
+                one.carried = {**held.values, **held.overrides}
+                lines += [f"{one}: {line}" for line in last.differences(held)]
+        return lines if found else None
 
     def resolve_overrides(
         self, optimizer: Optimizer, fields: Sequence[Field], policy: Policy

@@ -2,29 +2,155 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import logging
+from collections.abc import Mapping
+from operator import is_
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.optim import Optimizer
 
 from dist_sched.errors import ConfigError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+logger = logging.getLogger("dist_sched")
+
+_SEVERAL = ("chained_optimizers", "optimizers", "optimizer_dict", "optim_dict")
+"""Attributes in which containers keep their optimizers: Megatron's, torchtitan's, transformers'
+`LayerWiseDummyOptimizer` and torchao's `CPUOffloadOptimizer`."""
+
+_ONE = (
+    "optimizer",  # accelerate, Megatron, DeepSpeed, apex, fairseq, Lightning
+    "optim",  # torch's PostLocalSGDOptimizer and ZeroRedundancyOptimizer, torchft
+    "base_optimizer",  # SAM
+    "_optimizer",  # torch's _NamedOptimizer
+    "_base_optimizer",  # timm's Lookahead
+    "original_optimizer",  # opacus
+    "base",  # schedule-free's wrapper
+)
+"""Attributes in which wrappers keep their one optimizer."""
+
+_ATTRIBUTES = frozenset({*_SEVERAL, *_ONE})
+
+_POST_HOOKS = "_optimizer_load_state_dict_post_hooks"
+
 
 def innermost(optimizer: Any) -> list[Any]:
     """Return the optimizers that are stepped inside a wrapper or container, or the one itself.
 
-    accelerate's and Megatron's wrappers have an `optimizer`, torchtitan's container `optimizers`,
-    Megatron's `chained_optimizers`. The groups of the outer one may be those of an optimizer that
-    nobody steps.
+    The groups of a wrapper may be those of an optimizer that nobody steps. The exception is
+    `ZeroRedundancyOptimizer`: at each step it copies its own groups over those of its shard.
     """
-    inner = getattr(optimizer, "optimizer", None)
-    if isinstance(getattr(inner, "param_groups", None), list) and inner is not optimizer:
-        return innermost(inner)
-    for name in ("optimizers", "chained_optimizers"):
-        several = getattr(optimizer, name, None)
-        if isinstance(several, list | tuple) and several:
-            return [leaf for one in several for leaf in innermost(one)]
-    return [optimizer]
+    if not _may_wrap(optimizer):
+        return [optimizer]
+    return list(_innermost(optimizer, frozenset()))
+
+
+def _may_wrap(optimizer: Any) -> bool:
+    """Return whether something may have any of the attributes of wrappers.
+
+    Every step over several optimizers asks, and to try each attribute takes longer than to write.
+    """
+    own = getattr(optimizer, "__dict__", ())
+    # mypy takes the hash of a class for that of its instances.
+    return _class_may_wrap(type(optimizer)) or not _ATTRIBUTES.isdisjoint(own)  # type: ignore[arg-type]
+
+
+@functools.lru_cache(maxsize=256)
+def _class_may_wrap(kind: type) -> bool:
+    return any(hasattr(kind, name) for name in ("__getattr__", *_ATTRIBUTES))
+
+
+def _innermost(optimizer: Any, outer: frozenset[int]) -> Iterator[Any]:
+    outer |= {id(optimizer)}
+    inside = [one for one in _inside(optimizer) if id(one) not in outer]
+    if not inside:
+        yield optimizer
+    for one in inside:
+        yield from _innermost(one, outer)
+
+
+def _inside(optimizer: Any) -> list[Any]:
+    """Return the optimizers directly inside a wrapper or container; none where it is neither."""
+    for name in _SEVERAL:
+        several = attribute(optimizer, name)
+        if isinstance(several, Mapping):
+            several = list(several.values())
+        if isinstance(several, list | tuple):
+            inside = [one for one in several if _has_groups(one)]
+            if inside:
+                return inside
+    name, one = _wrapped(optimizer)
+    return [] if one is None or _copies_its_groups(optimizer, name, one) else [one]
+
+
+def _wrapped(optimizer: Any) -> tuple[str, Any]:
+    """Return the optimizer in a wrapper, and in which attribute; None where there is none."""
+    for name in _ONE:
+        one = attribute(optimizer, name)
+        if one is not optimizer and _has_groups(one):
+            return name, one
+    return "", None
+
+
+def attribute(owner: Any, name: str) -> Any:
+    """Return an attribute; None where there is none, or where reading it raises.
+
+    `ChainedOptimizer.optimizer` of Megatron-LM is a property that asserts.
+    """
+    try:
+        return getattr(owner, name, None)
+    except Exception:  # noqa: BLE001 - a property may raise anything
+        return None
+
+
+def _has_groups(one: Any) -> bool:
+    return isinstance(attribute(one, "param_groups"), list | tuple)
+
+
+def _has_own_groups(outer: Any, inner: Any) -> bool:
+    """Return whether an optimizer's groups are its own, and not those of the one inside it."""
+    if not has_hooks(outer):
+        return False
+    groups, others = outer.param_groups, inner.param_groups
+    # Lightning's wrapper takes over the attributes of the optimizer inside, its hooks too. When
+    # that one is loaded it gets new groups, and the wrapper keeps the old ones.
+    is_copy = vars(outer).get(_POST_HOOKS) is attribute(inner, _POST_HOOKS)
+    is_same = len(groups) == len(others) and all(map(is_, groups, others))
+    return bool(groups) and not is_copy and not is_same
+
+
+def _copies_its_groups(outer: Any, name: str, inner: Any) -> bool:
+    """Return whether an optimizer copies its own groups over those of the one inside it."""
+    return (name == "optim" or _is_known_to_copy(outer)) and _has_own_groups(outer, inner)
+
+
+def _is_known_to_copy(optimizer: Any) -> bool:
+    # The method of `ZeroRedundancyOptimizer`, in torch as in torch_xla and fairscale.
+    return attribute(type(optimizer), "_sync_param_groups") is not None
+
+
+def has_hooks(optimizer: Any) -> bool:
+    """Return whether hooks can be registered on an optimizer.
+
+    A subclass that never calls `Optimizer.__init__`, as wrappers do, has no place for them.
+    """
+    is_optimizer = isinstance(optimizer, Optimizer)
+    return is_optimizer and _POST_HOOKS in vars(optimizer)
+
+
+def runs_load_hooks(optimizer: Any) -> bool:
+    """Return whether every load of an optimizer ends with its hooks.
+
+    A `load_state_dict` of its own may leave them out, as bitsandbytes' does, or change the groups
+    after them, as `ZeroRedundancyOptimizer`'s does.
+    """
+    if not has_hooks(optimizer) or "load_state_dict" in vars(optimizer):
+        return False
+    return type(optimizer).load_state_dict is Optimizer.load_state_dict
 
 
 def as_list(optimizer: Any) -> list[Any]:
@@ -33,16 +159,44 @@ def as_list(optimizer: Any) -> list[Any]:
     Raises:
         ConfigError: There is none, one is in the list twice, or one has no param groups.
     """
-    optimizers = list(optimizer) if isinstance(optimizer, list | tuple) else [optimizer]
+    is_list = isinstance(optimizer, list | tuple)
+    optimizers = list(optimizer) if is_list else [optimizer]
     if not optimizers:
         raise ConfigError("optimizer=[]: give at least one optimizer")
-    for one in optimizers:
-        if not hasattr(one, "param_groups"):
-            raise ConfigError(f"optimizer={one!r}: must be an optimizer, or a list of them")
+    for index, one in enumerate(optimizers):
+        _check_groups(one, f"optimizer[{index}]" if is_list else "optimizer")
     leaves = [id(leaf) for one in optimizers for leaf in innermost(one)]
     if len(set(leaves)) < len(leaves):
         raise ConfigError("optimizer: the same optimizer is in the list twice")
     return optimizers
+
+
+def _check_groups(one: Any, name: str) -> None:
+    try:
+        groups = getattr(one, "param_groups", None)
+    except Exception as error:
+        raise ConfigError(
+            f"{name}: the param_groups of {type(one).__name__} cannot be read: {error!r:.200}"
+        ) from error
+    if groups is None or isinstance(one, type):
+        what = f"the class {one.__name__}" if isinstance(one, type) else type(one).__name__
+        several = " or a list of them" if name == "optimizer" else ""
+        raise ConfigError(f"{name}: must be an optimizer (with param_groups){several}, not {what}")
+
+
+def warn_of_two_groups(optimizer: Any) -> None:
+    """Name a wrapper with groups of its own, unless it is known to copy them to the one inside."""
+    name, inner = _wrapped(optimizer)
+    if inner is None or _is_known_to_copy(optimizer) or not _has_own_groups(optimizer, inner):
+        return
+    used = optimizer if _copies_its_groups(optimizer, name, inner) else inner
+    logger.warning(
+        "optimizer: %s has param groups of its own beside those of the %s inside it; those of %s "
+        "are scheduled (give the scheduler the one that is stepped)",
+        type(optimizer).__name__,
+        type(inner).__name__,
+        type(used).__name__,
+    )
 
 
 def was_used(optimizer: Any) -> bool:
@@ -50,9 +204,10 @@ def was_used(optimizer: Any) -> bool:
 
     Adagrad has state at step 0 when it is new, so state alone does not say so.
     """
-    if not isinstance(optimizer, Optimizer):
+    state = attribute(optimizer, "state")
+    if not (isinstance(optimizer, Optimizer) and isinstance(state, Mapping)):
         return False
-    return any(_has_steps(state) for state in optimizer.state.values())
+    return any(_has_steps(one) for one in state.values())
 
 
 def _has_steps(state: Any) -> bool:

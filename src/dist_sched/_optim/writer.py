@@ -17,6 +17,7 @@ import torch
 from dist_sched._optim import fields as group_fields
 from dist_sched._optim import notices, ratios
 from dist_sched._optim.description import GroupRow, GroupTable, source
+from dist_sched._optim.missed_loads import Snapshot
 from dist_sched._optim.rows import Member, PartRow, Row, Written, highest, row_of
 from dist_sched._optim.tracking import TrackedGroup, Tracker
 from dist_sched._optim.wrappers import was_used
@@ -355,6 +356,17 @@ class Writer:
         """Remember what groups have just before their optimizer is loaded."""
         self._refresh()
         self.tracker.note_load(optimizer, saved, self.plan.fields)
+
+    def note_missed_load(self, optimizer: Any, *, is_load: bool) -> list[str] | None:
+        """Find out whether an optimizer was loaded without hooks, and note what it carried.
+
+        Returns:
+            A sentence for each value that differs from the last write; None where no load is found.
+        """
+        # Before the groups are followed, which puts the script's tensors back.
+        now = [Snapshot.of(group, self.plan.fields) for group in optimizer.param_groups]
+        self._refresh()
+        return self.tracker.note_missed_load(optimizer, now, is_load=is_load)
 
     def resolve_load(self, optimizer: Optimizer, policy: Policy) -> list[str]:
         """Resolve by policy the bounds and multipliers that an optimizer's load brought.
