@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
+import inspect
 import math
 import numbers
 import operator
 import reprlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
 
 Number = int | float
 Entry = int | float | str | None
 T = TypeVar("T")
+P = ParamSpec("P")
 
 _BRIEF = reprlib.Repr()
 _BRIEF.maxlevel = 4
@@ -95,6 +98,78 @@ def some(name: str, value: object) -> int | float:
     """Return a length greater than 0, or raise."""
     positive(name, value)
     return length(name, value)
+
+
+def typed_lengths(
+    *names: str, horizon: str = "horizon"
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Return a decorator that refuses lengths between 0 and 1 among a function's arguments.
+
+    It is for what people call: 0.03 may be meant as 3 % of the horizon. Lengths that were computed,
+    or read from a file or a state, go to the function that `inspect.unwrap` returns.
+
+    Args:
+        *names: The arguments that are lengths, or lists of them.
+        horizon: The argument that shares are multiplied with.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        parameters = tuple(inspect.signature(function).parameters)
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            for name in kwargs.keys() & names:
+                value = kwargs[name]
+                if isinstance(value, Iterator):  # which can be read only once
+                    kwargs[name] = tuple(value)
+            given = {**dict(zip(parameters, args, strict=False)), **kwargs}
+            refuse_shares({name: given[name] for name in given if name in names}, horizon)
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+def refuse_shares(lengths: Mapping[str, object], horizon: str = "horizon") -> None:
+    """Raise where a length is between 0 and 1, and say what it could mean."""
+    refuse(
+        [
+            _two_meanings(name, one, horizon)
+            for name, value in lengths.items()
+            for one in _each(value)
+            if _is_share(one)
+        ]
+    )
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and bool(value < 1) and not value <= 0
+
+
+def _each(value: object) -> list[Any]:
+    """Return the numbers of a list, or one alone."""
+    found: Any = plain(value)
+    # A tensor without data is iterable by its class alone.
+    is_list = isinstance(found, Iterable) and getattr(found, "ndim", 1) != 0
+    if is_list and not isinstance(found, str | Mapping):
+        return [plain(one) for one in found]
+    return [found]
+
+
+def _two_meanings(name: str, length: Any, horizon: str) -> str:
+    share = float(length)
+    percent = f"{share * 100:g}%"
+    if name == horizon:
+        return (
+            f"{name}={share!r}: a horizon below 1 could mean {percent} of the run (write {share} * "
+            f'its length in units) or {share} of a unit (write "{share}" in a config file)'
+        )
+    return (
+        f"{name}={share!r}: a length below 1 could mean {percent} of the horizon (write {share} * "
+        f'{horizon}, or "{percent}" in a config file) or {share} of a unit (write "{share}" in a '
+        "config file)"
+    )
 
 
 def text(name: str, value: object) -> str:

@@ -55,7 +55,9 @@ def test_a_clean_schedule_has_no_findings():
             "phase 1 (cosine) has length 0",
         ),
         (
-            over(Phase("linear", 0.03, end=1.0, start=0.1), FALL),
+            over(
+                Phase.from_dict({"shape": "linear", "steps": 0.03, "end": 1.0, "start": 0.1}), FALL
+            ),
             {},
             0,
             (

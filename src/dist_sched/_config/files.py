@@ -7,6 +7,7 @@ of the horizon, and `1` is one unit.
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 import pathlib
@@ -191,7 +192,9 @@ def _named(data: Mapping[Any, Any], horizon: Any) -> Schedule:
     refuse_unknown([name for name in arguments if not isinstance(name, str)], ())
     whole = _horizon(data, horizon)
     given = {} if whole is None else {"horizon": whole}
-    return schedules.build(data["schedule"], **given, **_plain(arguments, whole))
+    build = inspect.unwrap(schedules.build)
+    schedule: Schedule = build(data["schedule"], **given, **_plain(arguments, whole))
+    return schedule
 
 
 def _plain(data: Any, horizon: Any, where: str = "") -> Any:

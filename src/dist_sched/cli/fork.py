@@ -12,6 +12,7 @@ from dist_sched._config.history import Change
 from dist_sched._config.policy import CONFIG
 from dist_sched._config.translation import to_specification
 from dist_sched._curves.shapes import shape_of, shapes
+from dist_sched._rules import refuse_shares
 from dist_sched.cli import inputs, options, output
 from dist_sched.errors import ConfigError
 
@@ -81,6 +82,7 @@ def command(
     # Before the checkpoint is read, which may take long, only for a wrong ending.
     write = output.config_writer(destination)
     source = inputs.read_checkpoint(path, key)
+    refuse_shares({"--cooldown": steps})
     arguments = {"field": field, "steps": steps, "shape": shape, "end": end}
     change = Change(source.position, "cooldown", arguments)
     config, notes = _fork(source.config, change)
