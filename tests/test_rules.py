@@ -21,7 +21,8 @@ from dist_sched import (
     reconcile,
     schedules,
 )
-from helpers import CONFIG, adamw
+from dist_sched._rules import MAX_RATE
+from helpers import CONFIG, adamw, held
 
 PHASE = {"shape": "linear", "steps": 0.5, "end": 1.0, "start": 0.0}
 ENTRIES = ("lr_warmup_steps", "lr_decay_steps", "wd_incr_steps", "wsd_decay_steps")
@@ -122,3 +123,32 @@ def test_what_is_left_between_lengths_may_be_shorter_than_a_unit():
 def test_the_signature_is_the_functions_own():
     assert ["peak", "horizon", "warmup"] == list(inspect.signature(schedules.noam).parameters)[:3]
     assert "wsd_decay_steps" in inspect.signature(OptimizerParamScheduler).parameters
+
+
+LARGE = {
+    "max_lr": lambda: OptimizerParamScheduler(adamw(), **{**CONFIG, "max_lr": 1e308}),
+    "end_wd": lambda: OptimizerParamScheduler(adamw(), **{**CONFIG, "end_wd": 1e300}),
+    "end": lambda: Phase("linear", 10, end=1e300),
+    "peak": lambda: schedules.cosine(1e300, 100),
+    "end ": lambda: schedules.cosine(1.0, 100).cooldown(0, 10, end=1e300),
+    "end  ": lambda: schedules.cosine(1.0, 100).rewarm(0, 10, peak=1e300),
+    "at_max": lambda: schedules.proportional_to(at_max=1e300),
+    "max_lr ": lambda: from_config(adamw(), {**CONFIG, "max_lr": "1e300"}),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_value_that_would_overflow_on_its_way_is_refused_when_built(name):
+    with pytest.raises(ConfigError, match=rf"{name.strip()}=1e\+30\d: must be at most 2\.0e\+292"):
+        LARGE[name]()
+
+
+@pytest.mark.parametrize("style", ["linear", "cosine", "inverse-square-root"])
+def test_the_largest_value_is_finite_at_every_position(style):
+    lengths = {"lr_warmup_steps": 2**52, "lr_decay_steps": 2**53, "wd_incr_steps": 2**53}
+    config = {**CONFIG, "max_lr": MAX_RATE, "end_wd": MAX_RATE, "lr_decay_style": style, **lengths}
+    scheduler = OptimizerParamScheduler(adamw(), **config)
+    for position in (1, 2**52, 2**52 + 1, 2**53):
+        scheduler.seek(position)
+        assert 0 < held(scheduler)[0] <= MAX_RATE or position == 2**53
+        assert 0 < held(scheduler, "weight_decay")[0] <= MAX_RATE

@@ -14,6 +14,7 @@ import math
 import numbers
 import operator
 import reprlib
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -34,6 +35,9 @@ _BRIEF.maxstring = _BRIEF.maxother = 200
 
 MAX_LENGTH = 2**53
 """The largest length and position: above it, floats skip whole numbers."""
+
+MAX_RATE = sys.float_info.max / MAX_LENGTH
+"""The largest value of a schedule: it is multiplied by positions."""
 
 SHOWN = 200
 """How many characters of an illegal value a message shows."""
@@ -74,12 +78,15 @@ def number(name: str, value: object) -> int | float:
 
 
 def rate(name: str, value: object) -> float:
-    """Return a finite number >= 0 as a float, or raise."""
-    return float(number(name, value))
+    """Return a number from 0 to `MAX_RATE` as a float, or raise."""
+    found = float(number(name, value))
+    if found > MAX_RATE:
+        raise illegal(name, value, f"must be at most {MAX_RATE:.1e}: values above it may overflow")
+    return found
 
 
 def positive(name: str, value: object) -> float:
-    """Return a finite number > 0 as a float, or raise."""
+    """Return a number above 0 and up to `MAX_RATE` as a float, or raise."""
     found = rate(name, value)
     if found == 0:
         raise illegal(name, value, "must be greater than 0")

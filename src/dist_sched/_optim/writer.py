@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dist_sched._optim import fields as group_fields
 from dist_sched._optim.tracking import TrackedGroup, Tracker
 from dist_sched._optim.wrappers import was_used
-from dist_sched._rules import listed, near_miss, rate
+from dist_sched._rules import MAX_RATE, listed, near_miss, rate
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dist_sched")
 
-_INFINITY = float("inf")
 
 _BLOCK = 256
 """Groups that are written for every field before the next: they stay in the processor's cache."""
@@ -137,9 +136,9 @@ class _Row:
                 # What is a legal float already, as nearly always, needs no rule.
                 if not (
                     type(high) is type(low) is type(multiplier) is float
-                    and 0.0 <= high < _INFINITY
-                    and 0.0 <= low < _INFINITY
-                    and 0.0 <= multiplier < _INFINITY
+                    and 0.0 <= high <= MAX_RATE
+                    and 0.0 <= low <= MAX_RATE
+                    and 0.0 <= multiplier <= MAX_RATE
                 ):
                     high, low = rate(upper, high), rate(lower, low)
                     multiplier = rate(multiplier_key, multiplier)
