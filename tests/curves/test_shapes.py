@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dist_sched import ConfigError, Phase, Schedule, register_shape
-from dist_sched._curves.shapes import shapes
+from dist_sched._curves.shapes import shapes, stand_ins
 
 BUILT_IN = (
     "constant",
@@ -450,3 +450,14 @@ def test_rounding_at_the_ends_of_a_coefficient_is_tolerated():
     register_shape("rounded")(lambda progress: 1 + 1e-9 - progress)
     schedule = alone("rounded")
     assert [1.0, 0.0] == [schedule(0), schedule(10)]
+
+
+def test_whatever_follows_an_unknown_shape_can_be_read_with_stand_ins():
+    cut = {"shape": "arc", "steps": 10, "end": 0.0, "start": 1.0, "until": 5, "depth": [1, 2]}
+    held = {"shape": "constant", "steps": 10, "end": 0.25}
+    with stand_ins() as unknown:
+        schedule = Schedule.from_dict({"phases": [cut, held]})
+    assert {"arc"} == unknown
+    assert [cut, held] == schedule.to_dict()["phases"]
+    with pytest.raises(ConfigError, match="shape='arc': must be one of"):
+        Schedule.from_dict(schedule.to_dict())

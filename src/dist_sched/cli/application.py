@@ -50,7 +50,11 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
         if name in COMMANDS:
+            from dist_sched.cli.options import imports
+
             command = importlib.import_module(f"dist_sched.cli.{name}").command
+            if imports not in command.params:
+                command.params.append(imports)
         return name, command, rest
 
 
@@ -135,7 +139,7 @@ def _message(error: Exception) -> str:
         message = f"the output cannot be written: {error.strerror}"
     elif not isinstance(error, _EXPECTED) or not message:
         message = f"unexpected {type(error).__name__}: {message}; {_DEBUG} shows where"
-    return message
+    return f"{message}{output.hint(error)}"
 
 
 def _fail(message: str) -> int:

@@ -60,7 +60,7 @@ def _check(path: str, updates: int | None, increment: float) -> dict[str, Any]:
         found = inputs.read(path).config.lint(updates=updates, increment=increment)
     except (ConfigError, StateError) as error:
         # Collected, so that the other configs are checked all the same.
-        message = " ".join(str(error).split())
+        message = " ".join(f"{error}{output.hint(error)}".split())
     return {"path": path, "findings": [asdict(finding) for finding in found], "error": message}
 
 
