@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from dist_sched._words import normal, translated
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -138,6 +139,23 @@ def typed_lengths(
     return decorate
 
 
+def known_arguments(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function so that its TypeError for an unknown argument names the near miss."""
+    parameters = inspect.signature(function).parameters
+    takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        for name in (name for name in kwargs if name not in parameters):
+            close = translated(name, parameters) if takes_any else near_miss(name, parameters)
+            if close or not takes_any:
+                message = f"{function.__qualname__}() got an unexpected keyword argument"
+                raise TypeError(f"{message} {name!r}{close}")
+        return function(*args, **kwargs)
+
+    return call
+
+
 def refuse_shares(lengths: Mapping[str, object], horizon: str = "horizon") -> None:
     """Raise where a length is between 0 and 1, and say what it could mean."""
     refuse(
@@ -237,9 +255,14 @@ def mapping(name: str, value: object) -> Mapping[str, Any]:
 
 
 def near_miss(value: object, known: Iterable[str]) -> str:
-    """Return `; did you mean …?` for a misspelt word, or an empty text."""
+    """Return `; did you mean …?` for a misspelt word or another library's, or an empty text."""
     # difflib takes quadratic time, and a checkpoint can hold a text of any length.
-    close = difflib.get_close_matches(str(value)[:100], list(known), n=1)
+    word = str(value)[:100]
+    by_normal = {normal(name): name for name in known}
+    same = by_normal.get(normal(word))
+    if same is None and (found := translated(word, by_normal.values())):
+        return found
+    close = [same] if same else difflib.get_close_matches(word, by_normal.values(), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -254,12 +277,24 @@ def illegal(name: str, value: object, rule: str) -> ConfigError:
 
 
 def shown(value: object) -> str:
-    """Return a value's repr, cut short, since a checkpoint can hold anything."""
+    """Return a value's repr in one line, cut short, since a checkpoint can hold anything."""
     try:
         text = _BRIEF.repr(value) if isinstance(value, list | tuple | dict) else repr(value)
     except Exception:  # noqa: BLE001 - a number of over 4,300 digits, for one
         return f"({type(value).__name__})"
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    return brief(text)
+
+
+def brief(text: str, most: int = SHOWN) -> str:
+    """Return a text in one line, cut short.
+
+    >>> brief("abc", 2)
+    'ab...'
+    """
+    is_long = len(text) > most
+    lines = text[:most].splitlines()
+    line = " ".join(map(str.strip, lines)) if len(lines) > 1 else text[:most]
+    return f"{line}..." if is_long else line
 
 
 @contextlib.contextmanager
@@ -278,7 +313,7 @@ def refuse_unknown(
     known = tuple(known)
     for name in names:
         if name not in known:
-            raise ConfigError(f"{name!r} {rule}{near_miss(name, known)}")
+            raise ConfigError(f"{shown(name)} {rule}{near_miss(name, known)}")
 
 
 def refuse(problems: list[str]) -> None:

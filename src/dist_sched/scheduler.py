@@ -13,7 +13,7 @@ from dist_sched._config.path import Path
 from dist_sched._config.policy import CHECKPOINT, CONFIG, REST, STRICT
 from dist_sched._config.specification import Specification
 from dist_sched._optim.base import Scheduler
-from dist_sched._rules import typed_lengths
+from dist_sched._rules import known_arguments, typed_lengths
 from dist_sched._state.reconciliation import choose
 from dist_sched.errors import ConfigError, ReconcileError
 
@@ -145,6 +145,7 @@ class OptimizerParamScheduler(Scheduler):
     lr_wsd_decay_style = _Entry["str | None"]()
 
     @typed_lengths(*_LENGTHS, horizon="lr_decay_steps")
+    @known_arguments
     def __init__(
         self,
         optimizer: Any,

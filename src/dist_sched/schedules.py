@@ -25,7 +25,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from dist_sched._curves.coefficients import between
 from dist_sched._curves.phases import MOST_PHASES, Phase, Schedule, phase_of
@@ -37,8 +37,10 @@ from dist_sched._rules import (
     Number,
     flag,
     illegal,
+    known_arguments,
     length,
     listed,
+    near_miss,
     one_of,
     optional,
     positive,
@@ -50,6 +52,8 @@ from dist_sched._rules import (
     within,
 )
 from dist_sched.errors import ConfigError
+
+_P = ParamSpec("_P")
 
 LENGTHS = frozenset(
     {
@@ -67,10 +71,13 @@ LENGTHS = frozenset(
 )
 """The arguments that are lengths or positions, in units; a file may write them as parts."""
 
-_typed_lengths = typed_lengths(*LENGTHS)
+
+def _named(function: Callable[_P, Schedule]) -> Callable[_P, Schedule]:
+    """Check the arguments of a named schedule as people write them."""
+    return typed_lengths(*LENGTHS)(known_arguments(function))
 
 
-@_typed_lengths
+@_named
 def constant(
     peak: float, horizon: Number | None = None, warmup: Number = 0, start: float = 0.0
 ) -> Schedule:
@@ -98,7 +105,7 @@ def constant(
     return common.then(hold) if common.horizon else Schedule([hold])
 
 
-@_typed_lengths
+@_named
 def linear(
     peak: float, horizon: Number, warmup: Number = 0, start: float = 0.0, floor: float = 0.0
 ) -> Schedule:
@@ -124,7 +131,7 @@ def linear(
     return _Common(peak, horizon, warmup, start, floor).decayed("linear")
 
 
-@_typed_lengths
+@_named
 def cosine(
     peak: float, horizon: Number, warmup: Number = 0, start: float = 0.0, floor: float = 0.0
 ) -> Schedule:
@@ -153,7 +160,7 @@ def cosine(
     return _Common(peak, horizon, warmup, start, floor).decayed("cosine")
 
 
-@_typed_lengths
+@_named
 def cosine_with_restarts(
     peak: float,
     horizon: Number,
@@ -205,7 +212,7 @@ def cosine_with_restarts(
     return common.then(*(common.fall("cosine", common.rest * each / total) for each in weights))
 
 
-@_typed_lengths
+@_named
 def polynomial(
     peak: float,
     horizon: Number,
@@ -237,7 +244,7 @@ def polynomial(
     return _Common(peak, horizon, warmup, start, floor).decayed("polynomial", power=power)
 
 
-@_typed_lengths
+@_named
 def exponential(
     peak: float, horizon: Number, floor: float, warmup: Number = 0, start: float = 0.0
 ) -> Schedule:
@@ -264,7 +271,7 @@ def exponential(
     return _Common(high, horizon, warmup, start, low).decayed("exponential")
 
 
-@_typed_lengths
+@_named
 def multistep(
     peak: float,
     horizon: Number,
@@ -307,7 +314,7 @@ def multistep(
     return Schedule([*common.rise(), *(hold for hold in holds[:-1] if hold.steps), holds[-1]])
 
 
-@_typed_lengths
+@_named
 def inverse_sqrt(
     peak: float,
     horizon: Number,
@@ -349,7 +356,7 @@ def inverse_sqrt(
     return common.then(fall, _hold(common.rest - steps, end))
 
 
-@_typed_lengths
+@_named
 def noam(
     peak: float, horizon: Number, warmup: Number, start: float = 0.0, floor: float = 0.0
 ) -> Schedule:
@@ -380,7 +387,7 @@ def noam(
     return schedule
 
 
-@_typed_lengths
+@_named
 def tri_stage(
     peak: float,
     horizon: Number,
@@ -423,7 +430,7 @@ def tri_stage(
     return common.then(_hold(held, common.peak), common.fall("exponential", common.rest - held))
 
 
-@_typed_lengths
+@_named
 def wsd(
     peak: float,
     horizon: Number,
@@ -466,7 +473,7 @@ def wsd(
     return _stable_decay(common, decay, (), decay_shape, parameters)
 
 
-@_typed_lengths
+@_named
 def wsd_s(
     peak: float,
     horizon: Number,
@@ -508,7 +515,7 @@ def wsd_s(
     return _stable_decay(common, decay, decay_ends, decay_shape, parameters)
 
 
-@_typed_lengths
+@_named
 def one_cycle(
     peak: float,
     horizon: Number,
@@ -566,7 +573,7 @@ def one_cycle(
     return common.then(back, down, rise=by)
 
 
-@_typed_lengths
+@_named
 def cyclic(
     peak: float,
     horizon: Number,
@@ -623,7 +630,7 @@ def cyclic(
     return Schedule(phases)
 
 
-@_typed_lengths
+@_named
 def infinite(
     peak: float,
     horizon: Number,
@@ -702,7 +709,7 @@ proportional_to = ProportionalTo
 """A field in proportion to another's schedule, such as weight decay that follows lr."""
 
 
-@_typed_lengths
+@typed_lengths(*LENGTHS)
 def build(name: str, /, **arguments: Any) -> Schedule:
     """Build a schedule from its name and arguments, as config files do.
 
@@ -731,6 +738,14 @@ def build(name: str, /, **arguments: Any) -> Schedule:
             raise ConfigError(f"lacks {', '.join(missing)}")
         schedule: Schedule = inspect.unwrap(function)(**arguments)
         return schedule
+
+
+if not TYPE_CHECKING:  # or every name would be an attribute to type checkers
+
+    def __getattr__(name: str) -> Any:
+        """Raise, and name the near miss."""
+        close = near_miss(name, NAMED)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{close}")
 
 
 class _Common:

@@ -27,6 +27,8 @@ from dist_sched._config.specification import Specification
 from dist_sched._curves.phases import Schedule
 from dist_sched._curves.proportional import ProportionalTo
 from dist_sched._rules import (
+    SHOWN,
+    brief,
     flag,
     illegal,
     listed,
@@ -159,7 +161,7 @@ def _schedules(data: object, horizon: Any, pattern: str | None = None) -> dict[s
     found = {}
     name = "fields" if pattern is None else str(Path("", pattern=pattern))
     for key, one in mapping(name, data).items():
-        with within(str(Path(str(key), pattern=pattern))):
+        with within(brief(str(Path(str(key), pattern=pattern)))):
             found[key] = _schedule(one, horizon)
     return found
 
@@ -292,7 +294,7 @@ def _load(path: pathlib.Path) -> Mapping[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"is not valid: {error}") from error
+        raise ConfigError(f"is not valid: {brief(str(error), 2 * SHOWN)}") from error
     if not isinstance(found, Mapping):
         raise ConfigError(f"must hold a mapping, not {shown(found)}")
     return found

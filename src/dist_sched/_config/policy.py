@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from dist_sched._config.history import HISTORY
 from dist_sched._config.path import Path
-from dist_sched._rules import flag, illegal, listed, near_miss, optional, refuse
+from dist_sched._rules import flag, illegal, listed, near_miss, optional, refuse, shown
 from dist_sched.errors import ConfigError
 
 CHECKPOINT, CONFIG, STRICT = POLICY_WORDS = ("checkpoint", "config", "strict")
@@ -131,11 +131,11 @@ def _problems(
         is_entry = any(path.covers(entry) for entry in entries) or may_name(path)
         # A text such as "lr." is read as lr, but it is not its name.
         if name not in {REST, HISTORY} and (str(path) != name or not is_entry):
-            yield f"policy names {name!r}, which is not an entry{near_miss(name, known)}"
+            yield f"policy names {shown(name)}, which is not an entry{near_miss(name, known)}"
     for name, word in policy.words.items():
         if word not in POLICY_WORDS:
-            close = near_miss(word, POLICY_WORDS)
-            yield f"policy={word!r} for {name!r}: must be one of {listed(POLICY_WORDS)}{close}"
+            rule = f"must be one of {listed(POLICY_WORDS)}{near_miss(word, POLICY_WORDS)}"
+            yield f"policy={shown(word)} for {shown(name)}: {rule}"
     unnamed = [one for one in entries if not policy.covering(one)]
     if unnamed and REST not in policy.words:
         more = f" and {len(unnamed) - _SHOWN} more" if len(unnamed) > _SHOWN else ""

@@ -117,15 +117,6 @@ class _StandIn(Shape):
 _SHAPES: dict[str, Shape] = {}
 _unknown: set[str] | None = None
 """Names of shapes for which something stands in; None where they are refused."""
-_ALIASES = {
-    "1-sqrt": "minus_sqrt",
-    "sqrt": "minus_sqrt",
-    "inverse-square-root": "inverse_sqrt",
-    "rsqrt": "inverse_sqrt",
-    "geometric": "exponential",
-    "1/x": "inverse",
-}
-"""Names that other libraries use, and the shape that an error suggests for them."""
 
 
 def shapes() -> tuple[str, ...]:
@@ -147,12 +138,10 @@ def shape_of(value: object, name: str = "shape") -> Shape:
         _unknown.add(value)
         return _STAND_IN
     if not isinstance(value, str) or value not in _SHAPES:
-        alias = _ALIASES.get(str(value))
-        close = f"; did you mean {alias!r}?" if alias else near_miss(value, _SHAPES)
         known = f"must be one of {listed(_SHAPES)}"
         raise UnknownShapeError(
             f"{name}={shown(value)}: {known}, or registered with register_shape before it is built "
-            f"or loaded{close}"
+            f"or loaded{near_miss(value, _SHAPES)}"
         )
     return _SHAPES[value]
 
