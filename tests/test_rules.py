@@ -97,6 +97,11 @@ def test_a_copied_phase_may_be_shorter_than_a_unit(copied):
     assert short() == copied(short())
 
 
+def test_a_phase_keeps_its_own_length_in_a_copy():
+    phase = short().phases[0]
+    assert phase == phase.replace(steps=phase.steps, until=0.25)
+
+
 def test_what_a_state_holds_may_be_shorter_than_a_unit():
     saved = ParamScheduler(adamw(), {"lr": short()})
     loaded = ParamScheduler(adamw(), {"lr": schedules.linear(1.0, 100)})

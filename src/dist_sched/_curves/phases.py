@@ -19,6 +19,7 @@ from dist_sched._rules import (
     number,
     optional,
     rate,
+    refuse_shares,
     refuse_unknown,
     some,
     typed_lengths,
@@ -101,14 +102,18 @@ class Phase:
         """Length of the part that is used, in units: up to `until`, if it is set."""
         return self.steps if self.until is None else self.until
 
-    @typed_lengths(*_LENGTHS)
     def replace(self, **changes: Any) -> Phase:
         """Return a phase in which some arguments of the constructor are changed.
 
         >>> Phase("cosine", 1000, end=0.1).replace(steps=500, end=0.0)
         Phase('cosine', 500, end=0.0)
         """
-        return phase_of(**{**self._arguments(), **changes})
+        changed = _replaced(self, **changes)
+        own, new = self.to_dict(), changed.to_dict()
+        # A length that the phase has already was not typed here.
+        typed = [name for name in _LENGTHS if name in changes and new.get(name) != own.get(name)]
+        refuse_shares({name: new.get(name) for name in typed})
+        return changed
 
     def to_dict(self) -> dict[str, Any]:
         """Return the arguments of the constructor as JSON data, without those that are None."""
@@ -147,7 +152,6 @@ class Phase:
 
 
 _fill = inspect.unwrap(Phase.__init__)
-_replaced = inspect.unwrap(Phase.replace)
 
 
 def phase_of(
@@ -157,6 +161,10 @@ def phase_of(
     phase = object.__new__(Phase)
     _fill(phase, shape, steps, end, start, **others)
     return phase
+
+
+def _replaced(phase: Phase, **changes: Any) -> Phase:
+    return phase_of(**{**phase.to_dict(), **changes})
 
 
 @dataclass(frozen=True, slots=True)
