@@ -83,6 +83,10 @@ def test_an_imported_module_makes_its_shapes_known(cli, module):
     assert ["6", "lr", "0.8", "exponential"] in [line.split() for line in out.splitlines()]
 
 
+def test_a_module_can_be_named_before_the_command(cli):
+    assert 0 == cli("--import", "own_shapes", "show", "own.pt")[0]
+
+
 def test_an_imported_shape_can_be_the_shape_of_a_fork(cli):
     config = ("fork", "own.pt", "--cooldown", 4, "--shape", "arc", "--import", "own_shapes")
     status, out, _ = cli(*config)

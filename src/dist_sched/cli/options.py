@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +14,7 @@ from dist_sched.cli.output import VERSION
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
 JSON_KEYS = f"--json prints one object, whose version is {VERSION}:"
 JSON_ORIGIN = "path, found, scheduler, unit, position"
@@ -50,42 +46,6 @@ def length(value: str) -> float:
 def rate(value: str) -> float:
     """Read a value of a field."""
     return rules.rate("value", files.number(value))
-
-
-def _import_modules(
-    _context: click.Context, _option: click.Parameter, names: Iterable[str]
-) -> None:
-    for name in names:
-        try:
-            _import(name)
-        except Exception as error:
-            raise click.BadParameter(f"{name} cannot be imported: {error!r}") from error
-
-
-def _import(name: str) -> None:
-    path = Path(name)
-    is_file = path.suffix == ".py"
-    # As Python does for `python FILE` and `python -m MODULE`.
-    sys.path.insert(0, str(path.parent.resolve() if is_file else Path.cwd()))
-    spec = importlib.util.spec_from_file_location(path.stem, path) if is_file else None
-    if spec is None or spec.loader is None:
-        importlib.import_module(name)
-        return
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)
-    spec.loader.exec_module(module)
-
-
-imports = click.Option(
-    ["--import", "modules"],
-    metavar="MODULE",
-    multiple=True,
-    is_eager=True,  # other options may name what it registers
-    expose_value=False,
-    callback=_import_modules,
-    help="Import a module or a .py file first, for the shapes that it registers; may be repeated.",
-)
-"""An option that every command has."""
 
 
 def destination(metavar: str, text: str) -> Callable[[Any], Any]:
