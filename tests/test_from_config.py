@@ -115,7 +115,7 @@ def test_a_length_of_a_phase_may_be_written_for_people(written, expected):
 @pytest.mark.parametrize("written, expected", SOME_LENGTHS, ids=str)
 def test_a_length_of_a_named_schedule_may_be_written_for_people(written, expected):
     found = lr_from({"schedule": "constant", "peak": 1.0, "warmup": written}, horizon="100k")
-    assert schedules.constant(1.0, 100_000, warmup=expected) == found
+    assert [expected, 100_000 - expected] == [phase.steps for phase in found.phases]
 
 
 def test_every_length_among_entries_may_be_a_part_of_the_horizon():
@@ -176,7 +176,8 @@ def test_every_length_of_a_named_schedule_may_be_a_part_of_the_horizon_around(na
 @pytest.mark.parametrize("own, expected", [(50, 50), (0.5, 100), ("25%", 50), ("0.5", 0.5)])
 def test_a_named_schedule_may_have_a_horizon_of_its_own(own, expected):
     data = {"schedule": "linear", "peak": 1.0, "warmup": 0.1, "horizon": own}
-    assert schedules.linear(1.0, expected, warmup=expected / 10) == lr_from(data, horizon=200)
+    found = lr_from(data, horizon=200)
+    assert [expected / 10, expected] == [found.phases[0].steps, found.horizon]
 
 
 @pytest.mark.parametrize("own, expected", [(50, 5), (0.5, 10), ("25%", 5)])
@@ -187,7 +188,7 @@ def test_phases_may_have_a_horizon_of_their_own(own, expected):
 
 def test_a_horizon_of_half_a_unit_is_half_a_unit():
     data = {"schedule": "linear", "peak": 1.0}
-    assert schedules.linear(1.0, 0.5) == lr_from(data, horizon="0.5")
+    assert 0.5 == lr_from(data, horizon="0.5").horizon
 
 
 def test_phases_may_be_parts_and_have_suffixes_side_by_side():
@@ -287,7 +288,9 @@ def drawn_phases(draw, *, is_first):
     end = draw(st.floats(0.1, 1))
     start = draw(st.floats(0.1, 1)) if is_first or draw(st.booleans()) else None
     until = draw(st.none() | st.just(steps / 3))
-    return Phase(shape, steps, end, end if shape == "constant" else start, until=until, **own)
+    start = end if shape == "constant" else start
+    data = {"shape": shape, "steps": steps, "end": end, "start": start, "until": until, **own}
+    return Phase.from_dict(data)
 
 
 @st.composite
@@ -329,7 +332,7 @@ def entries_of(low, high, lengths):
     }
 
 
-length = st.integers(1, 2**40) | st.floats(0.01, 1e6)
+length = st.integers(1, 2**40) | st.floats(1, 1e6)
 
 
 drawn_entries = st.builds(

@@ -138,7 +138,7 @@ def test_what_an_optimizer_carried_is_compared_field_by_field(caplog):
 RATES = st.floats(0.01, 0.9)
 
 
-STEPS = st.one_of(st.integers(1, 12), st.floats(0.5, 12.0))
+STEPS = st.one_of(st.integers(1, 12), st.floats(1.0, 12.0))
 
 
 FALLS = st.builds(

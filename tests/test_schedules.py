@@ -247,7 +247,8 @@ def torch_one_cycle(peak, warmup, rest, share, small):  # noqa: ARG001
     named = {"total_steps": total, "anneal_strategy": theirs, "div_factor": float(small)}
     peer = of_torch_by_position("OneCycleLR", peak, max_lr=peak, pct_start=start, **named)
     begin = peak / small
-    return schedules.one_cycle(peak, total - 1, start * total - 1, begin, shape=ours), peer
+    rise = start * total - 1
+    return inspect.unwrap(schedules.one_cycle)(peak, total - 1, rise, begin, shape=ours), peer
 
 
 def torch_one_cycle_defaults(peak, warmup, rest, share, small):  # noqa: ARG001
@@ -262,7 +263,7 @@ def torch_one_cycle_of_three_phases(peak, warmup, rest, share, small):
     given = {"pct_start": start, "final_div_factor": warmup + 1.0}
     peer = of_torch_by_position("OneCycleLR", peak, max_lr=peak, **named, **given)
     named = {"floor": peak / 25 / (warmup + 1), "shape": ours, "three_phase": True}
-    return schedules.one_cycle(peak, total - 1, start * total - 1, **named), peer
+    return inspect.unwrap(schedules.one_cycle)(peak, total - 1, start * total - 1, **named), peer
 
 
 def torch_cyclic(peak, warmup, rest, share, small):

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
+import inspect
 import math
 import numbers
 import operator
 import reprlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from dist_sched._words import normal, translated
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
 
 Number = int | float
 Entry = int | float | str | None
 T = TypeVar("T")
+P = ParamSpec("P")
 
 _BRIEF = reprlib.Repr()
 _BRIEF.maxlevel = 4
@@ -31,6 +36,9 @@ _BRIEF.maxstring = _BRIEF.maxother = 200
 
 MAX_LENGTH = 2**53
 """The largest length and position: above it, floats skip whole numbers."""
+
+MAX_RATE = sys.float_info.max / MAX_LENGTH
+"""The largest value of a schedule: it is multiplied by positions."""
 
 SHOWN = 200
 """How many characters of an illegal value a message shows."""
@@ -71,12 +79,15 @@ def number(name: str, value: object) -> int | float:
 
 
 def rate(name: str, value: object) -> float:
-    """Return a finite number >= 0 as a float, or raise."""
-    return float(number(name, value))
+    """Return a number from 0 to `MAX_RATE` as a float, or raise."""
+    found = float(number(name, value))
+    if found > MAX_RATE:
+        raise illegal(name, value, f"must be at most {MAX_RATE:.1e}: values above it may overflow")
+    return found
 
 
 def positive(name: str, value: object) -> float:
-    """Return a finite number > 0 as a float, or raise."""
+    """Return a number above 0 and up to `MAX_RATE` as a float, or raise."""
     found = rate(name, value)
     if found == 0:
         raise illegal(name, value, "must be greater than 0")
@@ -95,6 +106,95 @@ def some(name: str, value: object) -> int | float:
     """Return a length greater than 0, or raise."""
     positive(name, value)
     return length(name, value)
+
+
+def typed_lengths(
+    *names: str, horizon: str = "horizon"
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Return a decorator that refuses lengths between 0 and 1 among a function's arguments.
+
+    It is for what people call: 0.03 may be meant as 3 % of the horizon. Lengths that were computed,
+    or read from a file or a state, go to the function that `inspect.unwrap` returns.
+
+    Args:
+        *names: The arguments that are lengths, or lists of them.
+        horizon: The argument that shares are multiplied with.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        parameters = tuple(inspect.signature(function).parameters)
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            for name in kwargs.keys() & names:
+                value = kwargs[name]
+                if isinstance(value, Iterator):  # which can be read only once
+                    kwargs[name] = tuple(value)
+            given = {**dict(zip(parameters, args, strict=False)), **kwargs}
+            refuse_shares({name: given[name] for name in given if name in names}, horizon)
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+def known_arguments(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function so that its TypeError for an unknown argument names the near miss."""
+    parameters = inspect.signature(function).parameters
+    takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        for name in (name for name in kwargs if name not in parameters):
+            close = translated(name, parameters) if takes_any else near_miss(name, parameters)
+            if close or not takes_any:
+                message = f"{function.__qualname__}() got an unexpected keyword argument"
+                raise TypeError(f"{message} {name!r}{close}")
+        return function(*args, **kwargs)
+
+    return call
+
+
+def refuse_shares(lengths: Mapping[str, object], horizon: str = "horizon") -> None:
+    """Raise where a length is between 0 and 1, and say what it could mean."""
+    refuse(
+        [
+            _two_meanings(name, one, horizon)
+            for name, value in lengths.items()
+            for one in _each(value)
+            if _is_share(one)
+        ]
+    )
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and bool(value < 1) and not value <= 0
+
+
+def _each(value: object) -> list[Any]:
+    """Return the numbers of a list, or one alone."""
+    found: Any = plain(value)
+    # A tensor without data is iterable by its class alone.
+    is_list = isinstance(found, Iterable) and getattr(found, "ndim", 1) != 0
+    if is_list and not isinstance(found, str | Mapping):
+        return [plain(one) for one in found]
+    return [found]
+
+
+def _two_meanings(name: str, length: Any, horizon: str) -> str:
+    share = float(length)
+    percent = f"{share * 100:g}%"
+    if name == horizon:
+        return (
+            f"{name}={share!r}: a horizon below 1 could mean {percent} of the run (write {share} * "
+            f'its length in units) or {share} of a unit (write "{share}" in a config file)'
+        )
+    return (
+        f"{name}={share!r}: a length below 1 could mean {percent} of the horizon (write {share} * "
+        f'{horizon}, or "{percent}" in a config file) or {share} of a unit (write "{share}" in a '
+        "config file)"
+    )
 
 
 def text(name: str, value: object) -> str:
@@ -155,9 +255,14 @@ def mapping(name: str, value: object) -> Mapping[str, Any]:
 
 
 def near_miss(value: object, known: Iterable[str]) -> str:
-    """Return `; did you mean …?` for a misspelt word, or an empty text."""
+    """Return `; did you mean …?` for a misspelt word or another library's, or an empty text."""
     # difflib takes quadratic time, and a checkpoint can hold a text of any length.
-    close = difflib.get_close_matches(str(value)[:100], list(known), n=1)
+    word = str(value)[:100]
+    by_normal = {normal(name): name for name in known}
+    same = by_normal.get(normal(word))
+    if same is None and (found := translated(word, by_normal.values())):
+        return found
+    close = [same] if same else difflib.get_close_matches(word, by_normal.values(), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -172,12 +277,24 @@ def illegal(name: str, value: object, rule: str) -> ConfigError:
 
 
 def shown(value: object) -> str:
-    """Return a value's repr, cut short, since a checkpoint can hold anything."""
+    """Return a value's repr in one line, cut short, since a checkpoint can hold anything."""
     try:
         text = _BRIEF.repr(value) if isinstance(value, list | tuple | dict) else repr(value)
     except Exception:  # noqa: BLE001 - a number of over 4,300 digits, for one
         return f"({type(value).__name__})"
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    return brief(text)
+
+
+def brief(text: str, most: int = SHOWN) -> str:
+    """Return a text in one line, cut short.
+
+    >>> brief("abc", 2)
+    'ab...'
+    """
+    is_long = len(text) > most
+    lines = text[:most].splitlines()
+    line = " ".join(map(str.strip, lines)) if len(lines) > 1 else text[:most]
+    return f"{line}..." if is_long else line
 
 
 @contextlib.contextmanager
@@ -196,7 +313,7 @@ def refuse_unknown(
     known = tuple(known)
     for name in names:
         if name not in known:
-            raise ConfigError(f"{name!r} {rule}{near_miss(name, known)}")
+            raise ConfigError(f"{shown(name)} {rule}{near_miss(name, known)}")
 
 
 def refuse(problems: list[str]) -> None:

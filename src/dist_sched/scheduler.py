@@ -13,6 +13,7 @@ from dist_sched._config.path import Path
 from dist_sched._config.policy import CHECKPOINT, CONFIG, STRICT
 from dist_sched._config.specification import Specification
 from dist_sched._optim.base import Scheduler
+from dist_sched._rules import known_arguments, typed_lengths
 from dist_sched._state.reconciliation import choose
 from dist_sched.errors import ConfigError, ReconcileError
 
@@ -27,6 +28,7 @@ logger = logging.getLogger("dist_sched")
 
 T = TypeVar("T")
 
+_LENGTHS = "lr_warmup_steps", "lr_decay_steps", "wd_incr_steps", "wsd_decay_steps"
 _LABELS = {
     "learning rate": "max_lr",
     "minimum learning rate": "min_lr",
@@ -145,6 +147,8 @@ class OptimizerParamScheduler(Scheduler):
     wsd_decay_steps = _Entry["float | None"]()
     lr_wsd_decay_style = _Entry["str | None"]()
 
+    @typed_lengths(*_LENGTHS, horizon="lr_decay_steps")
+    @known_arguments
     def __init__(
         self,
         optimizer: Any,

@@ -10,6 +10,9 @@ These arguments mean the same in every function:
 - `start`: the value at position 0, where there is a warmup.
 - `floor`: the value that the decay goes down to.
 
+A length between 0 and 1 is refused, because 0.03 could mean 3 % of the horizon. Config files, where
+it means that, may have one.
+
 In the formulas `n` is the position, `w` the warmup, `h` the horizon and `r = (n - w) / (h - w)`.
 Where `warmup == horizon` there is no decay, and the value stays at the peak.
 
@@ -22,10 +25,10 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from dist_sched._curves.coefficients import between
-from dist_sched._curves.phases import MOST_PHASES, Phase, Schedule
+from dist_sched._curves.phases import MOST_PHASES, Phase, Schedule, phase_of
 from dist_sched._curves.proportional import ProportionalTo
 from dist_sched._curves.shapes import shape_of
 from dist_sched._curves.shapes import shapes as shapes  # noqa: PLC0414 - exported
@@ -34,20 +37,47 @@ from dist_sched._rules import (
     Number,
     flag,
     illegal,
+    known_arguments,
     length,
     listed,
+    near_miss,
     one_of,
     optional,
     positive,
     rate,
     refuse_unknown,
     some,
+    typed_lengths,
     whole,
     within,
 )
 from dist_sched.errors import ConfigError
 
+_P = ParamSpec("_P")
 
+LENGTHS = frozenset(
+    {
+        "horizon",
+        "warmup",
+        "decay",
+        "hold",
+        "up",
+        "down",
+        "cooldown",
+        "timescale",
+        "milestones",
+        "decay_ends",
+    }
+)
+"""The arguments that are lengths or positions, in units; a file may write them as parts."""
+
+
+def _named(function: Callable[_P, Schedule]) -> Callable[_P, Schedule]:
+    """Check the arguments of a named schedule as people write them."""
+    return typed_lengths(*LENGTHS)(known_arguments(function))
+
+
+@_named
 def constant(
     peak: float, horizon: Number | None = None, warmup: Number = 0, start: float = 0.0
 ) -> Schedule:
@@ -75,6 +105,7 @@ def constant(
     return common.then(hold) if common.horizon else Schedule([hold])
 
 
+@_named
 def linear(
     peak: float, horizon: Number, warmup: Number = 0, start: float = 0.0, floor: float = 0.0
 ) -> Schedule:
@@ -100,6 +131,7 @@ def linear(
     return _Common(peak, horizon, warmup, start, floor).decayed("linear")
 
 
+@_named
 def cosine(
     peak: float, horizon: Number, warmup: Number = 0, start: float = 0.0, floor: float = 0.0
 ) -> Schedule:
@@ -128,6 +160,7 @@ def cosine(
     return _Common(peak, horizon, warmup, start, floor).decayed("cosine")
 
 
+@_named
 def cosine_with_restarts(
     peak: float,
     horizon: Number,
@@ -179,6 +212,7 @@ def cosine_with_restarts(
     return common.then(*(common.fall("cosine", common.rest * each / total) for each in weights))
 
 
+@_named
 def polynomial(
     peak: float,
     horizon: Number,
@@ -210,6 +244,7 @@ def polynomial(
     return _Common(peak, horizon, warmup, start, floor).decayed("polynomial", power=power)
 
 
+@_named
 def exponential(
     peak: float, horizon: Number, floor: float, warmup: Number = 0, start: float = 0.0
 ) -> Schedule:
@@ -236,6 +271,7 @@ def exponential(
     return _Common(high, horizon, warmup, start, low).decayed("exponential")
 
 
+@_named
 def multistep(
     peak: float,
     horizon: Number,
@@ -278,6 +314,7 @@ def multistep(
     return Schedule([*common.rise(), *(hold for hold in holds[:-1] if hold.steps), holds[-1]])
 
 
+@_named
 def inverse_sqrt(
     peak: float,
     horizon: Number,
@@ -315,10 +352,11 @@ def inverse_sqrt(
     end = high / math.sqrt(1 + steps / scale)
     if end < low:
         end, steps = low, scale * (high / low * (high / low) - 1)
-    fall = Phase("inverse_sqrt", steps, end, high)
+    fall = phase_of("inverse_sqrt", steps, end, high)
     return common.then(fall, _hold(common.rest - steps, end))
 
 
+@_named
 def noam(
     peak: float, horizon: Number, warmup: Number, start: float = 0.0, floor: float = 0.0
 ) -> Schedule:
@@ -343,9 +381,13 @@ def noam(
     >>> [schedule(position) for position in (0, 5, 10, 40, 90)]
     [0.0, 0.5, 1.0, 0.5, 0.3333333333333333]
     """
-    return inverse_sqrt(peak, horizon, some("warmup", warmup), start, floor)
+    schedule: Schedule = inspect.unwrap(inverse_sqrt)(
+        peak, horizon, some("warmup", warmup), start, floor
+    )
+    return schedule
 
 
+@_named
 def tri_stage(
     peak: float,
     horizon: Number,
@@ -388,6 +430,7 @@ def tri_stage(
     return common.then(_hold(held, common.peak), common.fall("exponential", common.rest - held))
 
 
+@_named
 def wsd(
     peak: float,
     horizon: Number,
@@ -430,6 +473,7 @@ def wsd(
     return _stable_decay(common, decay, (), decay_shape, parameters)
 
 
+@_named
 def wsd_s(
     peak: float,
     horizon: Number,
@@ -471,6 +515,7 @@ def wsd_s(
     return _stable_decay(common, decay, decay_ends, decay_shape, parameters)
 
 
+@_named
 def one_cycle(
     peak: float,
     horizon: Number,
@@ -523,11 +568,12 @@ def one_cycle(
         return common.then(common.fall(by, common.rest), rise=by)
     some("warmup", common.warmup)
     _at_most("warmup", common.warmup, common.rest, "half the horizon, where there are three phases")
-    back = Phase(by, common.warmup, common.start, common.peak)
-    down = Phase(by, common.rest - common.warmup, common.floor, common.start)
+    back = phase_of(by, common.warmup, common.start, common.peak)
+    down = phase_of(by, common.rest - common.warmup, common.floor, common.start)
     return common.then(back, down, rise=by)
 
 
+@_named
 def cyclic(
     peak: float,
     horizon: Number,
@@ -579,11 +625,12 @@ def cyclic(
         for steps, begin, end in ((rise, common.floor, top), (fall, top, common.floor)):
             if left > 0:
                 until = left if steps > left else None
-                phases.append(Phase("linear", steps, end, begin, until=until))
+                phases.append(phase_of("linear", steps, end, begin, until=until))
                 left -= steps
     return Schedule(phases)
 
 
+@_named
 def infinite(
     peak: float,
     horizon: Number,
@@ -633,9 +680,9 @@ def infinite(
     left = common.rest - first
     _at_most("decay", last, left, f"horizon - warmup - cooldown = {left!r}")
     return common.then(
-        Phase(_fall_shape("cooldown_shape", cooldown_shape, level), first, level, common.peak),
+        phase_of(_fall_shape("cooldown_shape", cooldown_shape, level), first, level, common.peak),
         _hold(left - last, level),
-        Phase(_fall_shape("decay_shape", decay_shape, common.floor), last, common.floor, level),
+        phase_of(_fall_shape("decay_shape", decay_shape, common.floor), last, common.floor, level),
     )
 
 
@@ -658,26 +705,11 @@ NAMED: dict[str, Callable[..., Schedule]] = {
 }
 """The schedules that a config file may name."""
 
-LENGTHS = frozenset(
-    {
-        "horizon",
-        "warmup",
-        "decay",
-        "hold",
-        "up",
-        "down",
-        "cooldown",
-        "timescale",
-        "milestones",
-        "decay_ends",
-    }
-)
-"""The arguments that are lengths or positions, in units; a file may write them as parts."""
-
 proportional_to = ProportionalTo
 """A field in proportion to another's schedule, such as weight decay that follows lr."""
 
 
+@typed_lengths(*LENGTHS)
 def build(name: str, /, **arguments: Any) -> Schedule:
     """Build a schedule from its name and arguments, as config files do.
 
@@ -704,7 +736,16 @@ def build(name: str, /, **arguments: Any) -> Schedule:
         missing = [key for key in needed if key not in arguments]
         if missing:
             raise ConfigError(f"lacks {', '.join(missing)}")
-        return function(**arguments)
+        schedule: Schedule = inspect.unwrap(function)(**arguments)
+        return schedule
+
+
+if not TYPE_CHECKING:  # or every name would be an attribute to type checkers
+
+    def __getattr__(name: str) -> Any:
+        """Raise, and name the near miss."""
+        close = near_miss(name, NAMED)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{close}")
 
 
 class _Common:
@@ -732,11 +773,11 @@ class _Common:
 
     def rise(self, shape: str = "linear") -> list[Phase]:
         """Return the warmup, if there is one."""
-        return [Phase(shape, self.warmup, self.peak, self.start)] if self.warmup else []
+        return [phase_of(shape, self.warmup, self.peak, self.start)] if self.warmup else []
 
     def fall(self, shape: str, steps: Number, **parameters: Any) -> Phase:
         """Return a phase from the peak to the floor."""
-        return Phase(shape, steps, self.floor, self.peak, **parameters)
+        return phase_of(shape, steps, self.floor, self.peak, **parameters)
 
     def then(self, *phases: Phase, rise: str = "linear") -> Schedule:
         """Return the warmup joined with those of the phases that have a length."""
@@ -750,7 +791,7 @@ class _Common:
 
 def _hold(steps: Number, value: float) -> Phase:
     """Return a phase that stays at a value."""
-    return Phase("constant", steps, value, value)
+    return phase_of("constant", steps, value, value)
 
 
 def _at_most(name: str, value: Number, limit: Number, words: str) -> None:

@@ -59,7 +59,9 @@ def test_a_clean_schedule_has_no_findings():
             "empty-phase",
         ),
         (
-            over(Phase("linear", 0.03, end=1.0, start=0.1), FALL),
+            over(
+                Phase.from_dict({"shape": "linear", "steps": 0.03, "end": 1.0, "start": 0.1}), FALL
+            ),
             {},
             0,
             (

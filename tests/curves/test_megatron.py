@@ -32,6 +32,8 @@ HALFWAY = {
 WD = {"constant": [0.2, 0.2, 0.2, 0.2], "linear": [0.1, 0.15, 0.2, 0.2]}
 WD["cosine"] = WD["linear"]
 
+BOUNDS = [(1.0, 0.0), (3e-4, 3e-5), (0.1, 0.1), (1e-8, 0.0)]
+
 
 def lr_curve(style, **changes):
     settings = {"start": 0.0, "max_value": 1.0, "min_value": 0.2, "warmup": 10, "horizon": 110}
@@ -112,3 +114,11 @@ def test_other_bounds_replace_those_of_a_weight_decay():
 def test_a_constant_weight_decay_refuses_bounds_that_differ():
     with pytest.raises(ConfigError, match=r"needs equal bounds, got 0\.1 and 0\.2"):
         wd_curve("constant").at(0)(0.2, 0.1)
+
+
+@pytest.mark.parametrize("style", LR_WSD_DECAY_STYLES)
+@pytest.mark.parametrize("percent", range(1, 60))
+def test_a_wsd_tail_of_any_percent_stays_at_or_above_the_lower_bound(style, percent):
+    curve = lr_curve("WSD", decay_style=style, min_value=0.0, decay=110 * percent / 100)
+    ends = [curve.at(position)(high, low) for position in (109, 110, 111) for high, low in BOUNDS]
+    assert all(value >= low for value, (_, low) in zip(ends, BOUNDS * 3, strict=True))

@@ -47,10 +47,10 @@ def at_all(schedule, positions):
 
 @st.composite
 def parameters_of(draw, shape, steps):
-    some = st.floats(0.5, 3)
+    some = st.floats(1, 3)
     if shape == "multistep":
         places = st.lists(st.floats(0.01, 1), min_size=1, max_size=4)
-        return {"milestones": sorted(place * steps for place in draw(places))}
+        return {"milestones": sorted(max(1, place * steps) for place in draw(places))}
     names = {"cosine": ["exponent"], "polynomial": ["power"], "inverse": ["timescale"]}
     names |= {"inverse_sqrt": ["timescale"], "power_law": ["power", "timescale"]}
     return {name: draw(some) for name in names.get(shape, []) if draw(st.booleans())}
@@ -165,7 +165,8 @@ def test_lengths_may_be_fractions():
 
 
 def test_lengths_that_add_up_to_a_whole_number_but_for_rounding_join_there():
-    schedule = over(*(Phase("linear", 0.1, float(index), start=0.0) for index in range(30)))
+    tenth = {"shape": "linear", "steps": 0.1, "end": 1.0, "start": 0.0}
+    schedule = over(*(Phase.from_dict({**tenth, "end": float(index)}) for index in range(30)))
     assert (2, 3) == (schedule.boundaries[20], schedule.horizon)
 
 
@@ -258,10 +259,10 @@ def test_an_until_past_the_end_is_refused():
 @pytest.mark.parametrize(
     "value, kind",
     [
-        (np.float64(0.5), float),
-        (np.float32(0.5), float),
-        (torch.tensor(0.5), float),
-        (Fraction(1, 2), float),
+        (np.float64(1.5), float),
+        (np.float32(1.5), float),
+        (torch.tensor(1.5), float),
+        (Fraction(3, 2), float),
         (np.int64(2), int),
         (torch.tensor(2), int),
     ],

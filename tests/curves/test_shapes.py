@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dist_sched import ConfigError, Phase, Schedule, register_shape
-from dist_sched._curves.shapes import shapes
+from dist_sched._curves.shapes import shapes, stand_ins
 
 BUILT_IN = (
     "constant",
@@ -31,7 +31,7 @@ TABLE = [
     ("constant", {}, 10, 0.5, 0.5, {0: 0.5, 1: 0.5, 5: 0.5, 9: 0.5, 10: 0.5, 11: 0.5}),
     ("linear", {}, 10, 1.0, 0.0, {0: 1.0, 1: 0.9, 5: 0.5, 9: 0.1, 10: 0.0, 11: 0.0}),
     ("linear", {}, 4, 0.2, 1.0, {0: 0.2, 1: 0.4, 2: 0.6, 3: 0.8, 4: 1.0, 5: 1.0}),
-    ("linear", {}, 0.5, 1.0, 0.0, {0: 1.0, 0.25: 0.5, 0.5: 0.0, 1: 0.0}),
+    ("linear", {}, 1.5, 1.0, 0.0, {0: 1.0, 0.75: 0.5, 1.5: 0.0, 2: 0.0}),
     ("cosine", {}, 6, 1.0, 0.0, {0: 1.0, 1: 0.9330127018922193, 2: 0.75, 3: 0.5, 4: 0.25, 6: 0.0}),
     ("cosine", {}, 6, 1.0, 0.2, {0: 1.0, 2: 0.8, 3: 0.6, 4: 0.4, 6: 0.2, 7: 0.2}),
     ("cosine", {"exponent": 2}, 6, 1.0, 0.0, {0: 1.0, 2: 0.5625, 3: 0.25, 4: 0.0625, 6: 0.0}),
@@ -274,7 +274,7 @@ def test_an_unknown_missing_or_illegal_parameter_is_refused_by_name(shape, given
             {"milestones": [5, 11]},
             r"must not pass the phase's end, steps=10",
         ),
-        ("exponential", 1e-300, 1e300, {}, r"phases\[0\] \(exponential\)"),
+        ("exponential", 1e-300, 1e290, {}, r"phases\[0\] \(exponential\)"),
     ],
 )
 def test_bounds_that_a_shape_cannot_go_between_are_refused_with_the_phase(
@@ -450,3 +450,14 @@ def test_rounding_at_the_ends_of_a_coefficient_is_tolerated():
     register_shape("rounded")(lambda progress: 1 + 1e-9 - progress)
     schedule = alone("rounded")
     assert [1.0, 0.0] == [schedule(0), schedule(10)]
+
+
+def test_whatever_follows_an_unknown_shape_can_be_read_with_stand_ins():
+    cut = {"shape": "arc", "steps": 10, "end": 0.0, "start": 1.0, "until": 5, "depth": [1, 2]}
+    held = {"shape": "constant", "steps": 10, "end": 0.25}
+    with stand_ins() as unknown:
+        schedule = Schedule.from_dict({"phases": [cut, held]})
+    assert {"arc"} == unknown
+    assert [cut, held] == schedule.to_dict()["phases"]
+    with pytest.raises(ConfigError, match="shape='arc': must be one of"):
+        Schedule.from_dict(schedule.to_dict())

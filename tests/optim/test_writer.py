@@ -141,6 +141,7 @@ def test_get_lr_and_get_wd_leave_ratios_and_multipliers_out():
     [
         *(("max_lr", bad) for bad in (float("nan"), float("inf"), -1.0, "1", True)),
         *((name, -1.0) for name in ("min_lr", "start_wd", "end_wd", "lr_mult", "wd_mult")),
+        *((name, 1e300) for name in ("max_lr", "min_lr", "start_wd", "end_wd")),
     ],
 )
 def test_an_illegal_override_is_refused_by_group_and_name(name, bad):

@@ -60,7 +60,9 @@ class Draw:
         low, high = sorted([self.rate(), self.rate()])
         start_wd, end_wd = sorted([self.rate(), self.rate()])
         wd_style = self.random.choice(["constant", "linear", "cosine"])
-        warmup = self.random.choice([0, 1, 37.5, horizon * 0.03, horizon // 7, horizon - 1])
+        warmup = self.random.choice(
+            [0, 1, 37.5, max(1.5, horizon * 0.03), horizon // 7, horizon - 1]
+        )
         is_wsd = style == "WSD"
         return {
             "init_lr": self.random.choice([0.0, high, self.random.uniform(0, high)]),

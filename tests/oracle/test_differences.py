@@ -128,3 +128,22 @@ def test_kept_for_parity_a_tail_longer_than_the_rest_jumps_at_the_end_of_the_war
         assert [1.0] == held(scheduler)
         scheduler.step(1)
         assert [pytest.approx(0.917, abs=1e-3)] == held(scheduler)
+
+
+@pytest.mark.parametrize("style", ["linear", "exponential", "minus_sqrt"])
+def test_a_wsd_tail_of_fractional_length_ends_at_min_lr_not_below_it(upstream, style):
+    tail = {"lr_decay_style": "WSD", "lr_wsd_decay_style": style, "wsd_decay_steps": 7.7}
+    theirs, ours = both(upstream, **tail, min_lr=0.0)
+    for scheduler in (theirs, ours):
+        scheduler.step(110)
+    assert held(theirs)[0] < 0
+    assert [0.0] == held(ours)
+
+
+def test_a_warmup_down_to_a_groups_own_bound_of_0_ends_there_not_below_it(megatron):
+    group, config = {"max_lr": 0.0, "min_lr": 0.0}, {**CONFIG, "lr_warmup_steps": 3, "init_lr": 0.1}
+    theirs, ours = (cls(adamw(group), **config) for cls in (megatron, OptimizerParamScheduler))
+    for scheduler in (theirs, ours):
+        scheduler.step(3)
+    assert held(theirs)[0] < 0
+    assert [0.0] == held(ours)

@@ -35,6 +35,7 @@ from dist_sched._rules import (
     optional,
     rate,
     refuse,
+    shown,
 )
 from dist_sched.errors import ConfigError
 
@@ -173,7 +174,7 @@ class OptimizerParamConfig(Config):
         unknown = (name for name in parts if name not in known)
         missing = (name for name in known if name not in {*parts, *_WSD_ENTRIES})
         refuse(
-            [f"{name!r} is not an entry{near_miss(name, known)}" for name in unknown]
+            [f"{shown(name)} is not an entry{near_miss(name, known)}" for name in unknown]
             + [f"{name} is missing" for name in missing]
         )
         return cls(**parts)

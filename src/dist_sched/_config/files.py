@@ -7,6 +7,7 @@ of the horizon, and `1` is one unit.
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 import pathlib
@@ -27,6 +28,8 @@ from dist_sched._curves.lint import unfilled_horizon
 from dist_sched._curves.phases import Schedule
 from dist_sched._curves.proportional import ProportionalTo
 from dist_sched._rules import (
+    SHOWN,
+    brief,
     flag,
     illegal,
     listed,
@@ -193,7 +196,7 @@ def _schedules(data: object, horizon: Any, pattern: str | None = None) -> dict[s
     found = {}
     name = "fields" if pattern is None else str(Path("", pattern=pattern))
     for key, one in mapping(name, data).items():
-        with within(str(Path(str(key), pattern=pattern))):
+        with within(brief(str(Path(str(key), pattern=pattern)))):
             found[key] = _schedule(one, horizon)
     return found
 
@@ -226,7 +229,9 @@ def _named(data: Mapping[Any, Any], horizon: Any) -> Schedule:
     refuse_unknown([name for name in arguments if not isinstance(name, str)], ())
     whole = _horizon(data, horizon)
     given = {} if whole is None else {"horizon": whole}
-    return schedules.build(data["schedule"], **given, **_plain(arguments, whole))
+    build = inspect.unwrap(schedules.build)
+    schedule: Schedule = build(data["schedule"], **given, **_plain(arguments, whole))
+    return schedule
 
 
 def _plain(data: Any, horizon: Any, where: str = "") -> Any:
@@ -324,7 +329,7 @@ def _load(path: pathlib.Path) -> Mapping[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"is not valid: {error}") from error
+        raise ConfigError(f"is not valid: {brief(str(error), 2 * SHOWN)}") from error
     if not isinstance(found, Mapping):
         raise ConfigError(f"must hold a mapping, not {shown(found)}")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from types import MappingProxyType
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dist_sched._curves.phases import STABLE
 from dist_sched._curves.shapes import shape_name
-from dist_sched._rules import illegal, length, listed, one_of, optional, rate, some, text, whole
+from dist_sched._rules import illegal, listed, one_of, optional, rate, some, text, whole
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,17 +22,10 @@ HISTORY = "history"
 """What reports call the late changes, and policies."""
 
 
-def _duration(name: str, value: object) -> int | float:
-    found = length(name, value)
-    if found < 1:
-        raise illegal(name, value, "must be at least 1 unit (parts of the horizon are for files)")
-    return found
-
-
 _RULES: dict[str, dict[str, Callable[[str, Any], Any]]] = {
-    "cooldown": {"field": text, "steps": _duration, "shape": shape_name, "end": optional(rate)},
+    "cooldown": {"field": text, "steps": some, "shape": shape_name, "end": optional(rate)},
     "extend": {"field": text, "horizon": some},
-    "rewarm": {"field": text, "steps": _duration, "peak": optional(rate)},
+    "rewarm": {"field": text, "steps": some, "peak": optional(rate)},
 }
 _LATER_RULES: dict[str, dict[str, Callable[[str, Any], Any]]] = {
     "extend": {"lengthen": one_of((STABLE,))},
@@ -117,7 +111,9 @@ class Change:
             if given.get(name) is not None:
                 given[name] *= scale
         try:
-            changed: Schedule = getattr(schedule, self.operation)(self.position, **given)
+            # What is recorded was legal when it was typed.
+            operation = inspect.unwrap(getattr(type(schedule), self.operation))
+            changed: Schedule = operation(schedule, self.position, **given)
         except ConfigError as error:
             raise ConfigError(f"{self}: {error}") from error
         return changed

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from dist_sched._config.history import HISTORY
 from dist_sched._config.path import Path
-from dist_sched._rules import flag, illegal, listed, near_miss, optional, refuse
+from dist_sched._rules import flag, illegal, listed, near_miss, optional, refuse, shown
 from dist_sched.errors import ConfigError
 
 CHECKPOINT, CONFIG, STRICT = POLICY_WORDS = ("checkpoint", "config", "strict")
@@ -151,11 +151,11 @@ def _problems(
         if name not in {REST, HISTORY, UNIT} and (str(path) != name or not is_entry):
             has_typo = True
             close = near_miss(name, [*known, HISTORY, UNIT])
-            yield f"policy names {name!r}, which is not an entry{close}"
+            yield f"policy names {shown(name)}, which is not an entry{close}"
     for name, word in policy.words.items():
         if word not in POLICY_WORDS:
-            close = near_miss(word, POLICY_WORDS)
-            yield f"policy={word!r} for {name!r}: must be one of {listed(POLICY_WORDS)}{close}"
+            rule = f"must be one of {listed(POLICY_WORDS)}{near_miss(word, POLICY_WORDS)}"
+            yield f"policy={shown(word)} for {shown(name)}: {rule}"
     if policy.words.get(UNIT) == CHECKPOINT:
         yield (
             "policy='checkpoint' for 'unit': must be 'config' or 'strict', as increments are "

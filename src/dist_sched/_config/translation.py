@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from dist_sched._config.specification import Specification
-from dist_sched._curves.phases import Phase, Schedule
+from dist_sched._curves.phases import Phase, Schedule, phase_of
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ def to_specification(config: OptimizerParamConfig) -> Specification:
     Raises:
         ConfigError: Phases cannot express it: a WSD tail that begins in the warmup.
     """
-    warmup = Phase("linear", config.lr_warmup_steps, config.max_lr, config.init_lr)
+    warmup = phase_of("linear", config.lr_warmup_steps, config.max_lr, config.init_lr)
     style, low, high = config.wd_incr_style, config.start_wd, config.end_wd
-    rise = Phase(style, 0 if style == "constant" else config.wd_incr_steps, high, low)
+    rise = phase_of(style, 0 if style == "constant" else config.wd_incr_steps, high, low)
     lr = [warmup, *_decay(config)] if warmup.steps else _decay(config)
     return Specification.of({"lr": Schedule(lr), "weight_decay": Schedule([rise])})
 
@@ -34,21 +34,21 @@ def _decay(config: OptimizerParamConfig) -> list[Phase]:
     peak, floor, style = config.max_lr, config.min_lr, config.lr_decay_style
     steps = config.lr_decay_steps - config.lr_warmup_steps
     if style == "constant":
-        return [Phase("constant", steps, peak, peak)]
+        return [phase_of("constant", steps, peak, peak)]
     if style == "inverse-square-root":
         return _inverse_sqrt(config, steps)
     if style != "WSD":
-        return [Phase(style, steps, floor, peak)]
+        return [phase_of(style, steps, floor, peak)]
     tail = config.wsd_decay_steps or 0
     if tail > steps:
         raise ConfigError("its WSD tail begins in the warmup, which phases cannot express")
     if tail == 0:
         # Megatron's lr is still at its peak at the horizon, and falls one unit later.
-        stable = Phase("constant", _past(config), peak, peak)
-        return [stable, Phase("constant", 0, floor, floor)]
+        stable = phase_of("constant", _past(config), peak, peak)
+        return [stable, phase_of("constant", 0, floor, floor)]
     style = config.lr_wsd_decay_style or "linear"
-    stable = Phase("constant", steps - tail, peak, peak)
-    return [stable, Phase(_SHAPES.get(style, style), tail, floor)]
+    stable = phase_of("constant", steps - tail, peak, peak)
+    return [stable, phase_of(_SHAPES.get(style, style), tail, floor)]
 
 
 def _inverse_sqrt(config: OptimizerParamConfig, steps: Number) -> list[Phase]:
@@ -60,10 +60,10 @@ def _inverse_sqrt(config: OptimizerParamConfig, steps: Number) -> list[Phase]:
     fall = max(0, min(steps - waits, met))
     end = peak / math.sqrt(1 + fall / scale)
     return [
-        Phase("constant", waits, peak, peak),
-        Phase("inverse_sqrt", fall, end, timescale=scale),
-        Phase("constant", _past(config) - waits - fall, end, end),
-        Phase("constant", 0, floor, floor),
+        phase_of("constant", waits, peak, peak),
+        phase_of("inverse_sqrt", fall, end, timescale=scale),
+        phase_of("constant", _past(config) - waits - fall, end, end),
+        phase_of("constant", 0, floor, floor),
     ]
 
 

@@ -58,7 +58,12 @@ def _part(left: float) -> Between:
 
 
 def _risen(start: float, position: float, warmup: float) -> Between:
-    return lambda high, _low: start + (high - start) * position / warmup
+    def between(high: float, _low: float) -> float:
+        value = start + (high - start) * position / warmup
+        # Where a group's bound of 0 is below the start, rounding would end at -1e-17.
+        return value if value >= 0 else high
+
+    return between
 
 
 def _fallen(scale: float, root: float) -> Between:
@@ -79,6 +84,9 @@ class LrCurve:
     - inverse-square-root: `max(low, high sqrt(max(w, 1)) / sqrt(n))`;
     - WSD: `high` up to `h - d`, then `low + c(t) (high - low)`, with `c` of `decay_style`;
     - past the horizon, but for constant: `low`.
+
+    Rounding takes no value below the lower bound, as it does in Megatron-LM at the end of a WSD
+    tail of fractional length.
 
     Two faults of Megatron-LM are kept for the values' sake: inverse-square-root jumps down to `low`
     after the horizon, and a WSD decay that begins within the warmup jumps down where that ends.
@@ -134,6 +142,8 @@ class LrCurve:
             # The tail's beginning first, as upstream: n - h + d may round otherwise.
             units = position - (self.horizon - self.decay)
             left = 1.0 if units <= 0 else WSD_DECAYS[self.decay_style](units / self.decay)
+            if left < 0:  # by rounding, at the end of a tail of fractional length
+                return _lower
         else:
             left = DECAYS[style]((position - warmup) / (self.horizon - warmup))
         return _part(left)

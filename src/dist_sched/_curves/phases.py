@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
@@ -19,8 +20,10 @@ from dist_sched._rules import (
     one_of,
     optional,
     rate,
+    refuse_shares,
     refuse_unknown,
     some,
+    typed_lengths,
     whole,
     within,
 )
@@ -34,6 +37,8 @@ _SHOWN = 12
 
 STABLE = "stable"
 """The rule by which `Schedule.extend` chooses the phase that it lengthens."""
+_LENGTHS = "steps", "until", "timescale", "milestones"
+"""The arguments of a phase that are lengths."""
 
 _JOIN_TOLERANCE = 1e-9
 """How far rounding may move a sum of lengths from a whole number, which it then counts as."""
@@ -45,7 +50,7 @@ class Phase:
 
     Args:
         shape: A name of `dist_sched.schedules.shapes()`.
-        steps: Length, in units; fractions and 0 are legal.
+        steps: Length, in units, 0 or at least 1; fractions are legal.
         end: Value at the end, and after it where no phase follows.
         start: Value at the beginning; if None, where the phase before ended.
         until: Length after which the next phase takes over, at most `steps`; a late change cuts a
@@ -67,6 +72,7 @@ class Phase:
     parameters: Mapping[str, Parameter] = field(hash=False)
     """The shape's own, defaults included."""
 
+    @typed_lengths(*_LENGTHS)
     def __init__(
         self,
         /,
@@ -102,7 +108,12 @@ class Phase:
         >>> Phase("cosine", 1000, end=0.1).replace(steps=500, end=0.0)
         Phase('cosine', 500, end=0.0)
         """
-        return Phase(**{**self._arguments(), **changes})
+        changed = _replaced(self, **changes)
+        own, new = self.to_dict(), changed.to_dict()
+        # A length that the phase has already was not typed here.
+        typed = [name for name in _LENGTHS if name in changes and new.get(name) != own.get(name)]
+        refuse_shares({name: new.get(name) for name in typed})
+        return changed
 
     def to_dict(self) -> dict[str, Any]:
         """Return the arguments of the constructor as JSON data, without those that are None."""
@@ -124,7 +135,7 @@ class Phase:
         missing = [name for name in ("shape", "steps", "end") if name not in data]
         if missing:
             raise illegal("phase", dict(data), f"lacks {', '.join(missing)}")
-        return cls(**data)
+        return phase_of(**data)
 
     def _arguments(self) -> dict[str, Any]:
         return {**{name: getattr(self, name) for name in PHASE_NAMES}, **self.parameters}
@@ -138,6 +149,22 @@ class Phase:
     # A MappingProxyType cannot be pickled, and schedules travel between ranks.
     def __reduce__(self) -> tuple[Callable[..., Phase], tuple[dict[str, Any]]]:
         return Phase.from_dict, (self.to_dict(),)
+
+
+_fill = inspect.unwrap(Phase.__init__)
+
+
+def phase_of(
+    shape: str, steps: Number, end: float, start: float | None = None, **others: Any
+) -> Phase:
+    """Return a phase whose lengths were computed or read: one below 1 unit is meant as it is."""
+    phase = object.__new__(Phase)
+    _fill(phase, shape, steps, end, start, **others)
+    return phase
+
+
+def _replaced(phase: Phase, **changes: Any) -> Phase:
+    return phase_of(**{**phase.to_dict(), **changes})
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +229,7 @@ class Schedule:
             piece, after = _joined(f"phases[{index}] ({phase.shape})", phase, reached)
             # Equal curves are equal schedules, however they were written: a checkpoint would
             # otherwise differ from a script that repeats where the phase before ended.
-            kept.append(phase.replace(start=None) if phase.start == reached else phase)
+            kept.append(_replaced(phase, start=None) if phase.start == reached else phase)
             boundaries.append(end)
             pieces.append(piece)
             values += [piece.start, after]
@@ -281,6 +308,7 @@ class Schedule:
                 phases.append(Phase.from_dict(phase))
         return cls(phases)
 
+    @typed_lengths("steps")
     def cooldown(
         self, position: int, steps: Number, shape: str = "minus_sqrt", end: float | None = None
     ) -> Schedule:
@@ -302,8 +330,9 @@ class Schedule:
         """
         if end is None:
             end = self.end_value if self.end_value < self(whole("position", position)) else 0.0
-        return self._replaced_from(position, Phase(shape, some("steps", steps), end))
+        return self._replaced_from(position, phase_of(shape, some("steps", steps), end))
 
+    @typed_lengths("steps")
     def rewarm(self, position: int, steps: Number, peak: float | None = None) -> Schedule:
         """Return the schedule that goes in a line from its value at a position to `peak`.
 
@@ -316,23 +345,25 @@ class Schedule:
             ConfigError: An argument is illegal; names it, its value and the rule.
         """
         peak = self.max_value if peak is None else peak
-        return self._replaced_from(position, Phase("linear", some("steps", steps), peak))
+        return self._replaced_from(position, phase_of("linear", some("steps", steps), peak))
 
     def _replaced_from(self, position: int, phase: Phase) -> Schedule:
         """Return the schedule in which one phase replaces all that comes after a position."""
         whole("position", position)
         if position >= self.horizon:
             # The gap becomes a phase, so that the change still begins at the position.
-            hold = Phase("constant", position - self.horizon, self.end_value, self.end_value)
-            phase = phase.replace(start=self.end_value)
+            hold = phase_of("constant", position - self.horizon, self.end_value, self.end_value)
+            phase = _replaced(phase, start=self.end_value)
             return Schedule([*self.phases, *([hold] if hold.steps else []), phase])
         index = bisect_right(self.boundaries, position) - 1
         used = position - self.boundaries[index]
         if not used:
             # The phase before may have ended at another value: this one jumped there.
-            return Schedule([*self.phases[:index], phase.replace(start=self(position))])
-        return Schedule([*self.phases[:index], self.phases[index].replace(until=used), phase])
+            return Schedule([*self.phases[:index], _replaced(phase, start=self(position))])
+        cut = _replaced(self.phases[index], until=used)
+        return Schedule([*self.phases[:index], cut, phase])
 
+    @typed_lengths("horizon")
     def extend(self, position: int, horizon: Number, *, lengthen: str | None = STABLE) -> Schedule:
         """Return the schedule that ends later, because one phase is longer.
 
@@ -363,9 +394,9 @@ class Schedule:
         phase, (_, reached) = self.phases[index], self.spans()[index]
         # Drawn out, a cut phase would go on to the end that it was cut from.
         if phase.until is None or phase.shape == "constant":
-            longer = [phase.replace(steps=phase.duration + more, until=None)]
+            longer = [_replaced(phase, steps=phase.duration + more, until=None)]
         else:
-            longer = [phase, Phase("constant", more, reached, reached)]
+            longer = [phase, phase_of("constant", more, reached, reached)]
         return Schedule([*self.phases[:index], *longer, *self.phases[index + 1 :]])
 
     def _to_extend(self, position: int, lengthen: str | None) -> int:

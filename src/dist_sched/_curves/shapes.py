@@ -6,11 +6,12 @@ power laws, steps) compute the value itself.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import numbers
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -41,6 +42,17 @@ PHASE_NAMES = ("shape", "steps", "end", "start", "until")
 _REQUIRED = inspect.Parameter.empty
 _TOLERANCE = 1e-6
 """How far from 1 and 0 a registered coefficient may begin and end."""
+
+
+class UnknownShapeError(ConfigError):
+    """There is no shape of this name here; it may be registered elsewhere."""
+
+    @classmethod
+    def is_behind(cls, error: BaseException | None) -> bool:
+        """Return whether an error was raised from one of these."""
+        while error is not None and not isinstance(error, cls):
+            error = error.__cause__
+        return error is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +91,8 @@ class Shape:
         Raises:
             ConfigError: It cannot: a bound is illegal, or a value is negative or not finite.
         """
+        if _unknown:  # what comes after an unknown shape has no value either
+            return
         if self.is_geometric:
             # Their quotient may leave the range of floats where both are in it.
             positive("end / start", positive("end", end) / positive("start", start))
@@ -91,16 +105,18 @@ class Shape:
                 raise illegal("value", value, rule)
 
 
+class _StandIn(Shape):
+    """Stands for a shape that is not known: it takes any parameter, and its values mean nothing."""
+
+    __slots__ = ()
+
+    def parameters(self, name: str, given: Mapping[str, object]) -> dict[str, Parameter]:  # noqa: ARG002
+        return {key: _any_parameter(key, value) for key, value in given.items()}
+
+
 _SHAPES: dict[str, Shape] = {}
-_ALIASES = {
-    "1-sqrt": "minus_sqrt",
-    "sqrt": "minus_sqrt",
-    "inverse-square-root": "inverse_sqrt",
-    "rsqrt": "inverse_sqrt",
-    "geometric": "exponential",
-    "1/x": "inverse",
-}
-"""Names that other libraries use, and the shape that an error suggests for them."""
+_unknown: set[str] | None = None
+"""Names of shapes for which something stands in; None where they are refused."""
 
 
 def shapes() -> tuple[str, ...]:
@@ -118,12 +134,31 @@ def shape_of(value: object, name: str = "shape") -> Shape:
     Raises:
         ConfigError: There is no such shape; lists those that there are.
     """
+    if _unknown is not None and isinstance(value, str) and value not in _SHAPES:
+        _unknown.add(value)
+        return _STAND_IN
     if not isinstance(value, str) or value not in _SHAPES:
-        alias = _ALIASES.get(str(value))
-        close = f"; did you mean {alias!r}?" if alias else near_miss(value, _SHAPES)
-        rule = f"must be one of {listed(_SHAPES)}, or registered with register_shape{close}"
-        raise illegal(name, value, rule)
+        known = f"must be one of {listed(_SHAPES)}"
+        raise UnknownShapeError(
+            f"{name}={shown(value)}: {known}, or registered with register_shape before it is built "
+            f"or loaded{near_miss(value, _SHAPES)}"
+        )
     return _SHAPES[value]
+
+
+@contextlib.contextmanager
+def stand_ins() -> Iterator[set[str]]:
+    """Allow phases of unknown shapes inside, so that they can be read; yield the names met.
+
+    Their lengths and ends are as written. What is computed of them means nothing.
+    """
+    global _unknown  # noqa: PLW0603 - a whole state is read under it
+    found: set[str] = set()
+    _unknown = found
+    try:
+        yield found
+    finally:
+        _unknown = None
 
 
 def shape_name(name: str, value: object) -> str:
@@ -231,6 +266,13 @@ def _checked_blend(name: str, coefficient: Callable[..., float]) -> Law:
         return value
 
     return law
+
+
+def _made_up(units: float, steps: float, start: float, end: float, **_parameters: Any) -> float:
+    return coefficients.between(1 - units / steps, start, end)
+
+
+_STAND_IN = _StandIn(_made_up)
 
 
 def _cosine(progress: float, exponent: float) -> float:

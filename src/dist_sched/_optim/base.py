@@ -249,6 +249,7 @@ class Scheduler:
         """The late changes that were made: position, operation and arguments of each."""
         return self._agreed.history
 
+    @rules.typed_lengths("steps")
     def cooldown(
         self,
         steps: float,
@@ -278,6 +279,7 @@ class Scheduler:
         arguments = {"steps": steps, "shape": shape, "end": end, "field": field}
         self._change("cooldown", arguments, allow_jump=allow_jump)
 
+    @rules.typed_lengths("horizon")
     def extend(self, horizon: float, *, field: str = "lr", allow_jump: bool = False) -> None:
         """Extend the schedule to a later horizon, and record it in `history`.
 
@@ -296,6 +298,7 @@ class Scheduler:
         arguments = {"horizon": horizon, "field": field}
         self._change("extend", arguments, allow_jump=allow_jump)
 
+    @rules.typed_lengths("steps")
     def rewarm(
         self,
         steps: float,

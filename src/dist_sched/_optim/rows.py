@@ -9,7 +9,7 @@ import torch
 
 from dist_sched._curves.megatron import LrCurve, WdCurve
 from dist_sched._optim import fields as group_fields
-from dist_sched._rules import rate
+from dist_sched._rules import MAX_RATE, rate
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from dist_sched._curves.curve import Between, Bounded
     from dist_sched._optim.fields import Group
     from dist_sched._optim.tracking import TrackedGroup
-
-_INFINITY = float("inf")
 
 
 class Member(NamedTuple):
@@ -213,9 +211,9 @@ class Row:
                     is_simple
                     and between is not None
                     and type(high) is type(low) is type(multiplier) is float
-                    and 0.0 <= high < _INFINITY
-                    and 0.0 <= low < _INFINITY
-                    and 0.0 <= multiplier < _INFINITY
+                    and 0.0 <= high <= MAX_RATE
+                    and 0.0 <= low <= MAX_RATE
+                    and 0.0 <= multiplier <= MAX_RATE
                     and (upper in group or lower in group)
                 ):
                     values.append(between(high, low) * multiplier)

@@ -45,8 +45,6 @@ _ALIASES = {
     "beta1": "betas[0]",
     "beta2": "betas[1]",
     "betas": "betas[0]",
-    "learning_rate": "lr",
-    "wd": "weight_decay",
 }
 """What people call a field that an optimizer has under another name."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.path import Path
-from dist_sched._rules import Entry, whole
+from dist_sched._rules import Entry, shown, whole
 from dist_sched.errors import ConfigError, StateError
 
 TORCH = "torch LRScheduler"
@@ -103,7 +103,7 @@ def _torch_position(state: Mapping[Any, Any]) -> int:
     if len(positions) != 1:
         raise StateError(
             "key '_schedulers' of the checkpoint state: its schedulers are at positions "
-            f"{sorted(positions)}; they must be at one"
+            f"{shown(sorted(positions))}; they must be at one"
         )
     return positions.pop()
 

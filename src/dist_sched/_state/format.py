@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -20,7 +21,7 @@ from dist_sched._config.config import Config, Misfit, unit_word, with_history
 from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.history import Change, History
 from dist_sched._config.specification import Specification
-from dist_sched._rules import Entry, whole
+from dist_sched._rules import SHOWN, Entry, brief, shown, whole
 from dist_sched._state import foreign
 from dist_sched.errors import ConfigError, StateError
 
@@ -55,6 +56,9 @@ UPSTREAM = "OptimizerParamScheduler"
 
 WD_KEYS = ("start_wd", "end_wd", "wd_incr_style", "wd_incr_steps")
 """Keys that the oldest states of Megatron-LM lack, all four together."""
+
+_LONGEST = 1000
+"""Characters of a reason, in which the names that a state has may stand."""
 
 State = dict[str, int | float | str]
 T = TypeVar("T")
@@ -201,7 +205,11 @@ def read(
         StateError: As for `unpack`.
     """
     if not isinstance(state, Mapping):
-        _refuse("state", f"must be a dict, not {type(state).__name__}")
+        is_path = isinstance(state, str | os.PathLike)
+        advice = (
+            ": dist_sched.checkpoint.load(scheduler, path) loads from a path" if is_path else ""
+        )
+        _refuse("state", f"must be a dict, not {type(state).__name__}{advice}")
     if not state:
         _refuse("state", "is empty: was the scheduler saved in this checkpoint?")
     # Ours and upstream's come first: Megatron's own keys beside others' are still Megatron's.
@@ -217,6 +225,7 @@ def read(
                 warnings=(other.warning,),
                 values=other.values,
             )
+        _refuse_others(state)
     if TEXT_KEY not in state:
         if kind is not None and not kind.STATE_KEYS and format_of(state.keys()) != UPSTREAM:
             _refuse(TEXT_KEY, f"is missing: is it {kind.KIND}'s?")
@@ -228,6 +237,22 @@ def read(
     if is_partial and not all(key in state for key in found.STATE_KEYS):
         return checkpoint
     return _compare_with_keys(state, checkpoint, own or {}, loaded)
+
+
+def _refuse_others(state: Mapping[Any, Any]) -> None:
+    """Raise where a state is no scheduler's, and it can be said whose it is."""
+    advice = "pass what scheduler.state_dict() returned"
+    if "param_groups" in state:
+        raise StateError(f"the state is an optimizer's (it has 'param_groups'): {advice}")
+    if any(hasattr(value, "dtype") and hasattr(value, "shape") for value in state.values()):
+        raise StateError(f"the state is a model's (it has tensors): {advice}")
+    parts = (key for key, value in state.items() if isinstance(value, Mapping))
+    inner = [key for key in parts if format_of(state[key].keys(), str(key)) is not None]
+    if inner:
+        raise StateError(
+            f"the state is a whole checkpoint: pass what it has under {shown(inner[0])}, or load "
+            "it with dist_sched.checkpoint.load(scheduler, path)"
+        )
 
 
 def _compare_with_keys(
@@ -340,8 +365,8 @@ def _known_keys(kind: type[Config]) -> dict[str, str]:
 
 def _name_ignored(state: Mapping[Any, Any], kind: type[Config]) -> list[str]:
     known = {*_known_keys(kind), TEXT_KEY}
-    ignored = [str(key) for key in state if key not in known]
-    return [f"unknown keys are ignored: {', '.join(ignored)}"] if ignored else []
+    ignored = ", ".join(str(key)[:SHOWN] for key in state if key not in known)
+    return [f"unknown keys are ignored: {brief(ignored)}"] if ignored else []
 
 
 def _require(found: Iterable[str], keys: Iterable[str]) -> None:
@@ -355,7 +380,7 @@ def _read_text(text: dict[str, Any], kind: type[Config]) -> Checkpoint:
     version = text.get("version")
     # Before all else: a newer version may have other parts.
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        _refuse(TEXT_KEY, f"has no valid version: {version!r}")
+        _refuse(TEXT_KEY, f"has no valid version: {shown(version)}")
     if version > VERSION:
         _refuse(
             TEXT_KEY,
@@ -379,12 +404,13 @@ def _read_text(text: dict[str, Any], kind: type[Config]) -> Checkpoint:
 
 def _read_config(data: object, kind: type[Config]) -> dict[str, Any]:
     if not isinstance(data, dict):
-        _refuse(f"{TEXT_KEY}.{kind.TEXT_NAME}", f"must be an object, not {data!r}")
+        _refuse(f"{TEXT_KEY}.{kind.TEXT_NAME}", f"must be an object, not {shown(data)}")
     try:
         return kind.read(data)
     except Misfit as misfit:
         key = f"{TEXT_KEY}.{kind.TEXT_NAME}.{misfit.part}"
-        raise StateError(f"key {key!r} of the checkpoint state: {misfit.reason}") from misfit
+        reason = brief(misfit.reason, _LONGEST)
+        raise StateError(f"key {shown(key)} of the checkpoint state: {reason}") from misfit
 
 
 def _read_history(data: object, version: int) -> Iterator[Change]:
@@ -416,7 +442,8 @@ def _check_whole(checkpoint: Checkpoint) -> None:
             key = f"{TEXT_KEY}.{kind.TEXT_NAME}.fields"
             kind.from_parts(checkpoint.parts)
     except ConfigError as error:
-        raise StateError(f"key {key!r} of the checkpoint state: {error}") from error
+        reason = brief(str(error), _LONGEST)
+        raise StateError(f"key {key!r} of the checkpoint state: {reason}") from error
 
 
 def _checked(key: str, rule: Callable[[str, object], T], name: str, value: object) -> T:
@@ -453,4 +480,4 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse(key: str, reason: str) -> NoReturn:
-    raise StateError(f"key {key!r} of the checkpoint state {reason}")
+    raise StateError(f"key {shown(key)} of the checkpoint state {reason}")

@@ -12,6 +12,7 @@ import pickle
 import re
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
+from dist_sched._rules import brief
 from dist_sched.errors import StateError
 
 if TYPE_CHECKING:
@@ -126,8 +127,9 @@ class _Unpickler(_InPython):  # type: ignore[misc]
         full = f"{module}.{name}"
         if not _KNOWN.fullmatch(full):
             raise StateError(
-                f"it names {full!r}, which is not plain data: reading it could run code, so it is "
-                "refused; save the scheduler's state, a dict of plain values, without such objects"
+                f"it names {brief(full)!r}, which is not plain data: reading it could run code, so "
+                "it is refused; save the scheduler's state, a dict of plain values, without such "
+                "objects"
             )
         return Name(full, self.record)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import importlib
+import importlib.util
 import io
 import logging
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,7 +19,7 @@ from dist_sched.cli import output
 from dist_sched.errors import ConfigError, RankMismatchError, ReconcileError, StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 ERROR = 2
 INTERRUPTED = 128 + 2
@@ -42,6 +44,42 @@ _UNWRITABLE = {errno.ENOSPC, errno.EBADF, errno.EIO, errno.EFBIG}
 _EXTRAS = {"rich": "cli", "plotext": "cli", "tomli_w": "cli", "yaml": "yaml"}
 
 
+def _import_modules(
+    _context: click.Context, _option: click.Parameter, names: Iterable[str]
+) -> None:
+    for name in names:
+        try:
+            _import(name)
+        except Exception as error:
+            raise click.BadParameter(f"{name} cannot be imported: {error!r}") from error
+
+
+def _import(name: str) -> None:
+    path = Path(name)
+    is_file = path.suffix == ".py"
+    # As Python does for `python FILE` and `python -m MODULE`.
+    sys.path.insert(0, str(path.parent.resolve() if is_file else Path.cwd()))
+    spec = importlib.util.spec_from_file_location(path.stem, path) if is_file else None
+    if spec is None or spec.loader is None:
+        importlib.import_module(name)
+        return
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)
+    spec.loader.exec_module(module)
+
+
+_IMPORT = click.Option(
+    ["--import", "modules"],
+    metavar="MODULE",
+    multiple=True,
+    is_eager=True,  # other options may name what it registers
+    expose_value=False,
+    callback=_import_modules,
+    help="Import a module or a .py file first, for the shapes that it registers; may be repeated.",
+)
+"""An option that every command has, and the application before the command."""
+
+
 class _Commands(click.Group):
     """Imports a command when it is called, so that help and the light ones start quickly."""
 
@@ -51,6 +89,8 @@ class _Commands(click.Group):
         name, command, rest = super().resolve_command(ctx, args)
         if name in COMMANDS:
             command = importlib.import_module(f"dist_sched.cli.{name}").command
+            if _IMPORT not in command.params:
+                command.params.append(_IMPORT)
         return name, command, rest
 
 
@@ -59,6 +99,7 @@ class _Commands(click.Group):
     # Names and help alone: the commands themselves are imported when they are called.
     commands={name: click.Command(name, short_help=text) for name, text in COMMANDS.items()},
     context_settings={"help_option_names": ["-h", "--help"]},
+    params=[_IMPORT],
     epilog="""\b
 Is this config what I mean?   dist-sched check run.yaml --updates 100k
                               dist-sched show run.yaml
@@ -135,7 +176,7 @@ def _message(error: Exception) -> str:
         message = f"the output cannot be written: {error.strerror}"
     elif not isinstance(error, _EXPECTED) or not message:
         message = f"unexpected {type(error).__name__}: {message}; {_DEBUG} shows where"
-    return message
+    return f"{message}{output.hint(error)}"
 
 
 def _fail(message: str) -> int:

@@ -112,7 +112,8 @@ def _check(path: str, updates: int | None, increment: float, ignored: Collection
             found = config.lint(updates=updates, increment=increment, unit=source.unit)
     except (ConfigError, StateError) as error:
         # Collected, so that the other configs are checked all the same.
-        return _Result(path=path, error=" ".join(str(error).split()))
+        message = f"{error}{output.hint(error)}"
+        return _Result(path=path, error=" ".join(message.split()))
     kept = [one for one in (*found, *source.findings) if one.code not in ignored]
     return _Result(path=path, findings=in_order(kept))
 

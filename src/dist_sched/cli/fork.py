@@ -14,6 +14,7 @@ from dist_sched._config.history import Change
 from dist_sched._config.policy import CONFIG
 from dist_sched._config.translation import to_specification
 from dist_sched._curves.shapes import shape_of, shapes
+from dist_sched._rules import listed, near_miss
 from dist_sched.cli import inputs, options, output
 from dist_sched.errors import ConfigError
 
@@ -33,6 +34,15 @@ def _plain_shapes() -> list[str]:
     """Return the shapes that need no parameter, for which there is no option, and that move."""
     found = {name: shape_of(name) for name in shapes() if name != "constant"}
     return [name for name, shape in found.items() if set(shape.rules) <= set(shape.defaults)]
+
+
+def _shape(value: str) -> str:
+    """Read the name of a shape; one that --import registered is among them."""
+    known = _plain_shapes()
+    if value not in known:
+        message = f"{value!r} is not one of {listed(known)}{near_miss(value, known)}"
+        raise click.BadParameter(message)
+    return value
 
 
 @click.command(
@@ -64,7 +74,8 @@ See what will happen:   dist-sched diff runs/7b cool.yaml
 @click.option(
     "--shape",
     metavar="SHAPE",
-    type=click.Choice(_plain_shapes()),
+    type=_shape,
+    shell_complete=lambda *typed: [one for one in _plain_shapes() if one.startswith(typed[-1])],
     help=f"Of a cooldown. Default: {_SHAPE}. One of {', '.join(_plain_shapes())}. exponential "
     "needs --end above 0.",
 )

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dist_sched._curves.shapes import stand_ins
 from dist_sched._state.format import DIST_SCHED, TEXT_KEY
 from dist_sched.cli import inputs, options, output
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from dist_sched.cli.inputs import CheckpointInput
 
@@ -25,7 +26,8 @@ Examples:  dist-sched inspect runs/7b
   {options.JSON_ORIGIN}; null where not known
   torn: keys that differ from the text; entries: by name
   history: position, operation, arguments
-  next_update: values by field; notes; state: as it stands"""
+  next_update: values by field, null if a shape is not known; notes
+  state: as it stands"""
 )
 @options.checkpoint
 @options.key
@@ -33,15 +35,26 @@ Examples:  dist-sched inspect runs/7b
 def command(path: str, key: str | None, as_json: bool) -> None:
     """Print what a checkpoint holds of its scheduler, and where.
 
-    Nothing in it is executed, and torch is not needed.
+    Nothing in it is executed, and torch is not needed. Where it names a shape that is not known
+    here, everything but values is printed.
     """
-    source = inputs.read_checkpoint(path, key)
-    saved, config = source.saved, source.known_config
-    entries = _entries(source)
-    next_update = saved.values if config is None else config.plan.values(saved.position)
-    values = {str(path): value for path, value in next_update.items()}
+    with stand_ins() as unknown:
+        source = inputs.read_checkpoint(path, key)
+        saved, config = source.saved, source.known_config
+        entries = _entries(source, before_changes=bool(unknown))
+    notes = [*source.notes]
+    if unknown:
+        names = ", ".join(sorted(unknown))
+        notes.append(
+            f"the shapes are not known here, and without them there are no values: {names}; "
+            "--import MODULE makes the shapes known that a module registers"
+        )
+        values = None
+    else:
+        found = saved.values if config is None else config.plan.values(saved.position)
+        values = {str(path): value for path, value in found.items()}
     if not as_json:
-        _print(source, entries, values)
+        _print(source, entries, values, notes)
         return
     output.print_json(
         {
@@ -50,25 +63,30 @@ def command(path: str, key: str | None, as_json: bool) -> None:
             "entries": entries,
             "history": saved.history,
             "next_update": values,
-            "notes": source.notes,
+            "notes": notes,
             "state": source.state,
         }
     )
 
 
-def _entries(source: CheckpointInput) -> Mapping[str, Any]:
-    """Return the entries with the late changes, without those that had to be assumed."""
+def _entries(source: CheckpointInput, *, before_changes: bool) -> Mapping[str, Any]:
+    """Return the entries, with the late changes if possible, without those that were assumed."""
     saved = source.saved
-    if source.known_config is None:
+    # A late change is made of values, which unknown shapes do not have.
+    config = saved.config if before_changes else source.known_config
+    if config is None:
         return saved.parts
-    found = {str(path): one for path, one in source.known_config.entries().items()}
+    found = {str(path): one for path, one in config.entries().items()}
     # A foreign state's entries can be assumed one by one; ours are saved whole.
     is_whole = saved.format == DIST_SCHED
     return {name: one for name, one in found.items() if name in saved.parts or is_whole}
 
 
 def _print(
-    source: CheckpointInput, entries: Mapping[str, Any], values: Mapping[str, float]
+    source: CheckpointInput,
+    entries: Mapping[str, Any],
+    values: Mapping[str, float] | None,
+    notes: Sequence[str],
 ) -> None:
     saved, location = source.saved, source.location
     about = {
@@ -81,14 +99,15 @@ def _print(
         "torn": ", ".join(saved.torn) or "no",
     }
     output.table(("", ""), about.items())
-    output.say_notes(source.notes)
+    output.say_notes(notes)
     if entries:
         header = ("entry", "text (trusted)", "key") if saved.torn else ("entry", "value")
         rows = [
             (name, output.exact(value), output.exact(source.state.get(name)))[: len(header)]
             for name, value in entries.items()
         ]
-        title = "entries" + (", after the late changes" if saved.history else "")
+        when = "before" if values is None else "after"
+        title = "entries" + (f", {when} the late changes" if saved.history else "")
         output.table(header, rows, lambda row: row[0] in saved.torn, title)
     if saved.history:
         changes = []

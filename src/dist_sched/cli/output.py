@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dist_sched._curves.shapes import UnknownShapeError
 from dist_sched._drawing import printable
 from dist_sched.errors import ConfigError
 
@@ -56,6 +57,13 @@ def say_notes(notes: Iterable[str]) -> None:
     """Print what a person should know."""
     for note in notes:
         say(f"note: {note}")
+
+
+def hint(error: BaseException) -> str:
+    """Return what to do about an unknown shape, where an error is of one; else an empty text."""
+    if not UnknownShapeError.is_behind(error):
+        return ""
+    return "; --import MODULE makes the shapes known that a module registers"
 
 
 def warn(text: str) -> None:
