@@ -113,6 +113,7 @@ class OptimizerParamScheduler(Scheduler):
         unit: What a position counts: steps, samples or tokens.
         keep_group_ratios: False gives every group the same values.
         process_group: The ranks that decide together; the default group if None.
+        name: What tells this scheduler from others on the same ranks, such as "generator".
 
     Raises:
         ConfigError: An entry, a group or an argument is illegal; names it, its value and the rule.
@@ -172,6 +173,7 @@ class OptimizerParamScheduler(Scheduler):
         unit: str = "steps",
         keep_group_ratios: bool = True,
         process_group: ProcessGroup | None = None,
+        name: str | None = None,
     ) -> None:
         config = OptimizerParamConfig(
             init_lr=init_lr,
@@ -199,6 +201,7 @@ class OptimizerParamScheduler(Scheduler):
             keep_group_ratios=keep_group_ratios,
             process_group=process_group,
             reference=reference,
+            name=name,
         )
 
     @property
@@ -266,6 +269,7 @@ class ParamScheduler(Scheduler):
         unit: What a position counts: steps, samples or tokens.
         keep_group_ratios: False gives every group the same values.
         process_group: The ranks that decide together; the default group if None.
+        name: What tells this scheduler from others on the same ranks, such as "generator".
 
     Raises:
         ConfigError: A field that no group has, a pattern that no name matches or two that match
@@ -298,6 +302,7 @@ class ParamScheduler(Scheduler):
         unit: str = "steps",
         keep_group_ratios: bool = True,
         process_group: ProcessGroup | None = None,
+        name: str | None = None,
     ) -> None:
         config = Specification.of(fields, groups)
         super().__init__(
@@ -308,6 +313,7 @@ class ParamScheduler(Scheduler):
             keep_group_ratios=keep_group_ratios,
             process_group=process_group,
             reference=reference,
+            name=name,
         )
 
 
@@ -350,6 +356,7 @@ def from_config(
             keep_group_ratios=declaration.keep_group_ratios,
             process_group=process_group,
             reference=declaration.reference,
+            name=declaration.name,
         )
     except ConfigError as error:
         if isinstance(source, Mapping):

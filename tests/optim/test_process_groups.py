@@ -10,6 +10,7 @@ import torch.distributed as dist
 
 from dist_sched import ConfigError, RankMismatchError
 from dist_sched._optim import process_groups
+from dist_sched._optim.base import _LIVE
 from helpers import (
     FLOAT_AND_TENSOR_LR,
     HILL,
@@ -74,6 +75,14 @@ def test_verify_names_a_group_whose_bound_is_illegal():
         scheduler.verify()
 
 
+def adopt(scheduler, first):
+    """Make a scheduler adopt what the first rank's has, which is not of this process then."""
+    theirs = first._current()
+    _LIVE.discard(first)
+    prepared, stage = scheduler._prepare(theirs, is_own=False, is_load=False)
+    scheduler._apply(prepared, [stage])
+
+
 def test_terms_that_cannot_be_written_are_not_adopted_in_part():
     optimizer, scheduler = fresh()
     scheduler.seek(10)
@@ -82,7 +91,7 @@ def test_terms_that_cannot_be_written_are_not_adopted_in_part():
     other = opt_param_scheduler(adamw({"lr": 0.5}), max_lr=0.5)
     other.seek(60)
     with pytest.raises(ConfigError, match=r"group 1: end_wd=-1\.0"):
-        scheduler._adopt(other._current())
+        adopt(scheduler, other)
     assert before == (
         scheduler.state_dict(),
         held(optimizer),
@@ -94,7 +103,7 @@ def test_references_that_another_rank_lacks_are_kept():
     optimizer, scheduler = fresh()
     other = opt_param_scheduler(adamw({"lr": 0.5, "weight_decay": 0.0}))
     other.seek(50)
-    scheduler._adopt(other._current())
+    adopt(scheduler, other)
     assert [pytest.approx(1.28), pytest.approx(3.84)] == held(optimizer)
     assert [0.05, 0.0] == held(optimizer, "weight_decay")
 
@@ -103,7 +112,7 @@ def test_a_field_that_another_rank_does_not_schedule_is_as_it_was_before():
     mine = param_scheduler(sgd(momentum=0.5), {"lr": HILL, "momentum": UP})
     mine.seek(8)
     assert [0.75] == held(mine, "momentum")
-    mine._adopt(param_scheduler(sgd())._current())
+    adopt(mine, param_scheduler(sgd()))
     assert [0.5] == held(mine, "momentum")
 
 
@@ -112,7 +121,7 @@ def test_adopted_terms_are_all_taken_up(caplog):
     theirs = {"policy": "config", "unit": "tokens", "keep_group_ratios": False, "max_lr": 0.5}
     other = fresh(**theirs)[1]
     other.seek(10)
-    scheduler._adopt(other._current())
+    adopt(scheduler, other)
     assert ("tokens", False, True) == (
         scheduler.unit,
         scheduler.keep_group_ratios,
@@ -140,7 +149,7 @@ def test_an_error_whose_message_pickling_changes_reaches_every_rank_with_its_own
         raise RewordedError("its own message")
 
     with pytest.raises(RuntimeError, match="RewordedError: its own message"):
-        process_groups.decide(decision)
+        process_groups.agree(decision, lambda outcome: (outcome, None), about="a test")
 
 
 @pytest.mark.usefixtures("_alone")

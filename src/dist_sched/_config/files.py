@@ -34,10 +34,12 @@ from dist_sched._rules import (
     illegal,
     listed,
     mapping,
+    optional,
     plain,
     refuse_unknown,
     shown,
     some,
+    text,
     within,
 )
 from dist_sched.errors import ConfigError
@@ -52,6 +54,7 @@ _DEFAULTS = {
     "policy": "checkpoint",
     "keep_group_ratios": True,
     "reference": None,
+    "name": None,
 }
 SETTINGS = tuple(_DEFAULTS)
 _SUFFIXES = {"k": 3, "K": 3, "M": 6, "B": 9, "G": 9, "T": 12}
@@ -74,6 +77,8 @@ class Declaration:
     keep_group_ratios: bool = True
     reference: Any = None
     """A group's name, a number, or a mapping from fields to either; checked with the groups."""
+    name: str | None = None
+    """What tells the scheduler from others on the same ranks."""
     findings: tuple[Finding, ...] = ()
     """What is probably a mistake and shows in the source alone, not in the config."""
 
@@ -134,6 +139,7 @@ def _declaration(data: Mapping[str, Any]) -> Declaration:
         policy=policy,
         keep_group_ratios=flag("keep_group_ratios", data.get("keep_group_ratios", True)),
         reference=data.get("reference"),
+        name=optional(text)("name", data.get("name")),
         findings=tuple(_findings(data, config)) if isinstance(config, Specification) else (),
     )
 

@@ -42,6 +42,8 @@ class Agreement:
     """What the constructor was given of this name."""
     references: Mapping[str, float | None]
     """By field, the own value that ratios are to."""
+    name: str | None = None
+    """What tells this scheduler from others on the same ranks."""
 
     @functools.cached_property
     def effective(self) -> Config:
@@ -89,6 +91,10 @@ class Agreement:
             for key in keys
         }
         return self.replace(declared=declared, config=config, references=references)
+
+    def is_of(self, other: Agreement) -> bool:
+        """Return whether both are agreements of one scheduler, as scripts declare it."""
+        return (self.name, self.unit, self.declared) == (other.name, other.unit, other.declared)
 
     def state_dict(self) -> State:
         """Return the checkpoint state: a fresh dict of int, float and str."""

@@ -15,6 +15,7 @@ from dist_sched._config.history import Change
 from dist_sched._curves.lint import in_order
 from dist_sched._optim import missed_loads, process_groups, wrappers
 from dist_sched._optim.agreement import NOTHING, Agreement
+from dist_sched._optim.stages import Stage, common_names
 from dist_sched._optim.writer import Writer
 from dist_sched._state.format import POSITION_KEY, unpack
 from dist_sched._state.reconciliation import reconcile_checkpoint, saved_curve
@@ -22,7 +23,7 @@ from dist_sched._state.report import WIDTH
 from dist_sched.errors import ConfigError, RankMismatchError, StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch.distributed import ProcessGroup
     from torch.optim import Optimizer
@@ -58,6 +59,20 @@ class _Load:
     """Of the loaded state, by which it is recognised."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    """What this rank will apply, once every rank can."""
+
+    writer: Writer
+    agreement: Agreement
+    differences: list[str]
+    """What this rank's script declares otherwise."""
+
+
+_LIVE: weakref.WeakSet[Scheduler] = weakref.WeakSet()
+"""The schedulers of this process, by which one is recognised whose turn it is not."""
+
+
 class Scheduler:
     """The base of every scheduler: one config, one position, and the groups that follow them.
 
@@ -75,7 +90,9 @@ class Scheduler:
         keep_group_ratios: bool,
         process_group: ProcessGroup | None,
         reference: Reference = None,
+        name: str | None = None,
     ) -> None:
+        rules.optional(rules.text)("name", name)
         unit_word("unit", unit)
         rules.flag("keep_group_ratios", keep_group_ratios)
         process_groups.check(process_group)
@@ -95,8 +112,16 @@ class Scheduler:
         self._has_named_values = False
         """Whether the log has named values that groups held in place of those last written."""
         missed_loads.check_groups(optimizer, config.plan.fields)
-        self._writer = Writer.build(
-            optimizer, config.plan, keep_ratios=keep_group_ratios, reference=reference
+        # Ranks of a pipeline share one table, of which each has a part of the groups.
+        self._has_other_ranks = process_groups.size(process_group) > 1
+        self._unmatched: tuple[str, ...] = ()
+        """What this rank's groups lack, until another rank is found that has it."""
+        self._writer, self._unmatched = Writer.build(
+            optimizer,
+            config.plan,
+            keep_ratios=keep_group_ratios,
+            reference=reference,
+            is_part=self._has_other_ranks,
         )
         self._agreed = Agreement(
             declared=config,
@@ -106,12 +131,14 @@ class Scheduler:
             keep_group_ratios=keep_group_ratios,
             reference=reference,
             references=self._writer.references,
+            name=name,
         )
         # The position is the writer's: a new frozen agreement at each step would take longer than
         # all that a step does to one group.
         self._writer.write(0)
-        self._is_waiting = False
-        """Whether the next step has to look at what a load or a new group has left."""
+        self._is_waiting = bool(self._unmatched)
+        """Whether the next step has to look at what construction or a load has left."""
+        _LIVE.add(self)
         self._hook_optimizer_loads()
         self._note_writes()
         if logger.isEnabledFor(logging.INFO) and process_groups.rank(process_group) == 0:
@@ -129,6 +156,7 @@ class Scheduler:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        _LIVE.add(self)
         self._hook_optimizer_loads()
         self._note_writes()
 
@@ -242,6 +270,7 @@ class Scheduler:
             policy=self._agreed.policy.restricted_to(effective.entries()).to_dict(),
             keep_group_ratios=self.keep_group_ratios,
             reference=self._agreed.reference,
+            name=self.name,
         )
 
     @property
@@ -331,7 +360,8 @@ class Scheduler:
             raise ConfigError(f"{change}: {'; '.join(jumps)}; allow_jump=True does it all the same")
         # Other ranks' groups may have what these lack, so only what is new is checked.
         writer = self._writer.with_plan(effective.plan)
-        writer.check(known=self._agreed.plan)
+        writer.check_names(known=self._agreed.plan)
+        writer.check_groups()
         history = (*self._agreed.history, change)
         self._swap(
             writer,
@@ -414,16 +444,20 @@ class Scheduler:
             BaseException: What `reader` raised, and what `load_state_dict` raises.
         """
         self._resolve_missed_loads(is_load=True)
-        checked: list[Writer] = []
+        is_first = local or process_groups.rank(self.process_group) == 0
 
         def decision() -> tuple[_Load, T]:
             state, location = reader()
-            load = self._reconcile(state, expected_position)
-            checked.append(self._checked_writer(load.agreement))  # or raise on every rank
-            return load, location
+            return self._reconcile(state, expected_position), location
 
-        load, location = process_groups.decide(decision, self.process_group, local=local)
-        self._adopt(load.agreement, *checked, is_load=True)
+        (load, location), prepared, stages = process_groups.agree(
+            decision,
+            lambda decided: self._prepare(decided[0].agreement, is_own=is_first, is_load=True),
+            self.process_group,
+            about=f"the load of {self._label}",
+            local=local,
+        )
+        self._apply(prepared, stages)
         self.last_reconciliation = load.report
         self._saved = None if load.saved is None else (load.report.position, load.saved)
         self._loaded_text = load.text
@@ -431,7 +465,7 @@ class Scheduler:
         if self._measure_late():
             self._writer.write(load.report.position)
         self._writer.tracker.forget_carried()
-        if local or process_groups.rank(self.process_group) == 0:
+        if is_first:
             _log(load.report, location)
         self._warn_of_lost_writes()
         return location
@@ -442,21 +476,32 @@ class Scheduler:
         What other ranks alone schedule, since the first rank's groups do not have it (a field, a
         name of groups), is adopted from them, in the order of ranks.
 
-        Collective: one gather. Pipeline stages whose first groups differ in lr or weight decay
-        need it, for their ratios to be those of one process: measured against the first value
-        that is not zero, in the order of ranks.
+        Collective: two gathers. All ranks apply the same outcome or raise the same error. Pipeline
+        stages need it: their ratios are then those of one process, and patterns, fields and
+        references that one stage lacks are looked for on the others.
 
         Raises:
-            ConfigError: A group of this rank has an illegal bound or multiplier.
+            ConfigError: A rank's groups cannot be given what was agreed on, or no rank has a name
+                or field. Nothing has changed on any rank.
+            RankMismatchError: The ranks have different schedulers, or call this in another order.
         """
         self._resolve_missed_loads()
+        about = f"the synchronization of {self._label}"
         mine = self._current(), self._writer.inventory()
-        gathered = process_groups.gather(mine, self.process_group)
-        first, inventory = gathered[0]
-        others = [agreement for agreement, _ in gathered]
-        for rank, other in enumerate(others):
-            _check_kinds(rank, other.declared, first.declared)
-        self._adopt(first.unite(others, inventory))
+        sent = process_groups.gather(mine, self.process_group, about=about)
+
+        def prepare() -> tuple[_Prepared, Stage]:
+            received = [one.value() for one in sent]
+            first, inventory = received[0]
+            others = [agreement for agreement, _ in received]
+            for rank, other in enumerate(others):
+                _check_kinds(rank, other.declared, first.declared)
+            is_own = process_groups.rank(self.process_group) == 0
+            united = first.unite(others, inventory)
+            return self._prepare(united, is_own=is_own and united is first, is_load=False)
+
+        prepared, stages = process_groups.prepared(prepare, self.process_group, about=about)
+        self._apply(prepared, stages)
 
     def verify(self) -> None:
         """Check that all ranks agree and that their groups hold what they should.
@@ -472,13 +517,15 @@ class Scheduler:
         Raises:
             RankMismatchError: On every rank, naming rank, entry and both values.
         """
-        reports = process_groups.gather(self._own_report(), self.process_group)
+        about = f"the verification of {self._label}"
+        sent = process_groups.gather(self._own_report(), self.process_group, about=about)
+        reports = [one.value() for one in sent]
         lines = [line for rank in range(len(reports)) for line in _disagreements(reports, rank)]
         if lines:
-            about = "ranks disagree, or groups hold other values than were written:"
+            cause = "ranks disagree:"
             if len(reports) == 1:
-                about = "something else writes what this scheduler writes:"
-            raise RankMismatchError("\n".join([about, *lines]), ranks=dict(enumerate(reports)))
+                cause = "something else writes what this scheduler writes:"
+            raise RankMismatchError("\n".join([cause, *lines]), ranks=dict(enumerate(reports)))
 
     def check_position(self, position: int) -> None:
         """Check that the scheduler is where the trainer is.
@@ -504,6 +551,17 @@ class Scheduler:
         except ConfigError as error:
             lines.append(f"groups: {error}")
         return "\n    ".join([f"{type(self).__name__}(", *lines]) + "\n)"
+
+    @property
+    def name(self) -> str | None:
+        """What tells this scheduler from others on the same ranks."""
+        return self._agreed.name
+
+    @property
+    def _label(self) -> str:
+        """What messages call this scheduler."""
+        named = "" if self._agreed.name is None else f" {self._agreed.name!r}"
+        return f"{type(self).__name__}{named}"
 
     def _current(self) -> Agreement:
         """Return the agreement at the present position."""
@@ -563,50 +621,105 @@ class Scheduler:
         )
         return _Load(agreement=agreement, report=outcome.report, saved=saved, text=checkpoint.text)
 
-    def _checked_writer(self, agreement: Agreement) -> Writer:
-        """Return the writer of an agreement, checked against this rank's groups."""
+    def _prepare(
+        self, theirs: Agreement, *, is_own: bool, is_load: bool
+    ) -> tuple[_Prepared, Stage]:
+        """Check an agreement against this rank's groups, and change nothing.
+
+        Args:
+            theirs: The agreement.
+            is_own: Whether this rank made it.
+            is_load: Whether position and late changes are another's in any case.
+
+        Returns:
+            What to apply, and what the other ranks should know of it.
+
+        Raises:
+            RankMismatchError: It is another scheduler's.
+            ConfigError: This rank's groups cannot be given it.
+        """
+        mine = self._current()
+        if not is_own:
+            self._check_identity(theirs)
+            # A rank without groups, or with no-decay groups alone, has no reference to bring.
+            known = {key: value for key, value in theirs.references.items() if value is not None}
+            theirs = theirs.replace(references={**mine.references, **known})
         writer = self._writer.with_plan(
-            agreement.plan, agreement.references, keep_ratios=agreement.keep_group_ratios
+            theirs.plan, theirs.references, keep_ratios=theirs.keep_group_ratios
         )
         try:
-            writer.check(known=self._agreed.declared.plan)
+            writer.check_groups()
+            if not self._has_other_ranks:
+                writer.check_names(known=mine.declared.plan)
         except ConfigError as error:
+            if not is_load:
+                raise
             raise ConfigError(
                 f"what the checkpoint has does not fit these groups: {error} (a policy of 'config' "
                 "for that entry leaves it out)"
             ) from error
-        writer.values(agreement.position)
-        return writer
+        writer.values(theirs.position)
+        theirs = theirs.replace(references=writer.references)
+        differences = []
+        if not is_own:
+            if is_load:
+                mine = mine.replace(position=theirs.position, history=theirs.history)
+            differences = _differences(
+                mine.describe(mine.declared), theirs.describe(theirs.declared)
+            )
+        stage = Stage.of(writer, self._agreed.reference)
+        return _Prepared(writer=writer, agreement=theirs, differences=differences), stage
 
-    def _adopt(
-        self, theirs: Agreement, checked: Writer | None = None, *, is_load: bool = False
-    ) -> None:
-        """Adopt an agreement that may be another rank's, or leave everything as it was.
+    def _check_identity(self, theirs: Agreement) -> None:
+        """Check that an agreement of the first rank is one of this scheduler.
 
-        Args:
-            theirs: The agreement.
-            checked: Its writer, where this rank made the agreement.
-            is_load: Whether position and late changes are another's in any case.
+        Raises:
+            RankMismatchError: It is another's, perhaps since the ranks' calls are in another order.
         """
-        if checked is not None:
-            self._swap(checked, theirs)
-            return
-        mine = self._current()
+        mine = self._agreed
         rank = process_groups.rank(self.process_group)
+        if theirs.is_of(mine):
+            return
+        for other in _LIVE:
+            is_rival = other is not self and other.process_group is self.process_group
+            if is_rival and theirs.is_of(other._agreed):  # noqa: SLF001 - of this class
+                theirs_is = other._label  # noqa: SLF001 - of this class
+                raise RankMismatchError(
+                    f"this rank is about to change {self._label}, and rank 0 {theirs_is}: call "
+                    "loads and synchronize() of several schedulers in the same order on every "
+                    "rank, and give each a name= of its own"
+                )
+        if theirs.name != mine.name:
+            raise RankMismatchError(
+                f"this scheduler's name is {mine.name!r}, and rank 0's is {theirs.name!r}: give it "
+                "the same name= on every rank"
+            )
         _check_kinds(rank, mine.declared, theirs.declared)
-        # A rank without groups, or with no-decay groups alone, has no reference value to bring.
-        known = {key: value for key, value in theirs.references.items() if value is not None}
-        theirs = theirs.replace(references={**mine.references, **known})
-        writer = self._writer.with_plan(
-            theirs.plan, theirs.references, keep_ratios=theirs.keep_group_ratios
-        )
-        self._swap(writer, theirs.replace(references=writer.references))
-        if is_load:
-            mine = mine.replace(position=theirs.position, history=theirs.history)
-        differences = _differences(mine.describe(mine.declared), theirs.describe(theirs.declared))
-        if differences:
+
+    def _apply(self, prepared: _Prepared, stages: Sequence[Stage]) -> None:
+        """Apply what every rank can apply, and has now agreed to."""
+        writer, agreed = prepared.writer, prepared.agreement
+        missing = common_names(stages)
+        if missing:
+            raise ConfigError(missing)
+        references = {
+            key: next((one for stage in stages if (one := stage.references.get(key))), None)
+            if value is None
+            else value
+            for key, value in agreed.references.items()
+        }
+        if references != agreed.references:  # that only another rank could measure
+            writer = self._writer.with_plan(
+                agreed.plan, references, keep_ratios=agreed.keep_group_ratios
+            )
+            agreed = agreed.replace(references=references)
+        self._unmatched = ()
+        self._swap(writer, agreed)
+        if prepared.differences:
+            rank = process_groups.rank(self.process_group)
             whose = "rank 0 has" if rank else "other ranks alone have"
-            logger.warning("rank %d adopts what %s: %s", rank, whose, "; ".join(differences))
+            differences = "; ".join(prepared.differences)
+            logger.warning("rank %d adopts what %s: %s", rank, whose, differences)
 
     def _own_report(self) -> dict[str, Any]:
         """Return what this rank has, and which of its groups hold something else."""
@@ -641,6 +754,9 @@ class Scheduler:
                     optimizer.register_load_state_dict_pre_hook(before),
                     optimizer.register_load_state_dict_post_hook(_weakly(after)),
                 ]
+                if self._unmatched:
+                    update = _weakly(self._before_update)
+                    handles.append(optimizer.register_step_pre_hook(update))
                 if not is_enough:
                     step = _weakly(self._before_optimizer_step)
                     handles.append(optimizer.register_step_pre_hook(step))
@@ -648,7 +764,12 @@ class Scheduler:
                 self._hooks += [weakref.finalize(self, handle.remove) for handle in handles]
 
     def _stop_waiting(self) -> None:
-        """Go on: what was loaded or added before this step is all that there is."""
+        """Go on: what was loaded or added before this step is all that there is.
+
+        Raises:
+            ConfigError: No rank was looked for that has what this one's groups lack.
+        """
+        self._refuse_unmatched()
         self._is_waiting = False
         carried = self._writer.carried_lr() if self._is_unplaced else None
         if carried is not None:
@@ -665,6 +786,21 @@ class Scheduler:
             )
         self._is_unplaced = False
         self._writer.close_late()
+
+    def _refuse_unmatched(self) -> None:
+        if self._unmatched:
+            raise ConfigError(
+                f"{'; '.join(self._unmatched)}; if another rank has it, call synchronize() on "
+                "every rank before the first step, or load a checkpoint"
+            )
+
+    def _before_update(self, optimizer: Optimizer, *_: Any) -> None:
+        """Let no update run without what this rank's groups lack, but for one that changes nothing.
+
+        DCP steps an optimizer at an lr of 0 to make its state.
+        """
+        if any(group.get("lr") for group in optimizer.param_groups):
+            self._refuse_unmatched()
 
     def _measure_late(self) -> bool:
         """Measure late groups, where both checkpoints are loaded and of one position."""

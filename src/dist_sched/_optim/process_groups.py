@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import pickle
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import torch.distributed as dist
 
-from dist_sched.errors import ConfigError
+from dist_sched.errors import ConfigError, RankMismatchError, ReconcileError, StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch.distributed import ProcessGroup
 
 logger = logging.getLogger("dist_sched")
 
 T = TypeVar("T")
+P = TypeVar("P")
+R = TypeVar("R")
+
+_KINDS: dict[str, type[Exception]] = {
+    kind.__name__: kind for kind in (ConfigError, ReconcileError, StateError)
+}
+"""Errors that all ranks raise where one of them alone would."""
+_MOST_LINES = 8
+"""Reasons that an error names, each with the ranks that have it."""
+_MOST_RANKS = 8
 
 
 def check(process_group: ProcessGroup | None) -> None:
@@ -44,60 +56,209 @@ def rank(process_group: ProcessGroup | None = None) -> int:
     return dist.get_rank(process_group) if _is_one_of_many() else 0
 
 
-def decide(
-    decision: Callable[[], T], process_group: ProcessGroup | None = None, *, local: bool = False
-) -> T:
-    """Run a decision on a group's first rank and return its outcome on every rank.
+def size(process_group: ProcessGroup | None = None) -> int:
+    """Return how many ranks a group has, the default group if None; 1 where there is none."""
+    return dist.get_world_size(process_group) if _is_one_of_many() else 1
 
-    One broadcast carries what the decision returned or raised, so that no rank is left waiting.
-    Every rank of the group must call this. On gloo, a broadcast that only some ranks join may
-    silently be received by a later one.
+
+@dataclass(frozen=True, slots=True)
+class Vote(Generic[R]):
+    """What one rank says of an outcome, before any rank applies it."""
+
+    problem: str | None
+    """Why it cannot apply the outcome; None if it can."""
+    kind: str
+    """The class of that error."""
+    report: R | None
+    """What the other ranks should know of it; None if it cannot apply the outcome."""
+
+
+def agree(
+    decision: Callable[[], T],
+    prepare: Callable[[T], tuple[P, R]],
+    process_group: ProcessGroup | None = None,
+    *,
+    about: str,
+    local: bool = False,
+) -> tuple[T, P, list[R]]:
+    """Decide on a group's first rank, and prepare the outcome on every rank; apply nothing.
+
+    One broadcast carries what the decision returned or raised, and one gather whether every rank
+    can apply it. So all ranks return, or all raise the same error. Every rank of the group must
+    call this. On gloo, a broadcast that only some ranks join may silently be received by a later
+    one.
 
     Args:
         decision: Called on the first rank alone.
+        prepare: Returns what this rank will apply, and what the others should know of it. It may
+            raise, and changes nothing.
         process_group: The group, the default group if None. Whether there is one is asked at each
             call; without one the decision is this process's own.
+        about: What is agreed on, for the error of a backend.
         local: Decide here, without communication.
 
+    Returns:
+        The outcome, what this rank will apply, and what each rank said.
+
     Raises:
-        BaseException: What the decision raised, on every rank, with type and message.
+        BaseException: What the decision raised, on every rank, with type and message; or, if some
+            ranks cannot apply the outcome, one error that names ranks and reasons.
     """
     if local or not _is_one_of_many():
-        return decision()
-    is_first = rank(process_group) == 0
-    sent: list[Any] = [_attempt(decision) if is_first else None]
+        outcome = decision()
+        prepared, report = prepare(outcome)
+        return outcome, prepared, [report]
+    sent: list[Any] = [Sent.of(decision) if rank(process_group) == 0 else None]
     # A broadcast wants the global rank of the group's first one.
     first = 0 if process_group is None else dist.get_global_rank(process_group, 0)
-    dist.broadcast_object_list(sent, src=first, group=process_group)
-    outcome, error = sent[0]
-    if error is not None:
-        raise error
-    result: T = outcome
-    return result
+    with _named(about, process_group):
+        dist.broadcast_object_list(sent, src=first, group=process_group)
+    found: list[tuple[T, P]] = []
+
+    def take() -> R:
+        # Of bytes, since an object that cannot be unpickled here would raise in the broadcast.
+        outcome = sent[0].value()
+        prepared, report = prepare(outcome)
+        found.append((outcome, prepared))
+        return report
+
+    votes = _votes(take, process_group, about)
+    if sent[0].error is not None:
+        raise _common_error(sent[0], votes)
+    _refuse(votes)
+    return (*found[0], [cast("R", vote.report) for vote in votes])
 
 
-def gather(value: T, process_group: ProcessGroup | None = None) -> list[T]:
-    """Return every rank's value on every rank of a group, in the order of ranks. Collective."""
+def prepared(
+    prepare: Callable[[], tuple[P, R]], process_group: ProcessGroup | None = None, *, about: str
+) -> tuple[P, list[R]]:
+    """Prepare on every rank what all of them have decided alike; apply nothing. One gather.
+
+    Raises:
+        BaseException: As `agree` does.
+    """
     if not _is_one_of_many():
-        return [value]
+        mine, report = prepare()
+        return mine, [report]
+    found: list[P] = []
+
+    def take() -> R:
+        mine, report = prepare()
+        found.append(mine)
+        return report
+
+    votes = _votes(take, process_group, about)
+    _refuse(votes)
+    return found[0], [cast("R", vote.report) for vote in votes]
+
+
+def gather(value: T, process_group: ProcessGroup | None = None, *, about: str) -> list[Sent[T]]:
+    """Return every rank's value on every rank of a group, in the order of ranks. Collective."""
+    mine = Sent.of(lambda: value)
+    if not _is_one_of_many():
+        return [mine]
     gathered: list[Any] = [None] * dist.get_world_size(process_group)
-    dist.all_gather_object(gathered, value, group=process_group)
+    with _named(about, process_group):
+        dist.all_gather_object(gathered, mine, group=process_group)
     return gathered
+
+
+@dataclass(frozen=True, slots=True)
+class Sent(Generic[T]):
+    """A value or an error on its way to other ranks, as bytes that every rank can receive."""
+
+    data: bytes
+    error: str | None = None
+    """Type and message of the error, where it is one."""
+
+    @classmethod
+    def of(cls, make: Callable[[], T]) -> Sent[T]:
+        """Run a function and return its outcome, or its error, in a form that can be sent."""
+        try:
+            data = pickle.dumps(make())
+            pickle.loads(data)  # noqa: S301 - our own bytes; else a rank would fail alone
+        except BaseException as error:  # noqa: BLE001 - the other ranks must hear of whatever it is
+            return cls(pickle.dumps(_sendable(error)), f"{type(error).__name__}: {_text(error)}")
+        return cls(data)
+
+    def value(self) -> T:
+        """Return the value, or raise the error."""
+        found = pickle.loads(self.data)  # noqa: S301 - of a rank of this job
+        if self.error is not None:
+            raise found
+        value: T = found
+        return value
+
+
+def _votes(take: Callable[[], R], process_group: ProcessGroup | None, about: str) -> list[Vote[R]]:
+    vote: Vote[R]
+    try:
+        vote = Vote(None, "", take())
+    except BaseException as error:  # noqa: BLE001 - the other ranks wait for this one's vote
+        vote = Vote(_text(error), type(error).__name__, None)
+    votes: list[Any] = [None] * dist.get_world_size(process_group)
+    with _named(about, process_group):
+        dist.all_gather_object(votes, vote, group=process_group)
+    return votes
+
+
+def _refuse(votes: Sequence[Vote[Any]]) -> None:
+    """Raise the same error on every rank where one of them cannot apply an outcome."""
+    problems = {index: vote.problem for index, vote in enumerate(votes) if vote.problem is not None}
+    if not problems:
+        return
+    kinds = {vote.kind for vote in votes if vote.problem is not None}
+    by_reason: dict[str, list[int]] = {}
+    for index, problem in problems.items():
+        by_reason.setdefault(problem, []).append(index)
+    lines = [f"{_ranks(ranks)}: {reason}" for reason, ranks in by_reason.items()]
+    message = "\n".join([*lines[:_MOST_LINES], "nothing has changed on any rank"])
+    kind = _KINDS.get(kinds.pop()) if len(kinds) == 1 else None
+    if kind is None:
+        raise RankMismatchError(message, ranks=problems)
+    raise kind(message)
+
+
+def _common_error(sent: Sent[Any], votes: Sequence[Vote[Any]]) -> BaseException:
+    """Return the first rank's error as it is if every rank could read it, else as a text."""
+    try:
+        error: BaseException = pickle.loads(sent.data)  # noqa: S301 - of a rank of this job
+    except Exception:  # noqa: BLE001 - a class that this rank cannot import, for one
+        return RuntimeError(sent.error)
+    are_alike = len({(vote.problem, vote.kind) for vote in votes}) == 1
+    return error if are_alike else RuntimeError(sent.error)
+
+
+def _ranks(ranks: Sequence[int]) -> str:
+    """Name some ranks: `rank 3`, or `ranks 1, 2 and 5 more`."""
+    if len(ranks) == 1:
+        return f"rank {ranks[0]}"
+    more = f" and {len(ranks) - _MOST_RANKS} more" if len(ranks) > _MOST_RANKS else ""
+    return f"ranks {', '.join(map(str, ranks[:_MOST_RANKS]))}{more}"
+
+
+@contextlib.contextmanager
+def _named(about: str, process_group: ProcessGroup | None) -> Iterator[None]:
+    """Say of a backend's error whose collective failed, and over which group."""
+    try:
+        yield
+    except Exception as error:
+        group = "the default process group" if process_group is None else "its process_group"
+        raise RuntimeError(
+            f"dist_sched: {about}: its collective over {group} failed ({_text(error)}): every rank "
+            "of the group must make the same call, in the same order, and be alive"
+        ) from error
 
 
 def _is_one_of_many() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def _attempt(decision: Callable[[], T]) -> tuple[T | None, BaseException | None]:
-    """Run a decision and return its outcome and its error, in a form that can be sent."""
+def _text(error: BaseException) -> str:
     try:
-        outcome = decision(), None
-        # A broadcast that fails to pickle raises here alone, and the other ranks would wait.
-        pickle.loads(pickle.dumps(outcome))  # noqa: S301 - our own bytes
-    except BaseException as error:  # noqa: BLE001 - the other ranks must hear of whatever it is
-        return None, _sendable(error)
-    return outcome
+        return str(error)
+    except Exception:  # noqa: BLE001 - an error may be made of anything
+        return "(its message cannot be read)"
 
 
 def _sendable(error: BaseException) -> BaseException:
@@ -108,8 +269,4 @@ def _sendable(error: BaseException) -> BaseException:
             return error
     except Exception:  # noqa: BLE001 - an error may be made of anything
         logger.debug("an error of type %s cannot be sent", type(error).__name__)
-    try:
-        message = str(error)
-    except Exception:  # noqa: BLE001 - as above
-        message = "(its message cannot be read)"
-    return RuntimeError(f"{type(error).__name__}: {message}")
+    return RuntimeError(f"{type(error).__name__}: {_text(error)}")

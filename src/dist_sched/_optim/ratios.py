@@ -83,6 +83,24 @@ def references(
     return found
 
 
+def known_names(
+    tracked: Sequence[TrackedGroup], plan: Plan, given: Reference
+) -> tuple[Reference, list[str]]:
+    """Return a reference without the names that no group has here, and a sentence for each.
+
+    Another rank may have them, and brings their values.
+    """
+    chosen = by_field(given, plan)
+    names = {one.name for one in tracked}
+    missing = dict.fromkeys(
+        one for one in chosen.values() if isinstance(one, str) and one not in names
+    )
+    if not missing:
+        return given, []
+    kept = {key: one for key, one in chosen.items() if one not in missing}
+    return kept, [f"reference={name!r}: no group has this name" for name in missing]
+
+
 def _of_name(
     tracked: Sequence[TrackedGroup], field: Field, name: str, *, is_for_all: bool
 ) -> float | None:

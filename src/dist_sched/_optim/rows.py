@@ -13,7 +13,7 @@ from dist_sched._rules import MAX_RATE, rate
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from dist_sched._config.plan import Followed
     from dist_sched._curves.curve import Between, Bounded
@@ -124,14 +124,18 @@ class Row:
         for cohort in self._cohorts:
             factor, groups, written = cohort
             cohort[2] = scaled = value * factor
-            for group in groups:
-                # Overrides are looked for at every step: they may be added and removed meanwhile.
-                if upper in group or lower in group or multiplier in group:
-                    overridden.append(group)
-                elif group[key] is written:  # a float, and ours: no look at its type
-                    group[key] = scaled
-                else:
-                    self._write(group, scaled, written)
+            try:
+                for group in groups:
+                    # They are looked for at every step: they may be added and removed meanwhile.
+                    if upper in group or lower in group or multiplier in group:
+                        overridden.append(group)
+                    elif group[key] is written:  # a float, and ours: no look at its type
+                        group[key] = scaled
+                    else:
+                        self._write(group, scaled, written)
+            except KeyError:
+                self._put_back(groups)
+                return self.fill(position)
         if not overridden:
             if self._late_groups:
                 self._late_groups, self._late_values = [], []
@@ -143,17 +147,35 @@ class Row:
         key, last = self.field.key, self._late_values
         if len(groups) != len(self._late_groups) or not all(map(is_, groups, self._late_groups)):
             last = [None] * len(groups)
-        for group, value, written in zip(groups, values, last, strict=True):
-            if group[key] is written:
-                group[key] = value
-            else:
-                self._write(group, value, written)
+        try:
+            for group, value, written in zip(groups, values, last, strict=True):
+                if group[key] is written:
+                    group[key] = value
+                else:
+                    self._write(group, value, written)
+        except KeyError:
+            self._put_back(groups)
+            for group, value in zip(groups, values, strict=True):
+                self._write(group, value, None)
         self._late_groups, self._late_values = groups, [*values]
+
+    def _put_back(self, groups: Iterable[Group]) -> None:
+        """Give groups the key again that something else has removed."""
+        key = self.field.key
+        for group in groups:
+            if key not in group:
+                group[key] = self._members[id(group)].one.tensors.get(key, 0.0)
+        # Of the values that groups hold now, some are new and some are 0.
+        for cohort in self._cohorts:
+            cohort[2] = None
 
     def _write(self, group: Group, value: float, written: Any) -> None:
         """Write a value where something else than our last float is; note what is another's."""
         key = self.field.key
         found = group_fields.get(group, key)
+        if found is None:
+            one = self._members[id(group)].one
+            raise ConfigError(f"{one}: {key} was removed from the group: write it again")
         if isinstance(found, torch.Tensor):
             # By object and version: to read a tensor would wait for its device.
             written = self._tensors.get(id(group))

@@ -93,9 +93,25 @@ class Writer:
 
     @classmethod
     def build(
-        cls, optimizer: Any, plan: Plan, *, keep_ratios: bool, reference: ratios.Reference = None
-    ) -> Writer:
+        cls,
+        optimizer: Any,
+        plan: Plan,
+        *,
+        keep_ratios: bool,
+        reference: ratios.Reference = None,
+        is_part: bool = False,
+    ) -> tuple[Writer, tuple[str, ...]]:
         """Return the writer of a new scheduler.
+
+        Args:
+            optimizer: One optimizer, or several.
+            plan: What is declared.
+            keep_ratios: Whether groups keep the ratios of their own values.
+            reference: What ratios are to.
+            is_part: Whether other ranks may have names and fields that these groups lack.
+
+        Returns:
+            The writer, and a sentence for each name or field that these groups lack.
 
         Raises:
             ConfigError: A group has an illegal value, bound or multiplier, its ratios are lost, or
@@ -107,15 +123,23 @@ class Writer:
             raise ConfigError(
                 "reference: means nothing beside keep_group_ratios=False: leave it out"
             )
+        missing: list[str] = []
+        chosen = reference
+        if is_part:
+            chosen, missing = ratios.known_names(tracker.tracked, plan, reference)
         found = (
-            ratios.references(tracker.tracked, plan, reference, keys)
+            ratios.references(tracker.tracked, plan, chosen, keys)
             if keep_ratios
             else dict.fromkeys(keys)
         )
         has_reference = reference is not None
         writer = cls(tracker, plan, found, keep_ratios=keep_ratios, has_reference=has_reference)
         writer._refuse_lost_ratios()
-        writer.check()
+        if is_part:
+            missing += writer.missing_names() if tracker.tracked else []
+        else:
+            writer.check_names()
+        writer.check_groups()
         writer._build_rows()
         writer.values(0)  # raises where a group's own bounds are illegal
         # From here on groups change, and nothing raises.
@@ -125,7 +149,7 @@ class Writer:
         tracker.own_tensors(plan.fields, tracker.recalled)
         tracker.take_over()
         tracker.remember()
-        return writer
+        return writer, tuple(missing)
 
     def with_plan(
         self,
@@ -243,33 +267,50 @@ class Writer:
             return followed.curve(position)
         return row.between().at(position)(*bounds)
 
-    def check(self, known: Plan | None = None) -> None:
-        """Check that the groups have what is scheduled, and that it is legal for them.
+    def check_names(self, known: Plan | None = None) -> None:
+        """Check that the groups have the fields and names of the plan.
 
         Args:
             known: What is scheduled already. Groups may lack its fields and names: another rank's
                 have them.
 
         Raises:
-            ConfigError: No group has a field, no or two patterns match, a group's value leaves its
-                range, or a mean's weight would reach 1.
+            ConfigError: No group has a field, or no name matches a pattern.
         """
+        missing = self.missing_names(known) if self.tracker.tracked else []
+        if missing:
+            raise ConfigError("; ".join(missing))
+
+    def missing_names(self, known: Plan | None = None) -> list[str]:
+        """Return a sentence for each field that no group has, and pattern that no name matches."""
         tracked = self.tracker.tracked
-        if not tracked:
-            return
-        for field in self.plan.fields:
+        found = [
+            self._missing(field.key)
+            for field in self.plan.fields
             # On a pipeline stage, what is scheduled already may be for another stage's groups.
-            if known is not None and field in known.fields:
-                continue
-            if not (field.is_added or any(one.own_value(field.key) is not None for one in tracked)):
-                raise ConfigError(self._missing(field.key))
+            if not (known is not None and field in known.fields)
+            and not (field.is_added or any(one.own_value(field.key) is not None for one in tracked))
+        ]
         paths = {one.path for one in known.overrides} if known is not None else set()
-        for own in self.plan.overrides:
-            if own.path not in paths and not any(own.matches(one.name) for one in tracked):
-                names = dict.fromkeys(one.name for one in tracked if isinstance(one.name, str))
-                has = f"the groups are named {listed(names)}" if names else ratios.NAMELESS
-                raise ConfigError(f"{own.path}: no group's name matches {own.pattern!r}; {has}")
-        for one in tracked:
+        names = dict.fromkeys(one.name for one in tracked if isinstance(one.name, str))
+        has = f"the groups are named {listed(names)}" if names else ratios.NAMELESS
+        lost = (
+            own
+            for own in self.plan.overrides
+            if own.path not in paths and not any(map(own.matches, names))
+        )
+        return found + [
+            f"{own.path}: no group's name matches {own.pattern!r}; {has}" for own in lost
+        ]
+
+    def check_groups(self) -> None:
+        """Check that what is scheduled is legal for every group.
+
+        Raises:
+            ConfigError: Two patterns are for one group, a group's value leaves its range, or a
+                mean's weight would reach 1.
+        """
+        for one in self.tracker.tracked:
             self._check_group(one)
 
     def _missing(self, key: str) -> str:

@@ -1,0 +1,83 @@
+"""Stages: what the ranks of a job say of their groups, which may be parts of one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dist_sched._optim import ratios
+from dist_sched._rules import listed, near_miss
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dist_sched._optim.ratios import Reference
+    from dist_sched._optim.writer import Writer
+
+_MOST_NAMES = 50
+"""Names of groups that a rank tells the others, for the error that no rank has one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One rank's part of the groups."""
+
+    lacks: tuple[str, ...]
+    """Fields, patterns and reference names that its groups do not have."""
+    names: tuple[str, ...]
+    """How its groups are named, the first of them."""
+    fields: tuple[str, ...]
+    """What its groups have."""
+    references: Mapping[str, float | None]
+    """By field, the own value that its ratios are to."""
+
+    @classmethod
+    def of(cls, writer: Writer, reference: Reference) -> Stage:
+        """Return what a rank's groups have of a plan."""
+        tracked = writer.tracker.tracked
+        inventory = writer.tracker.inventory()
+        plan = writer.plan
+        lacks = [
+            field.key
+            for field in plan.fields
+            if not field.is_added and all(one.own_value(field.key) is None for one in tracked)
+        ]
+        lacks += [
+            str(one.path) for one in plan.overrides if not any(map(one.matches, inventory.names))
+        ]
+        chosen = ratios.by_field(reference, plan) if writer.keep_ratios else {}
+        lacks += [
+            f"reference={name!r}"
+            for name in dict.fromkeys(chosen.values())
+            if isinstance(name, str) and name not in inventory.names
+        ]
+        return cls(
+            lacks=tuple(lacks),
+            names=tuple(sorted(inventory.names)[:_MOST_NAMES]),
+            fields=tuple(sorted(inventory.fields)),
+            references=dict(writer.references),
+        )
+
+
+def common_names(stages: Sequence[Stage]) -> str:
+    """Return which fields and names no rank's groups have, as a sentence; empty if there are none.
+
+    Every rank computes the same from what all have said.
+    """
+    lacking = set.intersection(*(set(stage.lacks) for stage in stages))
+    # One of a job without groups has nothing to be missed.
+    if not lacking or not any(stage.fields for stage in stages):
+        return ""
+    names = dict.fromkeys(name for stage in stages for name in stage.names)
+    fields = dict.fromkeys(field for stage in stages for field in stage.fields)
+    has = f"the groups are named {listed(names)}" if names else ratios.NAMELESS
+    lines = []
+    for one in dict.fromkeys(one for stage in stages for one in stage.lacks if one in lacking):
+        if one.startswith(("groups[", "reference=")):
+            pattern = one.partition("[")[2].rpartition("]")[0] or one.partition("=")[2].strip("'")
+            lines.append(
+                f"{one}: no group of any rank has this name{near_miss(pattern, names)}; {has}"
+            )
+        else:
+            lines.append(f"{one}: no group of any rank has this field{near_miss(one, fields)}")
+    return "; ".join(lines)
