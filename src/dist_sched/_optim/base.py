@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import weakref
 from contextlib import suppress
@@ -416,9 +417,9 @@ class Scheduler:
         Raises:
             StateError: The state is malformed, or at another position than expected.
             ReconcileError: Strict entries or units differ, or the outcome is an illegal config.
-            ConfigError: A group of this rank has an illegal bound or multiplier.
-                Raised on this rank only: the others have applied the load by then.
-                On every error scheduler and groups are as before.
+            ConfigError: A rank's groups cannot be given the outcome; names ranks and reasons.
+            RankMismatchError: The ranks have different schedulers, or load them in another order.
+                Every rank raises the same error, and is as before.
         """
         self.load_with(lambda: (state_dict, None), expected_position=expected_position, local=local)
 
@@ -680,6 +681,7 @@ class Scheduler:
         rank = process_groups.rank(self.process_group)
         if theirs.is_of(mine):
             return
+        gc.collect()  # else one that a script has dropped would still be there
         for other in _LIVE:
             is_rival = other is not self and other.process_group is self.process_group
             if is_rival and theirs.is_of(other._agreed):  # noqa: SLF001 - of this class
@@ -704,9 +706,7 @@ class Scheduler:
             raise ConfigError(missing)
         references = {
             key: next((one for stage in stages if (one := stage.references.get(key))), None)
-            if value is None
-            else value
-            for key, value in agreed.references.items()
+            for key in agreed.references
         }
         if references != agreed.references:  # that only another rank could measure
             writer = self._writer.with_plan(
@@ -734,7 +734,7 @@ class Scheduler:
         references = {
             f"{_REFERENCE}{key}": value
             for key, value in self._writer.references.items()
-            if self._writer.tracker.tracked
+            if self._writer.tracker.tracked and self._writer.keep_ratios
         }
         return {**current.describe(current.config), **references, "groups": wrong}
 

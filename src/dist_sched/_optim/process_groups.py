@@ -195,7 +195,8 @@ def _votes(take: Callable[[], R], process_group: ProcessGroup | None, about: str
     try:
         vote = Vote(None, "", take())
     except BaseException as error:  # noqa: BLE001 - the other ranks wait for this one's vote
-        vote = Vote(_text(error), type(error).__name__, None)
+        ours = (kind.__name__ for kind in _KINDS.values() if isinstance(error, kind))
+        vote = Vote(_text(error), next(ours, type(error).__name__), None)
     votes: list[Any] = [None] * dist.get_world_size(process_group)
     with _named(about, process_group):
         dist.all_gather_object(votes, vote, group=process_group)

@@ -83,22 +83,19 @@ def references(
     return found
 
 
-def known_names(
+def missing_names(
     tracked: Sequence[TrackedGroup], plan: Plan, given: Reference
-) -> tuple[Reference, list[str]]:
-    """Return a reference without the names that no group has here, and a sentence for each.
+) -> dict[str, list[str]]:
+    """Return the names of a reference that no group has, with the fields that each is for.
 
     Another rank may have them, and brings their values.
     """
-    chosen = by_field(given, plan)
     names = {one.name for one in tracked}
-    missing = dict.fromkeys(
-        one for one in chosen.values() if isinstance(one, str) and one not in names
-    )
-    if not missing:
-        return given, []
-    kept = {key: one for key, one in chosen.items() if one not in missing}
-    return kept, [f"reference={name!r}: no group has this name" for name in missing]
+    missing: dict[str, list[str]] = {}
+    for key, one in by_field(given, plan).items():
+        if isinstance(one, str) and one not in names:
+            missing.setdefault(one, []).append(key)
+    return missing
 
 
 def _of_name(

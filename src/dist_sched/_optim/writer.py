@@ -123,15 +123,12 @@ class Writer:
             raise ConfigError(
                 "reference: means nothing beside keep_group_ratios=False: leave it out"
             )
-        missing: list[str] = []
-        chosen = reference
-        if is_part:
-            chosen, missing = ratios.known_names(tracker.tracked, plan, reference)
-        found = (
-            ratios.references(tracker.tracked, plan, chosen, keys)
-            if keep_ratios
-            else dict.fromkeys(keys)
-        )
+        lost = ratios.missing_names(tracker.tracked, plan, reference) if is_part else {}
+        missing = [f"reference={name!r}: no group has this name" for name in lost]
+        found: dict[str, float | None] = dict.fromkeys(keys)
+        if keep_ratios:
+            here = [key for key in keys if not any(key in fields for fields in lost.values())]
+            found |= ratios.references(tracker.tracked, plan, reference, here)
         has_reference = reference is not None
         writer = cls(tracker, plan, found, keep_ratios=keep_ratios, has_reference=has_reference)
         writer._refuse_lost_ratios()
@@ -300,7 +297,9 @@ class Writer:
             if own.path not in paths and not any(map(own.matches, names))
         )
         return found + [
-            f"{own.path}: no group's name matches {own.pattern!r}; {has}" for own in lost
+            f"{own.path}: no group's name matches {own.pattern!r}"
+            f"{near_miss(own.pattern, names)}; {has}"
+            for own in lost
         ]
 
     def check_groups(self) -> None:

@@ -8,8 +8,9 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
+import agree_cases  # noqa: F401 - an import adds the cases of a module
 import cases
-import collective_cases  # noqa: F401 - an import adds the cases of a module
+import collective_cases  # noqa: F401
 import lifecycle
 import load_cases  # noqa: F401
 import models

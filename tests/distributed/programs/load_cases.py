@@ -257,14 +257,6 @@ def the_first_rank_has_an_illegal_group(ranks):
     yield load(scheduler, saved_state(ranks))
 
 
-@case
-def another_rank_has_an_illegal_group(ranks):
-    scheduler = build(ranks)
-    if ranks.is_another:
-        param_groups(scheduler)[0]["wd_mult"] = -1.0
-    yield load(scheduler, saved_state(ranks))
-
-
 # What a load reports
 
 
