@@ -24,26 +24,33 @@ position k-1. The metrics file has one line for each update, with the values it 
 One job at a time uses a checkpoint folder: rank 0 holds a lock on the file "lock" in it, which the
 kernel frees when rank 0 ends. An error of the disk ends every rank with status 2 and one line.
 """
-# ruff: noqa: E402 - the launcher is noted before torch is imported, which takes seconds
+# ruff: noqa: E402 - the process is bound to its launcher before torch is imported
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
+import sys
 
 LAUNCHER = os.getppid()
+PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
+IS_UNDER_TORCHRUN = "TORCHELASTIC_RUN_ID" in os.environ
+# However the launcher ends, the kernel then kills this process. Otherwise it would train on, in the
+# way of a resume. Without torchrun, a run may outlive the shell that started it. This comes before
+# the import of torch, because that takes seconds in which the launcher may end.
+if IS_UNDER_TORCHRUN and sys.platform == "linux":
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 import argparse
-import ctypes
 import fcntl
 import hashlib
 import json
 import logging
 import re
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 import sysconfig
 import tempfile
 import time
@@ -101,7 +108,6 @@ WITHOUT_TORCHRUN = {
 }
 # A resume with another value would have other shapes, or other samples.
 FIXED = ("width", "layers", "heads", "sequence_length", "seed")
-PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 
 
 # Errors
@@ -170,31 +176,22 @@ def describe_newest(folder: Path) -> str:
 # The launcher
 
 
-def end_with_launcher() -> None:
-    """Let the kernel kill this process when torchrun's launcher ends, however it ends.
+def has_lost_launcher() -> bool:
+    """Return whether torchrun's launcher has ended, for systems that cannot kill with it."""
+    return IS_UNDER_TORCHRUN and os.getppid() != LAUNCHER
 
-    A process that trained on without it would be in the way of the run that is resumed. Without
-    torchrun, do nothing: such a run may outlive the shell that started it.
-    """
-    if not dist.is_torchelastic_launched():
-        return
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+def check_launcher() -> None:
+    """Fail if torchrun's launcher ended before this process could be bound to it."""
     try:
-        # The launcher may have ended before: look for it, or, if it ended before this program's
-        # first line, for the store that it serves.
         if has_lost_launcher():
             raise ConnectionError
+        # It may have ended before this program's first line: look for the store that it serves.
         if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
             store = os.environ["MASTER_ADDR"], from_torchrun("MASTER_PORT")
             socket.create_connection(store, timeout=60).close()
     except OSError:
         fail("the launcher ended before the run began")
-
-
-def has_lost_launcher() -> bool:
-    """Return whether torchrun's launcher has ended, for systems that cannot kill with it."""
-    return dist.is_torchelastic_launched() and os.getppid() != LAUNCHER
 
 
 # Arguments
@@ -1053,7 +1050,7 @@ def run_program() -> None:
 def main() -> None:
     """Run the program, or say in one line why it cannot."""
     try:
-        end_with_launcher()
+        check_launcher()
         run_program()
     except Failure as failure:
         end(failure)
