@@ -40,14 +40,30 @@ SIZES = ["--width", "16", "--layers", "1", "--heads", "2", "--sequence-length", 
 def run(*command, **options):
     command = [sys.executable, *map(str, command)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    options = {"capture_output": True, "check": False, "timeout": 100, **options}
-    return subprocess.run(command, text=True, env=environment, **options)
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=100,
+        **options,
+    )
 
 
 def train_command(folder, *options, processes=2):
+    """Return what `run` takes; a single process has no launcher."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     saves = ["--checkpoint-dir", folder / "run", "--checkpoint-every", "10", "--keep", "9"]
-    return [*launcher, SCRIPT, "--device", "cpu", *SIZES, *saves, *options]
+    return [
+        *(launcher if processes > 1 else ()),
+        SCRIPT,
+        "--device",
+        "cpu",
+        *SIZES,
+        *saves,
+        *options,
+    ]
 
 
 def train(folder, *options, processes=2):
@@ -190,9 +206,9 @@ FOREVER = ("--updates", "1000000")
 
 
 @contextlib.contextmanager
-def started(folder, *options):
-    """Start a run on two processes and give it, with a file of what it prints."""
-    command = [sys.executable, *map(str, train_command(folder, *options))]
+def started(folder, processes):
+    """Start a run without end, and print into a file beside it."""
+    command = [sys.executable, *map(str, train_command(folder, *FOREVER, processes=processes))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (
         (folder / "printed.txt").open("wb") as printed,
@@ -241,7 +257,7 @@ def statuses(printed):
 def killed(tmp_path_factory):
     """Return a folder whose launcher was killed, and what a second job had printed before."""
     folder = tmp_path_factory.mktemp("killed")
-    with started(folder, *FOREVER) as launcher:
+    with started(folder, processes=2) as launcher:
         wait_for(checkpoint(folder, 10).exists)
         second = run(*train_command(folder, *FOREVER, "--resume"))
         after = len(metrics(folder))
@@ -263,12 +279,12 @@ def test_the_processes_of_a_killed_launcher_end_and_the_run_can_be_resumed(kille
     folder, _ = killed
     newest = max(path for path in (folder / "run").glob("step-*") if path.suffix != ".tmp")
     position = int(newest.name.removeprefix("step-"))
-    train(folder, "--updates", str(position + 1), "--resume")
+    train(folder, "--updates", str(position + 1), "--resume", processes=1)
     assert list(range(position + 1)) == [line["position"] for line in metrics(folder)]
 
 
 def test_processes_end_whose_launcher_is_killed_before_their_first_line(tmp_path):
-    with started(tmp_path, *FOREVER) as launcher:
+    with started(tmp_path, processes=2) as launcher:
         wait_for(lambda: workers_on(tmp_path))
         launcher.kill()
         wait_for(lambda: not workers_on(tmp_path))
@@ -280,48 +296,42 @@ def limit_files(size):
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-@pytest.mark.parametrize(
-    ("size", "every", "doing"), [(30_000, "10", "saving"), (3_000, "10000", "writing")]
-)
-def test_a_full_disk_ends_every_rank_in_one_line(tmp_path, size, every, doing):
-    command = train_command(tmp_path, *FOREVER, "--checkpoint-every", every)
-    printed = run(*command, preexec_fn=limit_files(size)).stderr
-    [error] = errors(printed)
-    assert f"error: {doing} {tmp_path}/run/" in error
-    assert "File too large" in error
-    assert error.endswith("run holds no complete checkpoint")
-    assert ["2", "2"] == statuses(printed)
-
-
-def test_a_full_disk_leaves_the_checkpoint_that_is_named(folder, lines):  # noqa: ARG001 - same
+def test_a_full_disk_ends_every_rank_and_leaves_the_checkpoint_that_is_named(folder, lines):  # noqa: ARG001 - it comes after
     options = ("--updates", "60", "--config", folder / "schedule.yaml", "--resume")
     printed = run(*train_command(folder, *options), preexec_fn=limit_files(30_000)).stderr
     [error] = errors(printed)
+    assert f"error: saving {checkpoint(folder, 50)}: " in error
+    assert "File too large" in error
     assert error.endswith(f"{checkpoint(folder, 40)} is complete, and --resume goes on from it")
     assert checkpoint(folder, 40).exists()
+    assert ["2", "2"] == statuses(printed)
 
 
-def test_a_deleted_folder_ends_every_rank_and_is_not_made_again(tmp_path):
-    with started(tmp_path, *FOREVER) as launcher:
+def test_metrics_that_cannot_be_written_end_the_run_at_the_next_update(tmp_path):
+    options = (*FOREVER, "--checkpoint-every", "1000000")
+    command = train_command(tmp_path, *options, processes=1)
+    done = run(*command, preexec_fn=limit_files(3_000))
+    [error] = errors(done.stderr)
+    assert f"error: writing {tmp_path}/run/metrics.jsonl: " in error
+    assert error.endswith(f"{tmp_path}/run holds no complete checkpoint")
+    assert 2 == done.returncode
+
+
+def test_a_deleted_folder_ends_the_run_and_is_not_made_again(tmp_path):
+    with started(tmp_path, processes=1) as process:
         wait_for(checkpoint(tmp_path, 10).exists)
         (tmp_path / "run").rename(tmp_path / "moved")
-        launcher.wait(60)
-    printed = (tmp_path / "printed.txt").read_text().replace("\r", "\n")
-    [error] = errors(printed)
+        assert 2 == process.wait(60)
+    [error] = errors((tmp_path / "printed.txt").read_text())
     assert "No such file or directory" in error
-    assert ["2", "2"] == statuses(printed)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_cannot_be_made_is_named_in_one_line():
-    done = run(SCRIPT, "--checkpoint-dir", "/proc/run", "--device", "cpu")
+@pytest.mark.parametrize("options", [("/proc/run",), ("typo", "--resume")])
+def test_a_folder_that_cannot_be_used_is_named_in_one_line_and_not_made(tmp_path, options):
+    done = run(SCRIPT, "--device", "cpu", "--checkpoint-dir", *options, cwd=tmp_path)
     assert (2, 1) == (done.returncode, len(done.stderr.splitlines()))
-    assert "/proc/run" in done.stderr
-
-
-def test_a_resume_of_no_run_makes_no_folder(tmp_path):
-    done = run(SCRIPT, "--checkpoint-dir", tmp_path / "typo", "--resume", "--device", "cpu")
-    assert (2, 1) == (done.returncode, len(done.stderr.splitlines()))
+    assert f" {options[0]}" in done.stderr
     assert [] == [*tmp_path.iterdir()]
 
 
