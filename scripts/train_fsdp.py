@@ -621,9 +621,10 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "lock"
-        self._file = self._path.open("a")
+        # Open until the process ends.
+        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             fail(
                 f"--checkpoint-dir {folder} is in use by another job, which holds {self._path}; "
@@ -638,7 +639,7 @@ class FolderLock:
 
     def check(self) -> None:
         """Raise if the folder has been deleted, or replaced, so that another job may have it."""
-        if not os.path.samestat(self._path.stat(), os.fstat(self._file.fileno())):
+        if not os.path.samestat(self._path.stat(), os.fstat(self._handle)):
             fail(f"{self._path.parent} was deleted and made again by something else")
 
 
