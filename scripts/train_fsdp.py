@@ -20,24 +20,41 @@ position k-1. The metrics file has one line for each update, with the values it 
      "loss": 5.6, "start": 0, "world_size": 2}
 
 "start" is the position at which the processes that made the update started or resumed.
+
+One job at a time uses a checkpoint folder: rank 0 holds a lock on the file "lock" in it, which the
+kernel frees when rank 0 ends. An error of the disk ends every rank with status 2 and one line.
 """
+# ruff: noqa: E402 - the process is bound to its launcher before torch is imported
 
 from __future__ import annotations
 
+import ctypes
+import os
+import signal
+import sys
+
+LAUNCHER = os.getppid()
+PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
+IS_UNDER_TORCHRUN = "TORCHELASTIC_RUN_ID" in os.environ
+# However the launcher ends, the kernel then kills this process. Otherwise it would train on, in the
+# way of a resume. Without torchrun, a run may outlive the shell that started it. This comes before
+# the import of torch, because that takes seconds in which the launcher may end.
+if IS_UNDER_TORCHRUN and sys.platform == "linux":
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
 import argparse
+import fcntl
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
-import signal
+import socket
 import subprocess
-import sys
 import sysconfig
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -46,6 +63,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
@@ -92,6 +110,90 @@ WITHOUT_TORCHRUN = {
 FIXED = ("width", "layers", "heads", "sequence_length", "seed")
 
 
+# Errors
+
+
+class Failure(Exception):  # noqa: N818 - it is the end of the run, not a bug in it
+    """Ends the run with a message of one line and status 2."""
+
+
+def fail(message: str) -> NoReturn:
+    """Raise `Failure`."""
+    raise Failure(message)
+
+
+def end(failure: Failure) -> NoReturn:
+    """Print why the run fails on rank 0, and exit with status 2 on every rank."""
+    if from_torchrun("RANK") == 0:
+        print(f"train_fsdp.py: error: {failure}", file=sys.stderr, flush=True)
+    else:
+        time.sleep(2)  # torchrun ends all ranks once one exits: let rank 0 print first
+    # Not SystemExit: threads of torch's could abort a process that still has a process group.
+    os._exit(2)
+
+
+@contextmanager
+def same_outcome(doing: str, folder: Path) -> Iterator[None]:
+    """Go on where the disk did what every rank asked of it, else fail on every rank. Collective.
+
+    An error of one rank would otherwise leave the others waiting for it. So nothing in the block
+    may be collective, unless it fails on every rank or on none, as DCP's save does.
+    """
+    message = None
+    try:
+        yield
+    except Failure as failure:
+        message = str(failure)
+    except (OSError, CheckpointException) as error:
+        message = f"{doing}: {describe(error)}; {describe_newest(folder)}"
+    messages: list[str | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(messages, message)
+    for failed in filter(None, messages):
+        fail(failed)
+
+
+def describe(error: OSError | CheckpointException) -> str:
+    """Return an error as one line; of several ranks' errors, the first."""
+    if isinstance(error, OSError):
+        text = str(error)
+    else:
+        rank, (cause, _) = min(error.failures.items(), key=lambda failure: failure[0])
+        text = f"rank {rank}: {cause!r}"
+    return " ".join(text.split())
+
+
+def describe_newest(folder: Path) -> str:
+    """Return what a run can go on from after an error."""
+    try:
+        complete = complete_checkpoints(folder)
+    except OSError as error:
+        return f"the checkpoints in {folder} cannot be read ({error.strerror})"
+    if not complete:
+        return f"{folder} holds no complete checkpoint"
+    return f"{complete[-1]} is complete, and --resume goes on from it"
+
+
+# The launcher
+
+
+def has_lost_launcher() -> bool:
+    """Return whether torchrun's launcher has ended, for systems that cannot kill with it."""
+    return IS_UNDER_TORCHRUN and os.getppid() != LAUNCHER
+
+
+def check_launcher() -> None:
+    """Fail if torchrun's launcher ended before this process could be bound to it."""
+    try:
+        if has_lost_launcher():
+            raise ConnectionError
+        # It may have ended before this program's first line: look for the store that it serves.
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            store = os.environ["MASTER_ADDR"], from_torchrun("MASTER_PORT")
+            socket.create_connection(store, timeout=60).close()
+    except OSError:
+        fail("the launcher ended before the run began")
+
+
 # Arguments
 
 
@@ -100,20 +202,11 @@ def from_torchrun(name: str) -> int:
     return int(os.environ.get(name, WITHOUT_TORCHRUN[name]))
 
 
-def fail(message: str) -> NoReturn:
-    """Print an error on rank 0, and exit with status 2 on every rank."""
-    if from_torchrun("RANK") == 0:
-        print(f"train_fsdp.py: error: {message}", file=sys.stderr, flush=True)
-    else:
-        time.sleep(2)  # torchrun ends all ranks once one exits: let rank 0 print first
-    raise SystemExit(2)
-
-
 class Parser(argparse.ArgumentParser):
-    """Prints an error once, not once for each rank."""
+    """Fails as the rest of the program does: once, not once for each rank."""
 
     def error(self, message: str) -> NoReturn:
-        """Exit with `message`."""
+        """Raise `Failure`."""
         fail(f"{message} (--help explains the options)")
 
 
@@ -301,8 +394,6 @@ def parse_arguments() -> argparse.Namespace:
     if args.metrics is None:
         args.metrics = args.checkpoint_dir / "metrics.jsonl"
     check_sizes(args)
-    if not args.dry_run:
-        check_files(args)
     return args
 
 
@@ -313,7 +404,7 @@ def schedule_of(args: argparse.Namespace) -> Path | dict[str, Any]:
 
 
 def check_sizes(args: argparse.Namespace) -> None:
-    """Exit if sizes do not fit together."""
+    """Fail if sizes do not fit together."""
     world_size = from_torchrun("WORLD_SIZE")
     if args.global_batch < world_size:
         fail(f"--global-batch {args.global_batch} is too small for {world_size} processes")
@@ -322,14 +413,12 @@ def check_sizes(args: argparse.Namespace) -> None:
 
 
 def check_files(args: argparse.Namespace) -> None:
-    """Exit if there is nothing to resume from, or a start would overwrite other files."""
+    """Fail if there is nothing to resume from, or a start would overwrite other files."""
     folder = args.checkpoint_dir
-    if folder.exists() and not folder.is_dir():
-        fail(f"--checkpoint-dir {folder} is not a folder")
     complete = complete_checkpoints(folder)
-    if args.resume and not complete:
-        fail(f"--resume: {folder} holds no complete checkpoint; start without --resume")
-    if complete and not args.resume:
+    if args.resume:
+        newest_checkpoint(folder)
+    elif complete:
         fail(
             f"--checkpoint-dir {folder} holds a run already (newest: {complete[-1].name}); "
             "add --resume to go on with it, or name another folder"
@@ -494,6 +583,14 @@ def complete_checkpoints(folder: Path) -> list[Path]:
     return sorted(complete, key=lambda path: int(path.name.removeprefix("step-")))
 
 
+def newest_checkpoint(folder: Path) -> Path:
+    """Return the checkpoint that a resume goes on from."""
+    complete = complete_checkpoints(folder)
+    if not complete:
+        fail(f"--resume: {folder} holds no complete checkpoint; start without --resume")
+    return complete[-1]
+
+
 def incomplete_checkpoints(folder: Path) -> list[Path]:
     """Return what a kill or an interrupted copy left in `folder`."""
     named = [p for p in folder.glob("step-*") if re.fullmatch(r"step-\d+(\.tmp)?", p.name)]
@@ -516,57 +613,114 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+class FolderLock:
+    """The right to use a checkpoint folder, which one job has; made on rank 0.
+
+    The kernel frees it when the process ends, so nothing is left to remove after a kill.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "lock"
+        # Open until the process ends.
+        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fail(
+                f"--checkpoint-dir {folder} is in use by another job, which holds {self._path}; "
+                "wait for its end, or name another folder"
+            )
+        except OSError as error:
+            log.warning(
+                "%s cannot be locked (%s): see to it that no other job uses the folder",
+                self._path,
+                error.strerror,
+            )
+
+    def check(self) -> None:
+        """Raise if the folder has been deleted, or replaced, so that another job may have it."""
+        if not os.path.samestat(self._path.stat(), os.fstat(self._handle)):
+            fail(f"{self._path.parent} was deleted and made again by something else")
+
+
+def claim_folder(args: argparse.Namespace) -> FolderLock | None:
+    """Lock the checkpoint folder and check what is in it; return rank 0's lock. Collective."""
+    folder, lock = args.checkpoint_dir, None
+    with same_outcome(f"--checkpoint-dir {folder}", folder):
+        if dist.get_rank() == 0:
+            if folder.exists() and not folder.is_dir():
+                fail(f"--checkpoint-dir {folder} is not a folder")
+            if args.resume and not folder.exists():
+                newest_checkpoint(folder)  # fails before a folder of a misspelt name is made
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FolderLock(folder)
+            check_files(args)
+    return lock
+
+
 class Checkpoints:
     """The newest `keep` checkpoints of one run.
 
     Each has `identity` as its run.json; only a run with the same one can go on from it.
     """
 
-    def __init__(self, folder: Path, keep: int, identity: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, keep: int, identity: dict[str, Any], lock: FolderLock | None
+    ) -> None:
         self._folder = folder
         self._keep = keep
         self._identity = identity
+        self._lock = lock
 
     def clean(self) -> None:
-        """Create the folder, and delete incomplete checkpoints in it. Collective."""
-        if dist.get_rank() == 0:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            for partial in incomplete_checkpoints(self._folder):
-                log.warning("removing the incomplete checkpoint %s", partial)
-                shutil.rmtree(partial)
-        dist.barrier()
+        """Delete incomplete checkpoints. Collective."""
+        with same_outcome(f"cleaning {self._folder}", self._folder):
+            if dist.get_rank() == 0:
+                for partial in incomplete_checkpoints(self._folder):
+                    log.warning("removing the incomplete checkpoint %s", partial)
+                    shutil.rmtree(partial)
 
     def save(self, state: dict[str, Any], position: int) -> None:
         """Save a checkpoint, which gets its final name when it is complete. Collective."""
         final = self._folder / f"step-{position:08d}"
         partial = final.with_name(f"{final.name}.tmp")
-        save(state, checkpoint_id=partial)  # DCP syncs each rank's files to the disk
-        dist.barrier()
-        if dist.get_rank() == 0:
-            identity = partial / "run.json"
-            identity.write_text(json.dumps(self._identity, indent=2) + "\n")
-            # The rename may reach the disk only after everything that it stands for.
-            sync(identity)
-            sync(partial)
-            partial.rename(final)
-            sync(self._folder)
-            for old in complete_checkpoints(self._folder)[: -self._keep]:
-                discard(old)
-            log.info("saved %s", final)
+        with same_outcome(f"saving {final}", self._folder):
+            if self._lock:
+                self._lock.check()  # DCP would make a deleted folder again
+        with same_outcome(f"saving {final}", self._folder):
+            # DCP syncs each rank's files to the disk.
+            save(state, storage_writer=FileSystemWriter(partial))
+        with same_outcome(f"saving {final}", self._folder):
+            if dist.get_rank() == 0:
+                self._complete(partial, final)
+
+    def _complete(self, partial: Path, final: Path) -> None:
+        identity = partial / "run.json"
+        identity.write_text(json.dumps(self._identity, indent=2) + "\n")
+        # The rename may reach the disk only after everything that it stands for.
+        sync(identity)
+        sync(partial)
+        partial.rename(final)
+        sync(self._folder)
+        log.info("saved %s", final)
+        for old in complete_checkpoints(self._folder)[: -self._keep]:
+            discard(old)
 
     def load_newest(self, state: dict[str, Any]) -> Path:
         """Load the newest complete checkpoint into `state`. Collective."""
-        chosen: list[Any] = [complete_checkpoints(self._folder)[-1]]
+        chosen: list[Any] = [None]
+        with same_outcome(f"reading {self._folder}", self._folder):
+            if dist.get_rank() == 0:
+                chosen = [newest_checkpoint(self._folder)]
+                self._check_identity(chosen[0])
         dist.broadcast_object_list(chosen, src=0)
         newest: Path = chosen[0]
-        self._check_identity(newest)
         try:
-            load(state, checkpoint_id=newest)
+            load(state, storage_reader=FileSystemReader(newest))
         except CheckpointException as error:
-            causes = {repr(cause) for cause, _ in error.failures.values()}
             fail(
                 f"{newest} cannot be read; move it away, and --resume takes the one before it "
-                f"({'; '.join(sorted(causes))})"
+                f"({describe(error)})"
             )
         return newest
 
@@ -627,6 +781,7 @@ class Reporter:
         sync(rewritten)
         rewritten.replace(path)
         self._file = path.open("a")
+        self._error: OSError | None = None
         self._bar = tqdm(
             total=updates,
             initial=position,
@@ -635,22 +790,34 @@ class Reporter:
         )
 
     def add(self, record: dict[str, Any]) -> None:
-        """Write one update."""
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        """Write one update; an error waits for `sync`, where every rank can hear of it."""
+        if not self.has_failed:
+            try:
+                self._file.write(json.dumps(record) + "\n")
+                self._file.flush()
+            except OSError as error:
+                self._error = error
         lr, wd = record["lr"]["decay"], record["wd"]["decay"]
         shown = f"loss {record['loss']:.3f}, lr {lr:.3e}, wd {wd:.4f}"
         self._bar.set_postfix_str(shown, refresh=False)
         self._bar.update()
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether a line could not be written."""
+        return self._error is not None
+
     def sync(self) -> None:
         """Write the lines to the disk, before the checkpoint that they lead to."""
+        if self._error:
+            raise self._error
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Finish the bar and the file."""
         self._bar.close()
-        self._file.close()
+        with suppress(OSError):  # known from `add`, as each line was flushed
+            self._file.close()
 
 
 # The run
@@ -745,11 +912,11 @@ def make_run(args: argparse.Namespace, mesh: DeviceMesh, device: torch.device) -
     return Run(model, optimizer, scheduler, Progress(), corpus, args, device)
 
 
-def make_checkpoints(run: Run) -> Checkpoints:
+def make_checkpoints(run: Run, lock: FolderLock | None) -> Checkpoints:
     """Return the run's checkpoints, after incomplete ones are deleted."""
     identity = {name: getattr(run.args, name) for name in FIXED}
     identity["text"] = run.corpus.fingerprint
-    checkpoints = Checkpoints(run.args.checkpoint_dir, run.args.keep, identity)
+    checkpoints = Checkpoints(run.args.checkpoint_dir, run.args.keep, identity, lock)
     checkpoints.clean()
     return checkpoints
 
@@ -766,24 +933,35 @@ def train(run: Run, checkpoints: Checkpoints, stop: StopRequest) -> None:
     """Make updates and checkpoints until the run is done or any rank shall stop."""
     args, progress = run.args, run.progress
     reporter = None
-    if dist.get_rank() == 0:
-        reporter = Reporter(args.metrics, progress.updates, args.updates)
-    is_stopping = False
-    while progress.updates < args.updates and not is_stopping:
-        record, is_stopping = run.update(stop=stop.arrived)
-        if reporter:
-            reporter.add(record)
-        is_last = is_stopping or progress.updates == args.updates
-        if is_last or progress.updates % args.checkpoint_every == 0:
-            if reporter:
-                reporter.sync()
-            checkpoints.save(run.state(), progress.updates)
-    if reporter:
-        reporter.close()
+    with same_outcome(f"writing {args.metrics}", args.checkpoint_dir):
+        if dist.get_rank() == 0:
+            reporter = Reporter(args.metrics, progress.updates, args.updates)
+    with closing(reporter) if reporter else nullcontext():
+        is_stopping = make_updates(run, checkpoints, stop, reporter)
     if is_stopping:
         log.info("stopped by SIGTERM; --resume goes on from position %d", progress.updates)
     else:
         log.info("done at position %d; --updates is %d", progress.updates, args.updates)
+
+
+def make_updates(
+    run: Run, checkpoints: Checkpoints, stop: StopRequest, reporter: Reporter | None
+) -> bool:
+    """Make updates and checkpoints; return whether it was a rank that asked for the end."""
+    args, progress = run.args, run.progress
+    is_stopping = False
+    while progress.updates < args.updates and not is_stopping:
+        metrics_failed = reporter is not None and reporter.has_failed
+        record, is_stopping = run.update(stop=stop.arrived or metrics_failed or has_lost_launcher())
+        if reporter:
+            reporter.add(record)
+        is_last = is_stopping or progress.updates == args.updates
+        if is_last or progress.updates % args.checkpoint_every == 0:
+            with same_outcome(f"writing {args.metrics}", args.checkpoint_dir):
+                if reporter:
+                    reporter.sync()
+            checkpoints.save(run.state(), progress.updates)
+    return is_stopping
 
 
 def dry_run(args: argparse.Namespace) -> int:
@@ -844,8 +1022,8 @@ def start_logging() -> None:
         logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
 
 
-def main() -> None:
-    """Run the program."""
+def run_program() -> None:
+    """Do what the command line says."""
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     args = parse_arguments()
@@ -857,9 +1035,10 @@ def main() -> None:
     start_logging()
     device = choose_device(args.device)
     with process_group(device) as mesh, logging_redirect_tqdm():
+        lock = claim_folder(args)
         try:
             run = make_run(args, mesh, device)
-            checkpoints = make_checkpoints(run)
+            checkpoints = make_checkpoints(run, lock)
             if args.resume:
                 resume(run, checkpoints)
         except ReconcileError as error:
@@ -867,6 +1046,15 @@ def main() -> None:
         except (ConfigError, StateError) as error:
             fail(str(error))
         train(run, checkpoints, stop)
+
+
+def main() -> None:
+    """Run the program, or say in one line why it cannot."""
+    try:
+        check_launcher()
+        run_program()
+    except Failure as failure:
+        end(failure)
 
 
 if __name__ == "__main__":

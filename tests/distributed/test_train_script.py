@@ -1,11 +1,18 @@
-"""The training script with a config file, and every command on a checkpoint that it wrote."""
+"""The training script with a config file, its faults, and every command on its checkpoints."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
+import importlib.util
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -30,18 +37,37 @@ TOKENS = 12 * 16
 SIZES = ["--width", "16", "--layers", "1", "--heads", "2", "--sequence-length", "16"]
 
 
-def run(*command):
+def run(*command, **options):
     command = [sys.executable, *map(str, command)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        command, capture_output=True, text=True, check=False, env=environment, timeout=100
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=100,
+        **options,
     )
 
 
-def train(folder, *options, processes=2):
+def train_command(folder, *options, processes=2):
+    """Return what `run` takes; a single process has no launcher."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     saves = ["--checkpoint-dir", folder / "run", "--checkpoint-every", "10", "--keep", "9"]
-    done = run(*launcher, SCRIPT, "--device", "cpu", *SIZES, *saves, *options)
+    return [
+        *(launcher if processes > 1 else ()),
+        SCRIPT,
+        "--device",
+        "cpu",
+        *SIZES,
+        *saves,
+        *options,
+    ]
+
+
+def train(folder, *options, processes=2):
+    done = run(*train_command(folder, *options, processes=processes))
     assert "done at position" in done.stderr, done.stderr
     assert done.returncode == 0 or ABORT in done.stderr, done.stderr
 
@@ -172,3 +198,171 @@ def test_a_fork_is_trained_from_the_checkpoint(folder, lines):  # noqa: ARG001 -
     train(folder, "--updates", "42", "--config", fork, "--resume")
     last = metrics(folder)[-1]
     assert (41, 40) == (last["position"], last["start"])
+
+
+# Faults: other jobs, killed launchers and disks
+
+FOREVER = ("--updates", "1000000")
+
+
+@contextlib.contextmanager
+def started(folder, processes):
+    """Start a run without end, and print into a file beside it."""
+    command = [sys.executable, *map(str, train_command(folder, *FOREVER, processes=processes))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with (
+        (folder / "printed.txt").open("wb") as printed,
+        subprocess.Popen(command, stdout=printed, stderr=printed, env=environment) as launcher,
+    ):
+        try:
+            yield launcher
+        finally:
+            for process in (launcher.pid, *workers_on(folder)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+
+
+def workers_on(folder):
+    """Return the processes that train in a folder, without launchers."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (process / "cmdline").read_bytes().decode().split("\0")
+            is_launcher = "torch.distributed.run" in words
+            if str(folder / "run") in words and str(SCRIPT) in words and not is_launcher:
+                found.append(int(process.name))
+    return found
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def errors(printed):
+    """Return the lines in which the script says why it fails."""
+    assert "Error:" not in printed.replace("ChildFailedError:", ""), printed
+    return [line for line in printed.splitlines() if line.startswith("train_fsdp.py: error: ")]
+
+
+def statuses(printed):
+    """Return the exit statuses of the ranks that torchrun reports."""
+    lines = [line.split() for line in printed.splitlines()]
+    return [words[2] for words in lines if words[:2] == ["exitcode", ":"]]
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """Return a folder whose launcher was killed, and what a second job had printed before."""
+    folder = tmp_path_factory.mktemp("killed")
+    with started(folder, processes=2) as launcher:
+        wait_for(checkpoint(folder, 10).exists)
+        second = run(*train_command(folder, *FOREVER, "--resume"))
+        after = len(metrics(folder))
+        wait_for(lambda: len(metrics(folder)) > after)
+        launcher.kill()
+        wait_for(lambda: not workers_on(folder), 5)
+    return folder, second.stderr
+
+
+def test_a_second_job_on_the_folder_ends_in_one_line_and_the_first_goes_on(killed):
+    _, printed = killed
+    [error] = errors(printed)
+    assert "is in use by another job" in error
+    assert printed.startswith(error)
+    assert ["2", "2"] == statuses(printed)
+
+
+def test_the_processes_of_a_killed_launcher_end_and_the_run_can_be_resumed(killed):
+    folder, _ = killed
+    newest = max(path for path in (folder / "run").glob("step-*") if path.suffix != ".tmp")
+    position = int(newest.name.removeprefix("step-"))
+    train(folder, "--updates", str(position + 1), "--resume", processes=1)
+    assert list(range(position + 1)) == [line["position"] for line in metrics(folder)]
+
+
+def test_processes_end_whose_launcher_is_killed_before_their_first_line(tmp_path):
+    with started(tmp_path, processes=2) as launcher:
+        wait_for(lambda: workers_on(tmp_path))
+        launcher.kill()
+        wait_for(lambda: not workers_on(tmp_path))
+    assert [] == [*tmp_path.glob("run")]
+
+
+def limit_files(size):
+    """Let no file grow beyond a size, as on a full disk."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def test_a_full_disk_ends_every_rank_and_leaves_the_checkpoint_that_is_named(folder, lines):  # noqa: ARG001 - it comes after
+    options = ("--updates", "60", "--config", folder / "schedule.yaml", "--resume")
+    printed = run(*train_command(folder, *options), preexec_fn=limit_files(30_000)).stderr
+    [error] = errors(printed)
+    assert f"error: saving {checkpoint(folder, 50)}: " in error
+    assert "File too large" in error
+    assert error.endswith(f"{checkpoint(folder, 40)} is complete, and --resume goes on from it")
+    assert checkpoint(folder, 40).exists()
+    assert ["2", "2"] == statuses(printed)
+
+
+def test_metrics_that_cannot_be_written_end_the_run_at_the_next_update(tmp_path):
+    options = (*FOREVER, "--checkpoint-every", "1000000")
+    command = train_command(tmp_path, *options, processes=1)
+    done = run(*command, preexec_fn=limit_files(3_000))
+    [error] = errors(done.stderr)
+    assert f"error: writing {tmp_path}/run/metrics.jsonl: " in error
+    assert error.endswith(f"{tmp_path}/run holds no complete checkpoint")
+    assert 2 == done.returncode
+
+
+def test_a_deleted_folder_ends_the_run_and_is_not_made_again(tmp_path):
+    with started(tmp_path, processes=1) as process:
+        wait_for(checkpoint(tmp_path, 10).exists)
+        (tmp_path / "run").rename(tmp_path / "moved")
+        assert 2 == process.wait(60)
+    [error] = errors((tmp_path / "printed.txt").read_text())
+    assert "No such file or directory" in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("options", [("/proc/run",), ("typo", "--resume")])
+def test_a_folder_that_cannot_be_used_is_named_in_one_line_and_not_made(tmp_path, options):
+    done = run(SCRIPT, "--device", "cpu", "--checkpoint-dir", *options, cwd=tmp_path)
+    assert (2, 1) == (done.returncode, len(done.stderr.splitlines()))
+    assert f" {options[0]}" in done.stderr
+    assert [] == [*tmp_path.iterdir()]
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Return the script as a module."""
+    spec = importlib.util.spec_from_file_location("train_fsdp", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "train_fsdp", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_file_system_without_locks_is_named_and_the_run_goes_on(
+    script, tmp_path, monkeypatch, caplog
+):
+    def refuse(_file, _operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    script.FolderLock(tmp_path).check()
+    [record] = caplog.records
+    assert "No locks available" in record.getMessage()
+
+
+def test_a_folder_that_was_made_again_is_no_longer_ours(script, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    lock = script.FolderLock(folder)
+    folder.rename(tmp_path / "moved")
+    folder.mkdir()
+    script.FolderLock(folder)
+    with pytest.raises(script.Failure, match="made again"):
+        lock.check()
