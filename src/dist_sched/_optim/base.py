@@ -328,7 +328,7 @@ class Scheduler:
         effective, change = with_change(before, Change(self.num_steps, operation, arguments))
         jumps = effective.plan.jumps(self._agreed.plan, self.num_steps)
         if jumps and not allow_jump:
-            raise ConfigError(f"{change}: {'; '.join(jumps)}; allow_jump=True does it all the same")
+            raise ConfigError(f"{change}: {jumps}; allow_jump=True does it all the same")
         # Other ranks' groups may have what these lack, so only what is new is checked.
         writer = self._writer.with_plan(effective.plan)
         writer.check(known=self._agreed.plan)
@@ -478,7 +478,8 @@ class Scheduler:
             about = "ranks disagree, or groups hold other values than were written:"
             if len(reports) == 1:
                 about = "something else writes what this scheduler writes:"
-            raise RankMismatchError("\n".join([about, *lines]), ranks=dict(enumerate(reports)))
+            message = rules.joined([about, *lines], "\n", most=rules.MOST)
+            raise RankMismatchError(message, ranks=dict(enumerate(reports)))
 
     def check_position(self, position: int) -> None:
         """Check that the scheduler is where the trainer is.
@@ -500,7 +501,7 @@ class Scheduler:
             f"policy: {dict(agreed.policy.words)!r}",
         ]
         try:
-            lines += self._writer.describe().lines()
+            lines += self._writer.describe().brief().splitlines()
         except ConfigError as error:
             lines.append(f"groups: {error}")
         return "\n    ".join([f"{type(self).__name__}(", *lines]) + "\n)"
@@ -606,7 +607,12 @@ class Scheduler:
         differences = _differences(mine.describe(mine.declared), theirs.describe(theirs.declared))
         if differences:
             whose = "rank 0 has" if rank else "other ranks alone have"
-            logger.warning("rank %d adopts what %s: %s", rank, whose, "; ".join(differences))
+            logger.warning(
+                "rank %d adopts what %s: %s",
+                rank,
+                whose,
+                rules.joined(differences, "; ", rules.MOST),
+            )
 
     def _own_report(self) -> dict[str, Any]:
         """Return what this rank has, and which of its groups hold something else."""

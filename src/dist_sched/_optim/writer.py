@@ -202,13 +202,13 @@ class Writer:
         known = self._known
         if len(groups) != len(known) or not all(map(is_, groups, known)):
             self._rebind(position)
-        late = []
+        overridden = []
         for row in self._rows:
             found = row.fill(position)
             if found is not None:
-                late.append(found)
-        for row, overridden, values in late:
-            row.write_overridden(overridden, values)
+                overridden.append(found)
+        for row, with_overrides, values in overridden:
+            row.write_overridden(with_overrides, values)
         self.position = position
         if self._foreign:
             notices.name_foreign(self._foreign, self.tracker)
@@ -266,9 +266,10 @@ class Writer:
         paths = {one.path for one in known.overrides} if known is not None else set()
         for own in self.plan.overrides:
             if own.path not in paths and not any(own.matches(one.name) for one in tracked):
-                names = dict.fromkeys(one.name for one in tracked if isinstance(one.name, str))
-                has = f"the groups are named {listed(names)}" if names else ratios.NAMELESS
-                raise ConfigError(f"{own.path}: no group's name matches {own.pattern!r}; {has}")
+                raise ConfigError(
+                    f"{own.path}: no group's name matches {own.pattern!r}; "
+                    f"{ratios.named_groups(tracked)}"
+                )
         for one in tracked:
             self._check_group(one)
 
