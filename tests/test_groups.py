@@ -472,10 +472,10 @@ def test_a_bound_that_is_written_over_a_leftover_is_a_bound():
 
 
 def test_lr_scale_in_groups_is_named_with_the_key_that_has_an_effect(caplog):
-    optimizer = adamw({"lr_scale": 1.0}, {"lr_scale": 0.75})
+    optimizer = adamw({"lr_scale": 1.0}, {"lr_scale": 0.75}, {"lr_scale": 0.5})
     opt_param_scheduler(optimizer).seek(10)
-    assert [1.0, 1.0] == held(optimizer)
-    assert "group 1 has lr_scale=0.75, which has no effect here: call it 'lr_mult'" in caplog.text
+    assert [1.0, 1.0, 1.0] == held(optimizer)
+    assert "group 1 (and 1 more) has lr_scale=0.75, which has no effect here" in caplog.text
 
 
 # Groups that are added in mid-run

@@ -211,6 +211,7 @@ def test_a_pattern_for_a_mean_is_checked_by_its_own_schedule():
         ({"*": {"lr": 0.5}, "head": {"lr": HILL}}, r"'\*', 'head' are all for lr of group 'head'"),
         ({"head": {"momentum": 0.5}}, r"groups\[head\]\.momentum: .*not among the scheduled"),
         ({"head": {"lrr": 0.5}}, "did you mean 'lr'"),
+        ({"head": {"lr_mult": 0.5}}, "did you mean 'lr', which a number in groups= multiplies"),
         ({"head": {"lr": "half"}}, r"groups\[head\]\.lr='half': must be a Schedule, or a number"),
         ({"head": {"lr": -1.0}}, r"groups\[head\]\.lr=-1\.0"),
         ({"head": 0.5}, r"groups\[head\]=0\.5: must be a mapping"),

@@ -22,6 +22,7 @@ from dist_sched import (
     schedules,
 )
 from dist_sched._rules import MAX_RATE
+from dist_sched.errors import RankMismatchError
 from helpers import CONFIG, adamw, held
 
 PHASE = {"shape": "linear", "steps": 0.5, "end": 1.0, "start": 0.0}
@@ -157,3 +158,46 @@ def test_the_largest_value_is_finite_at_every_position(style):
         scheduler.seek(position)
         assert 0 < held(scheduler)[0] <= MAX_RATE or position == 2**53
         assert 0 < held(scheduler, "weight_decay")[0] <= MAX_RATE
+
+
+NAMES = [f"transformer.layers.{index}.attention.weight" for index in range(300)]
+OWN = {name: {"lr": schedules.linear(0.5, 1000)} for name in NAMES}
+LONG_ERRORS = {
+    "patterns that match no group": lambda: many_groups(groups={"embed": {"lr": 0.1}}),
+    "a reference that no group has": lambda: many_groups(reference="embed"),
+    "values that jump": lambda: many_groups(groups=OWN).extend(3000),
+    "groups that something else has written": lambda: overwritten().verify(),
+}
+
+
+def many_groups(**arguments):
+    optimizer = adamw(*({"name": name} for name in NAMES))
+    scheduler = ParamScheduler(optimizer, {"lr": schedules.cosine(1.0, 1000)}, **arguments)
+    scheduler.seek(500)
+    return scheduler
+
+
+def overwritten():
+    scheduler = many_groups()
+    for group in scheduler.optimizer.param_groups:
+        group["lr"] = 7.0
+    return scheduler
+
+
+@pytest.mark.parametrize("name", LONG_ERRORS)
+def test_an_error_over_hundreds_of_groups_names_the_first_and_counts_the_rest(name):
+    with pytest.raises((ConfigError, RankMismatchError), match=r"and 2\d\d more") as caught:
+        LONG_ERRORS[name]()
+    assert 3000 > len(str(caught.value))
+
+
+def test_an_error_that_is_cut_short_has_the_rest_in_its_attribute():
+    with pytest.raises(RankMismatchError) as caught:
+        overwritten().verify()
+    assert 300 == len(caught.value.ranks[0]["groups"])
+
+
+def test_repr_shows_at_most_thirty_rows_of_groups():
+    optimizer = adamw(*({"lr": 1.0 + index} for index in range(500)))
+    scheduler = OptimizerParamScheduler(optimizer, **CONFIG)
+    assert "and 971 more rows" in repr(scheduler)

@@ -70,6 +70,11 @@ def test_another_librarys_argument_of_the_constructor_is_answered_with_ours(word
         OptimizerParamScheduler(adamw(), **CONFIG, **{word: 1})
 
 
+def test_a_misspelt_argument_of_param_scheduler_is_answered_with_the_right_one():
+    with pytest.raises(TypeError, match="argument 'refrence'; did you mean 'reference'"):
+        ParamScheduler(adamw(), {"lr": 1.0}, refrence=1.0)
+
+
 @pytest.mark.parametrize("word, ours", ARGUMENTS.items())
 def test_another_librarys_argument_of_a_schedule_is_answered_with_ours(word, ours):
     given = {"peak": 1.0, "horizon": 100, "decay": 10, word: 1}

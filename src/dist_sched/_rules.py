@@ -10,6 +10,7 @@ import contextlib
 import difflib
 import functools
 import inspect
+import itertools
 import math
 import numbers
 import operator
@@ -42,6 +43,9 @@ MAX_RATE = sys.float_info.max / MAX_LENGTH
 
 SHOWN = 200
 """How many characters of an illegal value a message shows."""
+
+MOST = 2_000
+"""How many characters of an error list what is wrong; the rest is counted."""
 
 
 def plain(value: object) -> object:
@@ -267,8 +271,21 @@ def near_miss(value: object, known: Iterable[str]) -> str:
 
 
 def listed(words: Iterable[str]) -> str:
-    """Return words as an error lists them."""
-    return ", ".join(repr(word) for word in words)
+    """Return words as an error lists them; of very many, the first."""
+    return joined((brief(repr(word)) for word in words), ", ", most=1_000)
+
+
+def joined(texts: Iterable[str], separator: str, most: int) -> str:
+    """Return texts as one of about so many characters; those beyond it are counted.
+
+    >>> joined(["one", "two", "three", "four"], ", ", most=10)
+    'one, two, and 2 more'
+    """
+    found = list(texts)
+    lengths = itertools.accumulate(len(text) + len(separator) for text in found)
+    kept = max(1, sum(length <= most for length in lengths))
+    more = [f"and {len(found) - kept} more"] if len(found) > kept else []
+    return separator.join([*found[:kept], *more])
 
 
 def illegal(name: str, value: object, rule: str) -> ConfigError:
@@ -317,6 +334,6 @@ def refuse_unknown(
 
 
 def refuse(problems: list[str]) -> None:
-    """Raise one error that names all problems, if there are any."""
+    """Raise one error that names the problems, if there are any."""
     if problems:
-        raise ConfigError("; ".join(problems))
+        raise ConfigError(joined(problems, "; ", most=MOST))

@@ -89,6 +89,8 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "end_weight_decay": ("end_wd",),
     "weight_decay_incr_style": ("wd_incr_style",),
     "wd": ("weight_decay",),
+    "lr_mult": ("lr",),
+    "wd_mult": ("weight_decay",),
 }
 """By word, in lower case and with underscores: our names for it, the likeliest first. Which one is
 meant is up to where the word stands; one with a dot is shown where no other name fits."""
@@ -101,6 +103,8 @@ _NOTES = {
     "min_lr_factor": ", which is that times the peak",
     "min_lr_rate": ", which is that times the peak",
     "min_lr_ratio": ", which is that times the peak",
+    "lr_mult": ", which a number in groups= multiplies",
+    "wd_mult": ", which a number in groups= multiplies",
 }
 """What our name means otherwise than the word."""
 

@@ -291,6 +291,7 @@ class ParamScheduler(Scheduler):
     101 0.1 0.75
     """
 
+    @known_arguments
     def __init__(
         self,
         optimizer: Any,

@@ -67,7 +67,7 @@ def test_a_state_of_an_unknown_shape_is_inspected_without_values(cli):
     assert "entries, before the late changes" in out
     assert "6         cooldown" in out
     assert "values of the next update" not in out
-    assert "there are no values: arc; --import MODULE" in out
+    assert "a shape is not known here: arc; use --import MODULE" in out
 
 
 def test_the_values_of_an_unknown_shape_are_null_in_json(cli):
@@ -109,7 +109,7 @@ def test_a_command_that_needs_values_of_an_unknown_shape_points_to_import(cli, c
     status, _, err = cli(*command)
     assert 2 == status
     assert "shape='arc': must be one of" in err
-    assert "--import MODULE makes the shapes known" in err
+    assert "use --import MODULE to import the module that registers it" in err
 
 
 @pytest.mark.parametrize("command", application.COMMANDS)

@@ -91,6 +91,16 @@ def test_a_clean_schedule_has_no_findings():
             "short-horizon",
         ),
         (
+            warm().extend(0, 98_765_432),
+            {"updates": 12_345_678, "increment": 2},
+            24_691_356,
+            (
+                "the run ends after 12345678 updates, 74074076 units before the horizon 98765432: "
+                "at 1 instead of 0.1"
+            ),
+            "horizon-after-end",
+        ),
+        (
             warm(),
             {"updates": 60, "increment": 2},
             100,
@@ -111,7 +121,19 @@ def test_a_clean_schedule_has_no_findings():
             "horizon-after-end",
         ),
     ],
-    ids=["jump", "zero", "floor", "empty", "cut", "unit", "update", "horizon", "before", "after"],
+    ids=[
+        "jump",
+        "zero",
+        "floor",
+        "empty",
+        "cut",
+        "unit",
+        "update",
+        "horizon",
+        "digits",
+        "before",
+        "after",
+    ],
 )
 def test_a_finding_names_the_position_and_the_values(schedule, asked, position, message, code):
     assert (Finding(position, message, code),) == schedule.lint(**asked)

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
 from dist_sched._config.path import Path
-from dist_sched._rules import listed
+from dist_sched._rules import MOST, joined, listed
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -141,16 +141,17 @@ class Plan:
                 values[one.path] *= one.multiplier
         return values
 
-    def jumps(self, before: Plan, position: int) -> list[str]:
-        """Return a sentence for each value that another plan had differently at a position."""
+    def jumps(self, before: Plan, position: int) -> str:
+        """Say which values another plan had differently at a position; an empty text for none."""
         old = before.values(position)
         # A cut phase may round otherwise in its last bit, which is no jump.
-        return [
+        found = [
             f"{path} would jump from {old[path]!r} to {value!r} at position {position}, by "
             f"{value - old[path]:+g}"
             for path, value in self.values(position).items()
             if not math.isclose(value, old[path], rel_tol=1e-9, abs_tol=1e-300)
         ]
+        return joined(found, "; ", most=MOST)
 
     def override_of(self, name: object, field: Field) -> Override | None:
         """Return what the groups of a name override for a field.

@@ -115,14 +115,14 @@ def end_of_run(
         yield Finding(
             horizon,
             f"the horizon is {(end - horizon) / increment:g} updates before the end of the run "
-            f"({updates} updates, position {end:g}); the value stays {curve(horizon):g}",
+            f"({updates} updates, position {_exact(end)}); the value stays {curve(horizon):g}",
             "horizon-before-end",
         )
     elif horizon > end and curve(end) != curve(horizon):
         yield Finding(
             end,
-            f"the run ends after {updates} updates, {horizon - end:g} units before the horizon "
-            f"{horizon:g}: at {curve(end):g} instead of {curve(horizon):g}",
+            f"the run ends after {updates} updates, {_exact(horizon - end)} units before the "
+            f"horizon {_exact(horizon)}: at {curve(end):g} instead of {curve(horizon):g}",
             "horizon-after-end",
         )
 

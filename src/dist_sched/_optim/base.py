@@ -358,7 +358,7 @@ class Scheduler:
         effective, change = with_change(before, Change(self.num_steps, operation, arguments))
         jumps = effective.plan.jumps(self._agreed.plan, self.num_steps)
         if jumps and not allow_jump:
-            raise ConfigError(f"{change}: {'; '.join(jumps)}; allow_jump=True does it all the same")
+            raise ConfigError(f"{change}: {jumps}; allow_jump=True does it all the same")
         # Other ranks' groups may have what these lack, so only what is new is checked.
         writer = self._writer.with_plan(effective.plan)
         writer.check_names(known=self._agreed.plan)
@@ -526,7 +526,8 @@ class Scheduler:
             cause = "ranks disagree:"
             if len(reports) == 1:
                 cause = "something else writes what this scheduler writes:"
-            raise RankMismatchError("\n".join([cause, *lines]), ranks=dict(enumerate(reports)))
+            message = rules.joined([cause, *lines], "\n", most=rules.MOST)
+            raise RankMismatchError(message, ranks=dict(enumerate(reports)))
 
     def check_position(self, position: int) -> None:
         """Check that the scheduler is where the trainer is.
@@ -548,7 +549,7 @@ class Scheduler:
             f"policy: {dict(agreed.policy.words)!r}",
         ]
         try:
-            lines += self._writer.describe().lines()
+            lines += self._writer.describe().brief().splitlines()
         except ConfigError as error:
             lines.append(f"groups: {error}")
         return "\n    ".join([f"{type(self).__name__}(", *lines]) + "\n)"
@@ -718,7 +719,7 @@ class Scheduler:
         if prepared.differences:
             rank = process_groups.rank(self.process_group)
             whose = "rank 0 has" if rank else "other ranks alone have"
-            differences = "; ".join(prepared.differences)
+            differences = rules.joined(prepared.differences, "; ", rules.MOST)
             logger.warning("rank %d adopts what %s: %s", rank, whose, differences)
 
     def _own_report(self) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
+from dist_sched._state.report import aligned
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -119,12 +121,3 @@ def own_values(tracked: Sequence[TrackedGroup], key: str) -> str:
     return "\n".join(
         [*aligned(rows[: _MOST_LINES + 1]), *([f"and {more} more"] if more > 0 else [])]
     )
-
-
-def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return rows as lines whose columns begin at the same places."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]

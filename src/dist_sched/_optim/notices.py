@@ -178,7 +178,7 @@ def _has_moved(one: TrackedGroup) -> bool:
 
 def _several(groups: Sequence[TrackedGroup]) -> str:
     """Name the first of some groups, and count the others."""
-    more = f" and {len(groups) - 1} more" if len(groups) > 1 else ""
+    more = f" (and {len(groups) - 1} more)" if len(groups) > 1 else ""
     return f"{groups[0]}{more}"
 
 

@@ -15,7 +15,7 @@ from dist_sched._rules import listed, near_miss, positive, refuse_unknown
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from dist_sched._config.plan import Field, Plan
     from dist_sched._optim.tracking import TrackedGroup
@@ -104,10 +104,10 @@ def _of_name(
     """Return the own value of the groups of a name."""
     named = [one for one in tracked if one.name == name]
     if not named:
-        names = dict.fromkeys(one.name for one in tracked if isinstance(one.name, str))
-        has = f"the groups are named {listed(names)}" if names else NAMELESS
+        names = [one.name for one in tracked if isinstance(one.name, str)]
         raise ConfigError(
-            f"reference={name!r}: no group has this name{near_miss(name, names)}; {has}"
+            f"reference={name!r}: no group has this name{near_miss(name, names)}; "
+            f"{named_groups(names)}"
         )
     own = {value for one in named if (value := one.own_value(field.key)) is not None}
     if is_for_all and not (own and any(one.own_value(field.key) for one in tracked)):
@@ -127,7 +127,11 @@ def _of_name(
     return value
 
 
-NAMELESS = 'the groups have no names: add "name" to each, as in {"params": ..., "name": "head"}'
+def named_groups(names: Collection[str]) -> str:
+    """Say how the groups are named; ends an error."""
+    if not names:
+        return 'the groups have no names: add "name" to each, as in {"params": ..., "name": "head"}'
+    return f"the groups are named {listed(names)}"
 
 
 def _first(tracked: Sequence[TrackedGroup], field: Field, peak: float) -> float | None:

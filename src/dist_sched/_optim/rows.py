@@ -38,7 +38,7 @@ class Written(NamedTuple):
     ours: Any
 
 
-Late = tuple["Row", list["Group"], list[float]]
+Overridden = tuple["Row", list["Group"], list[float]]
 """Groups with overrides of a row's field, and their values."""
 
 
@@ -51,9 +51,9 @@ class Row:
         "_foreign",
         "_is_simple",
         "_keys",
-        "_late_groups",
-        "_late_values",
         "_members",
+        "_overridden_groups",
+        "_overridden_last",
         "_places",
         "_tensors",
         "_upstream",
@@ -83,9 +83,9 @@ class Row:
         """For each factor: the factor, its groups, and the very float that was written last.
 
         Lists, because unpacking one at each step is faster than asking an object."""
-        self._late_groups: list[Group] = []
+        self._overridden_groups: list[Group] = []
         """Those that had overrides at the last write."""
-        self._late_values: list[float | None] = []
+        self._overridden_last: list[float | None] = []
         """What was written into them."""
         self._tensors: dict[int, tuple[torch.Tensor, int | None]] = {}
         """By identity of a group, its tensor, and the version of that after the last write."""
@@ -102,7 +102,7 @@ class Row:
         if one.not_ours or one.leftovers or followed.number != 1.0 or followed.own is not None:
             self._is_simple = False
 
-    def fill(self, position: int) -> Late | None:
+    def fill(self, position: int) -> Overridden | None:
         """Write the values at a position into the groups that have no overrides.
 
         Returns:
@@ -137,15 +137,17 @@ class Row:
                 self._put_back(groups)
                 return self.fill(position)
         if not overridden:
-            if self._late_groups:
-                self._late_groups, self._late_values = [], []
+            if self._overridden_groups:
+                self._overridden_groups, self._overridden_last = [], []
             return None
         return self, overridden, self.overridden_values(overridden, position, value, between)
 
     def write_overridden(self, groups: list[Group], values: list[float]) -> None:
         """Write the values of groups that have overrides."""
-        key, last = self.field.key, self._late_values
-        if len(groups) != len(self._late_groups) or not all(map(is_, groups, self._late_groups)):
+        key, last = self.field.key, self._overridden_last
+        if len(groups) != len(self._overridden_groups) or not all(
+            map(is_, groups, self._overridden_groups)
+        ):
             last = [None] * len(groups)
         try:
             for group, value, written in zip(groups, values, last, strict=True):
@@ -157,7 +159,7 @@ class Row:
             self._put_back(groups)
             for group, value in zip(groups, values, strict=True):
                 self._write(group, value, None)
-        self._late_groups, self._late_values = groups, [*values]
+        self._overridden_groups, self._overridden_last = groups, [*values]
 
     def _put_back(self, groups: Iterable[Group]) -> None:
         """Give groups the key again that something else has removed."""
@@ -191,7 +193,7 @@ class Row:
             # Both, as copies and pickles make new objects of equal value.
             is_other = type(written) is float and found is not written and found != written
             # A group that has lost its override holds what it had under that.
-            is_other = is_other and not any(found is late for late in self._late_values)
+            is_other = is_other and not any(found is last for last in self._overridden_last)
             if is_other and not self._foreign:
                 self._foreign.append(Written(self._members[id(group)].one, key, found, written))
             group_fields.assign(group, key, value)

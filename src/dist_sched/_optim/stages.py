@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dist_sched._optim import ratios
-from dist_sched._rules import listed, near_miss
+from dist_sched._rules import MOST, joined, near_miss
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,7 +70,7 @@ def common_names(stages: Sequence[Stage]) -> str:
         return ""
     names = dict.fromkeys(name for stage in stages for name in stage.names)
     fields = dict.fromkeys(field for stage in stages for field in stage.fields)
-    has = f"the groups are named {listed(names)}" if names else ratios.NAMELESS
+    has = ratios.named_groups(names)
     lines = []
     for one in dict.fromkeys(one for stage in stages for one in stage.lacks if one in lacking):
         if one.startswith(("groups[", "reference=")):
@@ -80,4 +80,4 @@ def common_names(stages: Sequence[Stage]) -> str:
             )
         else:
             lines.append(f"{one}: no group of any rank has this field{near_miss(one, fields)}")
-    return "; ".join(lines)
+    return joined(lines, "; ", MOST)

@@ -223,13 +223,13 @@ class Writer:
         known = self._known
         if len(groups) != len(known) or not all(map(is_, groups, known)):
             self._rebind(position)
-        late = []
+        overridden = []
         for row in self._rows:
             found = row.fill(position)
             if found is not None:
-                late.append(found)
-        for row, overridden, values in late:
-            row.write_overridden(overridden, values)
+                overridden.append(found)
+        for row, with_overrides, values in overridden:
+            row.write_overridden(with_overrides, values)
         self.position = position
         if self._foreign:
             notices.name_foreign(self._foreign, self.tracker)
@@ -290,7 +290,7 @@ class Writer:
         ]
         paths = {one.path for one in known.overrides} if known is not None else set()
         names = dict.fromkeys(one.name for one in tracked if isinstance(one.name, str))
-        has = f"the groups are named {listed(names)}" if names else ratios.NAMELESS
+        has = ratios.named_groups(names)
         lost = (
             own
             for own in self.plan.overrides

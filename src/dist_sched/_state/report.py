@@ -12,7 +12,7 @@ from dist_sched._config.history import HISTORY
 from dist_sched._state.format import UNIT_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 EQUAL = "equal"
 MISSING = "not in the checkpoint: using config value"
@@ -127,7 +127,7 @@ class Reconciliation:
         for value in self.next_update:
             sides = map(short, (value.config, value.checkpoint, value.used))
             rows.append(("", value.field, *sides, "next update"))
-        return "\n".join(_aligned(rows))
+        return "\n".join(aligned(rows))
 
     def __str__(self) -> str:
         if self.is_equal:
@@ -256,7 +256,8 @@ def short(value: Any) -> str:
     return f"{value:.8g}" if isinstance(value, float) else _text(value)
 
 
-def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return rows as lines whose columns begin at the same places."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()

@@ -67,7 +67,7 @@ def command(
     strict: bool,
     as_json: bool,
 ) -> int:
-    """Find what is valid in configs and probably a mistake.
+    """Warn about valid configs that are probably mistakes.
 
     Jumps, phases and horizons too short for an update, phases that do not fill their horizon, a
     floor above the peak, a horizon that is not the run's end, and more. Of a checkpoint, the

@@ -99,7 +99,9 @@ See what will happen:   dist-sched diff runs/7b cool.yaml
     "if no value jumps there or at the checkpoint. Where a change that begins earlier would make "
     "the run jump at the checkpoint, fork from an earlier checkpoint.",
 )
-@click.option("--field", default="lr", show_default=True, help="The field that changes.")
+@click.option(
+    "--field", metavar="FIELD", default="lr", show_default=True, help="The field that changes."
+)
 @options.key
 @options.unit
 @options.destination("CONFIG", "A .yaml, .json or .toml file; without it, YAML is printed.")
@@ -222,10 +224,10 @@ def _fork(config: Config, change: Change, position: int) -> tuple[Config, Config
             f"{OptimizerParamConfig.KIND} cannot express the {change.operation}, {error.reason}"
         )
     if jumps := changed.plan.jumps(config.plan, change.position):
-        raise ConfigError(f"{change}: {'; '.join(jumps)}: fork where the values are steady")
+        raise ConfigError(f"{change}: {jumps}: fork where the values are steady")
     if jumps := changed.plan.jumps(config.plan, position):
         raise ConfigError(
-            f"{change}: {'; '.join(jumps)}, where the run would go on: leave out --at, or fork "
+            f"{change}: {jumps}, where the run would go on: leave out --at, or fork "
             f"from a checkpoint at {change.position} or before"
         )
     return config, changed, notes

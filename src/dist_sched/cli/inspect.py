@@ -46,8 +46,8 @@ def command(path: str, key: str | None, as_json: bool) -> None:
     if unknown:
         names = ", ".join(sorted(unknown))
         notes.append(
-            f"the shapes are not known here, and without them there are no values: {names}; "
-            "--import MODULE makes the shapes known that a module registers"
+            f"there are no values, because a shape is not known here: {names}; use --import MODULE "
+            "to import the module that registers it"
         )
         values = None
     else:

@@ -63,7 +63,7 @@ def hint(error: BaseException) -> str:
     """Return what to do about an unknown shape, where an error is of one; else an empty text."""
     if not UnknownShapeError.is_behind(error):
         return ""
-    return "; --import MODULE makes the shapes known that a module registers"
+    return "; use --import MODULE to import the module that registers it"
 
 
 def warn(text: str) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import random
 
-import helpers
 import torch
 import torch.distributed as dist
 import worker
 
+import helpers
 from dist_sched import OptimizerParamScheduler, ParamScheduler, Phase, Schedule, register_shape
 from dist_sched._curves import shapes
 
@@ -81,11 +81,11 @@ def gathered(value):
 def run(number):
     """Run one case, and return what is wrong with it; None if nothing is."""
     rank = dist.get_rank()
-    common, own = random.Random(number), random.Random((number + 1) * 1009 + rank)  # noqa: S311
+    common, own = random.Random(number), random.Random((number + 1) * 1009 + rank)
     differs = own.random() < 0.3
     if not (differs and rank):
         register_shape("mine")(lambda progress: 1 - progress)
-    groups = drawn_groups(own if own.random() < 0.5 else random.Random(number))  # noqa: S311
+    groups = drawn_groups(own if own.random() < 0.5 else random.Random(number))
     built = []
     refused = attempt(lambda: built.append(drawn_scheduler(own if differs else common, groups)()))
     wrong = None
