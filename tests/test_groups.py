@@ -413,6 +413,56 @@ def test_a_cooldown_to_the_schedules_own_end_goes_to_a_groups_own_lower_bound():
     assert pytest.approx([0.1, 0.6]) == held(scheduler)
 
 
+COOL = {"steps": 20, "shape": "linear", "end": 0.0}
+
+
+@pytest.mark.parametrize(
+    "bounds, operation, arguments, expected",
+    [
+        ({"max_lr": 2.0}, "cooldown", COOL, (1.05, 0.0, 2.0)),
+        ({"max_lr": 2.0}, "rewarm", {"steps": 20, "peak": 2.0}, (1.05, 4.0, 4.0)),
+        ({"min_lr": 0.05}, "rewarm", {"steps": 20, "peak": 2.0}, (0.525, 2.0, 2.0)),
+        ({"max_lr": 2.0, "min_lr": 0.6}, "rewarm", {"steps": 20, "peak": 2.0}, (1.3, 4.0, 4.0)),
+    ],
+)
+def test_the_bound_that_a_group_lacks_is_the_declared_schedules_after_late_changes(
+    bounds, operation, arguments, expected
+):
+    before, after, highest = expected
+    fields = {"lr": schedules.cosine(1.0, 110, warmup=10, floor=0.1)}
+    scheduler = ParamScheduler(adamw(bounds), fields)
+    scheduler.seek(60)
+    getattr(scheduler, operation)(**arguments)
+    assert [pytest.approx(before)] == held(scheduler)
+    scheduler.seek(80)
+    assert [pytest.approx(after)] == held(scheduler)
+    assert pytest.approx(highest) == scheduler.describe_groups()[0].highest
+
+
+def test_late_changes_of_a_falling_weight_decay_are_in_proportion_to_a_groups_highest_bound():
+    optimizer = adamw({}, {"start_wd": 0.4, "end_wd": 0.2}, weight_decay=0.2)
+    fields = {"weight_decay": Schedule([Phase("linear", 100, end=0.1, start=0.2)])}
+    scheduler = ParamScheduler(optimizer, fields)
+    scheduler.seek(50)
+    scheduler.cooldown(20, "linear", 0.05, field="weight_decay")
+    assert pytest.approx([0.15, 0.3]) == held(optimizer, "weight_decay")
+    scheduler.seek(70)
+    assert pytest.approx([0.05, 0.1]) == held(optimizer, "weight_decay")
+
+
+def test_late_changes_move_bounds_of_weight_decay_that_follows_an_lr_of_some_groups():
+    optimizer = adamw({}, {"name": "own", "start_wd": 0.05}, weight_decay=0.1)
+    fields = {"lr": HILL, "weight_decay": schedules.proportional_to("lr", at_max=0.1)}
+    own = {"lr": schedules.linear(0.5, 100, floor=0.25)}
+    scheduler = ParamScheduler(optimizer, fields, groups={"own": own})
+    scheduler.seek(8)
+    before = held(optimizer, "weight_decay")
+    scheduler.cooldown(20, end=0.0)
+    assert pytest.approx(before) == held(optimizer, "weight_decay")
+    scheduler.seek(28)
+    assert pytest.approx([0.0, 0.0]) == held(optimizer, "weight_decay")
+
+
 @pytest.mark.parametrize("position", [55, 70, 90])
 def test_late_changes_on_groups_with_bounds_are_the_same_after_a_resume(position):
     def build():
