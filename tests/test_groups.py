@@ -29,6 +29,7 @@ from helpers import (
 WSD = schedules.wsd(3e-4, 100, warmup=10, decay=20)
 PEAK = 10
 """Where the warmups of these schedules end."""
+COPIES = [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))]  # noqa: S301
 QUARTER = Schedule([Phase("constant", 100, end=0.25, start=0.25)])
 
 
@@ -463,6 +464,25 @@ def test_late_changes_move_bounds_of_weight_decay_that_follows_an_lr_of_some_gro
     assert pytest.approx([0.0, 0.0]) == held(optimizer, "weight_decay")
 
 
+@pytest.mark.parametrize("through", COPIES, ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize("ours", ["ParamScheduler", "OptimizerParamScheduler"])
+def test_late_changes_on_groups_with_bounds_survive_a_copy(ours, through):
+    groups = {}, {"max_lr": 2.0, "min_lr": 0.6}
+    if ours == "ParamScheduler":
+        fields = {"lr": schedules.cosine(1.0, 110, warmup=10, floor=0.1)}
+        scheduler = ParamScheduler(adamw(*groups), fields)
+    else:
+        wsd = {"lr_decay_style": "WSD", "wsd_decay_steps": 30, "lr_wsd_decay_style": "linear"}
+        scheduler = opt_param_scheduler(adamw(*groups), **wsd)
+    scheduler.seek(50)
+    scheduler.cooldown(20, "linear", 0.05)
+    scheduler.seek(60)
+    expected = held(scheduler)
+    _, copied = through((scheduler.optimizer, scheduler))
+    copied.step(0)
+    assert expected == held(copied)
+
+
 @pytest.mark.parametrize("position", [55, 70, 90])
 def test_late_changes_on_groups_with_bounds_are_the_same_after_a_resume(position):
     def build():
@@ -653,6 +673,22 @@ def test_a_late_group_that_trains_on_is_not_measured_by_a_later_load():
     assert held(whole) == held(resumed)
 
 
+def test_a_late_group_that_trained_is_not_measured_again_by_a_rollback():
+    optimizer = adamw(lr=3e-4)
+    scheduler = ParamScheduler(optimizer, COSINE)
+    scheduler.seek(80)
+    optimizer.add_param_group(new_group(lr=held(optimizer)[0] / 2))
+    scheduler.step()
+    scheduler.step()
+    saved, state = copy.deepcopy(optimizer.state_dict()), scheduler.state_dict()
+    saved["param_groups"][1]["lr"] /= 2
+    scheduler.step()
+    optimizer.load_state_dict(saved)
+    scheduler.load_state_dict(state)
+    first, second = held(optimizer)
+    assert pytest.approx(first / 2) == second
+
+
 # What something else does
 
 
@@ -679,6 +715,30 @@ def test_accelerates_load_of_a_fresh_optimizer_into_itself_is_not_named(caplog):
     optimizer.load_state_dict(optimizer.state_dict())
     scheduler.step()
     assert not caplog.records
+
+
+@pytest.mark.parametrize("edit", [{"lr_mult": 0.5}, {"max_lr": 1e-4}])
+def test_an_override_that_is_written_after_such_a_load_is_not_taken_for_a_load(caplog, edit):
+    optimizer = adamw(lr=3e-4)
+    scheduler = ParamScheduler(optimizer, {"lr": schedules.cosine(3e-4, 100)})
+    optimizer.load_state_dict(optimizer.state_dict())
+    optimizer.param_groups[0].update(edit)
+    scheduler.step()
+    assert not caplog.records
+
+
+def test_a_load_beside_a_scheduler_that_was_not_is_named_after_steps_too(caplog):
+    optimizer = adamw(lr=3e-4)
+    scheduler = ParamScheduler(optimizer, COSINE)
+    scheduler.seek(60)
+    state = copy.deepcopy(optimizer.state_dict())
+    fresh = adamw(lr=3e-4)
+    scheduler = ParamScheduler(fresh, COSINE)
+    fresh.load_state_dict(fresh.state_dict())
+    scheduler.step()
+    fresh.load_state_dict(state)
+    scheduler.step()
+    assert "the optimizer was loaded and the scheduler was not" in caplog.text
 
 
 @pytest.mark.parametrize("place", ["load before", "load after", "seek", "num_steps"])
@@ -801,11 +861,7 @@ def test_a_scheduler_that_is_gone_is_not_taken_over_from(caplog):
 
 
 @FLOAT_AND_TENSOR_LR
-@pytest.mark.parametrize(
-    "through",
-    [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))],  # noqa: S301
-    ids=["deepcopy", "pickle"],
-)
+@pytest.mark.parametrize("through", COPIES, ids=["deepcopy", "pickle"])
 def test_a_copy_of_both_keeps_ratios_and_writes_again_after_a_load(build, through):
     optimizer = build({"lr": 1.0}, {"lr": 0.5})
     scheduler = opt_param_scheduler(optimizer)

@@ -193,6 +193,8 @@ class Tracker:
         """The fields that are written."""
         self.is_replaced = False
         """Whether a newer scheduler writes one of these fields."""
+        self.is_waiting = False
+        """Whether the next step has to look at what a load or a new group has left."""
         self.has_named_writes = False
         """Whether it was logged that something else writes them; once is enough."""
         self.recalled: list[TrackedGroup] = []
@@ -363,6 +365,7 @@ class Tracker:
             saved: The param groups of its checkpoint.
             fields: What is scheduled.
         """
+        self.is_waiting = True
         override_keys = _override_keys(fields)
         keys = [*override_keys, *(field.key for field in fields)]
         for one in self.tracked_of(optimizer):

@@ -446,10 +446,27 @@ class Writer:
             self._build_rows()
         return found
 
-    def close_late(self) -> None:
-        """Stop waiting for loads that would measure late groups: training goes on."""
+    def stop_waiting(self) -> None:
+        """Stop waiting for loads that would measure late groups, or be compared: training goes on."""
+        self.tracker.is_waiting = False
+        self.tracker.forget_carried()
         for one in self.tracker.tracked:
             one.is_open = False
+
+    def forget_equal(self, optimizer: Optimizer) -> None:
+        """Forget what a load carried where that is what is written: it says nothing of the run.
+
+        Accelerate's `prepare` loads every fresh optimizer into itself.
+        """
+        values, tracked = self.values(self.position), self.tracker.tracked_of(optimizer)
+        if all(
+            group_fields.holds(one.carried.get(key), value, rel_tol=1e-6)
+            for one in tracked
+            for key, value in values[one.place].items()
+        ):
+            for one in tracked:
+                if not one.is_open:  # else it may yet be measured
+                    one.carried = {}
 
     def carried_lr(self) -> tuple[TrackedGroup, float] | None:
         """Return the first group whose optimizer's load carried another lr than is written now."""
@@ -523,7 +540,7 @@ class Writer:
             ratio = ratios.measured(own / present, group_fields.get(one.group, field.key))
             if ratio <= self._largest_ratio(field.key):
                 one.ratios[field.key] = ratio
-        one.is_open = True
+        one.is_open = self.tracker.is_waiting = True
         self._check_group(one)
 
     def _largest_ratio(self, key: str) -> float:
