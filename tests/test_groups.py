@@ -196,6 +196,14 @@ def test_initial_lr_that_an_earlier_scheduler_left_is_the_groups_own(caplog, bui
     assert 1 == caplog.text.count("initial_lr")
 
 
+def test_initial_lr_is_not_mentioned_again_where_our_own_scheduler_has_written_since(caplog):
+    optimizer = adamw({"initial_lr": 1.0})
+    opt_param_scheduler(optimizer).seek(40)
+    opt_param_scheduler(optimizer).seek(10)
+    assert [1.0] == held(optimizer)
+    assert not caplog.records
+
+
 def test_initial_lr_that_is_what_the_group_holds_is_not_mentioned(caplog):
     optimizer = adamw({"initial_lr": 1.0})
     opt_param_scheduler(optimizer)

@@ -199,10 +199,13 @@ class Tracker:
         """Whether it was logged that something else writes them; once is enough."""
         self.recalled: list[TrackedGroup] = []
         """What earlier schedulers on these optimizers remembered of the groups."""
+        self.known_lr: frozenset[int] = frozenset()
+        """By identity of own values, the groups whose lr earlier ones of ours have written."""
         for source, one in enumerate(self.optimizers()):
             memory = _memory_of(one)
             if memory is not None:
                 self.recalled += _recall(memory, one, source)
+        self.known_lr = frozenset(id(one.own) for one in self.recalled if "lr" in one.own)
         self.tracked = self._recognise(self.recalled, fields)
 
     def _turn_to(self, optimizer: Any) -> None:

@@ -119,7 +119,7 @@ class Writer:
         writer._build_rows()
         writer.values(0)  # raises where a group's own bounds are illegal
         # From here on groups change, and nothing raises.
-        notices.name_start(tracker.tracked, writer._followed)
+        notices.name_start(tracker, writer._followed)
         if keep_ratios:
             notices.name_zeros(tracker.tracked, plan)
         tracker.own_tensors(plan.fields, tracker.recalled)
