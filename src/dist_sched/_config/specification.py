@@ -236,9 +236,7 @@ class Specification(Config):
         )
         return Plan.of(fields, base, self._overrides(), bounded)
 
-    def _bounded(
-        self, key: str, curve: Schedule | ProportionalCurve, pattern: str = ""
-    ) -> Bounded:
+    def _bounded(self, key: str, curve: Schedule | ProportionalCurve, pattern: str = "") -> Bounded:
         """Return how the curve of a field goes between the bounds of a group of some names.
 
         Late changes are made of what each group had, so that none of them jumps.

@@ -283,20 +283,24 @@ class Writer:
     def _check_group(self, one: TrackedGroup) -> None:
         for member in self._follow(one):
             field, reached = member.followed.field, highest(member)
-            would = f"{one}: {field.key} would reach {reached!r} ({self._source(member)})"
             if field.is_weight and reached >= 1:
                 raise ConfigError(
-                    f"{would}, and must be below 1: lower the schedule, or give the group one of "
-                    "its own"
+                    f"{self._would_reach(member, reached)}, and must be below 1: lower the "
+                    "schedule, or give the group one of its own"
                 )
             found = group_fields.get(one.group, field.key)
             is_tensor = isinstance(found, torch.Tensor)
             if not reached <= (torch.finfo(found.dtype).max if is_tensor else sys.float_info.max):
                 holder = f"a tensor of {found.dtype}" if is_tensor else "a float"
                 raise ConfigError(
-                    f"{would}, which {holder} cannot hold: lower the schedule, or what multiplies "
-                    "it here"
+                    f"{self._would_reach(member, reached)}, which {holder} cannot hold: lower the "
+                    "schedule, or what multiplies it here"
                 )
+
+    def _would_reach(self, member: Member, reached: float) -> str:
+        # Looks at every group, so for an error alone.
+        key, came = member.followed.field.key, self._source(member)
+        return f"{member.one}: {key} would reach {reached!r} ({came})"
 
     def _source(self, member: Member) -> str:
         return source(member, self._reference_text(member.followed.field))
@@ -447,7 +451,7 @@ class Writer:
         return found
 
     def stop_waiting(self) -> None:
-        """Stop waiting for loads that would measure late groups, or be compared: training goes on."""
+        """Stop waiting for loads that would measure late groups: training goes on."""
         self.tracker.is_waiting = False
         self.tracker.forget_carried()
         for one in self.tracker.tracked:
