@@ -29,6 +29,7 @@ from helpers import (
 WSD = schedules.wsd(3e-4, 100, warmup=10, decay=20)
 PEAK = 10
 """Where the warmups of these schedules end."""
+COPIES = [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))]  # noqa: S301
 QUARTER = Schedule([Phase("constant", 100, end=0.25, start=0.25)])
 
 
@@ -193,6 +194,14 @@ def test_initial_lr_that_an_earlier_scheduler_left_is_the_groups_own(caplog, bui
     scheduler.seek(PEAK)
     assert pytest.approx([1e-5, 1e-3]) == held(optimizer)
     assert 1 == caplog.text.count("initial_lr")
+
+
+def test_initial_lr_is_not_mentioned_again_where_our_own_scheduler_has_written_since(caplog):
+    optimizer = adamw({"initial_lr": 1.0})
+    opt_param_scheduler(optimizer).seek(40)
+    opt_param_scheduler(optimizer).seek(10)
+    assert [1.0] == held(optimizer)
+    assert not caplog.records
 
 
 def test_initial_lr_that_is_what_the_group_holds_is_not_mentioned(caplog):
@@ -413,6 +422,75 @@ def test_a_cooldown_to_the_schedules_own_end_goes_to_a_groups_own_lower_bound():
     assert pytest.approx([0.1, 0.6]) == held(scheduler)
 
 
+COOL = {"steps": 20, "shape": "linear", "end": 0.0}
+
+
+@pytest.mark.parametrize(
+    "bounds, operation, arguments, expected",
+    [
+        ({"max_lr": 2.0}, "cooldown", COOL, (1.05, 0.0, 2.0)),
+        ({"max_lr": 2.0}, "rewarm", {"steps": 20, "peak": 2.0}, (1.05, 4.0, 4.0)),
+        ({"min_lr": 0.05}, "rewarm", {"steps": 20, "peak": 2.0}, (0.525, 2.0, 2.0)),
+        ({"max_lr": 2.0, "min_lr": 0.6}, "rewarm", {"steps": 20, "peak": 2.0}, (1.3, 4.0, 4.0)),
+    ],
+)
+def test_the_bound_that_a_group_lacks_is_the_declared_schedules_after_late_changes(
+    bounds, operation, arguments, expected
+):
+    before, after, highest = expected
+    fields = {"lr": schedules.cosine(1.0, 110, warmup=10, floor=0.1)}
+    scheduler = ParamScheduler(adamw(bounds), fields)
+    scheduler.seek(60)
+    getattr(scheduler, operation)(**arguments)
+    assert [pytest.approx(before)] == held(scheduler)
+    scheduler.seek(80)
+    assert [pytest.approx(after)] == held(scheduler)
+    assert pytest.approx(highest) == scheduler.describe_groups()[0].highest
+
+
+def test_late_changes_of_a_falling_weight_decay_are_in_proportion_to_a_groups_highest_bound():
+    optimizer = adamw({}, {"start_wd": 0.4, "end_wd": 0.2}, weight_decay=0.2)
+    fields = {"weight_decay": Schedule([Phase("linear", 100, end=0.1, start=0.2)])}
+    scheduler = ParamScheduler(optimizer, fields)
+    scheduler.seek(50)
+    scheduler.cooldown(20, "linear", 0.05, field="weight_decay")
+    assert pytest.approx([0.15, 0.3]) == held(optimizer, "weight_decay")
+    scheduler.seek(70)
+    assert pytest.approx([0.05, 0.1]) == held(optimizer, "weight_decay")
+
+
+def test_late_changes_move_bounds_of_weight_decay_that_follows_an_lr_of_some_groups():
+    optimizer = adamw({}, {"name": "own", "start_wd": 0.05}, weight_decay=0.1)
+    fields = {"lr": HILL, "weight_decay": schedules.proportional_to("lr", at_max=0.1)}
+    own = {"lr": schedules.linear(0.5, 100, floor=0.25)}
+    scheduler = ParamScheduler(optimizer, fields, groups={"own": own})
+    scheduler.seek(8)
+    before = held(optimizer, "weight_decay")
+    scheduler.cooldown(20, end=0.0)
+    assert pytest.approx(before) == held(optimizer, "weight_decay")
+    scheduler.seek(28)
+    assert pytest.approx([0.0, 0.0]) == held(optimizer, "weight_decay")
+
+
+@pytest.mark.parametrize("through", COPIES, ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize("ours", ["ParamScheduler", "OptimizerParamScheduler"])
+def test_late_changes_on_groups_with_bounds_survive_a_copy(ours, through):
+    groups = {}, {"max_lr": 2.0, "min_lr": 0.6}
+    if ours == "ParamScheduler":
+        fields = {"lr": schedules.cosine(1.0, 110, warmup=10, floor=0.1)}
+        scheduler = ParamScheduler(adamw(*groups), fields)
+    else:
+        wsd = {"lr_decay_style": "WSD", "wsd_decay_steps": 30, "lr_wsd_decay_style": "linear"}
+        scheduler = opt_param_scheduler(adamw(*groups), **wsd)
+    scheduler.seek(50)
+    scheduler.cooldown(20, "linear", 0.05)
+    scheduler.seek(60)
+    expected = held(scheduler)
+    _, copied = through((scheduler.optimizer, scheduler))
+    copied.step(0)
+    assert expected == held(copied)
+
+
 @pytest.mark.parametrize("position", [55, 70, 90])
 def test_late_changes_on_groups_with_bounds_are_the_same_after_a_resume(position):
     def build():
@@ -603,6 +681,22 @@ def test_a_late_group_that_trains_on_is_not_measured_by_a_later_load():
     assert held(whole) == held(resumed)
 
 
+def test_a_late_group_that_trained_is_not_measured_again_by_a_rollback():
+    optimizer = adamw(lr=3e-4)
+    scheduler = ParamScheduler(optimizer, COSINE)
+    scheduler.seek(80)
+    optimizer.add_param_group(new_group(lr=held(optimizer)[0] / 2))
+    scheduler.step()
+    scheduler.step()
+    saved, state = copy.deepcopy(optimizer.state_dict()), scheduler.state_dict()
+    saved["param_groups"][1]["lr"] /= 2
+    scheduler.step()
+    optimizer.load_state_dict(saved)
+    scheduler.load_state_dict(state)
+    first, second = held(optimizer)
+    assert pytest.approx(first / 2) == second
+
+
 # What something else does
 
 
@@ -629,6 +723,30 @@ def test_accelerates_load_of_a_fresh_optimizer_into_itself_is_not_named(caplog):
     optimizer.load_state_dict(optimizer.state_dict())
     scheduler.step()
     assert not caplog.records
+
+
+@pytest.mark.parametrize("edit", [{"lr_mult": 0.5}, {"max_lr": 1e-4}])
+def test_an_override_that_is_written_after_such_a_load_is_not_taken_for_a_load(caplog, edit):
+    optimizer = adamw(lr=3e-4)
+    scheduler = ParamScheduler(optimizer, {"lr": schedules.cosine(3e-4, 100)})
+    optimizer.load_state_dict(optimizer.state_dict())
+    optimizer.param_groups[0].update(edit)
+    scheduler.step()
+    assert not caplog.records
+
+
+def test_a_load_beside_a_scheduler_that_was_not_is_named_after_steps_too(caplog):
+    optimizer = adamw(lr=3e-4)
+    scheduler = ParamScheduler(optimizer, COSINE)
+    scheduler.seek(60)
+    state = copy.deepcopy(optimizer.state_dict())
+    fresh = adamw(lr=3e-4)
+    scheduler = ParamScheduler(fresh, COSINE)
+    fresh.load_state_dict(fresh.state_dict())
+    scheduler.step()
+    fresh.load_state_dict(state)
+    scheduler.step()
+    assert "the optimizer was loaded and the scheduler was not" in caplog.text
 
 
 @pytest.mark.parametrize("place", ["load before", "load after", "seek", "num_steps"])
@@ -751,11 +869,7 @@ def test_a_scheduler_that_is_gone_is_not_taken_over_from(caplog):
 
 
 @FLOAT_AND_TENSOR_LR
-@pytest.mark.parametrize(
-    "through",
-    [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))],  # noqa: S301
-    ids=["deepcopy", "pickle"],
-)
+@pytest.mark.parametrize("through", COPIES, ids=["deepcopy", "pickle"])
 def test_a_copy_of_both_keeps_ratios_and_writes_again_after_a_load(build, through):
     optimizer = build({"lr": 1.0}, {"lr": 0.5})
     scheduler = opt_param_scheduler(optimizer)

@@ -194,12 +194,39 @@ def test_what_was_carried_is_compared_under_the_bounds_that_came_with_it(caplog)
 @FLOAT_AND_TENSOR_LR
 def test_what_an_optimizer_carried_is_kept_as_it_was_at_the_load(build, caplog):
     _, state, _ = at_60({})
+    optimizer, other = build(), build()
+    scheduler, theirs = opt_param_scheduler(optimizer), opt_param_scheduler(other)
+    theirs.seek(10)
+    optimizer.load_state_dict(other.state_dict())
+    theirs.seek(60)
+    scheduler.load_state_dict(state)
+    assert "carried lr=1.0, where" in caplog.text
+
+
+@FLOAT_AND_TENSOR_LR
+@pytest.mark.parametrize("trains_on", [True, False])
+def test_an_optimizer_that_was_loaded_into_itself_is_not_compared_with_a_later_load(
+    build, trains_on, caplog
+):
+    _, state, _ = at_60({})
     optimizer = build()
     scheduler = opt_param_scheduler(optimizer)
     optimizer.load_state_dict(optimizer.state_dict())
-    scheduler.seek(60)
+    if trains_on:
+        scheduler.step()
     scheduler.load_state_dict(state)
-    assert "carried lr=0.0, where" in caplog.text
+    assert not caplog.records
+
+
+def test_what_an_optimizer_carried_is_no_news_once_training_goes_on(caplog):
+    optimizer_state, _, _ = at_60({})
+    optimizer = adamw()
+    scheduler = opt_param_scheduler(optimizer)
+    scheduler.seek(50)
+    optimizer.load_state_dict(optimizer_state)
+    scheduler.step()
+    scheduler.load_state_dict(scheduler.state_dict())
+    assert "carried" not in caplog.text
 
 
 GROUPS = [{}, {"lr": 3.0, "weight_decay": 0.0}]

@@ -72,6 +72,13 @@ def test_a_late_group_that_will_stay_at_zero_is_named(caplog):
     assert "group 1 was added with lr=0, and stays at 0" in caplog.text
 
 
+def test_a_late_group_without_weight_decay_is_meant(caplog):
+    optimizer, scheduler = at_peak({"lr": 2.0, "weight_decay": 0.1})
+    optimizer.add_param_group(new_group(lr=2.0, initial_lr=2.0, weight_decay=0.0))
+    scheduler.step()
+    assert not caplog.records
+
+
 def test_asking_for_values_does_not_change_a_group_added_later():
     optimizer, scheduler = at_peak({"lr": 2.0})
     optimizer.add_param_group(new_group(lr=6.0))

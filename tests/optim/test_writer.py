@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from dist_sched import ConfigError
+from dist_sched import ConfigError, ParamScheduler
+from dist_sched._config.plan import Plan
+from dist_sched._optim.writer import Writer
 from helpers import (
     FLOAT_AND_TENSOR_LR,
     HILL,
@@ -319,3 +322,23 @@ def test_a_copy_of_scheduler_and_optimizer_knows_its_own_groups(through):
     optimizer.param_groups[0]["lr_mult"] = 3.0
     with pytest.raises(ConfigError, match=r"group 0: lr_mult=3\.0, and groups\[a\]\.lr"):
         scheduler.step()
+
+
+def test_what_is_looked_up_for_each_group_does_not_grow_with_the_groups(monkeypatch):
+    looks = Counter()
+
+    def count(owner, name):
+        found = getattr(owner, name)
+
+        def counted(*given):
+            looks[name] += 1
+            return found(*given)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    count(Writer, "_reference_text")
+    count(Plan, "_find_followed")
+    names = [f"layer.{index}" for index in range(50)]
+    groups = {name: {"lr": 0.5} for name in names}
+    ParamScheduler(sgd(*({"name": name} for name in names)), {"lr": 1.0}, groups=groups).step()
+    assert {"_find_followed": len(names)} == looks

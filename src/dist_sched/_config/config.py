@@ -201,7 +201,9 @@ class Config(abc.ABC):
         return self._build_plan()
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.parts()  # without the plan, which every rank builds for itself
+        # Without the plan, which every rank builds for itself.
+        made = {"_before": self.__dict__["_before"]} if "_before" in self.__dict__ else {}
+        return {**self.parts(), **made}
 
     def entries(self) -> dict[Path, Any]:
         """Return the entries."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from dataclasses import field as dataclass_field
+from fnmatch import translate
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from dist_sched._config.path import Path
@@ -70,13 +73,19 @@ class Override:
 
     def matches(self, name: object) -> bool:
         """Return whether a group of this name is meant."""
-        # Not fnmatch, which ignores case on Windows: ranks and machines must agree.
-        return isinstance(name, str) and fnmatchcase(name, self.pattern)
+        return isinstance(name, str) and _matcher(self.pattern)(name) is not None
 
     @property
     def path(self) -> Path:
         """What reports call it."""
         return Path(self.field, pattern=self.pattern)
+
+
+@cache
+def _matcher(pattern: str) -> Callable[[str], object]:
+    # Not fnmatch, which ignores case on Windows: ranks and machines must agree. Nor fnmatchcase,
+    # which compiles anew where there are more patterns than it keeps.
+    return re.compile(translate(pattern)).match
 
 
 class Followed(NamedTuple):
@@ -106,6 +115,8 @@ class Plan:
     overrides: tuple[Override, ...] = ()
     follows_first: bool = False
     """Whether ratios are to the first group, as in NeMo; else to the one that has the peak."""
+    _known: dict[tuple[str, int], Followed] = dataclass_field(default_factory=dict, repr=False)
+    """What groups of a name follow, once it was asked for: each group asks several times."""
 
     @classmethod
     def of(
@@ -172,6 +183,13 @@ class Plan:
         Raises:
             ConfigError: Two patterns are for it, or two that depend on each other match the name.
         """
+        if not isinstance(name, str):
+            return self._find_followed(name, index)
+        if (name, index) not in self._known:
+            self._known[name, index] = self._find_followed(name, index)
+        return self._known[name, index]
+
+    def _find_followed(self, name: object, index: int) -> Followed:
         field, base, bounded = self.fields[index], self.curves[index], self.bounded[index]
         found = self.override_of(name, field)
         if found is None:

@@ -236,8 +236,8 @@ class Specification(Config):
         )
         return Plan.of(fields, base, self._overrides(), bounded)
 
-    def _bounded(self, key: str, curve: Schedule | ProportionalCurve) -> Bounded:
-        """Return how the curve of a field goes between the bounds of a group.
+    def _bounded(self, key: str, curve: Schedule | ProportionalCurve, pattern: str = "") -> Bounded:
+        """Return how the curve of a field goes between the bounds of a group of some names.
 
         Late changes are made of what each group had, so that none of them jumps.
         """
@@ -245,22 +245,21 @@ class Specification(Config):
         first = made[0][0] if made else self
         declared = first.fields[key]
         followed = declared.field if isinstance(declared, ProportionalTo) else key
-        root = first.curve_of(Path(key), declared, {}) if made else curve
+        overrides = first.groups.get(pattern, {})
+        root = first.curve_of(Path(key), declared, overrides) if made else curve
         highest = first.curve_of(Path(followed), first.fields[followed], {}).max_value
         bounded = BoundedSchedule.of(root, is_rise=key == "weight_decay")
+        peak = bounded.peak
         after = [*(config for config, _ in made[1:]), self]
         for (_, change), config in zip(made, after, strict=False):
             if change.field != followed:
                 continue
             goal = change.arguments.get("end", change.arguments.get("peak"))
-            # In proportion, as the schedules of groups change.
-            end = (
-                None
-                if goal is None
-                else Point(*(0, goal / highest, 0) if highest else (goal, 0, 0))
-            )
+            end = None if goal is None else Point(goal, 0.0, 0.0)
+            if goal is not None and highest:  # in proportion, as the schedules of groups change
+                end = Point(*(part * (goal / highest) for part in peak))
             bounded = bounded.changed(
-                config.curve_of(Path(key), config.fields[key], {}),
+                config.curve_of(Path(key), config.fields[key], config.groups.get(pattern, {})),
                 change.position,
                 end=end,
                 is_extension=change.operation == "extend",
@@ -287,7 +286,7 @@ class Specification(Config):
                         pattern=pattern,
                         field=key,
                         curve=curve,
-                        bounded=partial(BoundedSchedule.of, curve, is_rise=key == "weight_decay"),
+                        bounded=partial(self._bounded, key, curve, pattern),
                         is_implied=True,
                     )
 

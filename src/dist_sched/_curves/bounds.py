@@ -6,7 +6,7 @@ Megatron-LM's curves go between bounds by their formulas; a schedule is mapped o
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from dist_sched._curves.megatron import equal
@@ -58,24 +58,25 @@ class BoundedSchedule:
     """For each phase, the curve's first value and the one that it reaches."""
     lines: tuple[Line, ...]
     """For each phase, where these two map."""
+    max_value: float
+    """The upper bound of groups that have none: as declared, whatever late changes do."""
+    min_value: float
+    """The lower bound of groups that have none, likewise."""
     end_share: ClassVar[None] = None
 
     @classmethod
     def of(cls, curve: Schedule | ProportionalCurve, *, is_rise: bool) -> BoundedSchedule:
         """Build it for a schedule that no late change has made."""
         spans = _spans(curve)
-        lines = tuple(_rise(spans) if is_rise else _fall(spans))
-        return cls(curve=curve, is_rise=is_rise, spans=spans, lines=lines)
-
-    @property
-    def max_value(self) -> float:
-        """The upper bound of groups that have none."""
-        return self.spans[-1][1] if self.is_rise else self.curve.max_value
-
-    @property
-    def min_value(self) -> float:
-        """The lower bound of groups that have none."""
-        return self.spans[0][0] if self.is_rise else self.spans[-1][1]
+        first, last = spans[0][0], spans[-1][1]
+        return cls(
+            curve=curve,
+            is_rise=is_rise,
+            spans=spans,
+            lines=tuple(_rise(spans) if is_rise else _fall(spans)),
+            max_value=last if is_rise else curve.max_value,
+            min_value=first if is_rise else last,
+        )
 
     def at(self, position: float) -> Between:
         """Return the value at a position as a function of the bounds.
@@ -89,6 +90,17 @@ class BoundedSchedule:
             return lambda high, low: upper * equal(high, low)
         # A shape that passes its end could map below 0, which is no legal value.
         return lambda high, low: max(0.0, constant + upper * high + lower * low)
+
+    def highest(self, high: float, low: float) -> float:
+        """Return the highest value under two bounds."""
+        points = sum(self.lines, ())
+        return max(one.constant + one.upper * high + one.lower * low for one in points)
+
+    @property
+    def peak(self) -> Point:
+        """Where the schedule's highest value maps."""
+        points = zip(sum(self.spans, ()), sum(self.lines, ()), strict=True)
+        return max(points, key=lambda pair: pair[0])[1]
 
     def point(self, position: float) -> Point:
         """Return where the value at a position maps."""
@@ -131,7 +143,7 @@ class BoundedSchedule:
             lines[new:] = [(here, self._known(spans[-1][1]) if end is None else end)]
             if new and after[new - 1] != (*before, *after)[new - 1]:
                 lines[new - 1] = lines[new - 1][0], here  # it was cut
-        return BoundedSchedule(curve=curve, is_rise=self.is_rise, spans=spans, lines=tuple(lines))
+        return replace(self, curve=curve, spans=spans, lines=tuple(lines))
 
     def _known(self, value: float) -> Point:
         """Return where a value maps that the schedule starts or ends a phase with."""

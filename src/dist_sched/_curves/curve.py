@@ -48,6 +48,10 @@ class Bounded(Protocol):
         """The lower bound as a share of the upper one, where a late change has set it for all."""
         ...
 
+    def highest(self, high: float, low: float, /) -> float:
+        """Return the highest value under two bounds."""
+        ...
+
     def at(self, position: int, /) -> Between:
         """Return the value at a position as a function of the bounds.
 

@@ -124,6 +124,10 @@ class LrCurve:
         """Return the value at a position under the curve's own bounds."""
         return self.at(position)(self.max_value, self.min_value)
 
+    def highest(self, high: float, low: float) -> float:
+        """Return the highest value under two bounds."""
+        return max(high, low, self.start if self.warmup > 0 else low)
+
     def at(self, position: float) -> Between:
         """Return the value at a position as a function of the bounds."""
         warmup, style = self.warmup, self.style
@@ -186,6 +190,10 @@ class WdCurve:
     def __call__(self, position: float) -> float:
         """Return the value at a position under the curve's own bounds."""
         return self.at(position)(self.max_value, self.min_value)
+
+    def highest(self, high: float, low: float) -> float:
+        """Return the highest value under two bounds."""
+        return max(high, low)
 
     def at(self, position: float) -> Between:
         """Return the value at a position as a function of the bounds."""

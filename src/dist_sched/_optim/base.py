@@ -137,8 +137,7 @@ class Scheduler:
         # The position is the writer's: a new frozen agreement at each step would take longer than
         # all that a step does to one group.
         self._writer.write(0)
-        self._is_waiting = bool(self._unmatched)
-        """Whether the next step has to look at what construction or a load has left."""
+        self._writer.tracker.is_waiting |= bool(self._unmatched)
         _LIVE.add(self)
         self._hook_optimizer_loads()
         self._note_writes()
@@ -217,7 +216,7 @@ class Scheduler:
         position = self._writer.position + increment
         if position > rules.MAX_LENGTH:
             rules.whole("position", position)
-        if self._is_waiting:
+        if self._writer.tracker.is_waiting:
             self._stop_waiting()
         self._go(position, is_step=True)
 
@@ -574,6 +573,8 @@ class Scheduler:
         if self._may_miss_loads:
             # An update has used them. Something that writes at each step is named once.
             self._resolve_missed_loads(names_values=is_step and not self._has_named_values)
+            if is_step:
+                self._writer.tracker.forget_carried()
         try:
             self._writer.write(position)
         except Exception:
@@ -771,7 +772,6 @@ class Scheduler:
             ConfigError: No rank was looked for that has what this one's groups lack.
         """
         self._refuse_unmatched()
-        self._is_waiting = False
         carried = self._writer.carried_lr() if self._is_unplaced else None
         if carried is not None:
             one, lr = carried
@@ -785,8 +785,8 @@ class Scheduler:
                 self.num_steps,
                 self._writer.values(self.num_steps)[one.place]["lr"],
             )
-        self._is_unplaced = False
-        self._writer.close_late()
+            self._is_unplaced = False
+        self._writer.stop_waiting()
 
     def _refuse_unmatched(self) -> None:
         if self._unmatched:
@@ -813,7 +813,6 @@ class Scheduler:
     def _before_optimizer_load(self, optimizer: Optimizer, state: Mapping[str, Any]) -> None:
         if self._writer.tracker.is_replaced:
             return
-        self._is_waiting = True
         self._writer.note_load(optimizer, state.get("param_groups", ()))
 
     def _after_optimizer_load(self, optimizer: Optimizer) -> None:
@@ -829,6 +828,8 @@ class Scheduler:
                 position, saved = self._saved
                 differences += self._writer.with_plan(saved.plan).carried_differences(position)
                 self._writer.tracker.forget_carried()
+            else:
+                self._writer.forget_equal(optimizer)
             self._writer.write(self.num_steps)
         except ConfigError:
             self._writer.undo_load(optimizer)

@@ -26,10 +26,12 @@ _LOOKS = 100
 """At how many parts of the horizon values are looked at."""
 
 
-def name_start(tracked: Sequence[TrackedGroup], members: Sequence[Sequence[Member]]) -> None:
+def name_start(tracker: Tracker, members: Sequence[Sequence[Member]]) -> None:
     """Log what new groups have that has no effect, or another one than it looks like."""
+    tracked = tracker.tracked
     name_leftovers(tracked)
-    drifted = [one for one in tracked if one.has_initial_lr and _has_moved(one)]
+    new = [one for one in tracked if id(one.own) not in tracker.known_lr]
+    drifted = [one for one in new if one.has_initial_lr and _has_moved(one)]
     if drifted:
         logger.warning(
             "an earlier scheduler has left initial_lr in %s: it is taken for the group's own lr "
@@ -109,19 +111,16 @@ def name_late(
     """
     if one.leftovers:
         name_leftovers([one])
-    takes_part = [
+    takes_part = {
         field.key for index, field in enumerate(plan.fields) if ratios.takes_part(one, plan, index)
-    ]
-    # Perhaps it was read in a warmup's first step.
-    at_0 = [
-        member.followed.field.key
-        for member in members
-        if member.ratio == 0 and member.followed.field.key in takes_part
-    ]
-    if at_0:
-        logger.warning("%s was added with %s=0, and stays at 0", one, "=0 and ".join(at_0))
-    values = {member.followed.field.key: row_of(member).values(next_)[0][1] for member in members}
-    measured = [key for key in one.ratios if key not in at_0]
+    }
+    by_field = {member.followed.field.key: member for member in members}
+    # Perhaps it was read in a warmup's first step; weight decay of 0 is meant.
+    stays_at_0 = "lr" in by_field and "lr" in takes_part and by_field["lr"].ratio == 0
+    if stays_at_0:
+        logger.warning("%s was added with lr=0, and stays at 0", one)
+    values = {key: row_of(member).values(next_)[0][1] for key, member in by_field.items()}
+    measured = [key for key, ratio in one.ratios.items() if ratio]
     if measured:
         texts = [
             f"{key}={one.own_value(key):g} has the ratio {one.ratios[key]:g} to the schedule, so "
@@ -129,7 +128,7 @@ def name_late(
             for key in measured
         ]
         logger.warning("%s was added at position %d: %s", one, now, "; ".join(texts))
-    elif now and not at_0:
+    elif now and not stays_at_0:
         texts = [f"{key} {value:g}" for key, value in values.items()]
         logger.info("%s was added at position %d; it has next %s", one, now, ", ".join(texts))
 

@@ -342,10 +342,12 @@ def highest(member: Member) -> float:
     one, followed, ratio = member
     try:
         multiplier = multiplier_of(one, followed)
-        bounds = None if followed.own is not None else row_of(member).bounds_of(one)
+        row = row_of(member)
+        bounds = None if followed.own is not None else row.bounds_of(one)
     except ConfigError as error:
         raise ConfigError(f"{one}: {error}") from error
     if bounds is not None:
-        return max(bounds) * ((1.0 if multiplier is None else multiplier) * followed.number)
+        factor = (1.0 if multiplier is None else multiplier) * followed.number
+        return row.between().highest(*bounds) * factor
     factor = ratio if multiplier is None else multiplier
     return followed.curve.max_value * (factor * followed.number)

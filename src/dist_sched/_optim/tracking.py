@@ -193,14 +193,19 @@ class Tracker:
         """The fields that are written."""
         self.is_replaced = False
         """Whether a newer scheduler writes one of these fields."""
+        self.is_waiting = False
+        """Whether the next step has to look at what a load or a new group has left."""
         self.has_named_writes = False
         """Whether it was logged that something else writes them; once is enough."""
         self.recalled: list[TrackedGroup] = []
         """What earlier schedulers on these optimizers remembered of the groups."""
+        self.known_lr: frozenset[int] = frozenset()
+        """By identity of own values, the groups whose lr earlier ones of ours have written."""
         for source, one in enumerate(self.optimizers()):
             memory = _memory_of(one)
             if memory is not None:
                 self.recalled += _recall(memory, one, source)
+        self.known_lr = frozenset(id(one.own) for one in self.recalled if "lr" in one.own)
         self.tracked = self._recognise(self.recalled, fields)
 
     def _turn_to(self, optimizer: Any) -> None:
@@ -363,6 +368,7 @@ class Tracker:
             saved: The param groups of its checkpoint.
             fields: What is scheduled.
         """
+        self.is_waiting = True
         override_keys = _override_keys(fields)
         keys = [*override_keys, *(field.key for field in fields)]
         for one in self.tracked_of(optimizer):

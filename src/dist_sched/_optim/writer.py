@@ -140,7 +140,7 @@ class Writer:
         writer._build_rows()
         writer.values(0)  # raises where a group's own bounds are illegal
         # From here on groups change, and nothing raises.
-        notices.name_start(tracker.tracked, writer._followed)
+        notices.name_start(tracker, writer._followed)
         if keep_ratios:
             notices.name_zeros(tracker.tracked, plan)
         tracker.own_tensors(plan.fields, tracker.recalled)
@@ -323,20 +323,24 @@ class Writer:
     def _check_group(self, one: TrackedGroup) -> None:
         for member in self._follow(one):
             field, reached = member.followed.field, highest(member)
-            would = f"{one}: {field.key} would reach {reached!r} ({self._source(member)})"
             if field.is_weight and reached >= 1:
                 raise ConfigError(
-                    f"{would}, and must be below 1: lower the schedule, or give the group one of "
-                    "its own"
+                    f"{self._would_reach(member, reached)}, and must be below 1: lower the "
+                    "schedule, or give the group one of its own"
                 )
             found = group_fields.get(one.group, field.key)
             is_tensor = isinstance(found, torch.Tensor)
             if not reached <= (torch.finfo(found.dtype).max if is_tensor else sys.float_info.max):
                 holder = f"a tensor of {found.dtype}" if is_tensor else "a float"
                 raise ConfigError(
-                    f"{would}, which {holder} cannot hold: lower the schedule, or what multiplies "
-                    "it here"
+                    f"{self._would_reach(member, reached)}, which {holder} cannot hold: lower the "
+                    "schedule, or what multiplies it here"
                 )
+
+    def _would_reach(self, member: Member, reached: float) -> str:
+        # Looks at every group, so for an error alone.
+        key, came = member.followed.field.key, self._source(member)
+        return f"{member.one}: {key} would reach {reached!r} ({came})"
 
     def _source(self, member: Member) -> str:
         return source(member, self._reference_text(member.followed.field))
@@ -486,10 +490,27 @@ class Writer:
             self._build_rows()
         return found
 
-    def close_late(self) -> None:
+    def stop_waiting(self) -> None:
         """Stop waiting for loads that would measure late groups: training goes on."""
+        self.tracker.is_waiting = False
+        self.tracker.forget_carried()
         for one in self.tracker.tracked:
             one.is_open = False
+
+    def forget_equal(self, optimizer: Optimizer) -> None:
+        """Forget what a load carried where that is what is written: it says nothing of the run.
+
+        Accelerate's `prepare` loads every fresh optimizer into itself.
+        """
+        values, tracked = self.values(self.position), self.tracker.tracked_of(optimizer)
+        if all(
+            group_fields.holds(one.carried.get(key), value, rel_tol=1e-6)
+            for one in tracked
+            for key, value in values[one.place].items()
+        ):
+            for one in tracked:
+                if not one.is_open:  # else it may yet be measured
+                    one.carried = {}
 
     def carried_lr(self) -> tuple[TrackedGroup, float] | None:
         """Return the first group whose optimizer's load carried another lr than is written now."""
@@ -563,7 +584,7 @@ class Writer:
             ratio = ratios.measured(own / present, group_fields.get(one.group, field.key))
             if ratio <= self._largest_ratio(field.key):
                 one.ratios[field.key] = ratio
-        one.is_open = True
+        one.is_open = self.tracker.is_waiting = True
         self._check_group(one)
 
     def _largest_ratio(self, key: str) -> float:
