@@ -81,6 +81,9 @@ class Override:
         return Path(self.field, pattern=self.pattern)
 
 
+_WILDCARD = re.compile(r"[*?\[]")
+
+
 @cache
 def _matcher(pattern: str) -> Callable[[str], object]:
     # Not fnmatch, which ignores case on Windows: ranks and machines must agree. Nor fnmatchcase,
@@ -117,6 +120,13 @@ class Plan:
     """Whether ratios are to the first group, as in NeMo; else to the one that has the peak."""
     _known: dict[tuple[str, int], Followed] = dataclass_field(default_factory=dict, repr=False)
     """What groups of a name follow, once it was asked for: each group asks several times."""
+    _by_beginning: dict[str, list[int]] = dataclass_field(default_factory=dict, repr=False)
+    """The overrides' indices by what their patterns begin with, up to the first wildcard."""
+
+    def __post_init__(self) -> None:
+        for index, one in enumerate(self.overrides):
+            beginning = _WILDCARD.split(one.pattern, maxsplit=1)[0]
+            self._by_beginning.setdefault(beginning, []).append(index)
 
     @classmethod
     def of(
@@ -164,13 +174,27 @@ class Plan:
         ]
         return joined(found, "; ", most=MOST)
 
+    def matching(self, name: object) -> list[Override]:
+        """Return the overrides for the groups of a name, in order."""
+        if not isinstance(name, str):
+            return []
+        # By their beginnings, since thousands of patterns times thousands of names take seconds.
+        ends = range(len(name) + 1)
+        found = sorted(index for end in ends for index in self._by_beginning.get(name[:end], ()))
+        return [one for index in found if (one := self.overrides[index]).matches(name)]
+
+    def unmatched(self, names: Iterable[str]) -> list[Override]:
+        """Return the overrides that are for none of these names."""
+        used = {id(one) for name in names for one in self.matching(name)}
+        return [one for one in self.overrides if id(one) not in used]
+
     def override_of(self, name: object, field: Field) -> Override | None:
         """Return what the groups of a name override for a field.
 
         Raises:
             ConfigError: Two patterns are for it.
         """
-        matching = [one for one in self.overrides if one.field == field.key and one.matches(name)]
+        matching = [one for one in self.matching(name) if one.field == field.key]
         explicit = [one for one in matching if not one.is_implied] or matching
         if len(explicit) > 1:
             patterns = listed(one.pattern for one in explicit)
@@ -194,7 +218,7 @@ class Plan:
         found = self.override_of(name, field)
         if found is None:
             return Followed(field, base, bounded, 1.0, None)
-        theirs = [one for one in self.overrides if one.matches(name)]
+        theirs = self.matching(name)
         for one in theirs:
             if one.field == found.follows and one.curve is not None:
                 raise ConfigError(

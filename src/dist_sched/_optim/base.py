@@ -800,7 +800,7 @@ class Scheduler:
 
         DCP steps an optimizer at an lr of 0 to make its state.
         """
-        if any(group.get("lr") for group in optimizer.param_groups):
+        if self._unmatched and any(group.get("lr") for group in optimizer.param_groups):
             self._refuse_unmatched()
 
     def _measure_late(self) -> bool:

@@ -42,9 +42,7 @@ class Stage:
             for field in plan.fields
             if not field.is_added and all(one.own_value(field.key) is None for one in tracked)
         ]
-        lacks += [
-            str(one.path) for one in plan.overrides if not any(map(one.matches, inventory.names))
-        ]
+        lacks += [str(one.path) for one in plan.unmatched(inventory.names)]
         chosen = ratios.by_field(reference, plan) if writer.keep_ratios else {}
         lacks += [
             f"reference={name!r}"

@@ -291,11 +291,7 @@ class Writer:
         paths = {one.path for one in known.overrides} if known is not None else set()
         names = dict.fromkeys(one.name for one in tracked if isinstance(one.name, str))
         has = ratios.named_groups(names)
-        lost = (
-            own
-            for own in self.plan.overrides
-            if own.path not in paths and not any(map(own.matches, names))
-        )
+        lost = [own for own in self.plan.unmatched(names) if own.path not in paths]
         return found + [
             f"{own.path}: no group's name matches {own.pattern!r}"
             f"{near_miss(own.pattern, names)}; {has}"
