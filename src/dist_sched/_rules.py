@@ -328,6 +328,22 @@ def brief(text: str, most: int = SHOWN) -> str:
     return f"{line}..." if is_long else line
 
 
+def distinct(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Return a dict of pairs with different names; json and PyYAML keep the last of two values.
+
+    Raises:
+        ValueError: A name stands twice.
+    """
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[Any] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise ValueError(f"{shown(name)} stands twice")
+            seen.add(name)
+    return found
+
+
 def refuse_large(data: object) -> None:
     """Raise where data is nested too deeply, or has more values than a config or a state can have.
 

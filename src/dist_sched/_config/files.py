@@ -32,6 +32,7 @@ from dist_sched._curves.proportional import ProportionalTo
 from dist_sched._rules import (
     SHOWN,
     brief,
+    distinct,
     flag,
     illegal,
     listed,
@@ -68,13 +69,8 @@ _MAX_JSON = 2**23
 """Bytes of the longest JSON file: the longest schedule is shorter."""
 _MAX_TOML, _MAX_YAML = 2**20, 2**19
 """Bytes of files whose readers are slow: they need some seconds for as much."""
-_MAX_NODES = 50_000
-"""Names and values in a YAML file, at most."""
 _MAX_DOTS = 64
 """Dots in a TOML key, at most: its reader takes quadratic time."""
-_MAX_INT = 2**60
-"""Ints from here on are no names. A file can have many of one hash, because ints hash modulo
-2**61 - 1, and dicts of those take quadratic time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,7 +267,7 @@ def number(value: Any) -> Any:
     >>> number("3e-4")
     0.0003
     """
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > SHOWN:
         return value
     try:
         return int(value) if value.strip().isdecimal() else float(value)
@@ -309,7 +305,8 @@ def amount(name: str, value: Any, horizon: Any) -> Any:
 
 def _decimal(name: str, value: str, digits: str) -> Decimal:
     try:
-        found = Decimal(digits)
+        # Of a text of any length, Decimal would keep every digit.
+        found = Decimal(digits if len(digits) <= SHOWN else "NaN")
         # 1e999999999 would take hours as a whole number.
         if found.is_finite() and abs(found) < Decimal("1e30"):
             return found
@@ -366,67 +363,10 @@ def _content(path: pathlib.Path, most: int) -> bytes:
     return found
 
 
-def _no_duplicates(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    # json and PyYAML keep the last of two values, without a word.
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        seen: set[Any] = set()
-        for name, _ in pairs:
-            if name in seen:
-                raise ValueError(f"{shown(name)} stands twice")
-            seen.add(name)
-    return found
-
-
 def _parse_yaml(text: str) -> Any:
     import yaml
 
-    merge = "tag:yaml.org,2002:merge"
-
-    class Loader(yaml.SafeLoader):  # type: ignore[misc] # it ships no types
-        """Refuses a name that stands twice, and what takes far longer than its length.
-
-        A name that is merged may be given again.
-        """
-
-        nodes = 0
-
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            """Compose a node, and count it."""
-            self.count(1)
-            return super().compose_node(parent, index)
-
-        def count(self, nodes: int) -> None:
-            """Refuse a file of very many nodes."""
-            self.nodes += nodes
-            if self.nodes > _MAX_NODES:
-                raise ValueError(f"has more than {_MAX_NODES:,} names and values")
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: ARG002
-            """Build a mapping whose own names are all different."""
-            own = [self.construct_object(key) for key, _ in node.value if key.tag != merge]
-            if any(isinstance(name, int) and abs(name) >= _MAX_INT for name in own):
-                raise ValueError("a name is a number beyond 2**60")
-            _no_duplicates([(name, None) for name in own])
-            return super().construct_mapping(node, deep=True)
-
-        def flatten_mapping(self, node: Any) -> None:
-            """Bring in what is merged, after it was counted: each level may have the last twice."""
-            for key, value in node.value:
-                if key.tag == merge:
-                    is_list = isinstance(value, yaml.SequenceNode)
-                    for source in value.value if is_list else [value]:
-                        if isinstance(source, yaml.MappingNode):
-                            self.flatten_mapping(source)
-                            self.count(len(source.value))
-            super().flatten_mapping(node)
-
-        def construct_scalar(self, node: Any) -> Any:
-            """Read a text, and no number that is longer than any number is."""
-            found = super().construct_scalar(node)
-            if node.tag in _YAML_NUMBERS and len(found) > SHOWN:
-                raise ValueError(f"{shown(found)} is no number")
-            return found
+    from dist_sched._config.yaml_loader import Loader
 
     try:
         return yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
@@ -437,7 +377,6 @@ def _parse_yaml(text: str) -> Any:
         raise ValueError(f"a tag or a name does not fit: {error!r}") from error
 
 
-_YAML_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _PARTS = re.compile(r"[^\n,=\[\]{}]+")
 _DOT = re.compile(r"\.[ \t]*[^\s.]")
 
@@ -462,7 +401,7 @@ _TOML = _Parser(
     _parse_toml, _MAX_TOML, "reading TOML on Python 3.10 needs tomli: pip install tomli"
 )
 _PARSERS = {
-    ".json": _Parser(partial(json.loads, object_pairs_hook=_no_duplicates), _MAX_JSON),
+    ".json": _Parser(partial(json.loads, object_pairs_hook=distinct), _MAX_JSON),
     ".yaml": _YAML,
     ".yml": _YAML,
     ".toml": _TOML,

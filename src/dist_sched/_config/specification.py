@@ -94,9 +94,8 @@ class Specification(Config):
         for path, one in self._by_path().items():
             if path.field not in self.fields:
                 close = near_miss(path.field, self.fields)
-                raise ConfigError(
-                    f"{brief(str(path))}: {shown(path.field)} is not among the scheduled fields{close}"
-                )
+                rule = f"{shown(path.field)} is not among the scheduled fields{close}"
+                raise ConfigError(f"{brief(str(path))}: {rule}")
             if isinstance(one, ProportionalTo):
                 self.curve_of(path, one, {})
             # torch checks betas when an optimizer is built only; at 1 the running mean never moves.

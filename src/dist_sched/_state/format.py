@@ -22,7 +22,7 @@ from dist_sched._config.config import Config, Misfit, unit_word, with_history
 from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.history import Change, History
 from dist_sched._config.specification import Specification
-from dist_sched._rules import SHOWN, Entry, brief, refuse_large, shown, whole
+from dist_sched._rules import SHOWN, Entry, brief, distinct, refuse_large, shown, whole
 from dist_sched._state import foreign
 from dist_sched.errors import ConfigError, StateError
 
@@ -474,7 +474,7 @@ def _parse(text: object) -> dict[str, Any]:
         _refuse(TEXT_KEY, f"must be a text, not {type(text).__name__}")
     try:
         # Python reads NaN and a name given twice, and would go on with the last one.
-        data = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
+        data = json.loads(text, parse_constant=_no_constant, object_pairs_hook=distinct)
     except (ValueError, RecursionError) as error:
         raise StateError(
             f"key {TEXT_KEY!r} of the checkpoint state is not valid JSON: {error}"
@@ -490,13 +490,6 @@ def _parse(text: object) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a finite number")
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice in one object")
-    return found
 
 
 def _refuse(key: str, reason: str) -> NoReturn:
