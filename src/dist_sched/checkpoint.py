@@ -47,7 +47,9 @@ def read_state(
     place = Place.at(path)
     try:
         return find(place, key)
-    except OSError as error:
+    except StateError:
+        raise
+    except (OSError, ValueError) as error:  # a ValueError, where no path can be so
         raise StateError(f"{place}: cannot be read: {brief(str(error))}") from error
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 import posixpath
+import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,7 @@ class Place:
         """
         import fsspec  # comes with torch
 
+        _refuse_special(address)
         try:
             files, path = fsspec.core.url_to_fs(os.fsdecode(address))  # type: ignore[arg-type]
         except (ImportError, TypeError, ValueError) as error:
@@ -107,6 +110,20 @@ class Place:
         if start + length > self.size():
             raise TruncatedError(f"{self}: it ends before its byte {start + length}")
         return bytes(self.files.cat_file(self.path, start=start, end=start + length))
+
+
+def _refuse_special(address: object) -> None:
+    """Raise where an address of several parts leads through a pipe or a device.
+
+    An address such as `zip://name::path` opens the path at once, and not by `Place.open`.
+    """
+    for part in str(address).split("::")[1:]:
+        try:
+            mode = pathlib.Path(part.removeprefix("file://")).stat().st_mode
+        except (OSError, ValueError):  # it is another address
+            continue
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise StateError(f"path={shown(address)}: {shown(part)} is no file")
 
 
 @contextlib.contextmanager
