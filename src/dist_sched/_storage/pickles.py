@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 MAX_SIZE = 2**28
 """Bytes of the longest pickle that is read; that of a model of thousands of shards is shorter."""
 
-MAX_STEPS = 10**7
-"""Instructions of the longest pickle that is read, each of which may make an object. The index of a
-model of 100,000 shards has fewer."""
+MAX_STEPS = 2**24
+"""Instructions of the longest pickle that is read, each of which may make an object: together, of a
+gigabyte. The index of a folder with 100,000 shards has 7 million."""
 
 MAX_KEY = 2**60
 """Ints from here on are no keys of dicts. An attacker can choose them all with one hash, because
