@@ -121,7 +121,7 @@ TOKENS = (
 )
 
 
-def places(data, depth=6):
+def places(data, depth=5):
     """Return where values are in nested dicts and lists."""
     keys = list(data) if isinstance(data, dict) else range(min(len(data), 20))
     found = [(data, key) for key in keys]
@@ -289,7 +289,7 @@ def test_mutated_files_end_a_command_in_one_line(tried, tmp_path, capsys):
         said = capsys.readouterr().err
         if status == 2:
             assert 1 == said.count("\n")
-            assert "unexpected" not in said
+            assert "error: unexpected" not in said
         return f"status {status}"
 
     tried(case, 0.03)
