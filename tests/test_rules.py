@@ -6,6 +6,7 @@ import copy
 import inspect
 import json
 import pickle
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from dist_sched import (
     reconcile,
     schedules,
 )
-from dist_sched._rules import MAX_RATE
+from dist_sched._rules import MAX_RATE, near_miss, refuse_large, shown
 from dist_sched.errors import RankMismatchError
 from helpers import CONFIG, adamw, held
 
@@ -201,3 +202,35 @@ def test_repr_shows_at_most_thirty_rows_of_groups():
     optimizer = adamw(*({"lr": 1.0 + index} for index in range(500)))
     scheduler = OptimizerParamScheduler(optimizer, **CONFIG)
     assert "and 971 more rows" in repr(scheduler)
+
+
+@pytest.mark.timeout(20)
+def test_a_near_miss_is_looked_for_in_little_of_many_long_names():
+    names = [f"{'x' * 90}{index}" for index in range(60_000)]
+    assert "" == near_miss("y" * 10**6, names)
+    assert f"; did you mean {names[-1]!r}?" == near_miss(names[-1].upper(), names)
+
+
+def nested(levels, width):
+    found = []
+    for _ in range(levels):
+        found = [found] * width
+    return found
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("levels, width", [(3000, 1), (30, 9)])
+@pytest.mark.parametrize(
+    "made", [list, tuple, lambda one: {"a": one}, lambda one: MappingProxyType({"a": one})]
+)
+def test_what_is_nested_is_shown_shortly(levels, width, made):
+    value = made(nested(levels, width))
+    assert 210 > len(shown(value))
+    assert "" == near_miss(value, ["max_lr"])
+
+
+def test_data_is_counted_at_each_reference():
+    one = [0] * 999
+    refuse_large([one] * 999)
+    with pytest.raises(ConfigError, match="has more than 1,000,000 values"):
+        refuse_large([one] * 1001)

@@ -16,6 +16,7 @@ import numbers
 import operator
 import reprlib
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -31,9 +32,17 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 _BRIEF = reprlib.Repr()
-_BRIEF.maxlevel = 4
+# Of lists in lists, a level more multiplies the work by what is shown of each.
+_BRIEF.maxlevel = 3
 _BRIEF.maxlist = _BRIEF.maxtuple = _BRIEF.maxdict = 12
+_BRIEF.maxset = _BRIEF.maxfrozenset = _BRIEF.maxdeque = 12
 _BRIEF.maxstring = _BRIEF.maxother = 200
+
+MAX_VALUES = 10**6
+"""Values in a config or a state, at most: the longest schedule has 800,000."""
+
+MAX_DEPTH = 32
+"""Levels in a config or a state, at most."""
 
 MAX_LENGTH = 2**53
 """The largest length and position: above it, floats skip whole numbers."""
@@ -47,15 +56,24 @@ SHOWN = 200
 MOST = 2_000
 """How many characters of an error list what is wrong; the rest is counted."""
 
+_LISTED = 30
+"""How many names or problems a message lists."""
+
+_COMPARED = 1_000
+"""How many known names are compared with a misspelt one."""
+
+_LONGEST_WORD = 100
+"""How many characters of a misspelt name are compared, and of the known ones."""
+
+_CONTAINERS = (list, tuple, dict, set, frozenset, deque)
+
 
 def plain(value: object) -> object:
     """Return the Python number in a numpy scalar or a 0-dim tensor; any other value as it is."""
-    item = getattr(value, "item", None)
-    if getattr(value, "ndim", None) != 0 or item is None:
-        return value
     try:
-        found: object = item()
-    except RuntimeError:  # a tensor without data, on the meta device
+        is_scalar = getattr(value, "ndim", None) == 0
+        found: object = value.item() if is_scalar else value  # type: ignore[attr-defined]
+    except Exception:  # noqa: BLE001 - a tensor without data, on the meta device, for one
         return value
     return found
 
@@ -260,23 +278,33 @@ def mapping(name: str, value: object) -> Mapping[str, Any]:
 
 def near_miss(value: object, known: Iterable[str]) -> str:
     """Return `; did you mean …?` for a misspelt word or another library's, or an empty text."""
-    # difflib takes quadratic time, and a checkpoint can hold a text of any length.
-    word = str(value)[:100]
-    by_normal = {normal(name): name for name in known}
+    if not isinstance(value, str):
+        return ""
+    # difflib takes quadratic time, and a file can hold texts of any length and number.
+    word = value[:_LONGEST_WORD]
+    by_normal = {normal(name): name for name in known if len(name) <= _LONGEST_WORD}
     same = by_normal.get(normal(word))
     if same is None and (found := translated(word, by_normal.values())):
         return found
-    close = [same] if same else difflib.get_close_matches(word, by_normal.values(), n=1)
+    compared = itertools.islice(by_normal.values(), _COMPARED)
+    close = [same] if same else difflib.get_close_matches(word, compared, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def listed(words: Iterable[str]) -> str:
     """Return words as an error lists them; of very many, the first."""
-    return joined((brief(repr(word)) for word in words), ", ", most=1_000)
+    found = list(words)
+    return joined(map(shown, found[:_LISTED]), ", ", most=1_000, total=len(found))
 
 
-def joined(texts: Iterable[str], separator: str, most: int) -> str:
+def joined(texts: Iterable[str], separator: str, most: int, total: int | None = None) -> str:
     """Return texts as one of about so many characters; those beyond it are counted.
+
+    Args:
+        texts: The first of them, if there are very many.
+        separator: What stands between two.
+        most: Characters.
+        total: How many there are, if not all are given.
 
     >>> joined(["one", "two", "three", "four"], ", ", most=10)
     'one, two, and 2 more'
@@ -284,19 +312,26 @@ def joined(texts: Iterable[str], separator: str, most: int) -> str:
     found = list(texts)
     lengths = itertools.accumulate(len(text) + len(separator) for text in found)
     kept = max(1, sum(length <= most for length in lengths))
-    more = [f"and {len(found) - kept} more"] if len(found) > kept else []
-    return separator.join([*found[:kept], *more])
+    left = (len(found) if total is None else total) - kept
+    return separator.join([*found[:kept], *([f"and {left} more"] if left > 0 else [])])
 
 
 def illegal(name: str, value: object, rule: str) -> ConfigError:
     """Return the error that a value breaks a rule."""
-    return ConfigError(f"{name}={shown(value)}: {rule}")
+    return ConfigError(f"{brief(name)}={shown(value)}: {rule}")
 
 
 def shown(value: object) -> str:
     """Return a value's repr in one line, cut short, since a checkpoint can hold anything."""
     try:
-        text = _BRIEF.repr(value) if isinstance(value, list | tuple | dict) else repr(value)
+        if isinstance(value, str | bytes | bytearray):
+            text = repr(value[: SHOWN + 1])
+        elif isinstance(value, _CONTAINERS):
+            text = _BRIEF.repr(value)
+        elif isinstance(value, Mapping):
+            text = _BRIEF.repr(dict(itertools.islice(value.items(), SHOWN)))
+        else:
+            text = repr(value)
     except Exception:  # noqa: BLE001 - a number of over 4,300 digits, for one
         return f"({type(value).__name__})"
     return brief(text)
@@ -314,6 +349,49 @@ def brief(text: str, most: int = SHOWN) -> str:
     return f"{line}..." if is_long else line
 
 
+def distinct(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Return a dict of pairs with different names; json and PyYAML keep the last of two values.
+
+    Raises:
+        ValueError: A name stands twice.
+    """
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[Any] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise ValueError(f"{shown(name)} stands twice")
+            seen.add(name)
+    return found
+
+
+def refuse_large(data: object) -> None:
+    """Raise where data is nested too deeply, or has more values than a config or a state can have.
+
+    Count it before it is used: ten lists, each of which holds the one before nine times, are a few
+    hundred bytes in a file, and billions of values to whoever goes through them.
+    """
+    sizes: dict[int, int] = {}
+
+    def size(node: Any, depth: int) -> int:
+        if not isinstance(node, Mapping | list | tuple | set | frozenset):
+            return 1
+        if depth > MAX_DEPTH:
+            raise ConfigError(f"is nested deeper than {MAX_DEPTH} levels, or holds itself")
+        found = sizes.get(id(node))
+        if found is None:
+            found = 1 + len(node)
+            for part in node.values() if isinstance(node, Mapping) else node:
+                if found <= MAX_VALUES:
+                    found += size(part, depth + 1) - 1
+            sizes[id(node)] = found
+        if found > MAX_VALUES:
+            raise ConfigError(f"has more than {MAX_VALUES:,} values, counted at each reference")
+        return found
+
+    size(data, 0)
+
+
 @contextlib.contextmanager
 def within(where: str) -> Iterator[None]:
     """Put where it was before the text of each `ConfigError` that is raised inside."""
@@ -327,13 +405,16 @@ def refuse_unknown(
     names: Iterable[object], known: Iterable[str], rule: str = "is not known here"
 ) -> None:
     """Raise where a name is not among those known."""
-    known = tuple(known)
+    known = dict.fromkeys(known)
     for name in names:
         if name not in known:
             raise ConfigError(f"{shown(name)} {rule}{near_miss(name, known)}")
 
 
-def refuse(problems: list[str]) -> None:
-    """Raise one error that names the problems, if there are any."""
-    if problems:
-        raise ConfigError(joined(problems, "; ", most=MOST))
+def refuse(problems: Iterable[str]) -> None:
+    """Raise one error that names the problems, the first of very many, if there are any."""
+    found = iter(problems)
+    if first := list(itertools.islice(found, _LISTED)):
+        # Not counted, since each of the others would be compared with what is known.
+        more = ["and more"] if any(True for _ in found) else []
+        raise ConfigError("; ".join([joined(first, "; ", most=MOST), *more]))

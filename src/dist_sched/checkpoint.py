@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from dist_sched._rules import brief
 from dist_sched._state.format import State, to_upstream
 from dist_sched._storage.finding import StateLocation, find
 from dist_sched._storage.places import Place
@@ -46,8 +47,10 @@ def read_state(
     place = Place.at(path)
     try:
         return find(place, key)
-    except OSError as error:
-        raise StateError(f"{place}: cannot be read: {error}") from error
+    except StateError:
+        raise
+    except (OSError, ValueError) as error:  # a ValueError, where no path can be so
+        raise StateError(f"{place}: cannot be read: {brief(str(error))}") from error
 
 
 def load(

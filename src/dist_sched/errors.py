@@ -12,12 +12,29 @@ if TYPE_CHECKING:
 
 __all__ = ["ConfigError", "RankMismatchError", "ReconcileError", "StateError"]
 
+_LONGEST = 4_000
+"""Characters of a message, at most: it may quote names that a file or a checkpoint has."""
 
-class ConfigError(ValueError, AssertionError):
+
+class _Brief(Exception):  # noqa: N818 - what the errors have in common
+    """An exception whose texts are cut, whatever they quote."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*map(_cut, args))
+
+
+def _cut(part: object) -> object:
+    is_long = isinstance(part, str) and len(part) > _LONGEST
+    # The end stays, since it says what to do.
+    half = (_LONGEST - 5) // 2
+    return f"{part[:half]} ... {part[-half:]}" if is_long else part  # type: ignore[index] # a text
+
+
+class ConfigError(_Brief, ValueError, AssertionError):
     """An illegal config or argument; the message names the entry, its value and the rule."""
 
 
-class ReconcileError(ValueError, AssertionError):
+class ReconcileError(_Brief, ValueError, AssertionError):
     """Config and checkpoint cannot be reconciled, and nothing was loaded."""
 
     reconciliation: Reconciliation | None
@@ -36,11 +53,11 @@ class ReconcileError(ValueError, AssertionError):
         self.reasons = reasons
 
 
-class StateError(ValueError):
+class StateError(_Brief, ValueError):
     """Checkpoint state that is malformed, missing, misplaced or too new; names the key."""
 
 
-class RankMismatchError(RuntimeError):
+class RankMismatchError(_Brief, RuntimeError):
     """Ranks disagree about config, position or written values; raised on every rank alike."""
 
     ranks: dict[int, Any]

@@ -1390,3 +1390,31 @@ def test_fork_refuses_to_make_a_value_jump(cli, tmp_path):
     assert 2 == status
     assert "weight_decay would jump from" in err
     assert "fork where the values are steady" in err
+
+
+LONG = "x" * 10**7
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["show", "CONFIG", "--at", "1e999999"],
+        ["show", "CONFIG", "--at", LONG],
+        ["show", "CONFIG", "--key", LONG],
+        ["diff", "CONFIG", "CONFIG", "--policy", LONG],
+        ["diff", "CONFIG", "CONFIG", "--policy", f"{LONG}={LONG}"],
+        ["show", LONG],
+        ["show", f"{LONG}.json"],
+        ["show", f"s3://{LONG}"],
+        ["show", "CONFIG", "--import", LONG],
+        [LONG],
+    ],
+    ids=range(10),
+)
+def test_an_argument_of_any_length_ends_in_one_line(tmp_path, capsys, words):
+    config = tmp_path / "run.json"
+    config.write_text(json.dumps({"fields": {"lr": 1.0}}))
+    assert 2 == application.run([str(config) if word == "CONFIG" else word for word in words])
+    said = capsys.readouterr().err
+    assert (1, True) == (said.count("\n"), len(said) < 4_100)

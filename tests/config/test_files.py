@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -226,6 +227,87 @@ def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
     path = tmp_path / "run.json"
     path.write_text(json.dumps({"fields": {"lr": 0.5}}), encoding="utf-8-sig")
     assert 0.5 == build(path).optimizer.param_groups[0]["lr"]
+
+
+# Of any size and depth
+
+BOMB = "a0: &a0 [x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)
+)
+MERGES = "a0: &a0 {x: 1, y: 2}\n" + "".join(
+    f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}\n" for i in range(1, 30)
+)
+NAMES = [f"n{index}" for index in range(60_000)]
+ROWS = ", ".join(f'"{name}": 1' for name in [*NAMES, NAMES[-1]])
+LARGE = [
+    ("run.yaml", f"{BOMB}fields: *a11", "config: has more than 1,000,000 values"),
+    ("run.yaml", f"{BOMB}unit: *a11", "config: has more than 1,000,000 values"),
+    ("run.yaml", MERGES, "is not valid: has more than 50,000 names and values"),
+    ("run.yaml", "fields: [" + "1, " * 50_000 + "1]", "is not valid: has more than 50,000 names"),
+    ("run.yaml", "fields: 1" + ":1" * 10**5, "is not valid: '1:1"),
+    ("run.yaml", f"{{{2**61 - 1}: 1}}", "is not valid: a name is a number beyond 2**60"),
+    ("run.yaml", "fields: &a {lr: {schedule: *a}}", "is not valid: found unconstructable"),
+    ("run.yaml", "a: " + "x" * 2**19, "is longer than 524,288 bytes"),
+    ("run.json", f"{{{ROWS}}}", "is not valid: 'n59999' stands twice"),
+    (
+        "run.json",
+        json.dumps({"fields": dict.fromkeys(NAMES, 1)}),
+        "fields=.*must have at most 1,000",
+    ),
+    ("run.json", '{"fields": ' + "[" * 40 + "]" * 40 + "}", "config: is nested deeper than 32"),
+    ("run.json", '{"fields": 1' + "0" * 5000 + "}", "is not valid: "),
+    ("run.json", " " * 2**23 + "1", "is longer than 8,388,608 bytes"),
+    pytest.param(
+        "run.toml", "a" + ".a" * 10**5 + "=1", "is not valid: has a key of", marks=needs_toml
+    ),
+    pytest.param("run.toml", "#" + " " * 2**20, "is longer than 1,048,576 bytes", marks=needs_toml),
+]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name, content, message", LARGE, ids=lambda row: str(row)[:40])
+def test_a_file_that_is_larger_than_a_config_is_refused_soon(file, name, content, message):
+    path = file(name, content)
+    with pytest.raises(ConfigError, match=f"^{re.escape(str(path))}: {pattern(message)}"):
+        build(path)
+
+
+@pytest.mark.timeout(20)
+def test_a_mapping_that_holds_itself_is_refused():
+    source = {"fields": {}}
+    source["fields"]["lr"] = source
+    with pytest.raises(
+        ConfigError, match="config: is nested deeper than 32 levels, or holds itself"
+    ):
+        build(source)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("ending", ["json", "yaml", "toml"])
+def test_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path, ending):
+    os.mkfifo(tmp_path / f"pipe.{ending}")
+    (tmp_path / f"zero.{ending}").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(ConfigError, match=f"{name}.{ending}: is a pipe, a socket or a device"):
+            build(tmp_path / f"{name}.{ending}")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"fields": {"x" * 10**7: -1}},
+        {"fields": {"lr": 1}, "groups": {"x" * 10**7: {"lr": -1}}},
+        {"fields": {"lr": {"schedule": "linear", "peak": 1, "x" * 10**7: 1}}},
+        {"fields": {"lr": 1}, "policy": {"x" * 10**7: "x" * 10**7}},
+        {**CONFIG, **{f"{'x' * 100}{index}": 1 for index in range(10**4)}},
+        {**CONFIG, "max_lr": [["x" * 10**6] * 100] * 100},
+    ],
+    ids=range(6),
+)
+def test_a_message_quotes_little_of_what_was_read(source):
+    with pytest.raises(ConfigError) as refused:
+        build(source)
+    assert 4_000 >= len(str(refused.value))
 
 
 ROOT = Path(__file__).parents[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import warnings
 
 import pytest
@@ -353,3 +354,16 @@ def test_a_folder_of_accelerate_is_read_as_its_position(tmp_path):
     where = checkpoint.load(ours, tmp_path)
     assert where.path.endswith("scheduler.bin")
     assert (7, peer.get_last_lr()) == (ours.num_steps, pytest.approx(ours.get_last_lr(), rel=1e-12))
+
+
+ODD = [torch.ones(2), decimal.Decimal("sNaN"), [1] * 3, object(), float("nan"), 10**400, {}]
+KEYS = ["power", "start_factor", "end_factor", "total_iters", "eta_min", "T_max", "base_lrs"]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("key", KEYS)
+def test_an_odd_value_in_a_foreign_state_leaves_its_position(key, odd):
+    last = {"last_epoch": 7, "base_lrs": [1.0], "power": 1, "total_iters": 40, key: odd}
+    rise = {"start_factor": 0.1, "end_factor": 1.0, "total_iters": 5, "base_lrs": [1.0], key: odd}
+    for state in (last, {"last_epoch": 7, "_schedulers": [rise, last], "_milestones": [5]}):
+        assert 7 == foreign.read({**state, "_step_count": 8}).position

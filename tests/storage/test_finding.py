@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
@@ -292,3 +294,37 @@ def test_a_begun_megatron_checkpoint_is_skipped(tmp_path):
         save_torch({"s": state_at(position)}, tmp_path / f"iter_{position}" / "common.pt")
     (tmp_path / "iter_5" / "metadata.json").write_text("{}")
     assert 5 == checkpoint.read_state(tmp_path)[0]["num_steps"]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["latest", "latest_checkpointed_iteration.txt"])
+def test_a_tracker_that_is_a_pipe_is_refused_and_not_waited_for(tmp_path, name):
+    save_dcp({"scheduler": STATE}, tmp_path / "step-60")
+    os.mkfifo(tmp_path / name)
+    for path in (tmp_path, tmp_path / name):
+        with pytest.raises(StateError, match=f"{name}: is n"):
+            checkpoint.read_state(path)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", [".metadata", "__0_0.distcp"])
+@pytest.mark.parametrize("is_pipe", [True, False])
+def test_a_pipe_or_device_in_a_folder_is_refused_and_not_waited_for(tmp_path, name, is_pipe):
+    file = save_dcp({"scheduler": STATE}, tmp_path) / name
+    file.unlink()
+    os.mkfifo(file) if is_pipe else file.symlink_to("/dev/zero")
+    with pytest.raises(StateError, match=rf"{name}: is n"):
+        checkpoint.read_state(tmp_path)
+
+
+@pytest.mark.timeout(20)
+def test_an_address_that_leads_through_a_device_is_refused():
+    with pytest.raises(StateError, match="'/dev/zero' is no file"):
+        checkpoint.read_state("zip://state.pt::/dev/zero")
+
+
+@pytest.mark.parametrize("path", ["a\0b", "a\ud800b", "x" * 10**6])
+def test_a_path_that_can_be_none_is_refused_shortly(path):
+    with pytest.raises(StateError) as refused:
+        checkpoint.read_state(path)
+    assert 4_000 >= len(str(refused.value))

@@ -212,3 +212,11 @@ def test_bytes_that_declare_much_are_refused_in_little_memory(data):
 @pytest.mark.parametrize("data", READ.values(), ids=READ.keys())
 def test_bytes_that_name_much_are_read_in_little_memory(data):
     pickles.read(data)
+
+
+@pytest.mark.timeout(20)
+def test_a_pickle_of_very_many_instructions_is_refused(monkeypatch):
+    monkeypatch.setattr(pickles, "MAX_STEPS", 1000)
+    monkeypatch.setattr(pickles._Counted, "left", 1000)
+    with pytest.raises(StateError, match="it has more than 1,000 instructions"):
+        pickles.read(b"\x80\x04(" + b"]" * 1000 + b"l.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -155,7 +156,7 @@ class OptimizerParamConfig(Config):
                 problems.append(str(problem))
         # Apart, since rules between entries need legal entries to compare.
         refuse(problems)
-        refuse(list(self._broken_rules()))
+        refuse(self._broken_rules())
 
     @classmethod
     def entry_names(cls) -> tuple[str, ...]:
@@ -174,8 +175,10 @@ class OptimizerParamConfig(Config):
         unknown = (name for name in parts if name not in known)
         missing = (name for name in known if name not in {*parts, *_WSD_ENTRIES})
         refuse(
-            [f"{shown(name)} is not an entry{near_miss(name, known)}" for name in unknown]
-            + [f"{name} is missing" for name in missing]
+            itertools.chain(
+                (f"{shown(name)} is not an entry{near_miss(name, known)}" for name in unknown),
+                (f"{name} is missing" for name in missing),
+            )
         )
         return cls(**parts)
 

@@ -11,6 +11,8 @@ import inspect
 import json
 import os
 import pathlib
+import re
+import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -30,12 +32,14 @@ from dist_sched._curves.proportional import ProportionalTo
 from dist_sched._rules import (
     SHOWN,
     brief,
+    distinct,
     flag,
     illegal,
     listed,
     mapping,
     optional,
     plain,
+    refuse_large,
     refuse_unknown,
     shown,
     some,
@@ -63,6 +67,13 @@ _ENTRY_LENGTHS = frozenset(
 )
 _PHASE_LENGTHS = frozenset({"steps", "until", "timescale", "milestones"})
 _LENGTHS = _ENTRY_LENGTHS | _PHASE_LENGTHS | schedules.LENGTHS
+
+_MAX_JSON = 2**23
+"""Bytes of the longest JSON file: the longest schedule is shorter."""
+_MAX_TOML, _MAX_YAML = 2**20, 2**19
+"""Bytes of files whose readers are slow: they need some seconds for as much."""
+_MAX_DOTS = 64
+"""Dots in a TOML key, at most: its reader takes quadratic time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +111,8 @@ def read(source: Mapping[str, Any] | str | os.PathLike[str]) -> Declaration:
         return _declaration(source)
     if not isinstance(source, str | os.PathLike):
         raise illegal("config", source, "must be a mapping, or a path of a file that holds one")
-    with within(os.fspath(source)):
-        return _declaration(_load(pathlib.Path(source)))
+    with within(brief(os.fsdecode(source), 2 * SHOWN)):
+        return _declaration(_load(pathlib.Path(os.fsdecode(source))))
 
 
 def to_mapping(config: Config, **settings: Any) -> dict[str, Any]:
@@ -121,6 +132,8 @@ def _unambiguous(data: Any, name: str = "") -> Any:
 
 
 def _declaration(data: Mapping[str, Any]) -> Declaration:
+    with within("config"):
+        refuse_large(data)
     rest = {name: value for name, value in data.items() if name not in (*SETTINGS, *BOOLEANS)}
     config = _specification(rest) if "fields" in data else _entries(rest)
     booleans = {name: flag(name, data[name]) for name in BOOLEANS if name in data}
@@ -260,7 +273,7 @@ def number(value: Any) -> Any:
     >>> number("3e-4")
     0.0003
     """
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > SHOWN:
         return value
     try:
         return int(value) if value.strip().isdecimal() else float(value)
@@ -298,7 +311,8 @@ def amount(name: str, value: Any, horizon: Any) -> Any:
 
 def _decimal(name: str, value: str, digits: str) -> Decimal:
     try:
-        found = Decimal(digits)
+        # Of a text of any length, Decimal would keep every digit.
+        found = Decimal(digits if len(digits) <= SHOWN else "NaN")
         # 1e999999999 would take hours as a whole number.
         if found.is_finite() and abs(found) < Decimal("1e30"):
             return found
@@ -324,16 +338,18 @@ def _plain_number(found: Decimal) -> int | float:
 
 def _load(path: pathlib.Path) -> Mapping[str, Any]:
     """Read a file by what its name ends in."""
-    parse, needs = _PARSERS.get(path.suffix.lower(), (None, ""))
-    if parse is None:
+    parser = _PARSERS.get(path.suffix.lower())
+    if parser is None:
         raise ConfigError(f"the name must end in one of {listed(_PARSERS)}")
     try:
         # Editors of Windows begin a file with a byte order mark, which utf-8-sig skips.
-        found = parse(path.read_text(encoding="utf-8-sig"))
+        found = parser.parse(_content(path, parser.max_size).decode("utf-8-sig"))
     except ImportError as error:
-        raise ConfigError(needs) from error
+        raise ConfigError(parser.needs) from error
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror or error}") from error
+    except ConfigError:
+        raise
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"is not valid: {brief(str(error), 2 * SHOWN)}") from error
     if not isinstance(found, Mapping):
@@ -341,48 +357,59 @@ def _load(path: pathlib.Path) -> Mapping[str, Any]:
     return found
 
 
-def _no_duplicates(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    # json and PyYAML keep the last of two values, without a word.
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} stands twice")
+def _content(path: pathlib.Path, most: int) -> bytes:
+    """Return the bytes of a regular file; a pipe would be waited for, and a device has no end."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ConfigError("is a pipe, a socket or a device, and must be a file")
+    with path.open("rb") as file:
+        found = file.read(most + 1)
+    if len(found) > most:
+        raise ConfigError(f"is longer than {most:,} bytes, which is no config")
     return found
 
 
 def _parse_yaml(text: str) -> Any:
     import yaml
 
-    class Loader(yaml.SafeLoader):  # type: ignore[misc] # it ships no types
-        """Refuses a name that stands twice; one that is merged may be given again."""
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: ARG002
-            """Build a mapping whose own names are all different."""
-            merge = "tag:yaml.org,2002:merge"
-            own = [self.construct_object(key) for key, _ in node.value if key.tag != merge]
-            _no_duplicates([(name, None) for name in own])
-            return super().construct_mapping(node, deep=True)
+    from dist_sched._config.yaml_loader import Loader
 
     try:
         return yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
-    except (TypeError, LookupError, AttributeError) as error:
+    except (ArithmeticError, TypeError, LookupError, AttributeError) as error:
         # What PyYAML raises at `!!int ''` or at `!!timestamp x`.
         raise ValueError(f"a tag or a name does not fit: {error!r}") from error
 
 
+_PARTS = re.compile(r"[^\n,=\[\]{}]+")
+_DOT = re.compile(r"\.[ \t]*[^\s.]")
+
+
 def _parse_toml(text: str) -> Any:
     toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    if any(len(_DOT.findall(part.group())) > _MAX_DOTS for part in _PARTS.finditer(text)):
+        raise ValueError(f"has a key of more than {_MAX_DOTS} parts")
     return toml.loads(text)
 
 
-_YAML = _parse_yaml, "reading YAML needs PyYAML: pip install 'dist-sched[yaml]'"
-_PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {
-    ".json": (partial(json.loads, object_pairs_hook=_no_duplicates), ""),
+@dataclass(frozen=True, slots=True)
+class _Parser:
+    parse: Callable[[str], Any]
+    max_size: int
+    needs: str = ""
+    """What to say where it is not installed."""
+
+
+_YAML = _Parser(_parse_yaml, _MAX_YAML, "reading YAML needs PyYAML: pip install 'dist-sched[yaml]'")
+_TOML = _Parser(
+    _parse_toml, _MAX_TOML, "reading TOML on Python 3.10 needs tomli: pip install tomli"
+)
+_PARSERS = {
+    ".json": _Parser(partial(json.loads, object_pairs_hook=distinct), _MAX_JSON),
     ".yaml": _YAML,
     ".yml": _YAML,
-    ".toml": (_parse_toml, "reading TOML on Python 3.10 needs tomli: pip install tomli"),
+    ".toml": _TOML,
 }
-"""What parses a file of this ending, and what to say where that is not installed."""
+"""What parses a file of this ending."""

@@ -61,10 +61,10 @@ class Path:
         (True, False)
         """
         # By parts, not by text: lr is a beginning of lr_mult, and betas covers betas[0].
-        mine, others = self._steps(), other._steps()
+        mine, others = self.steps(), other.steps()
         return mine != () and others[: len(mine)] == mine
 
-    def _steps(self) -> tuple[str, ...]:
+    def steps(self) -> tuple[str, ...]:
         """Return the parts from the outermost on, so that what covers is a beginning."""
         outer = () if self.pattern is None else ("groups", f"[{self.pattern}]")
         return (*outer, *_PART.findall(self.field), *self.parts)

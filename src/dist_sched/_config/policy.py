@@ -27,6 +27,7 @@ class Policy:
     """A word for each entry, or for all whose paths begin so, with `"*"` for the rest; and
     `"unit"`, by which a position may be relabelled."""
     _by_path: Mapping[Path, str] = field(init=False, repr=False, compare=False)
+    _by_steps: Mapping[tuple[str, ...], list[Path]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         by_path = {
@@ -34,7 +35,11 @@ class Policy:
             for name, word in self.words.items()
             if name not in {REST, UNIT}
         }
+        by_steps: dict[tuple[str, ...], list[Path]] = {}
+        for path in by_path:
+            by_steps.setdefault(path.steps(), []).append(path)
         object.__setattr__(self, "_by_path", by_path)
+        object.__setattr__(self, "_by_steps", by_steps)
 
     def word(self, entry: Path) -> str:
         """Return the word for an entry; the checkpoint's where the policy has none."""
@@ -46,7 +51,10 @@ class Policy:
 
     def covering(self, entry: Path) -> list[Path]:
         """Return what the policy names that is the entry, or that the entry is a part of."""
-        return [path for path in self._by_path if path.covers(entry)]
+        # By beginnings, not path by path: a policy may be long, and a config have many entries.
+        return [
+            path for beginning in _beginnings(entry) for path in self._by_steps.get(beginning, ())
+        ]
 
     def word_of_row(self, entry: Path) -> str:
         """Return the word for a row of a report, which may stand for many entries.
@@ -77,10 +85,11 @@ class Policy:
 
     def restricted_to(self, entries: Collection[Path]) -> Policy:
         """Return the policy without words for what is not among these entries."""
+        covered = {beginning for entry in entries for beginning in _beginnings(entry)}
         words = {
             name: self.words[name]
             for name in self.words
-            if name in {REST, HISTORY, UNIT} or any(Path.parse(name).covers(one) for one in entries)
+            if name in {REST, HISTORY, UNIT} or Path.parse(name).steps() in covered
         }
         # What has lost its word must not get the checkpoint's by default.
         if REST not in words and not all(map(Policy(words).covering, entries)):
@@ -90,6 +99,12 @@ class Policy:
     def to_dict(self) -> str | dict[str, str]:
         """Return what `parse` reads: one word where that is all."""
         return self.words[REST] if self.words.keys() == {REST} else dict(self.words)
+
+
+def _beginnings(entry: Path) -> Iterator[tuple[str, ...]]:
+    """Yield the steps of every path that covers an entry, the shortest first."""
+    steps = entry.steps()
+    yield from (steps[:count] for count in range(1, len(steps) + 1))
 
 
 def parse(
@@ -128,25 +143,28 @@ def parse(
     if policy is None:
         return Policy({REST: CONFIG if override else CHECKPOINT if use_checkpoint else STRICT})
     if not use_checkpoint or override:
-        raise ConfigError(f"policy={policy!r} replaces {' and '.join(BOOLEANS)}: leave those out")
+        raise ConfigError(
+            f"policy={shown(policy)} replaces {' and '.join(BOOLEANS)}: leave those out"
+        )
     words = {REST: policy} if isinstance(policy, str) else policy
     if not isinstance(words, Mapping):
         raise illegal("policy", words, f"must be one of {listed(POLICY_WORDS)} or a mapping")
     found = Policy({**words, REST: CHECKPOINT} if words.keys() == {UNIT} else dict(words))
-    refuse(list(_problems(found, entries, may_name)))
+    refuse(_problems(found, entries, may_name))
     return found
 
 
 def _problems(
     policy: Policy, entries: Collection[Path], may_name: Callable[[Path], bool]
 ) -> Iterator[str]:
+    covered = {beginning for entry in entries for beginning in _beginnings(entry)}
     known = dict.fromkeys(
         str(path) for entry in entries for path in (Path(entry.field, (), entry.pattern), entry)
     )
     has_typo = False
     for name in policy.words:
         path = Path.parse(str(name))
-        is_entry = any(path.covers(entry) for entry in entries) or may_name(path)
+        is_entry = path.steps() in covered or may_name(path)
         # A text such as "lr." is read as lr, but it is not its name.
         if name not in {REST, HISTORY, UNIT} and (str(path) != name or not is_entry):
             has_typo = True

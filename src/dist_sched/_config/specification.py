@@ -15,7 +15,7 @@ from dist_sched._curves.bounds import BoundedSchedule, Point
 from dist_sched._curves.lint import has_end, other_end
 from dist_sched._curves.phases import Schedule
 from dist_sched._curves.proportional import ProportionalCurve, ProportionalTo
-from dist_sched._rules import illegal, mapping, near_miss, rate, text, within
+from dist_sched._rules import brief, illegal, mapping, near_miss, rate, shown, text, within
 from dist_sched.errors import ConfigError
 from dist_sched.schedules import constant
 
@@ -32,6 +32,9 @@ _KNOWN_FIELDS = {
     "lr": Field("lr", "max_lr", "min_lr", "lr_mult"),
     "weight_decay": Field("weight_decay", "end_wd", "start_wd", "wd_mult"),
 }
+
+MOST_FIELDS = 1_000
+"""More are a mistake: they are keys of param groups."""
 
 FieldSchedule = Schedule | ProportionalTo
 _FIELD_RULE = (
@@ -61,6 +64,9 @@ class Specification(Config):
     def __post_init__(self) -> None:
         if not mapping("fields", self.fields):
             raise ConfigError("fields={}: give at least one field and its schedule")
+        if len(self.fields) > MOST_FIELDS:
+            rule = f"has {len(self.fields):,} names, and must have at most {MOST_FIELDS:,}"
+            raise illegal("fields", self.fields, rule)
         fields: dict[str, FieldSchedule] = {}
         for key, one in self.fields.items():
             found = _checked(_printable("field", key), one, _FIELD_RULE)
@@ -88,15 +94,15 @@ class Specification(Config):
         for path, one in self._by_path().items():
             if path.field not in self.fields:
                 close = near_miss(path.field, self.fields)
-                raise ConfigError(
-                    f"{path}: {path.field!r} is not among the scheduled fields{close}"
-                )
+                rule = f"{shown(path.field)} is not among the scheduled fields{close}"
+                raise ConfigError(f"{brief(str(path))}: {rule}")
             if isinstance(one, ProportionalTo):
                 self.curve_of(path, one, {})
             # torch checks betas when an optimizer is built only; at 1 the running mean never moves.
             if Field(path.field).is_weight and isinstance(one, Schedule) and one.max_value >= 1:
                 raise ConfigError(
-                    f"{path} would reach {one.max_value!r}, and must be below 1: lower the schedule"
+                    f"{brief(str(path))} would reach {one.max_value!r}, and must be below 1: lower "
+                    "the schedule"
                 )
 
     def _by_path(self) -> dict[Path, FieldSchedule | float]:
@@ -115,7 +121,7 @@ class Specification(Config):
             close = near_miss(one.field, self.fields)
             raise illegal(str(path.of("to")), one.field, f"must be a field with a schedule{close}")
         if found.max_value == 0:
-            raise ConfigError(f"{path} follows {one.field}, which is 0 throughout")
+            raise ConfigError(f"{brief(str(path))} follows {one.field}, which is 0 throughout")
         return one.following(found)
 
     @classmethod
@@ -184,8 +190,8 @@ class Specification(Config):
         for key in saved.get("fields", {}):
             if key not in self.fields and chosen[Path(key)] is not ABSENT:
                 raise ConfigError(
-                    f"{key} is scheduled in the checkpoint and not here: schedule it, or leave it "
-                    f"alone with policy={{{key!r}: 'config', ...}}"
+                    f"{brief(key)} is scheduled in the checkpoint and not here: schedule it, or "
+                    f"leave it alone with policy={{{shown(key)}: 'config', ...}}"
                 )
         fields = {key: chosen[Path(key)] for key in self.fields}
         groups: Groups = {}
@@ -431,5 +437,5 @@ def _merged(path: Path, mine: Any, other: Any, used: Mapping[Path, Any]) -> Any:
             side = ours if chosen["shape"] == _shape_text(ours) else others
             chosen = {**chosen, **side.parameters, "shape": side.shape}
         phases.append({key: value for key, value in chosen.items() if value is not None})
-    with within(str(path)):
+    with within(brief(str(path))):
         return Schedule.from_dict({"phases": phases})

@@ -13,7 +13,7 @@ from typing import Any
 
 from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.path import Path
-from dist_sched._rules import Entry, shown, whole
+from dist_sched._rules import Entry, plain, shown, whole
 from dist_sched.errors import ConfigError, StateError
 
 TORCH = "torch LRScheduler"
@@ -108,6 +108,12 @@ def _torch_position(state: Mapping[Any, Any]) -> int:
     return positions.pop()
 
 
+def _number(value: object) -> float | None:
+    """Return a finite number, or None for anything else: what a tensor equals may be no bool."""
+    found = _numbers([plain(value)])
+    return found[0] if found else None
+
+
 def _count(key: str, value: object) -> int:
     try:
         return whole(key, value)
@@ -158,12 +164,12 @@ def _curve(state: Mapping[Any, Any], position: int) -> dict[str, Any]:
     if len(milestones) != 1 or len(parts) != len(milestones) + 1:
         return {}
     (warmup,), (rise, fall) = milestones, parts
-    is_warmup = rise.get("total_iters") == warmup and rise.get("end_factor") == 1
-    start = _numbers([rise.get("start_factor")])
+    is_warmup = _number(rise.get("total_iters")) == warmup and _number(rise.get("end_factor")) == 1
+    start = _number(rise.get("start_factor"))
     decay = _decay(fall, base, warmup, position)
-    if not (is_warmup and start and decay):
+    if not is_warmup or start is None or not decay:
         return {}
-    return {**decay, "init_lr": start[0] * base}
+    return {**decay, "init_lr": start * base}
 
 
 def _decay(state: Mapping[Any, Any], base: float, start: float, position: int) -> dict[str, Any]:
@@ -193,7 +199,7 @@ def _fall(state: Mapping[Any, Any], base: float) -> tuple[str, float, Any, int] 
     ends = _numbers([state.get("start_factor"), state.get("end_factor")])
     if ends:
         return "linear", ends[0] * base, ends[1] * base, _length(state.get("total_iters"))
-    if state.get("power") == 1:
+    if _number(state.get("power")) == 1:
         return "linear", base, 0.0, _length(state.get("total_iters"))
     return None
 

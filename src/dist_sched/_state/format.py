@@ -15,13 +15,14 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from dist_sched._config.config import Config, Misfit, unit_word, with_history
 from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.history import Change, History
 from dist_sched._config.specification import Specification
-from dist_sched._rules import SHOWN, Entry, brief, shown, whole
+from dist_sched._rules import SHOWN, Entry, brief, distinct, refuse_large, shown, whole
 from dist_sched._state import foreign
 from dist_sched.errors import ConfigError, StateError
 
@@ -204,6 +205,19 @@ def read(
     Raises:
         StateError: As for `unpack`.
     """
+    try:
+        return _read(state, kind, own, loaded)
+    except (StateError, ConfigError):
+        raise
+    except Exception as error:  # what is malformed can fail in any way
+        raise StateError(
+            f"the checkpoint state is malformed: {type(error).__name__}: {brief(str(error))}"
+        ) from error
+
+
+def _read(
+    state: object, kind: type[Config] | None, own: State | None, loaded: object
+) -> Checkpoint:
     if not isinstance(state, Mapping):
         is_path = isinstance(state, str | os.PathLike)
         advice = (
@@ -365,7 +379,9 @@ def _known_keys(kind: type[Config]) -> dict[str, str]:
 
 def _name_ignored(state: Mapping[Any, Any], kind: type[Config]) -> list[str]:
     known = {*_known_keys(kind), TEXT_KEY}
-    ignored = ", ".join(str(key)[:SHOWN] for key in state if key not in known)
+    unknown = (key for key in state if key not in known)
+    names = (key if isinstance(key, str) else shown(key) for key in islice(unknown, SHOWN))
+    ignored = ", ".join(name[:SHOWN] for name in names)
     return [f"unknown keys are ignored: {brief(ignored)}"] if ignored else []
 
 
@@ -458,11 +474,15 @@ def _parse(text: object) -> dict[str, Any]:
         _refuse(TEXT_KEY, f"must be a text, not {type(text).__name__}")
     try:
         # Python reads NaN and a name given twice, and would go on with the last one.
-        data = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
+        data = json.loads(text, parse_constant=_no_constant, object_pairs_hook=distinct)
     except (ValueError, RecursionError) as error:
         raise StateError(
             f"key {TEXT_KEY!r} of the checkpoint state is not valid JSON: {error}"
         ) from error
+    try:
+        refuse_large(data)
+    except ConfigError as error:
+        raise StateError(f"key {TEXT_KEY!r} of the checkpoint state {error}") from error
     if not isinstance(data, dict):
         _refuse(TEXT_KEY, f"must be a JSON object, not {type(data).__name__}")
     return data
@@ -470,13 +490,6 @@ def _parse(text: object) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a finite number")
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice in one object")
-    return found
 
 
 def _refuse(key: str, reason: str) -> NoReturn:

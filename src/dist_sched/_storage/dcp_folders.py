@@ -6,9 +6,9 @@ import functools
 import io
 import itertools
 import posixpath
-from reprlib import repr as shown  # bounded: a pickle of a kilobyte can have a repr of terabytes
 from typing import Any
 
+from dist_sched._rules import shown
 from dist_sched._storage import pickles, torch_files
 from dist_sched._storage.pickles import MAX_KEY, Inert, TruncatedError
 from dist_sched._storage.places import Place, reading
@@ -64,7 +64,7 @@ def _plant(node: Any, path: Any, leaf: Leaf) -> None:
         fresh = Items() if isinstance(following, int) else {}
         node = node.setdefault(part, fresh) if isinstance(node, dict) else None
     if not isinstance(node, dict):
-        raise StateError(f"its item {path!r} lies under another item")
+        raise StateError(f"its item {shown(path)} lies under another item")
     node[path[-1]] = leaf
 
 
@@ -76,18 +76,20 @@ def _item(folder: Place, name: str, kind: Any, info: Any) -> Any:
         if not (is_number or kind.name.endswith(".BytesStorageMetadata")):
             return kind
         if not isinstance(info, Inert):
-            raise StateError(f"its index does not say where item {name!r} lies")
+            raise StateError(f"its index does not say where item {shown(name)} lies")
         file, offset, length = map(info.attribute, ("relative_path", "offset", "length"))
         if info.attribute("transform_descriptors"):
-            raise StateError(f"item {name!r} was compressed or encrypted when it was written")
+            raise StateError(f"item {shown(name)} was compressed or encrypted when it was written")
         if not (type(offset) is type(length) is int and offset >= 0 and 0 <= length <= MAX_ITEM):
-            raise StateError(f"item {name!r} declares {shown(length)} bytes at {shown(offset)}")
+            raise StateError(
+                f"item {shown(name)} declares {shown(length)} bytes at {shown(offset)}"
+            )
         parts = file.split("/") if isinstance(file, str) else [""]
         # An index from somewhere else must not make this process read files outside its folder.
         if any(part in {"", ".", ".."} or "\\" in part or ":" in part for part in parts):
             raise StateError(f"its index leads out of it, to {shown(file)}")
     place = folder.child(file)
     if not place.exists():
-        raise TruncatedError(f"{place}: is missing, and item {name!r} lies in it")
+        raise TruncatedError(f"{place}: is missing, and item {shown(name)} lies in it")
     data = place.read(offset, length)
     return torch_files.read_file(place, lambda: io.BytesIO(data))

@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from dist_sched._rules import shown
 from dist_sched._state.format import format_of
 from dist_sched._storage import dcp_folders, torch_files, trees
 from dist_sched._storage.pickles import TruncatedError
@@ -56,7 +57,7 @@ class StateLocation:
     torch LRScheduler or DeepSpeed."""
 
     def __str__(self) -> str:
-        return f"{self.path}{f', key {self.key!r}' if self.key else ''} ({self.format})"
+        return f"{self.path}{f', key {shown(self.key)}' if self.key else ''} ({self.format})"
 
 
 _Found = tuple[dict[str, Any], StateLocation]
@@ -74,8 +75,9 @@ def find(place: Place, key: str | None) -> _Found:
         return _one_of(place, files, key)
     names = place.names()
     for tracker in _TRACKERS:
-        if tracker in names and place.child(tracker).is_file():
-            return find(place.child(_tracked(place.child(tracker), names)), key)
+        named = place.child(tracker)
+        if tracker in names and named.exists() and not named.is_folder():
+            return find(place.child(_tracked(named, names)), key)
     for name in _numbered(place, names):
         try:
             found = place.child(name)
@@ -133,7 +135,7 @@ def _tracked(tracker: Place, names: list[str]) -> str:
     text = tracker.read(0, min(tracker.size(), 200)).decode(errors="replace").strip()
     name = f"iter_{int(text):07d}" if text.isdecimal() and tracker.name != "latest" else text
     if name not in names:
-        raise StateError(f"{tracker}: names {text!r}, which is not in its folder")
+        raise StateError(f"{tracker}: names {shown(text)}, which is not in its folder")
     return name
 
 
@@ -198,17 +200,18 @@ def _checked(location: StateLocation, node: Any) -> _Found:
     fmt = format_of(names, "scheduler")
     if fmt is None:
         raise StateError(
-            f"{location.path}: what stands under key {location.key!r} is no scheduler's state: "
-            f"it holds {_listed(list(map(str, names))) or 'no names'}"
+            f"{location.path}: what stands under key {shown(location.key)} is no scheduler's "
+            f"state: it holds {_listed(list(map(str, names))) or 'no names'}"
         )
     return names, replace(location, format=fmt)
 
 
 def _nothing(seen: list[tuple[Place, Any]], key: str | None) -> str:
     """Say what is there instead of a state, and what to do."""
-    files = ", ".join(str(place) for place, _ in seen)
+    more = ", ..." if len(seen) > _SHOWN else ""
+    files = ", ".join(str(place) for place, _ in seen[:_SHOWN]) + more
     states = [name for _, tree in seen for name, _, _ in _states(tree)]
-    missing = "no scheduler's state that is known" if key is None else f"no key {key!r}"
+    missing = "no scheduler's state that is known" if key is None else f"no key {shown(key)}"
     if states:
         return f"{files}: {missing}; scheduler states stand under: {_listed(states)}"
     names = [name for _, tree in seen for name, _ in trees.children(tree)]
@@ -219,8 +222,8 @@ def _nothing(seen: list[tuple[Place, Any]], key: str | None) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    shown = [repr(name[:100]) for name in names[:_SHOWN]]
-    return ", ".join(shown) + (", ..." if len(names) > _SHOWN else "")
+    found = [repr(name[:100]) for name in names[:_SHOWN]]
+    return ", ".join(found) + (", ..." if len(names) > _SHOWN else "")
 
 
 def _states(tree: Any) -> Iterator[tuple[str, str, Any]]:

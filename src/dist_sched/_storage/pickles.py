@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 MAX_SIZE = 2**28
 """Bytes of the longest pickle that is read; that of a model of thousands of shards is shorter."""
 
+MAX_STEPS = 2**24
+"""Instructions of the longest pickle that is read, each of which may make an object: together, of a
+gigabyte. The index of a folder with 100,000 shards has 7 million."""
+
 MAX_KEY = 2**60
 """Ints from here on are no keys of dicts. An attacker can choose them all with one hash, because
 ints hash modulo 2**61 - 1; a dict of 100,000 such keys takes minutes."""
@@ -185,6 +189,18 @@ class _Unpickler(_InPython):  # type: ignore[misc]
     }
 
 
+class _Counted(dict[int, Any]):
+    """Instructions by their codes, of which a pickle may have so many."""
+
+    left = MAX_STEPS
+
+    def __getitem__(self, code: int) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise StateError(f"it has more than {MAX_STEPS:,} instructions")
+        return super().__getitem__(code)
+
+
 def read(data: bytes, record: Callable[[str, tuple[Any, ...]], Any] = Inert) -> Any:
     """Read one pickle as data.
 
@@ -199,9 +215,11 @@ def read(data: bytes, record: Callable[[str, tuple[Any, ...]], Any] = Inert) -> 
     """
     unpickler = _Unpickler(_Whole(data))
     unpickler.record = record
+    unpickler.dispatch = _Counted(_Unpickler.dispatch)  # type: ignore[misc] # of this pickle alone
     try:
         return unpickler.load()
     except StateError:
         raise
     except Exception as error:  # a malformed pickle can fail in any way
-        raise StateError(f"it is no valid pickle: {type(error).__name__}: {error}") from error
+        reason = f"{type(error).__name__}: {brief(str(error))}"
+        raise StateError(f"it is no valid pickle: {reason}") from error

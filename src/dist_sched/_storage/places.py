@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 import posixpath
+import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from dist_sched._rules import brief, shown
 from dist_sched._storage.pickles import TruncatedError
 from dist_sched.errors import StateError
 
@@ -32,10 +35,14 @@ class Place:
         """
         import fsspec  # comes with torch
 
+        _refuse_special(address)
         try:
             files, path = fsspec.core.url_to_fs(os.fsdecode(address))  # type: ignore[arg-type]
         except (ImportError, TypeError, ValueError) as error:
-            raise StateError(f"path={address!r}: must be a path or an address: {error}") from error
+            reason = brief(str(error))
+            raise StateError(
+                f"path={shown(address)}: must be a path or an address: {reason}"
+            ) from error
         files.invalidate_cache()  # a run goes on saving after its folder was listed
         return cls(files, str(path))
 
@@ -74,11 +81,23 @@ class Place:
         return sorted(posixpath.basename(str(path).rstrip("/")) for path in listed)
 
     def size(self) -> int:
-        """Return a file's length in bytes."""
-        return int(self.files.size(self.path))
+        """Return a file's length in bytes.
+
+        Raises:
+            StateError: It is a folder, a pipe, a socket or a device.
+        """
+        found = self.files.info(self.path)
+        if found["type"] != "file":
+            raise StateError(f"{self}: is no file")
+        return int(found["size"])
 
     def open(self) -> Any:
-        """Open a file for reading."""
+        """Open a file for reading.
+
+        Raises:
+            StateError: As for `size`: to open a pipe would wait for a writer.
+        """
+        self.size()
         return self.files.open(self.path, "rb")
 
     def read(self, start: int, length: int) -> bytes:
@@ -91,6 +110,20 @@ class Place:
         if start + length > self.size():
             raise TruncatedError(f"{self}: it ends before its byte {start + length}")
         return bytes(self.files.cat_file(self.path, start=start, end=start + length))
+
+
+def _refuse_special(address: object) -> None:
+    """Raise where an address of several parts leads through a pipe or a device.
+
+    An address such as `zip://name::path` opens the path at once, and not by `Place.open`.
+    """
+    for part in str(address).split("::")[1:]:
+        try:
+            mode = pathlib.Path(part.removeprefix("file://")).stat().st_mode
+        except (OSError, ValueError):  # it is another address
+            continue
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise StateError(f"path={shown(address)}: {shown(part)} is no file")
 
 
 @contextlib.contextmanager
@@ -106,4 +139,5 @@ def reading(place: object) -> Iterator[None]:
     except OSError:
         raise
     except Exception as error:  # what is malformed can fail in any way
-        raise StateError(f"{place}: is malformed: {type(error).__name__}: {error}") from error
+        reason = f"{type(error).__name__}: {brief(str(error))}"
+        raise StateError(f"{place}: is malformed: {reason}") from error

@@ -7,6 +7,7 @@ import struct
 import zipfile
 from typing import TYPE_CHECKING, Any
 
+from dist_sched._rules import brief, shown
 from dist_sched._storage import pickles
 from dist_sched._storage.pickles import Inert, Name, TruncatedError
 from dist_sched._storage.places import reading
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dist_sched._storage.places import Place
+
+MAX_DIRECTORY = 2**25
+"""Bytes of an archive's longest directory, of which each fifty take ten times as much memory."""
 
 _ZIP_MAGIC = b"PK\x03\x04"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")
@@ -60,13 +64,18 @@ def read_file(place: Place, opened: Callable[[], Any]) -> Any:
         if not head.startswith(_ZIP_MAGIC):
             raise StateError("it is no file of torch.save: its first bytes are another format's")
         try:
+            # Asked first, since zipfile reads the directory when it opens an archive.
+            end: Any = zipfile._EndRecData(file)  # type: ignore[attr-defined] # noqa: SLF001
+            if end and end[zipfile._ECD_SIZE] > MAX_DIRECTORY:  # type: ignore[attr-defined] # noqa: SLF001
+                raise StateError("it has more records than torch.save writes")
             with zipfile.ZipFile(file) as archive:
                 names = [name.partition("/") for name in archive.namelist()]
                 folder = next((name for name, _, rest in names if rest == "data.pkl"), "")
                 pickled = _stored(archive, f"{folder}/data.pkl")
         except zipfile.BadZipFile as error:
             # The directory of an archive is at its end, so a cut file has none.
-            raise TruncatedError(f"it is no whole archive of torch.save: {error}") from error
+            reason = brief(str(error))
+            raise TruncatedError(f"it is no whole archive of torch.save: {reason}") from error
         return pickles.read(pickled, functools.partial(_recorded, number))
 
 
@@ -76,7 +85,7 @@ def _stored(archive: zipfile.ZipFile, name: str) -> bytes:
     # A few kilobytes can be compressed gigabytes. torch.save never compresses.
     if record.compress_type != zipfile.ZIP_STORED or record.file_size > pickles.MAX_SIZE:
         raise StateError(
-            f"its record {name!r} is compressed, or declares {record.file_size} bytes: "
+            f"its record {shown(name)} is compressed, or declares {record.file_size} bytes: "
             f"torch.save stores what it is given, and {pickles.MAX_SIZE} bytes are read at most"
         )
     # A file written after torch.serialization.set_crc32_options(False) has zeros for checksums.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dist_sched._rules import brief
 from dist_sched.cli import output
 from dist_sched.errors import ConfigError, RankMismatchError, ReconcileError, StateError
 
@@ -38,6 +39,8 @@ COMMANDS = {
 }
 
 _DEBUG = "--debug"
+_LONGEST = 4_000
+"""Characters of an error's line, at most."""
 _EXPECTED = (ConfigError, StateError, ReconcileError, RankMismatchError, OSError, ImportError)
 _UNWRITABLE = {errno.ENOSPC, errno.EBADF, errno.EIO, errno.EFBIG}
 """Of errors of the system, those of writing to standard output: others name their file."""
@@ -51,7 +54,9 @@ def _import_modules(
         try:
             _import(name)
         except Exception as error:
-            raise click.BadParameter(f"{name} cannot be imported: {error!r}") from error
+            raise click.BadParameter(
+                f"{brief(name)} cannot be imported: {brief(repr(error))}"
+            ) from error
 
 
 def _import(name: str) -> None:
@@ -176,7 +181,8 @@ def _message(error: Exception) -> str:
         message = f"the output cannot be written: {error.strerror}"
     elif not isinstance(error, _EXPECTED) or not message:
         message = f"unexpected {type(error).__name__}: {message}; {_DEBUG} shows where"
-    return f"{message}{output.hint(error)}"
+    # click quotes arguments, which may be of any length.
+    return f"{brief(message, _LONGEST)}{output.hint(error)}"
 
 
 def _fail(message: str) -> int:

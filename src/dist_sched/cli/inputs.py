@@ -11,6 +11,7 @@ from dist_sched import checkpoint as checkpoints
 from dist_sched._config import files
 from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.path import Path as EntryPath
+from dist_sched._rules import brief, shown
 from dist_sched._state.format import Checkpoint
 from dist_sched._state.format import read as read_state
 from dist_sched.errors import ConfigError, StateError
@@ -146,12 +147,12 @@ def read(path: str, key: str | None = None) -> Input:
         StateError: The checkpoint is damaged, or has no scheduler's state.
     """
     if not path.strip():
-        raise ConfigError(f"{path!r} is not a path: is a variable of the shell empty?")
+        raise ConfigError(f"{shown(path)} is not a path: is a variable of the shell empty?")
     # By the ending alone: an address is not opened twice to guess.
     if not path.lower().endswith(CONFIG_ENDINGS):
         return _read_checkpoint(path, key)
     if key is not None:
-        raise ConfigError(f"{path}: is a config file, which has no keys: leave the key out")
+        raise ConfigError(f"{brief(path)}: is a config file, which has no keys: leave the key out")
     declared = files.read(path)
     return ConfigInput(
         path=path,

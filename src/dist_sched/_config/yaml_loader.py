@@ -1,0 +1,73 @@
+"""The loader of YAML files, imported where one is read, because PyYAML is optional."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from dist_sched._rules import SHOWN, distinct, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_NODES = 50_000
+"""Names and values in a file, at most."""
+MAX_INT = 2**60
+"""Ints from here on are no names. A file can have many of one hash, because ints hash modulo
+2**61 - 1, and a dict of those takes quadratic time."""
+
+_MERGE = "tag:yaml.org,2002:merge"
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+
+
+class Loader(yaml.SafeLoader):  # type: ignore[misc] # it ships no types
+    """Refuses a name that stands twice, and what takes far longer than its length.
+
+    A name that is merged may be given again.
+
+    Raises:
+        ValueError: As PyYAML raises for some values.
+    """
+
+    nodes = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Compose a node, and count it."""
+        self._count(1)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: ARG002
+        """Build a mapping whose own names are all different."""
+        own = [self.construct_object(key) for key, _ in node.value if key.tag != _MERGE]
+        if any(isinstance(name, int) and abs(name) >= MAX_INT for name in own):
+            raise ValueError("a name is a number beyond 2**60")
+        distinct([(name, None) for name in own])
+        return super().construct_mapping(node, deep=True)
+
+    def flatten_mapping(self, node: Any) -> None:
+        """Bring in what is merged, once it is counted: each level may merge the last one twice."""
+        for source in _merged(node):
+            self.flatten_mapping(source)
+            self._count(len(source.value))
+        super().flatten_mapping(node)
+
+    def construct_scalar(self, node: Any) -> Any:
+        """Return a text, but that of no number longer than any is: some take quadratic time."""
+        found = super().construct_scalar(node)
+        if node.tag in _NUMBERS and len(found) > SHOWN:
+            raise ValueError(f"{shown(found)} is no number")
+        return found
+
+    def _count(self, nodes: int) -> None:
+        self.nodes += nodes
+        if self.nodes > MAX_NODES:
+            raise ValueError(f"has more than {MAX_NODES:,} names and values")
+
+
+def _merged(node: Any) -> Iterator[Any]:
+    """Yield the mappings that a mapping merges."""
+    for key, value in node.value:
+        if key.tag == _MERGE:
+            sources = value.value if isinstance(value, yaml.SequenceNode) else [value]
+            yield from (one for one in sources if isinstance(one, yaml.MappingNode))
