@@ -613,7 +613,7 @@ class Scheduler:
             _check_position(checkpoint.position, expected)
         saved = saved_curve(declared, checkpoint) if checkpoint.parts else None
         if saved is not None:
-            carried = self._writer.with_plan(saved.plan).carried_differences(checkpoint.position)
+            carried = self._writer.carried_differences(saved.plan, checkpoint.position)
             checkpoint = checkpoint.replace(warnings=(*checkpoint.warnings, *carried))
         outcome = reconcile_checkpoint(declared, current.unit, checkpoint, current.policy)
         agreement = current.replace(
@@ -826,7 +826,7 @@ class Scheduler:
             if self._saved is not None and self._saved[0] == self.num_steps:
                 self._measure_late()
                 position, saved = self._saved
-                differences += self._writer.with_plan(saved.plan).carried_differences(position)
+                differences += self._writer.carried_differences(saved.plan, position, optimizer)
                 self._writer.tracker.forget_carried()
             else:
                 self._writer.forget_equal(optimizer)

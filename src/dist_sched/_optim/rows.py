@@ -98,9 +98,21 @@ class Row:
         if index == len(self._cohorts):
             self._cohorts.append([factor, [], None])
         self._cohorts[index][1].append(one.group)
+        self._cohorts[index][2] = None  # not what the new group holds
         self._members[id(one.group)] = member
         if one.not_ours or one.leftovers or followed.number != 1.0 or followed.own is not None:
             self._is_simple = False
+
+    def exchange(self, former: Group, group: Group) -> None:
+        """Fill another dict in place of one that a load has replaced."""
+        member = self._members.pop(id(former), None)
+        if member is None:
+            return
+        self._members[id(group)] = member
+        for cohort in self._cohorts:
+            cohort[1] = [group if one is former else one for one in cohort[1]]
+            cohort[2] = None  # not what the loaded dict holds
+        self._overridden_groups, self._overridden_last = [], []
 
     def fill(self, position: int) -> Overridden | None:
         """Write the values at a position into the groups that have no overrides.

@@ -10,23 +10,23 @@ import logging
 import weakref
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.optim import Optimizer
 
 from dist_sched._config.path import Path
 from dist_sched._config.plan import Inventory
 from dist_sched._config.policy import CONFIG
 from dist_sched._optim import fields as group_fields
 from dist_sched._optim.missed_loads import Snapshot
-from dist_sched._optim.wrappers import as_list, innermost, runs_load_hooks
+from dist_sched._optim.wrappers import as_list, innermost, may_wrap, runs_load_hooks
 from dist_sched._rules import rate
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from torch.optim import Optimizer
 
     from dist_sched._config.plan import Field
     from dist_sched._config.policy import Policy
@@ -80,6 +80,19 @@ class TrackedGroup:
         return (
             f"optimizer {self.source}, group {self.index}" if self.source else f"group {self.index}"
         )
+
+    def is_at(
+        self,
+        group: Group,
+        source: int,
+        index: int,
+        optimizer: str,
+        place: int,
+        not_ours: frozenset[str],
+    ) -> bool:
+        """Return whether it is this very dict, at this place."""
+        known = self.source, self.index, self.optimizer, self.place, self.not_ours
+        return self.group is group and known == (source, index, optimizer, place, not_ours)
 
     def own_value(self, key: str) -> float | None:
         """Return the value that the group was built with; None where it has no such field.
@@ -210,11 +223,17 @@ class Tracker:
 
     def _turn_to(self, optimizer: Any) -> None:
         self.sources = as_list(optimizer)
+        # Wrappers are searched each time, since what is inside may be exchanged.
+        self._leaves = None if any(map(may_wrap, self.sources)) else self.sources
+        self._by_optimizer: dict[int, list[TrackedGroup]] | None = None
+        """By identity of an optimizer, its tracked groups, once they were asked for."""
         is_sole = self.optimizers() == self.sources[:1]
         self.sole = self.sources[0] if is_sole else None
 
     def optimizers(self) -> list[Any]:
         """Return the optimizers that are stepped, without what wraps them."""
+        if self._leaves is not None:
+            return self._leaves
         return [leaf for source in self.sources for leaf in innermost(source)]
 
     def groups(self) -> list[Group]:
@@ -228,8 +247,12 @@ class Tracker:
 
     def tracked_of(self, optimizer: Optimizer) -> list[TrackedGroup]:
         """Return the tracked groups of one optimizer."""
-        optimizers = self.optimizers()
-        return [one for one in self.tracked if optimizers[one.source] is optimizer]
+        if self._by_optimizer is None:
+            optimizers = self.optimizers()
+            self._by_optimizer = {}
+            for one in self.tracked:
+                self._by_optimizer.setdefault(id(optimizers[one.source]), []).append(one)
+        return self._by_optimizer.get(id(optimizer), [])
 
     def sources_without_memory(self) -> Iterator[tuple[int, Any]]:
         """Yield the optimizers, with their indices, that no earlier scheduler has driven."""
@@ -254,7 +277,7 @@ class Tracker:
             rebind()
         except ConfigError:
             self._turn_to(sources)
-            self.tracked = tracked
+            self.tracked, self._by_optimizer = tracked, None
             raise
 
     def rebind(
@@ -281,9 +304,62 @@ class Tracker:
         for one in late:
             one.is_late = True
             check(one)
-        self.tracked = tracked
+        self.tracked, self._by_optimizer = tracked, None
         self.own_tensors(fields, previous, loaded)
         return late
+
+    def follow_load(
+        self, optimizer: Optimizer, fields: Sequence[Field]
+    ) -> list[tuple[Group, TrackedGroup]] | None:
+        """Follow groups whose dicts a load has replaced, without a look at all others.
+
+        Returns:
+            Each former dict, and the group; None where more than that has changed.
+        """
+        tracked, groups = self.tracked_of(optimizer), optimizer.param_groups
+        if len(tracked) != len(groups):
+            return None
+        for one, group in zip(tracked, groups, strict=True):
+            has_tensors = one.tensors or group_fields.tensors_in(group, fields)
+            if has_tensors or not _have_same_params(one.group, group):
+                return None
+        former = [(one.group, one) for one in tracked]
+        for one, group in zip(tracked, groups, strict=True):
+            one.group = group
+            one.put_back_tensors(fields)
+        return former
+
+    def new_groups(self, fields: Sequence[Field]) -> list[TrackedGroup] | None:
+        """Return the groups that were added behind those tracked, which `append` may take up.
+
+        Returns:
+            None where more than that has changed.
+        """
+        optimizer, known = self.sole, self.tracked
+        if not isinstance(optimizer, Optimizer) or not known:
+            return None
+        groups: list[Group] = optimizer.param_groups
+        added = groups[len(known) :]
+        same = all(one.group is group for one, group in zip(known, groups, strict=False))
+        if not added or not same or any(group_fields.tensors_in(one, fields) for one in added):
+            return None
+        found = []
+        for index, group in enumerate(added, start=len(known)):
+            one = TrackedGroup(group, 0, index, group.get("name"), place=index, is_late=True)
+            one.optimizer, one.not_ours = known[0].optimizer, known[0].not_ours
+            one.note_leftovers()
+            found.append(one)
+        return found
+
+    def append(self, added: Iterable[TrackedGroup], fields: Sequence[Field]) -> None:
+        """Track what `new_groups` has found."""
+        memory = _memory_of(self.sole)
+        for one in added:
+            one.put_back_tensors(fields)
+            self.tracked.append(one)
+            if memory is not None:
+                memory.tracked.append(_remembered(one))
+        self._by_optimizer = None
 
     def own_tensors(
         self,
@@ -337,14 +413,7 @@ class Tracker:
             by_source.setdefault(one.source, []).append(one)
         for source, optimizer in enumerate(self.optimizers()):
             try:
-                tracked = [
-                    (
-                        replace(one, group={}, last_write=None),
-                        id(one.group),
-                        [*map(weakref.ref, _params(one.group))],
-                    )
-                    for one in by_source.get(source, [])
-                ]
+                tracked = list(map(_remembered, by_source.get(source, [])))
                 memory = _memory_of(optimizer)
                 others = [] if memory is None else memory.drivers
                 drivers = [one for one in others if one() not in (None, self)]
@@ -504,21 +573,25 @@ class Tracker:
                     found = TrackedGroup(group, source, index, group.get("name"), tensors=tensors)
                     found.not_ours = not_ours
                     found.note_leftovers()
-                tracked.append(
-                    replace(
-                        found,
-                        group=group,
-                        source=source,
-                        index=index,
-                        optimizer=label,
-                        place=len(tracked),
-                        not_ours=not_ours,
-                    )
-                )
+                place = group, source, index, label, len(tracked), not_ours
+                if not found.is_at(*place):
+                    names = ("group", "source", "index", "optimizer", "place", "not_ours")
+                    found = replace(found, **dict(zip(names, place, strict=True)))
+                tracked.append(found)
         for one in tracked:
             for field in fields:
                 one.own_value(field.key)
         return tracked
+
+
+def _remembered(one: TrackedGroup) -> tuple[TrackedGroup, int, list[weakref.ref[Any]]]:
+    references = [*map(weakref.ref, _params(one.group))]
+    return replace(one, group={}, last_write=None), id(one.group), references
+
+
+def _have_same_params(one: Group, other: Group) -> bool:
+    mine, others = _params(one), _params(other)
+    return len(mine) == len(others) and all(map(is_, mine, others))
 
 
 def _memory_of(optimizer: Any) -> _Memory | None:

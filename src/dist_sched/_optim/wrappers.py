@@ -44,12 +44,12 @@ def innermost(optimizer: Any) -> list[Any]:
     The groups of a wrapper may be those of an optimizer that nobody steps. The exception is
     `ZeroRedundancyOptimizer`: at each step it copies its own groups over those of its shard.
     """
-    if not _may_wrap(optimizer):
+    if not may_wrap(optimizer):
         return [optimizer]
     return list(_innermost(optimizer, frozenset()))
 
 
-def _may_wrap(optimizer: Any) -> bool:
+def may_wrap(optimizer: Any) -> bool:
     """Return whether something may have any of the attributes of wrappers.
 
     Every step over several optimizers asks, and to try each attribute takes longer than to write.

@@ -80,6 +80,10 @@ class Writer:
         self.references: dict[str, float | None] = {**measured, **references}
         """The own value that each field's ratios are to."""
         self._rows: list[Row] = []
+        self._block: dict[tuple[str, int, bool], Row] = {}
+        """The rows of the last block, which groups that are added later join."""
+        self._largest: dict[str, float] | None = None
+        """By field, the largest ratio of the start, once it was asked for."""
         self._followed: list[list[Member]] = []
         """What each tracked group follows."""
         self._known: list[Group] = []
@@ -89,7 +93,7 @@ class Writer:
 
     def __getstate__(self) -> dict[str, Any]:
         # Rows find groups by identity, and a copy has others.
-        return {**self.__dict__, "_rows": [], "_followed": [], "_known": []}
+        return {**self.__dict__, "_rows": [], "_block": {}, "_followed": [], "_known": []}
 
     @classmethod
     def build(
@@ -317,7 +321,7 @@ class Writer:
         return f"{key}: no group of the optimizer has this field{close} (they have {listed(has)})"
 
     def _check_group(self, one: TrackedGroup) -> None:
-        for member in self._follow(one):
+        for member in self._follow(one, self.plan):
             field, reached = member.followed.field, highest(member)
             if field.is_weight and reached >= 1:
                 raise ConfigError(
@@ -343,7 +347,8 @@ class Writer:
 
     def _reference_text(self, field: Field) -> str:
         """Return what the ratios of a field are to, as people read it."""
-        reference, index = self.references.get(field.key), self.plan.fields.index(field)
+        reference = self.references.get(field.key)
+        index = [one.key for one in self.plan.fields].index(field.key)
         same = [one for one in self.tracker.tracked if one.own_value(field.key) == reference]
         # Rather one that really has what the schedule says.
         is_plain = [self.plan.followed(one.name, index).pattern == "" for one in same]
@@ -413,28 +418,38 @@ class Writer:
             A sentence for each difference.
         """
         self._rebind(self.position, loaded=optimizer)
-        named = [one for one in self.tracker.tracked if one.leftovers]
+        tracked = self.tracker.tracked_of(optimizer)
+        named = any(one.leftovers for one in self.tracker.tracked)
         lines = self.tracker.resolve_overrides(optimizer, self.plan.fields, policy)
-        if not named:
-            notices.name_leftovers(self.tracker.tracked)
-        self._build_rows()
+        if not named and any(one.leftovers for one in tracked):
+            notices.name_leftovers(tracked)
+            self._build_rows()  # some of their overrides are none now
         return lines
 
     def undo_load(self, optimizer: Optimizer) -> None:
         """Restore the bounds and multipliers that the groups had before the load."""
         self.tracker.put_back_overrides(optimizer, self.plan.fields)
 
-    def carried_differences(self, position: int) -> list[str]:
-        """Return where loaded optimizers carried other values than the plan has at a position."""
+    def carried_differences(
+        self, saved: Plan, position: int, optimizer: Optimizer | None = None
+    ) -> list[str]:
+        """Return where loaded optimizers carried other values than a plan has at a position.
+
+        Args:
+            saved: The plan of the run that saved them.
+            position: Where that was, in units.
+            optimizer: The one that was loaded; all if None.
+        """
         self._refresh()
         lines = []
-        for one, members in zip(self.tracker.tracked, self._followed, strict=True):
-            if not one.carried:
-                continue
-            for member in members:
+        tracker = self.tracker
+        tracked = tracker.tracked if optimizer is None else tracker.tracked_of(optimizer)
+        for one in tracked:
+            for member in self._follow(one, saved) if one.carried else ():
                 key = member.followed.field.key
                 found = one.carried.get(key)
-                if found is None or (one.is_late and key not in one.ratios):
+                is_open = one.is_late and key not in one.ratios
+                if found is None or is_open or key not in self.references:
                     continue
                 try:
                     value = self._carried_value(one, member, position)
@@ -445,7 +460,7 @@ class Writer:
                         f"{one}: the optimizer checkpoint carried {key}="
                         f"{group_fields.plain(found)!r}, where the scheduler's checkpoint has "
                         f"{value!r} at position {position}, with what this script gives the group: "
-                        f"{self._source(member)}"
+                        f"{source(member, self._reference_text(member.followed.field))}"
                     )
         return lines
 
@@ -498,11 +513,15 @@ class Writer:
 
         Accelerate's `prepare` loads every fresh optimizer into itself.
         """
-        values, tracked = self.values(self.position), self.tracker.tracked_of(optimizer)
+        tracked = self.tracker.tracked_of(optimizer)
         if all(
-            group_fields.holds(one.carried.get(key), value, rel_tol=1e-6)
+            group_fields.holds(
+                one.carried.get(member.followed.field.key),
+                row_of(member).values(self.position)[0][1],
+                rel_tol=1e-6,
+            )
             for one in tracked
-            for key, value in values[one.place].items()
+            for member in self._followed[one.place]
         ):
             for one in tracked:
                 if not one.is_open:  # else it may yet be measured
@@ -511,6 +530,8 @@ class Writer:
     def carried_lr(self) -> tuple[TrackedGroup, float] | None:
         """Return the first group whose optimizer's load carried another lr than is written now."""
         self._refresh()
+        if not any(one.carried for one in self.tracker.tracked):
+            return None
         for one, values in zip(self.tracker.tracked, self.values(self.position), strict=True):
             found = one.carried.get("lr")
             is_other = found is not None and "lr" in values
@@ -550,12 +571,38 @@ class Writer:
                 "a newer scheduler writes the groups that this one wrote, so this one may not: "
                 "step the newer one, or remove it and build this one anew"
             )
-        late = self.tracker.rebind(self.plan.fields, self._admit, loaded)
-        self._build_rows()
-        self.tracker.remember()
+        if loaded is not None and self._follow_load(loaded):
+            return
+        late = self.tracker.new_groups(self.plan.fields) if loaded is None and self._known else None
+        if late is not None:
+            for one in late:
+                self._admit(one)
+            self.tracker.append(late, self.plan.fields)
+            for one in late:
+                self._add(one)
+        else:
+            late = self.tracker.rebind(self.plan.fields, self._admit, loaded)
+            self._build_rows()
+            self.tracker.remember()
         for one in late:
             members = self._followed[one.place]
             notices.name_late(one, members, self.plan, self.position, position)
+
+    def _follow_load(self, loaded: Optimizer) -> bool:
+        """Follow the groups of one optimizer, where nothing but their dicts has changed.
+
+        A job of hundreds of optimizers would look at all of them for each load.
+        """
+        if len(self._known) != len(self.tracker.tracked):
+            return False
+        former = self.tracker.follow_load(loaded, self.plan.fields)
+        for group, one in former or ():
+            self._known[one.place] = one.group
+            for row in self._rows:
+                row.exchange(group, one.group)
+        groups = self.tracker.groups()
+        is_same = len(groups) == len(self._known) and all(map(is_, groups, self._known))
+        return former is not None and is_same
 
     def _admit(self, one: TrackedGroup) -> None:
         """Measure a group that was added in mid-run by the schedule's present value.
@@ -585,41 +632,45 @@ class Writer:
 
     def _largest_ratio(self, key: str) -> float:
         """Return the largest ratio of the groups of the start."""
-        found = [
-            member.ratio
-            for one, members in zip(self.tracker.tracked, self._followed, strict=False)
-            for member in members
-            if member.followed.field.key == key and not one.is_late
-        ]
-        return max(found, default=1.0)
+        if self._largest is None:
+            self._largest = {}
+            for member in (member for members in self._followed for member in members):
+                if not member.one.is_late:
+                    known = self._largest.get(member.followed.field.key, member.ratio)
+                    self._largest[member.followed.field.key] = max(known, member.ratio)
+        return self._largest.get(key, 1.0)
 
     def _build_rows(self) -> None:
         """Sort the groups by field, curve and factor: those of one factor share a product."""
-        self._rows = []
-        tracked = self.tracker.tracked
-        self._followed = [list(self._follow(one)) for one in tracked]
-        for start in range(0, len(tracked), _BLOCK):
-            rows: dict[tuple[str, int, bool], Row] = {}
-            block = slice(start, start + _BLOCK)
-            for members in self._followed[block]:
-                for member in members:
-                    followed = member.followed
-                    place = followed.field.key, id(followed.curve), followed.own is None
-                    if place not in rows:
-                        rows[place] = self._row(followed)
-                    rows[place].add(member)
-            self._rows += rows.values()
-        self._known = [one.group for one in tracked]
+        self._rows, self._block, self._followed, self._known = [], {}, [], []
+        self._largest = None
+        for one in self.tracker.tracked:
+            self._add(one)
+
+    def _add(self, one: TrackedGroup) -> None:
+        """Add a group to the rows of its block."""
+        if len(self._known) % _BLOCK == 0:
+            self._block = {}
+        members = list(self._follow(one, self.plan))
+        for member in members:
+            followed = member.followed
+            place = followed.field.key, id(followed.curve), followed.own is None
+            if place not in self._block:
+                self._block[place] = self._row(followed)
+                self._rows.append(self._block[place])
+            self._block[place].add(member)
+        self._followed.append(members)
+        self._known.append(one.group)
 
     def _row(self, followed: Followed) -> Row:
         is_part = group_fields.split(followed.field.key)[1] is not None
         return (PartRow if is_part else Row)(followed, self._foreign)
 
-    def _follow(self, one: TrackedGroup) -> Iterator[Member]:
-        """Yield what a group follows, for each field that it has."""
-        for index, field in enumerate(self.plan.fields):
+    def _follow(self, one: TrackedGroup, plan: Plan) -> Iterator[Member]:
+        """Yield what a group follows under a plan, for each field that it has."""
+        for index, field in enumerate(plan.fields):
             if field.is_added or one.own_value(field.key) is not None:
-                followed = self.plan.followed(one.name, index)
+                followed = plan.followed(one.name, index)
                 ratio = 1.0 if followed.own is not None else self._ratio(one, field.key)
                 yield Member(one, followed, ratio)
 
@@ -627,7 +678,7 @@ class Writer:
         """Return a group's own value over the reference: 0 for a no-decay group, which stays so."""
         if self.keep_ratios and key in one.ratios:
             return one.ratios[key]
-        own, reference = one.own_value(key), self.references[key]
+        own, reference = one.own_value(key), self.references.get(key)
         if not self.keep_ratios or own is None or reference is None:
             return 1.0
         if math.isinf(own / reference):
