@@ -155,7 +155,7 @@ class Config(abc.ABC):
         """Return the config after a late change, or raise a ConfigError."""
         changed = self._changed(change)
         # Beside the entries, which cannot say what groups with bounds had before.
-        changed.__dict__["_before"] = self, change
+        object.__setattr__(changed, "_before", (self, change))
         return changed
 
     @abc.abstractmethod

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
 
 from dist_sched._curves.megatron import equal
 from dist_sched._curves.phases import Schedule
@@ -62,7 +63,6 @@ class BoundedSchedule:
     """The upper bound of groups that have none: as declared, whatever late changes do."""
     min_value: float
     """The lower bound of groups that have none, likewise."""
-    end_share: ClassVar[None] = None
 
     @classmethod
     def of(cls, curve: Schedule | ProportionalCurve, *, is_rise: bool) -> BoundedSchedule:
@@ -77,6 +77,10 @@ class BoundedSchedule:
             max_value=last if is_rise else curve.max_value,
             min_value=first if is_rise else last,
         )
+
+    @property
+    def end_share(self) -> None:
+        """None: late changes are in the lines."""
 
     def at(self, position: float) -> Between:
         """Return the value at a position as a function of the bounds.
@@ -130,16 +134,19 @@ class BoundedSchedule:
             is_extension: Whether a phase became longer; else one replaces all that comes.
         """
         before, after = _schedule(self.curve).phases, _schedule(curve).phases
-        spans, lines = _spans(curve), [*self.lines]
+        spans = _spans(curve)
+        lines = [*self.lines]
         if is_extension:
             pairs = enumerate(zip(before, after, strict=False))
             # A phase that was cut is held at the value that it has reached.
             held = next((index for index, (old, new) in pairs if old != new), len(before))
-            lines[held:held] = [(lines[held - 1][1],) * 2] * (len(after) - len(before))
+            reached = lines[held - 1][1]
+            lines[held:held] = [(reached, reached)] * (len(after) - len(before))
         else:
             new = len(after) - 1
             here = self.point(position)
-            lines += [(lines[-1][1],) * 2] * (new - len(lines))  # held past the horizon
+            past = lines[-1][1]
+            lines += [(past, past)] * (new - len(lines))  # held past the horizon
             lines[new:] = [(here, self._known(spans[-1][1]) if end is None else end)]
             if new and after[new - 1] != (*before, *after)[new - 1]:
                 lines[new - 1] = lines[new - 1][0], here  # it was cut
@@ -147,7 +154,7 @@ class BoundedSchedule:
 
     def _known(self, value: float) -> Point:
         """Return where a value maps that the schedule starts or ends a phase with."""
-        points = dict(zip(sum(self.spans, ()), sum(self.lines, ()), strict=True))
+        points = dict(zip(chain(*self.spans), chain(*self.lines), strict=True))
         return points.get(value, Point(value, 0.0, 0.0))
 
 

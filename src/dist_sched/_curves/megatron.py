@@ -7,7 +7,7 @@ The order of the arithmetic is part of the contract: `OptimizerParamScheduler` p
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from dist_sched._curves.coefficients import (
     Coefficient,
@@ -180,7 +180,10 @@ class WdCurve:
     """Length of the rise, in units; with 0 the value is always `max_value`."""
     style: str
     """One of `WD_INCR_STYLES`."""
-    end_share: ClassVar[None] = None
+
+    @property
+    def end_share(self) -> None:
+        """None: no late change is for weight decay."""
 
     @property
     def horizon(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from operator import is_
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -231,7 +232,7 @@ class Row:
         bounded = self._bounded
         if bounded is None and any(upper in group or lower in group for group in groups):
             bounded = self.between()
-        high_value = low_value = None
+        high_value = low_value = math.nan  # within no bounds
         if bounded is not None:
             between = bounded.at(position) if between is None else between
             high_value, low_value = bounded.max_value, bounded.min_value
