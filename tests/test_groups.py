@@ -717,6 +717,21 @@ def test_an_optimizer_that_was_loaded_beside_a_scheduler_that_was_not_is_named_o
     assert "seek(position)" in record.message
 
 
+def test_what_a_refused_load_of_an_optimizer_carried_is_not_named(caplog):
+    optimizer = adamw({}, {}, lr=3e-4)
+    scheduler = ParamScheduler(optimizer, COSINE)
+    state = copy.deepcopy(optimizer.state_dict())
+    state["param_groups"].pop()
+    state["param_groups"][0]["lr"] = 0.5
+    trained = ParamScheduler(adamw(lr=3e-4), COSINE)
+    trained.seek(60)
+    with pytest.raises(ValueError, match="different number"):
+        optimizer.load_state_dict(state)
+    scheduler.load_state_dict(trained.state_dict())
+    scheduler.step()
+    assert not caplog.records
+
+
 def test_accelerates_load_of_a_fresh_optimizer_into_itself_is_not_named(caplog):
     optimizer = adamw(lr=3e-4)
     scheduler = ParamScheduler(optimizer, COSINE)

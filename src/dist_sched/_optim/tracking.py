@@ -59,6 +59,8 @@ class TrackedGroup:
     """Bounds and multipliers as they were just before the optimizer was loaded."""
     carried: Group = dataclass_field(default_factory=dict)
     """What an optimizer's checkpoint had for this group, until it is compared."""
+    offered: Group = dataclass_field(default_factory=dict)
+    """The same before the load has succeeded: torch may yet refuse it."""
     optimizer: str = ""
     """Class of its optimizer, with the index where there are several."""
     place: int = 0
@@ -448,7 +450,7 @@ class Tracker:
             }
             group = saved[one.index] if one.index < len(saved) else {}
             carried = {key: group_fields.get(group, key) for key in keys}
-            one.carried = {
+            one.offered = {
                 # A copy, because a load may hand the very tensor over, which is then written.
                 key: found.clone() if isinstance(found, torch.Tensor) else found
                 for key, found in carried.items()
@@ -496,7 +498,7 @@ class Tracker:
             one.overrides = one.own_overrides((held if last is None else last).overrides)
             if last is not None and last.was_loaded(held, is_load=is_load):
                 found = True
-                one.carried = {**held.values, **held.overrides}
+                one.carried, one.offered = {**held.values, **held.overrides}, {}
                 lines += [f"{one}: {line}" for line in last.differences(held)]
         return lines if found else None
 
@@ -510,6 +512,8 @@ class Tracker:
         """
         lines = []
         for one in self.tracked_of(optimizer):
+            if one.offered:
+                one.carried, one.offered = one.offered, {}
             bounds = {key: one.overrides.get(key) for key in _LEFTOVERS}
             if any(one.override(key) != bound for key, bound in bounds.items()):
                 one.note_leftovers()
@@ -537,7 +541,7 @@ class Tracker:
     def forget_carried(self) -> None:
         """Drop what loaded optimizers carried, once it was compared."""
         for one in self.tracked:
-            one.carried = {}
+            one.carried = one.offered = {}
 
     def _recognise(
         self, previous: Iterable[TrackedGroup], fields: Sequence[Field]
