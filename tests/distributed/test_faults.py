@@ -125,7 +125,7 @@ REFUSED = {
     "the_first_ranks_state_is_empty": ("StateError", "'state'", "is empty"),
     "the_first_ranks_state_is_none": ("StateError", "'state'", "must be a dict, not NoneType"),
     "the_first_ranks_state_is_a_list": ("StateError", "'state'", "must be a dict, not list"),
-    "the_first_ranks_state_is_unreadable": ("RuntimeError", "UnreadableError: the disk is gone"),
+    "the_first_ranks_state_is_unreadable": ("StateError", "the disk is gone"),
     "the_first_ranks_state_lacks_a_key": ("StateError", "'max_lr'", "is missing"),
     "the_first_ranks_state_lacks_its_position": ("StateError", "'num_steps'", "is missing"),
     "the_first_ranks_state_lacks_all_but_its_text": (

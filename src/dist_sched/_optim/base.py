@@ -683,22 +683,30 @@ class Scheduler:
         rank = process_groups.rank(self.process_group)
         if theirs.is_of(mine):
             return
-        gc.collect()  # else one that a script has dropped would still be there
-        for other in _LIVE:
-            is_rival = other is not self and other.process_group is self.process_group
-            if is_rival and theirs.is_of(other._agreed):  # noqa: SLF001 - of this class
-                theirs_is = other._label  # noqa: SLF001 - of this class
-                raise RankMismatchError(
-                    f"this rank is about to change {self._label}, and rank 0 {theirs_is}: call "
-                    "loads and synchronize() of several schedulers in the same order on every "
-                    "rank, and give each a name= of its own"
-                )
+        if self._rivals(theirs):
+            gc.collect()  # one that a script has dropped may still be there
+        for label in self._rivals(theirs):
+            raise RankMismatchError(
+                f"this rank is about to change {self._label}, and rank 0 {label}: call loads and "
+                "synchronize() of several schedulers in the same order on every rank, and give "
+                "each a name= of its own"
+            )
         if theirs.name != mine.name:
             raise RankMismatchError(
                 f"this scheduler's name is {mine.name!r}, and rank 0's is {theirs.name!r}: give it "
                 "the same name= on every rank"
             )
         _check_kinds(rank, mine.declared, theirs.declared)
+
+    def _rivals(self, theirs: Agreement) -> list[str]:
+        """Return what messages call the other schedulers here that an agreement may be of."""
+        return [
+            other._label  # noqa: SLF001 - of this class
+            for other in _LIVE
+            if other is not self
+            and other.process_group is self.process_group
+            and theirs.is_of(other._agreed)  # noqa: SLF001 - of this class
+        ]
 
     def _apply(self, prepared: _Prepared, stages: Sequence[Stage]) -> None:
         """Apply what every rank can apply, and has now agreed to."""

@@ -81,13 +81,20 @@ def models():
     return model, adam, sgd
 
 
+OWN_VALUES = {"lr": 1e-2, "weight_decay": 0.1}
+"""Of the first optimizer: random schedules have another highest value."""
+
+
 class Run:
     """A run with a random specification."""
 
     def __init__(self, seed, folder):
         fields, groups, self.cooldown = declaration(seed)
         self.model, *self.optimizers = models()
-        self.scheduler = ParamScheduler(self.optimizers, fields, groups=groups, unit="samples")
+        reference = {key: own for key, own in OWN_VALUES.items() if key in fields}
+        self.scheduler = ParamScheduler(
+            self.optimizers, fields, groups=groups, reference=reference, unit="samples"
+        )
         self.folder = folder
         self.seed = seed
 
@@ -166,8 +173,10 @@ def another_config_on_one_rank():
     """Load where each rank has another peak: all adopt the first rank's."""
     saved = build()
     saved.seek(50)
+    state = saved.state_dict()
+    del saved  # where it lives on, it is the one that rank 0 means
     scheduler = build(peak=1.0 + dist.get_rank())
-    scheduler.load_state_dict(saved.state_dict() if dist.get_rank() == 0 else {})
+    scheduler.load_state_dict(state if dist.get_rank() == 0 else {})
     scheduler.verify()
     return scheduler.get_last_lr()
 
