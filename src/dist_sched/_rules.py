@@ -87,17 +87,23 @@ def number(name: str, value: object) -> int | float:
     >>> number("max_lr", 1), number("max_lr", 0.5)
     (1, 0.5)
     """
-    # A bool is an int to Python, and a mistake here.
-    found = plain(value)
-    if isinstance(found, bool) or not isinstance(found, numbers.Real):
-        raise illegal(name, value, "must be a number")
     try:
-        exact = int(found) if isinstance(found, numbers.Integral) else float(found)
+        # isinstance would take longer, and a schedule may have hundreds of thousands of numbers.
+        is_plain = type(value) is float or type(value) is int
+        exact: int | float = value if is_plain else _exact(name, value)  # type: ignore[assignment]
         if exact >= 0 and math.isfinite(exact):
             return exact
     except OverflowError:  # a whole number beyond all floats
         pass
     raise illegal(name, value, "must be a finite number >= 0")
+
+
+def _exact(name: str, value: object) -> int | float:
+    # A bool is an int to Python, and a mistake here.
+    found = plain(value)
+    if isinstance(found, bool) or not isinstance(found, numbers.Real):
+        raise illegal(name, value, "must be a number")
+    return int(found) if isinstance(found, numbers.Integral) else float(found)
 
 
 def rate(name: str, value: object) -> float:
