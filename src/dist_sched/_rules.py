@@ -65,6 +65,7 @@ _COMPARED = 1_000
 _LONGEST_WORD = 100
 """How many characters of a misspelt name are compared, and of the known ones."""
 
+_SCALARS = frozenset({int, float, str, bool, type(None)})
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque)
 
 
@@ -388,7 +389,7 @@ def refuse_large(data: object) -> None:
         if found is None:
             found = 1 + len(node)
             for part in node.values() if isinstance(node, Mapping) else node:
-                if found <= MAX_VALUES:
+                if found <= MAX_VALUES and type(part) not in _SCALARS:
                     found += size(part, depth + 1) - 1
             sizes[id(node)] = found
         if found > MAX_VALUES:

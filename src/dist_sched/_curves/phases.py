@@ -39,6 +39,7 @@ STABLE = "stable"
 _LENGTHS = "steps", "until", "timescale", "milestones"
 """The arguments of a phase that are lengths."""
 
+_NO_PARAMETERS: Mapping[str, Parameter] = MappingProxyType({})
 _JOIN_TOLERANCE = 1e-9
 """How far rounding may move a sum of lengths from a whole number, which it then counts as."""
 
@@ -85,7 +86,7 @@ class Phase:
     ) -> None:
         given = shape_of(shape).parameters(shape, parameters)
         checked = {
-            "parameters": MappingProxyType(given),
+            "parameters": MappingProxyType(given) if given else _NO_PARAMETERS,
             "shape": str(shape),
             "steps": length("steps", steps),
             "end": rate("end", end),
@@ -117,7 +118,7 @@ class Phase:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the arguments of the constructor as JSON data, without those that are None."""
-        found = {"shape": self.shape, "steps": self.steps, "end": self.end}
+        found: dict[str, Any] = {"shape": self.shape, "steps": self.steps, "end": self.end}
         others = {"start": self.start, "until": self.until, **self.parameters}
         for name, value in others.items():
             if value is not None:

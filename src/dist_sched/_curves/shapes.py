@@ -356,9 +356,7 @@ _TIMESCALE = {"timescale": optional(positive)}
 _SHAPES |= {
     "constant": Shape(_constant),
     "linear": Shape(_blend(coefficients.linear), stays_between=True),
-    "cosine": Shape(
-        _blend(_cosine), {"exponent": positive}, {"exponent": 1.0}, stays_between=True
-    ),
+    "cosine": Shape(_blend(_cosine), {"exponent": positive}, {"exponent": 1.0}, stays_between=True),
     "polynomial": Shape(
         _blend(_polynomial), {"power": positive}, {"power": 1.0}, stays_between=True
     ),
