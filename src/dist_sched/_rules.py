@@ -65,6 +65,7 @@ _COMPARED = 1_000
 _LONGEST_WORD = 100
 """How many characters of a misspelt name are compared, and of the known ones."""
 
+_SCALARS = frozenset({int, float, str, bool, type(None)})
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque)
 
 
@@ -87,17 +88,23 @@ def number(name: str, value: object) -> int | float:
     >>> number("max_lr", 1), number("max_lr", 0.5)
     (1, 0.5)
     """
-    # A bool is an int to Python, and a mistake here.
-    found = plain(value)
-    if isinstance(found, bool) or not isinstance(found, numbers.Real):
-        raise illegal(name, value, "must be a number")
     try:
-        exact = int(found) if isinstance(found, numbers.Integral) else float(found)
+        # isinstance would take longer, and a schedule may have hundreds of thousands of numbers.
+        is_plain = type(value) is float or type(value) is int
+        exact: int | float = value if is_plain else _exact(name, value)  # type: ignore[assignment]
         if exact >= 0 and math.isfinite(exact):
             return exact
     except OverflowError:  # a whole number beyond all floats
         pass
     raise illegal(name, value, "must be a finite number >= 0")
+
+
+def _exact(name: str, value: object) -> int | float:
+    # A bool is an int to Python, and a mistake here.
+    found = plain(value)
+    if isinstance(found, bool) or not isinstance(found, numbers.Real):
+        raise illegal(name, value, "must be a number")
+    return int(found) if isinstance(found, numbers.Integral) else float(found)
 
 
 def rate(name: str, value: object) -> float:
@@ -382,7 +389,7 @@ def refuse_large(data: object) -> None:
         if found is None:
             found = 1 + len(node)
             for part in node.values() if isinstance(node, Mapping) else node:
-                if found <= MAX_VALUES:
+                if found <= MAX_VALUES and type(part) not in _SCALARS:
                     found += size(part, depth + 1) - 1
             sizes[id(node)] = found
         if found > MAX_VALUES:

@@ -175,3 +175,9 @@ def test_a_restricted_policy_keeps_the_word_for_the_unit():
 def test_a_word_for_a_field_with_a_dot_in_its_name_is_its_word():
     policy = Policy({"my.lr": "config", "*": "checkpoint"})
     assert "config" == policy.word_of_row(Path("my.lr"))
+
+
+@pytest.mark.parametrize("policy", [None, "config", {"*": "strict", "history": "config"}], ids=str)
+def test_a_policy_without_names_of_entries_reads_none(policy, monkeypatch):
+    monkeypatch.delattr(Specification, "compare")
+    assert Specification.of({"lr": UP}).parse_policy(policy).words["*"]

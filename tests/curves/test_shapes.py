@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dist_sched import ConfigError, Phase, Schedule, register_shape
-from dist_sched._curves.shapes import shapes, stand_ins
+from dist_sched._curves.shapes import shape_of, shapes, stand_ins
 
 BUILT_IN = (
     "constant",
@@ -461,3 +461,15 @@ def test_whatever_follows_an_unknown_shape_can_be_read_with_stand_ins():
     assert [cut, held] == schedule.to_dict()["phases"]
     with pytest.raises(ConfigError, match="shape='arc': must be one of"):
         Schedule.from_dict(schedule.to_dict())
+
+
+@pytest.mark.parametrize("name", [name for name in shapes() if shape_of(name).stays_between])
+@pytest.mark.parametrize("parameter", [5e-324, 0.3, 1.0, 1e12])
+@pytest.mark.parametrize("progress", [5e-324, 1e-9, 0.25, 0.5, 0.75, 1 - 1e-16])
+@pytest.mark.parametrize("start, end", [(0.0, 0.1), (0.1, 0.3), (1e290, 0.0), (0.7, 0.7)])
+def test_a_shape_that_is_not_checked_stays_between_its_bounds(
+    name, parameter, progress, start, end
+):
+    shape = shape_of(name)
+    value = shape.law(progress, 1, start, end, **dict.fromkeys(shape.rules, parameter))
+    assert min(start, end) <= value <= max(start, end)

@@ -231,7 +231,7 @@ class Config(abc.ABC):
         """Parse a policy for this config's entries, or raise a ConfigError."""
         return policies.parse(
             policy,
-            self.entries(),
+            self.entries,
             self.may_name,
             use_checkpoint=use_checkpoint,
             override=override,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _NAME = r"[A-Za-z_]\w*(?:\[\d+\])?"
 _FIELD = re.compile(_NAME)
@@ -17,8 +17,8 @@ def is_field_name(text: str) -> bool:
     return _FIELD.fullmatch(text) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Path:
+# A tuple, since a config can have hundreds of thousands, all of them keys.
+class Path(NamedTuple):
     """The name of an entry: of a field or, with a pattern, of an override of that field.
 
     >>> str(Path("lr", ("phases", "[1]", "steps"))), str(Path("lr", pattern="embed*"))
@@ -46,7 +46,7 @@ class Path:
 
     def of(self, *parts: str | int) -> Path:
         """Return the path of a part of this entry; a whole number is an index."""
-        more = (part if isinstance(part, str) else f"[{part}]" for part in parts)
+        more = [part if isinstance(part, str) else f"[{part}]" for part in parts]
         return Path(self.field, (*self.parts, *more), self.pattern)
 
     @property

@@ -62,7 +62,10 @@ class Policy:
         Words for its parts count where they agree. Where they do not, or where a policy without
         `"*"` has none, the two sides must be equal: no side wins that nobody chose.
         """
-        rest, covering = self.words.get(REST), self.covering(entry)
+        rest = self.words.get(REST)
+        if rest is not None and not self._by_path:
+            return rest
+        covering = self.covering(entry)
         # By what they cover, not by equality: `my.lr` is read as a part of `my`.
         for path in covering:
             if entry.covers(path):
@@ -109,7 +112,7 @@ def _beginnings(entry: Path) -> Iterator[tuple[str, ...]]:
 
 def parse(
     policy: str | Mapping[str, str] | None,
-    entries: Collection[Path],
+    entries: Callable[[], Collection[Path]],
     may_name: Callable[[Path], bool],
     *,
     use_checkpoint: bool | None = True,
@@ -122,7 +125,7 @@ def parse(
     Args:
         policy: A word, or a mapping from entries, or beginnings of their paths, to words. One that
             has `"unit"` alone has the checkpoint's word for the entries.
-        entries: The entries of the config.
+        entries: Returns the entries of the config.
         may_name: Whether a checkpoint may have an entry that the config lacks.
         use_checkpoint: Megatron's boolean.
         override: Megatron's boolean.
@@ -150,7 +153,9 @@ def parse(
     if not isinstance(words, Mapping):
         raise illegal("policy", words, f"must be one of {listed(POLICY_WORDS)} or a mapping")
     found = Policy({**words, REST: CHECKPOINT} if words.keys() == {UNIT} else dict(words))
-    refuse(_problems(found, entries, may_name))
+    # A config may have very many, and a policy without names needs none.
+    has_names = found.words.keys() - {HISTORY, UNIT} != {REST}
+    refuse(_problems(found, entries() if has_names else (), may_name))
     return found
 
 

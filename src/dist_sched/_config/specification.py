@@ -154,9 +154,8 @@ class Specification(Config):
         """
         found: dict[Path, Sides] = {}
         for path, mine, other in self._pairs(saved):
-            parts = _parts(mine, other)
-            if parts is not None:
-                found |= {path.of(*part): Sides(*both, path.field) for part, both in parts.items()}
+            if _are_alike(mine, other):
+                found.update(_parts(path, mine, other))
             else:
                 is_curve = isinstance(mine, FieldSchedule) or isinstance(other, FieldSchedule)
                 found[path] = Sides(mine, other, path.field if is_curve else "")
@@ -388,30 +387,31 @@ def _read_override(data: object) -> FieldSchedule | float:
     return _read(data) if isinstance(data, Mapping) else rate("multiplier", data)
 
 
-Parts = dict[tuple[str | int, ...], tuple[Any, Any]]
+def _are_alike(mine: Any, other: Any) -> bool:
+    """Return whether two schedules can be compared part by part."""
+    if isinstance(mine, Schedule) and isinstance(other, Schedule):
+        return len(mine.phases) == len(other.phases)
+    return isinstance(mine, ProportionalTo) and isinstance(other, ProportionalTo)
 
 
-def _parts(mine: Any, other: Any) -> Parts | None:
-    """Return by path what two schedules have, or None where they have other phases."""
-    if isinstance(mine, ProportionalTo) and isinstance(other, ProportionalTo):
+def _parts(path: Path, mine: Any, other: Any) -> Iterator[tuple[Path, Sides]]:
+    """Yield what two schedules that are alike have, part by part."""
+    if isinstance(mine, ProportionalTo):
         others = other.to_dict()
-        return {(key,): (value, others[key]) for key, value in mine.to_dict().items()}
-    if not (isinstance(mine, Schedule) and isinstance(other, Schedule)):
-        return None
-    if len(mine.phases) != len(other.phases):
-        return None
-    return {
-        ("phases", index, key): both
-        for index, pair in enumerate(zip(mine.phases, other.phases, strict=True))
-        for key, both in _phase_parts(*pair).items()
-    }
+        for key, value in mine.to_dict().items():
+            yield path.of(key), Sides(value, others[key], path.field)
+        return
+    for index, pair in enumerate(zip(mine.phases, other.phases, strict=True)):
+        at = path.of("phases", index)
+        for key, both in _phase_parts(*pair).items():
+            yield Path(at.field, (*at.parts, key), at.pattern), Sides(*both, path.field)
 
 
 def _phase_parts(mine: Phase, other: Phase) -> dict[str, tuple[Any, Any]]:
     """Return what two phases have; different shapes are compared with their parameters, as one."""
     ours, others = mine.to_dict(), other.to_dict()
     if mine.shape == other.shape:
-        return {key: (ours.get(key), others.get(key)) for key in {**ours, **others}}
+        return {key: (ours.get(key), others.get(key)) for key in ours | others}
     # Parameters of two shapes cannot be chosen one by one: cosine has no power.
     common = ("steps", "end", "start", "until")
     parts = {key: (ours.get(key), others.get(key)) for key in common if key in {*ours, *others}}
@@ -425,17 +425,23 @@ def _shape_text(phase: Phase) -> str:
 
 def _merged(path: Path, mine: Any, other: Any, used: Mapping[Path, Any]) -> Any:
     """Build one schedule of the entries to use."""
-    if _parts(mine, other) is None:
+    if not _are_alike(mine, other):
         return used[path]
+    if mine == other:
+        return other
     if isinstance(mine, ProportionalTo):
         return ProportionalTo.from_dict({key: used[path.of(key)] for key in mine.to_dict()})
     phases = []
     for index, (ours, others) in enumerate(zip(mine.phases, other.phases, strict=True)):
         at = path.of("phases", index)
-        chosen = {key: used[at.of(key)] for key in _phase_parts(ours, others)}
+        keys = _phase_parts(ours, others)
+        chosen = {key: used[Path(at.field, (*at.parts, key), at.pattern)] for key in keys}
         if ours.shape != others.shape:  # a shape brings its own parameters along
             side = ours if chosen["shape"] == _shape_text(ours) else others
             chosen = {**chosen, **side.parameters, "shape": side.shape}
         phases.append({key: value for key, value in chosen.items() if value is not None})
+    # What it would be built as again, where the checkpoint wins throughout.
+    if phases == other.to_dict()["phases"]:
+        return other
     with within(brief(str(path))):
         return Schedule.from_dict({"phases": phases})

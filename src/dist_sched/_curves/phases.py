@@ -25,7 +25,6 @@ from dist_sched._rules import (
     some,
     typed_lengths,
     whole,
-    within,
 )
 from dist_sched.errors import ConfigError
 
@@ -40,6 +39,7 @@ STABLE = "stable"
 _LENGTHS = "steps", "until", "timescale", "milestones"
 """The arguments of a phase that are lengths."""
 
+_NO_PARAMETERS: Mapping[str, Parameter] = MappingProxyType({})
 _JOIN_TOLERANCE = 1e-9
 """How far rounding may move a sum of lengths from a whole number, which it then counts as."""
 
@@ -84,13 +84,14 @@ class Phase:
         until: Number | None = None,
         **parameters: Any,
     ) -> None:
+        given = shape_of(shape).parameters(shape, parameters)
         checked = {
-            "parameters": MappingProxyType(shape_of(shape).parameters(shape, parameters)),
+            "parameters": MappingProxyType(given) if given else _NO_PARAMETERS,
             "shape": str(shape),
             "steps": length("steps", steps),
             "end": rate("end", end),
-            "start": optional(rate)("start", start),
-            "until": optional(length)("until", until),
+            "start": None if start is None else rate("start", start),
+            "until": None if until is None else length("until", until),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -117,11 +118,12 @@ class Phase:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the arguments of the constructor as JSON data, without those that are None."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in self._arguments().items()
-            if value is not None
-        }
+        found: dict[str, Any] = {"shape": self.shape, "steps": self.steps, "end": self.end}
+        others = {"start": self.start, "until": self.until, **self.parameters}
+        for name, value in others.items():
+            if value is not None:
+                found[name] = list(value) if isinstance(value, tuple) else value
+        return found
 
     @classmethod
     def from_dict(cls, data: Any) -> Phase:
@@ -226,7 +228,7 @@ class Schedule:
         end: Number = 0
         reached = math.nan  # equal to no start
         for index, phase in enumerate(_checked(phases)):
-            piece, after = _joined(f"phases[{index}] ({phase.shape})", phase, reached)
+            piece, after = _joined(index, phase, reached)
             # Equal curves are equal schedules, however they were written: a checkpoint would
             # otherwise differ from a script that repeats where the phase before ended.
             kept.append(_replaced(phase, start=None) if phase.start == reached else phase)
@@ -304,8 +306,10 @@ class Schedule:
         refuse_unknown(data, ["phases"], "is not a key of a schedule")
         phases = []
         for index, phase in enumerate(data["phases"]):
-            with within(f"phases[{index}]"):
+            try:
                 phases.append(Phase.from_dict(phase))
+            except ConfigError as error:
+                raise ConfigError(f"phases[{index}]: {error}") from error
         return cls(phases)
 
     @typed_lengths("steps")
@@ -466,8 +470,8 @@ def _checked(phases: object) -> tuple[Phase, ...]:
     return found
 
 
-def _joined(where: str, phase: Phase, before: float) -> tuple[_Piece, float]:
-    """Return a phase with its start, and the value that it reaches.
+def _joined(index: int, phase: Phase, before: float) -> tuple[_Piece, float]:
+    """Return a phase of some index with its start, and the value that it reaches.
 
     Raises:
         ConfigError: Its shape cannot go from there to its end.
@@ -479,10 +483,11 @@ def _joined(where: str, phase: Phase, before: float) -> tuple[_Piece, float]:
         shape.check(phase.steps, start, phase.end, **phase.parameters)
         return piece, piece(phase.duration)
     except OverflowError as error:
-        raise ConfigError(f"{where}: its values leave the range of floats") from error
+        rule = "its values leave the range of floats"
+        raise ConfigError(f"phases[{index}] ({phase.shape}): {rule}") from error
     # What the function of a registered shape may raise.
     except (ConfigError, ValueError, TypeError, ArithmeticError) as error:
-        raise ConfigError(f"{where}: {error}") from error
+        raise ConfigError(f"phases[{index}] ({phase.shape}): {error}") from error
 
 
 def _end(position: Number) -> Number:

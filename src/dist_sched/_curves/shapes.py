@@ -66,6 +66,8 @@ class Shape:
     """A parameter that is not here must be passed."""
     is_geometric: bool = False
     """Whether start and end must be greater than 0."""
+    stays_between: bool = False
+    """Whether every value is between start and end, whatever the parameters."""
     origin: tuple[str, str] | None = None
     """Module and name of a registered function; a notebook cell may define the same one again."""
 
@@ -75,10 +77,11 @@ class Shape:
         Raises:
             ConfigError: A parameter is unknown, missing or illegal.
         """
-        has = listed(self.rules) or "none"
-        rule = f"is not a parameter of shape {name!r} (it has {has})"
-        # A misspelt argument of the phase comes here, too.
-        refuse_unknown(given, (*self.rules, *PHASE_NAMES), rule)
+        if not given.keys() <= self.rules.keys():
+            has = listed(self.rules) or "none"
+            rule = f"is not a parameter of shape {name!r} (it has {has})"
+            # A misspelt argument of the phase comes here, too.
+            refuse_unknown(given, (*self.rules, *PHASE_NAMES), rule)
         values = {**self.defaults, **given}
         missing = [key for key in self.rules if key not in values]
         if missing:
@@ -91,7 +94,8 @@ class Shape:
         Raises:
             ConfigError: It cannot: a bound is illegal, or a value is negative or not finite.
         """
-        if _unknown:  # what comes after an unknown shape has no value either
+        # What comes after an unknown shape has no value either.
+        if self.stays_between or _unknown:
             return
         if self.is_geometric:
             # Their quotient may leave the range of floats where both are in it.
@@ -351,17 +355,19 @@ _TIMESCALE = {"timescale": optional(positive)}
 
 _SHAPES |= {
     "constant": Shape(_constant),
-    "linear": Shape(_blend(coefficients.linear)),
-    "cosine": Shape(_blend(_cosine), {"exponent": positive}, {"exponent": 1.0}),
-    "polynomial": Shape(_blend(_polynomial), {"power": positive}, {"power": 1.0}),
+    "linear": Shape(_blend(coefficients.linear), stays_between=True),
+    "cosine": Shape(_blend(_cosine), {"exponent": positive}, {"exponent": 1.0}, stays_between=True),
+    "polynomial": Shape(
+        _blend(_polynomial), {"power": positive}, {"power": 1.0}, stays_between=True
+    ),
     "exponential": Shape(_geometric, is_geometric=True),
-    "halving": Shape(_blend(coefficients.halving)),
-    "minus_sqrt": Shape(_blend(coefficients.minus_sqrt)),
+    "halving": Shape(_blend(coefficients.halving), stays_between=True),
+    "minus_sqrt": Shape(_blend(coefficients.minus_sqrt), stays_between=True),
     "inverse_sqrt": Shape(partial(_power_law, power=0.5), _TIMESCALE, {"timescale": None}),
     "power_law": Shape(
         _power_law, {"power": positive, **_TIMESCALE}, {"power": 1.0, "timescale": None}
     ),
     "inverse": Shape(partial(_power_law, power=1.0), _TIMESCALE, {"timescale": None}),
-    "step": Shape(_hold),
+    "step": Shape(_hold, stays_between=True),
     "multistep": Shape(_multistep, {"milestones": milestones}, is_geometric=True),
 }

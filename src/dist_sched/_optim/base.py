@@ -976,4 +976,6 @@ def _log(report: Reconciliation, where: object) -> None:
     if len(origin) > WIDTH - len("loaded the scheduler"):
         origin = f" from ...{str(where)[3 - most :]}"
     logger.warning("loaded the scheduler%s%sat %s", origin, "\n" if origin else " ", report)
-    logger.debug("the whole report%s:\n%s", "" if where is None else f" of {where}", report.table())
+    if logger.isEnabledFor(logging.DEBUG):
+        of = "" if where is None else f" of {where}"
+        logger.debug("the whole report%s:\n%s", of, report.table())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import textwrap
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -21,7 +22,7 @@ from dist_sched._state.report import EQUAL, MISSING, NextValue, Reconciliation, 
 from dist_sched.errors import ConfigError, ReconcileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 T = TypeVar("T")
 
@@ -44,8 +45,7 @@ class Outcome(NamedTuple):
     report: Reconciliation
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
+class _Choice(NamedTuple):
     """What is used for one entry, and why."""
 
     sides: Sides
@@ -111,7 +111,8 @@ def reconcile_checkpoint(
             Carries the report with all rows.
     """
     # Every entry is looked at before anything is refused, so that one error names all of them.
-    found = _decide(declared, checkpoint, policy)
+    sides = declared.compare(checkpoint.parts)
+    found = _decide(declared, checkpoint, sides, policy)
     has_other_unit = checkpoint.unit not in (None, unit)
     relabels = has_other_unit and policy.relabels
     report = Reconciliation(
@@ -140,7 +141,7 @@ def reconcile_checkpoint(
         reasons.append(f"the outcome is not a legal config: {found.error}; {advice}")
         reasons += [_origins(report)] if report.changed else []
     if relabels or not has_other_unit:
-        alternative = _alternative(declared, checkpoint, policy, found)
+        alternative = _alternative(declared, checkpoint, sides, policy, found)
         report = replace(report, alternative=alternative)
     if reasons or found.config is None or found.effective is None:
         unused = {UNIT_KEY} if has_other_unit and not relabels else set()
@@ -161,25 +162,18 @@ class _Decision:
     """Why there is no config."""
     unused: frozenset[Path]
     """Entries that have no influence: upstream saves them, and they are no difference."""
-
-    @property
-    def differing(self) -> list[Path]:
-        return [
-            path
-            for path, choice in self.choices.items()
-            if choice.sides.differ and path not in self.unused
-        ]
+    differing: Sequence[Path]
+    """Entries that differ, and have an influence."""
 
     @property
     def refused(self) -> list[Path]:
         return [path for path in self.differing if self.choices[path].is_refused]
 
 
-def _decide(declared: Config, checkpoint: Checkpoint, policy: Policy) -> _Decision:
-    choices = {
-        path: _chosen(sides, policy.word_of_row(path))
-        for path, sides in declared.compare(checkpoint.parts).items()
-    }
+def _decide(
+    declared: Config, checkpoint: Checkpoint, compared: Mapping[Path, Sides], policy: Policy
+) -> _Decision:
+    choices = {path: _chosen(sides, policy.word_of_row(path)) for path, sides in compared.items()}
     history = _kept_history(checkpoint.history, choices, policy)
     config = effective = error = None
     try:
@@ -188,18 +182,24 @@ def _decide(declared: Config, checkpoint: Checkpoint, policy: Policy) -> _Decisi
         effective = with_history(config, history)
     except ConfigError as found:
         error = found
+    unused = (config or declared).unused()
     return _Decision(
         choices=choices,
         history=history,
         config=config,
         effective=effective,
         error=error,
-        unused=(config or declared).unused(),
+        unused=unused,
+        differing=[path for path, sides in compared.items() if sides.differ and path not in unused],
     )
 
 
 def _alternative(
-    declared: Config, checkpoint: Checkpoint, policy: Policy, found: _Decision
+    declared: Config,
+    checkpoint: Checkpoint,
+    compared: Mapping[Path, Sides],
+    policy: Policy,
+    found: _Decision,
 ) -> str | dict[str, str] | None:
     """Return a policy by which the other side wins, or by which what was refused is loaded."""
     is_refused = bool(found.error or found.refused)
@@ -214,7 +214,7 @@ def _alternative(
             tried = declared.parse_policy(words)
         except ConfigError:
             continue
-        other = _decide(declared, checkpoint, tried)
+        other = _decide(declared, checkpoint, compared, tried)
         if other.error or other.refused:
             continue
         if is_refused or (
@@ -236,8 +236,7 @@ def _candidates(
         yield {**{name: word for name, word in flips.items() if word != rest}, **others}
         yield {**flips, **others}
     if flips:
-        words = list(flips.values())
-        commonest = max(words, key=words.count)
+        [(commonest, _)] = Counter(flips.values()).most_common(1)
         rarer = {name: word for name, word in flips.items() if word != commonest}
         if len(rarer) <= _MOST_FLIPS:
             yield {**rarer, **unit, REST: commonest}
@@ -271,10 +270,9 @@ def _chosen(sides: Sides, word: str) -> _Choice:
 
 def _row(path: Path, choice: _Choice, *, is_unused: bool) -> Row:
     sides = choice.sides
-    config, checkpoint, used = (
-        None if value is ABSENT else value
-        for value in (sides.config, sides.checkpoint, choice.used)
-    )
+    config = None if sides.config is ABSENT else sides.config
+    checkpoint = None if sides.checkpoint is ABSENT else sides.checkpoint
+    used = None if choice.used is ABSENT else choice.used
     why = "not used by lr_decay_style" if is_unused else choice.why
     changed = sides.differ and not is_unused
     return Row(str(path), config, checkpoint, used, why, changed=changed)

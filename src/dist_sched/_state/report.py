@@ -6,13 +6,15 @@ import json
 import math
 import textwrap
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dist_sched._config.history import HISTORY
 from dist_sched._state.format import UNIT_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Sequence
+
+T = TypeVar("T")
 
 EQUAL = "equal"
 MISSING = "not in the checkpoint: using config value"
@@ -139,13 +141,9 @@ class Reconciliation:
         return "\n".join(
             [
                 f"position {self.position}; {count}",
-                *_limited([_folded(line) for line in values], _MOST_VALUES, "values move"),
-                *_limited(map(_folded, self.warnings), _MOST_WARNING_LINES, "warnings"),
-                *_limited(
-                    (_folded(_row_line(row)) for row in self.changed),
-                    _MOST_ROW_LINES,
-                    "entries differ",
-                ),
+                *_limited(values, _MOST_VALUES, "values move"),
+                *_limited(self.warnings, _MOST_WARNING_LINES, "warnings"),
+                *_limited(self.changed, _MOST_ROW_LINES, "entries differ", _row_line),
                 *self._missing(),
                 "1 entry is equal" if equal == 1 else f"{equal or 'no'} entries are equal",
                 *self._advice(),
@@ -216,14 +214,14 @@ def _row_line(row: Row) -> str:
     return f"{_cut(row.name, _LONG_NAME)}: checkpoint {checkpoint}, config {config}; {row.why}"
 
 
-def _limited(items: Iterable[list[str]], most: int, what: str) -> list[str]:
+def _limited(items: Sequence[T], most: int, what: str, line: Callable[[T], str] = str) -> list[str]:
     """Return the lines of the first items, and how many items are left out."""
     lines: list[str] = []
-    found = list(items)
-    for index, item in enumerate(found):
-        if len(lines) + len(item) > most:
-            return [*lines, f"and {len(found) - index} more {what}"]
-        lines += item
+    for index, item in enumerate(items):
+        folded = _folded(line(item))
+        if len(lines) + len(folded) > most:
+            return [*lines, f"and {len(items) - index} more {what}"]
+        lines += folded
     return lines
 
 
