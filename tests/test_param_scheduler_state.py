@@ -430,16 +430,3 @@ def test_verify_reads_back_every_field_of_every_group():
         scheduler.verify()
     scheduler.step(0)
     scheduler.verify()
-
-
-def test_another_ranks_terms_are_adopted_whole(caplog):
-    mine, theirs = (
-        param_scheduler(sgd({"name": "body"})),
-        param_scheduler(
-            sgd({"name": "body"}), {"lr": OTHER_HILL}, groups={"body": {"lr": 0.5}}, unit="tokens"
-        ),
-    )
-    theirs.seek(4)
-    mine._adopt(theirs._current())
-    assert (theirs.state_dict(), [1.0]) == (mine.state_dict(), held(mine.optimizer))
-    assert "lr.phases[0].end 2.0 instead of 1.0" in caplog.text

@@ -14,6 +14,7 @@ from dist_sched._optim.base import _LIVE
 from helpers import (
     FLOAT_AND_TENSOR_LR,
     HILL,
+    OTHER_HILL,
     UP,
     adamw,
     held,
@@ -114,6 +115,19 @@ def test_a_field_that_another_rank_does_not_schedule_is_as_it_was_before():
     assert [0.75] == held(mine, "momentum")
     adopt(mine, param_scheduler(sgd()))
     assert [0.5] == held(mine, "momentum")
+
+
+def test_another_ranks_specification_is_adopted_whole(caplog):
+    mine, theirs = (
+        param_scheduler(sgd({"name": "body"})),
+        param_scheduler(
+            sgd({"name": "body"}), {"lr": OTHER_HILL}, groups={"body": {"lr": 0.5}}, unit="tokens"
+        ),
+    )
+    theirs.seek(4)
+    adopt(mine, theirs)
+    assert (theirs.state_dict(), [1.0]) == (mine.state_dict(), held(mine.optimizer))
+    assert "lr.phases[0].end 2.0 instead of 1.0" in caplog.text
 
 
 def test_adopted_terms_are_all_taken_up(caplog):
