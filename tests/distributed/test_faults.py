@@ -235,6 +235,16 @@ MISMATCHES = {
 # By case, the error of the attempts on every rank of a group that has another rank.
 UNAPPLIED = {
     "another_ranks_mean_would_reach_1": ("ConfigError", "momentum would reach 1.08", "ratio 1.8"),
+    "another_ranks_reference_brings_a_mean_to_1": (
+        "ConfigError",
+        "group 0: momentum would reach 1.08",
+        "must be below 1",
+    ),
+    "another_ranks_scheduler_was_replaced": ("ConfigError", "a newer scheduler"),
+    "another_rank_synchronizes_in_another_order_what_schedules_other_fields": (
+        "RankMismatchError",
+        "same order",
+    ),
     "a_shape_is_registered_on_the_first_rank_alone": ("ConfigError", "'only_here'", "register"),
     "another_rank_has_the_other_class": (
         "RankMismatchError",

@@ -6,7 +6,7 @@ import sys
 import types
 
 import torch
-from cases import attempt, build, case, cases, load, param_groups, saved_state
+from cases import adamw, attempt, build, case, cases, load, param_groups, saved_state
 
 import helpers
 from dist_sched import ParamScheduler, Phase, Schedule, register_shape
@@ -51,6 +51,29 @@ def another_ranks_mean_would_reach_1(ranks):
     )
     state = scheduled(ranks, {"lr": HILL, "momentum": 0.6}).state_dict()
     yield from by_load_and_by_synchronize(scheduler, state)
+
+
+@case
+def another_ranks_reference_brings_a_mean_to_1(ranks):
+    """All but the last rank have ratio 1.8 to a reference that only the last can measure."""
+    if ranks.size == 1:
+        return
+    name, momentum = ("head", 0.5) if ranks.is_another else ("body", 0.9)
+    scheduler = scheduled(
+        ranks,
+        {"lr": HILL, "momentum": 0.6},
+        optimizer=sgd(ranks, {"name": name}, momentum=momentum),
+        reference={"momentum": "head"},
+    )
+    yield from by_load_and_by_synchronize(scheduler, scheduler.state_dict())
+
+
+@case
+def another_ranks_scheduler_was_replaced(ranks):
+    scheduler = build(ranks)
+    newer = build(ranks, scheduler.optimizer) if ranks.is_another else None
+    yield from by_load_and_by_synchronize(scheduler, saved_state(ranks))
+    del newer
 
 
 @case
@@ -139,6 +162,18 @@ def another_rank_loads_in_another_order(ranks, fault):
         yield load(both[index], states[index])
     for index in order:
         yield attempt(both[index], both[index].synchronize)
+
+
+@case
+def another_rank_synchronizes_in_another_order_what_schedules_other_fields(ranks):
+    """The first rank's config alone tells: united with the other's, it is nobody's."""
+    generator = scheduled(ranks, optimizer=adamw(ranks))
+    discriminator = scheduled(ranks, {"lr": 0.5, "momentum": 0.25})
+    first, second = generator, discriminator
+    if ranks.is_another:
+        first, second = second, first
+    yield attempt(first, first.synchronize)
+    yield attempt(second, second.synchronize)
 
 
 @case
