@@ -240,6 +240,9 @@ UNAPPLIED = {
         "group 0: momentum would reach 1.08",
         "must be below 1",
     ),
+    "another_rank_has_lost_a_part": ("ConfigError", "group 0: betas[1] was removed"),
+    "another_rank_has_lost_its_tuple": ("ConfigError", "group 0: betas[1] was removed"),
+    "another_rank_has_lost_its_value": ("ConfigError", "group 0: lr was removed"),
     "another_ranks_scheduler_was_replaced": ("ConfigError", "a newer scheduler"),
     "another_rank_synchronizes_in_another_order_what_schedules_other_fields": (
         "RankMismatchError",
@@ -285,7 +288,12 @@ def test_what_one_rank_cannot_apply_no_rank_applies(world, case):
 
 
 @pytest.mark.parametrize(
-    "case", ["a_group_of_another_rank_has_lost_its_lr", "the_first_rank_has_a_scheduler_more"]
+    "case",
+    [
+        "a_group_of_another_rank_has_lost_its_lr",
+        "another_rank_has_a_replaced_scheduler_of_the_first_ranks_config",
+        "the_first_rank_has_a_scheduler_more",
+    ],
 )
 def test_what_is_no_fault_of_another_rank_is_none(world, case):
     for group in world.groups(case):

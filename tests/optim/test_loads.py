@@ -402,3 +402,12 @@ def test_a_late_group_whose_measured_ratio_brings_a_mean_to_1_is_refused():
     with pytest.raises(ConfigError, match=r"group 1: momentum would reach 1\.5"):
         scheduler.load_state_dict(state)
     assert (before, None) == (contents(optimizer), scheduler.last_reconciliation)
+
+
+def test_a_group_that_is_illegal_under_the_present_config_is_no_fault_of_the_checkpoint():
+    scheduler = param_scheduler()
+    state = scheduler.state_dict()
+    scheduler.optimizer.param_groups[0]["lr_mult"] = -1.0
+    with pytest.raises(ConfigError) as raised:
+        scheduler.load_state_dict(state)
+    assert "checkpoint" not in str(raised.value)

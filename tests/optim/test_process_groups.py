@@ -230,3 +230,10 @@ def test_dcp_may_step_an_optimizer_to_make_its_state_before_a_name_is_found():
     assert [1.0] == held(scheduler)
     set_optimizer_state_dict(model, optimizer, saved)
     assert [1.0] == held(scheduler)
+
+
+def test_a_reference_that_is_adopted_from_another_rank_is_named(caplog):
+    groups = {"name": "a"}, {"name": "b", "lr": 0.5}
+    scheduler = param_scheduler(sgd(*groups), reference="b")
+    adopt(scheduler, param_scheduler(sgd(*groups), reference="a"))
+    assert "reference 'a' instead of 'b'" in caplog.text

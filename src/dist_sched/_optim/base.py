@@ -663,13 +663,14 @@ class Scheduler:
         writer = self._writer.with_plan(
             theirs.plan, theirs.references, keep_ratios=theirs.keep_group_ratios
         )
+        writer.check_fields()
         try:
             writer.check_groups()
             if is_local or not self._has_other_ranks:
                 writer.check_names(known=mine.declared.plan)
         except ConfigError as error:
-            if load is None:
-                raise
+            if load is None or theirs.effective == mine.effective:
+                raise  # no fault of the checkpoint
             raise ConfigError(
                 f"what the checkpoint has does not fit these groups: {error} (a policy of 'config' "
                 "for that entry leaves it out)"
@@ -683,7 +684,8 @@ class Scheduler:
             if load is not None:
                 mine = mine.replace(position=theirs.position, history=theirs.history)
             differences = _differences(
-                mine.describe(mine.declared), theirs.describe(theirs.declared)
+                {**mine.describe(mine.declared), "reference": mine.reference},
+                {**theirs.describe(theirs.declared), "reference": theirs.reference},
             )
         # What was found once is not looked for again: groups may have left since.
         is_found = not self._unmatched and bool(writer.tracker.tracked)
@@ -704,6 +706,8 @@ class Scheduler:
         gc.collect()  # else one that a script has dropped would still be there
         for other in _LIVE:
             is_rival = other is not self and other.process_group is self.process_group
+            # One that a newer scheduler has replaced has no turn any more.
+            is_rival = is_rival and not other._writer.tracker.is_replaced  # noqa: SLF001 - as below
             if is_rival and theirs.is_of(other._agreed):  # noqa: SLF001 - of this class
                 theirs_is = other._label  # noqa: SLF001 - of this class
                 raise RankMismatchError(

@@ -54,9 +54,7 @@ class Stage:
             and all(one.own_value(field.key) is None for one in tracked)
         ]
         paths = set() if known is None else {one.path for one in known.overrides}
-        lacks += [
-            str(one.path) for one in plan.unmatched(inventory.names) if one.path not in paths
-        ]
+        lacks += [str(one.path) for one in plan.unmatched(inventory.names) if one.path not in paths]
         is_asked = writer.keep_ratios and known is None
         chosen = ratios.by_field(reference, plan) if is_asked else {}
         lacks += [

@@ -18,7 +18,16 @@ from dist_sched._optim import fields as group_fields
 from dist_sched._optim import notices, ratios
 from dist_sched._optim.description import GroupRow, GroupTable, source
 from dist_sched._optim.missed_loads import Snapshot
-from dist_sched._optim.rows import Member, PartRow, Row, Written, highest, row_of
+from dist_sched._optim.rows import (
+    Member,
+    PartRow,
+    Row,
+    Written,
+    highest,
+    is_removed,
+    removed,
+    row_of,
+)
 from dist_sched._optim.tracking import TrackedGroup, Tracker
 from dist_sched._optim.wrappers import was_used
 from dist_sched._rules import listed, near_miss
@@ -340,6 +349,18 @@ class Writer:
         """
         for one in self.tracker.tracked:
             self._check_group(one)
+
+    def check_fields(self) -> None:
+        """Check that every group still has what is written.
+
+        Raises:
+            ConfigError: One has lost a part of a tuple, or holds None.
+        """
+        for one in self.tracker.tracked:
+            for member in self._follow(one, self.plan):
+                key = member.followed.field.key
+                if is_removed(one.group, key):
+                    raise removed(one, key)
 
     def reaches(self) -> Iterator[Reach]:
         """Yield for each field how high the groups come that have a ratio to the reference."""

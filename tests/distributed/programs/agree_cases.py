@@ -6,7 +6,7 @@ import sys
 import types
 
 import torch
-from cases import adamw, attempt, build, case, cases, load, param_groups, saved_state
+from cases import adamw, attempt, build, case, cases, load, param_groups, saved_state, timed
 
 import helpers
 from dist_sched import ParamScheduler, Phase, Schedule, register_shape
@@ -121,6 +121,24 @@ def another_rank_has_an_illegal_override(ranks, fault):
     yield from by_load_and_by_synchronize(scheduler, saved_state(ranks))
 
 
+@cases(
+    "another_rank_has_lost",
+    {"a_part": {"betas": (0.9,)}, "its_tuple": {"betas": 0.9}, "its_value": {"lr": None}},
+)
+def another_rank_has_lost_what_is_written(ranks, fault):
+    scheduler = scheduled(ranks, {"lr": HILL, "betas[1]": 0.5}, optimizer=adamw(ranks))
+    state = scheduler.state_dict()
+    if ranks.is_another:
+        param_groups(scheduler)[0].update(fault)
+    before = {key: param_groups(scheduler)[0][key] for key in fault}
+    records = [
+        timed(action)
+        for action in (lambda: scheduler.load_state_dict(state), scheduler.synchronize)
+    ]
+    assert before == {key: param_groups(scheduler)[0][key] for key in fault} or not ranks.is_another
+    yield from ({**record, "changed": [], "log": []} for record in records)
+
+
 @case
 def a_reader_returns_what_only_the_first_rank_can_import(ranks):
     scheduler, state = build(ranks), saved_state(ranks)
@@ -182,6 +200,16 @@ def the_first_rank_has_a_scheduler_more(ranks):
     scheduler = build(ranks)
     yield load(scheduler, saved_state(ranks))
     del plotted
+
+
+@case
+def another_rank_has_a_replaced_scheduler_of_the_first_ranks_config(ranks):
+    """It is no scheduler whose turn it could be."""
+    optimizer = adamw(ranks)
+    older = build(ranks, optimizer)
+    scheduler = build(ranks, optimizer, max_lr=0.5 if ranks.is_another else 1.0)
+    yield load(scheduler, saved_state(ranks))
+    del older
 
 
 @case
