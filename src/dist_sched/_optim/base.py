@@ -689,8 +689,8 @@ class Scheduler:
             )
         # What was found once is not looked for again: groups may have left since.
         is_found = not self._unmatched and bool(writer.tracker.tracked)
-        known = mine.declared.plan if is_found else None
-        stage = Stage.of(writer, self._agreed.reference, known)
+        found = mine.declared.plan if is_found else None
+        stage = Stage.of(writer, self._agreed.reference, found)
         return _Prepared(writer=writer, agreement=theirs, differences=differences), stage
 
     def _check_identity(self, theirs: Agreement) -> None:
