@@ -235,6 +235,19 @@ MISMATCHES = {
 # By case, the error of the attempts on every rank of a group that has another rank.
 UNAPPLIED = {
     "another_ranks_mean_would_reach_1": ("ConfigError", "momentum would reach 1.08", "ratio 1.8"),
+    "another_ranks_reference_brings_a_mean_to_1": (
+        "ConfigError",
+        "group 0: momentum would reach 1.08",
+        "must be below 1",
+    ),
+    "another_rank_has_lost_a_part": ("ConfigError", "group 0: betas[1] was removed"),
+    "another_rank_has_lost_its_tuple": ("ConfigError", "group 0: betas[1] was removed"),
+    "another_rank_has_lost_its_value": ("ConfigError", "group 0: lr was removed"),
+    "another_ranks_scheduler_was_replaced": ("ConfigError", "a newer scheduler"),
+    "another_rank_synchronizes_in_another_order_what_schedules_other_fields": (
+        "RankMismatchError",
+        "same order",
+    ),
     "a_shape_is_registered_on_the_first_rank_alone": ("ConfigError", "'only_here'", "register"),
     "another_rank_has_the_other_class": (
         "RankMismatchError",
@@ -275,7 +288,12 @@ def test_what_one_rank_cannot_apply_no_rank_applies(world, case):
 
 
 @pytest.mark.parametrize(
-    "case", ["a_group_of_another_rank_has_lost_its_lr", "the_first_rank_has_a_scheduler_more"]
+    "case",
+    [
+        "a_group_of_another_rank_has_lost_its_lr",
+        "another_rank_has_a_replaced_scheduler_of_the_first_ranks_config",
+        "the_first_rank_has_a_scheduler_more",
+    ],
 )
 def test_what_is_no_fault_of_another_rank_is_none(world, case):
     for group in world.groups(case):

@@ -13,9 +13,12 @@ from dist_sched import ConfigError
 from helpers import (
     FLOAT_AND_TENSOR_LR,
     HILL,
+    UP,
     adamw,
     adamw_of_tensors,
+    contents,
     held,
+    new_group,
     opt_param_scheduler,
     param_scheduler,
     sgd,
@@ -385,3 +388,26 @@ def test_what_a_loaded_optimizer_carried_and_policy_dropped_does_not_block_the_s
     optimizer.load_state_dict(carried)
     scheduler.load_state_dict(state)
     assert (24, [HILL(24) * 0.5]) == (scheduler.num_steps, held(optimizer))
+
+
+def test_a_late_group_whose_measured_ratio_brings_a_mean_to_1_is_refused():
+    optimizer = sgd(momentum=0.75)
+    scheduler = param_scheduler(optimizer, {"lr": 1.0, "momentum": UP})
+    optimizer.add_param_group(new_group(momentum=0.75))
+    loaded = optimizer.state_dict()
+    loaded["param_groups"][1]["momentum"] = 0.5
+    state = scheduler.state_dict()
+    optimizer.load_state_dict(loaded)
+    before = contents(optimizer)
+    with pytest.raises(ConfigError, match=r"group 1: momentum would reach 1\.5"):
+        scheduler.load_state_dict(state)
+    assert (before, None) == (contents(optimizer), scheduler.last_reconciliation)
+
+
+def test_a_group_that_is_illegal_under_the_present_config_is_no_fault_of_the_checkpoint():
+    scheduler = param_scheduler()
+    state = scheduler.state_dict()
+    scheduler.optimizer.param_groups[0]["lr_mult"] = -1.0
+    with pytest.raises(ConfigError) as raised:
+        scheduler.load_state_dict(state)
+    assert "checkpoint" not in str(raised.value)

@@ -7,6 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
+from torch.distributed.checkpoint.state_dict import (
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 
 from dist_sched import ConfigError, RankMismatchError
 from dist_sched._optim import process_groups
@@ -18,6 +22,7 @@ from helpers import (
     UP,
     adamw,
     held,
+    new_group,
     opt_param_scheduler,
     param_scheduler,
     sgd,
@@ -80,7 +85,7 @@ def adopt(scheduler, first):
     """Make a scheduler adopt what the first rank's has, which is not of this process then."""
     theirs = first._current()
     _LIVE.discard(first)
-    prepared, stage = scheduler._prepare(theirs, is_own=False, is_load=False)
+    prepared, stage = scheduler._prepare(theirs, is_own=False)
     scheduler._apply(prepared, [stage])
 
 
@@ -172,3 +177,77 @@ def test_a_local_load_does_not_communicate(monkeypatch):
     scheduler = opt_param_scheduler()
     scheduler.load_state_dict(state_at(60), local=True)
     assert 60 == scheduler.num_steps
+
+
+@pytest.mark.usefixtures("_alone")
+def test_what_a_rank_could_not_prepare_is_named_with_its_class():
+    def prepare(_outcome):
+        raise KeyError("lr")
+
+    with pytest.raises(RankMismatchError, match="rank 0: KeyError: 'lr'"):
+        process_groups.agree(lambda: None, prepare, about="a test")
+
+
+# One of two ranks, without what is collective
+
+
+@pytest.fixture
+def _one_of_two(monkeypatch):
+    monkeypatch.setattr(process_groups, "size", lambda _group=None: 2)
+
+
+HALVES = {"head": {"lr": 0.5}}
+
+
+@pytest.mark.usefixtures("_one_of_two")
+def test_a_local_load_passes_over_names_that_other_ranks_may_have():
+    scheduler = param_scheduler(sgd({"name": "body"}), groups=HALVES)
+    saved = scheduler.state_dict()
+    scheduler.load_state_dict(saved, local=True)
+    with pytest.raises(ConfigError, match=r"groups\[head\]\.lr: no group's name matches 'head'"):
+        scheduler.step()
+
+
+@pytest.mark.usefixtures("_one_of_two")
+def test_a_group_that_comes_before_the_first_step_has_the_name():
+    optimizer = sgd({"name": "body"})
+    scheduler = param_scheduler(optimizer, groups=HALVES)
+    optimizer.add_param_group(new_group(name="head"))
+    optimizer.step()
+    scheduler.step(8)
+    assert [1.0, 0.5] == held(optimizer)
+
+
+@pytest.mark.usefixtures("_one_of_two")
+def test_an_optimizer_that_is_assigned_before_the_first_step_has_the_name():
+    scheduler = param_scheduler(sgd({"name": "body"}), groups=HALVES)
+    scheduler.optimizer = sgd({"name": "body"}, {"name": "head"})
+    scheduler.step(8)
+    assert [1.0, 0.5] == held(scheduler)
+
+
+@pytest.mark.usefixtures("_one_of_two")
+def test_a_name_that_was_found_once_is_not_looked_for_again():
+    scheduler = param_scheduler(sgd({"name": "body"}, {"name": "head"}), groups=HALVES)
+    scheduler.optimizer = sgd({"name": "body"})
+    scheduler.load_state_dict(scheduler.state_dict())
+    scheduler.synchronize()
+    assert 0 == scheduler.num_steps
+
+
+@pytest.mark.usefixtures("_one_of_two")
+def test_dcp_may_step_an_optimizer_to_make_its_state_before_a_name_is_found():
+    model = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.AdamW([{"params": model.parameters(), "name": "body"}], lr=1.0)
+    scheduler = param_scheduler(optimizer, {"lr": 1.0}, groups=HALVES)
+    saved = get_optimizer_state_dict(model, optimizer)
+    assert [1.0] == held(scheduler)
+    set_optimizer_state_dict(model, optimizer, saved)
+    assert [1.0] == held(scheduler)
+
+
+def test_a_reference_that_is_adopted_from_another_rank_is_named(caplog):
+    groups = {"name": "a"}, {"name": "b", "lr": 0.5}
+    scheduler = param_scheduler(sgd(*groups), reference="b")
+    adopt(scheduler, param_scheduler(sgd(*groups), reference="a"))
+    assert "reference 'a' instead of 'b'" in caplog.text

@@ -16,7 +16,7 @@ from dist_sched._config.history import Change
 from dist_sched._curves.lint import in_order
 from dist_sched._optim import missed_loads, process_groups, wrappers
 from dist_sched._optim.agreement import NOTHING, Agreement
-from dist_sched._optim.stages import Stage, common_names
+from dist_sched._optim.stages import Stage, common_names, common_references, lost_groups
 from dist_sched._optim.writer import Writer
 from dist_sched._state.format import POSITION_KEY, unpack
 from dist_sched._state.reconciliation import reconcile_checkpoint, saved_curve
@@ -452,12 +452,14 @@ class Scheduler:
 
         (load, location), prepared, stages = process_groups.agree(
             decision,
-            lambda decided: self._prepare(decided[0].agreement, is_own=is_first, is_load=True),
+            lambda decided: self._prepare(
+                decided[0].agreement, is_own=is_first, load=decided[0], is_local=local
+            ),
             self.process_group,
             about=f"the load of {self._label}",
             local=local,
         )
-        self._apply(prepared, stages)
+        self._apply(prepared, stages, is_local=local)
         self.last_reconciliation = load.report
         self._saved = None if load.saved is None else (load.report.position, load.saved)
         self._loaded_text = load.text
@@ -487,8 +489,10 @@ class Scheduler:
         """
         self._resolve_missed_loads()
         about = f"the synchronization of {self._label}"
-        mine = self._current(), self._writer.inventory()
-        sent = process_groups.gather(mine, self.process_group, about=about)
+        # Where a rank's groups cannot be read, the others must hear of it.
+        sent = process_groups.gather(
+            lambda: (self._current(), self._writer.inventory()), self.process_group, about=about
+        )
 
         def prepare() -> tuple[_Prepared, Stage]:
             received = [one.value() for one in sent]
@@ -497,8 +501,10 @@ class Scheduler:
             for rank, other in enumerate(others):
                 _check_kinds(rank, other.declared, first.declared)
             is_own = process_groups.rank(self.process_group) == 0
+            if not is_own:
+                self._check_identity(first)  # united, it may be no scheduler of any script
             united = first.unite(others, inventory)
-            return self._prepare(united, is_own=is_own and united is first, is_load=False)
+            return self._prepare(united, is_own=is_own and united is first)
 
         prepared, stages = process_groups.prepared(prepare, self.process_group, about=about)
         self._apply(prepared, stages)
@@ -518,7 +524,7 @@ class Scheduler:
             RankMismatchError: On every rank, naming rank, entry and both values.
         """
         about = f"the verification of {self._label}"
-        sent = process_groups.gather(self._own_report(), self.process_group, about=about)
+        sent = process_groups.gather(self._own_report, self.process_group, about=about)
         reports = [one.value() for one in sent]
         lines = [line for rank in range(len(reports)) for line in _disagreements(reports, rank)]
         if lines:
@@ -625,14 +631,20 @@ class Scheduler:
         return _Load(agreement=agreement, report=outcome.report, saved=saved, text=checkpoint.text)
 
     def _prepare(
-        self, theirs: Agreement, *, is_own: bool, is_load: bool
+        self,
+        theirs: Agreement,
+        *,
+        is_own: bool,
+        load: _Load | None = None,
+        is_local: bool = False,
     ) -> tuple[_Prepared, Stage]:
         """Check an agreement against this rank's groups, and change nothing.
 
         Args:
             theirs: The agreement.
             is_own: Whether this rank made it.
-            is_load: Whether position and late changes are another's in any case.
+            load: The load that it is of, whose position and late changes are another's in any case.
+            is_local: Whether no other rank is asked.
 
         Returns:
             What to apply, and what the other ranks should know of it.
@@ -643,34 +655,42 @@ class Scheduler:
         """
         mine = self._current()
         if not is_own:
-            self._check_identity(theirs)
+            if load is not None:
+                self._check_identity(theirs)
             # A rank without groups, or with no-decay groups alone, has no reference to bring.
             known = {key: value for key, value in theirs.references.items() if value is not None}
             theirs = theirs.replace(references={**mine.references, **known})
         writer = self._writer.with_plan(
             theirs.plan, theirs.references, keep_ratios=theirs.keep_group_ratios
         )
+        writer.check_fields()
         try:
             writer.check_groups()
-            if not self._has_other_ranks:
+            if is_local or not self._has_other_ranks:
                 writer.check_names(known=mine.declared.plan)
         except ConfigError as error:
-            if not is_load:
-                raise
+            if load is None or theirs.effective == mine.effective:
+                raise  # no fault of the checkpoint
             raise ConfigError(
                 f"what the checkpoint has does not fit these groups: {error} (a policy of 'config' "
                 "for that entry leaves it out)"
             ) from error
         writer.values(theirs.position)
+        if load is not None and load.saved is not None:
+            writer.check_late(load.saved.plan, load.report.position)
         theirs = theirs.replace(references=writer.references)
         differences = []
         if not is_own:
-            if is_load:
+            if load is not None:
                 mine = mine.replace(position=theirs.position, history=theirs.history)
             differences = _differences(
-                mine.describe(mine.declared), theirs.describe(theirs.declared)
+                {**mine.describe(mine.declared), "reference": mine.reference},
+                {**theirs.describe(theirs.declared), "reference": theirs.reference},
             )
-        stage = Stage.of(writer, self._agreed.reference)
+        # What was found once is not looked for again: groups may have left since.
+        is_found = not self._unmatched and bool(writer.tracker.tracked)
+        found = mine.declared.plan if is_found else None
+        stage = Stage.of(writer, self._agreed.reference, found)
         return _Prepared(writer=writer, agreement=theirs, differences=differences), stage
 
     def _check_identity(self, theirs: Agreement) -> None:
@@ -706,24 +726,34 @@ class Scheduler:
             if other is not self
             and other.process_group is self.process_group
             and theirs.is_of(other._agreed)  # noqa: SLF001 - of this class
+            # One that a newer scheduler has replaced has no turn any more.
+            and not other._writer.tracker.is_replaced  # noqa: SLF001 - of this class
         ]
 
-    def _apply(self, prepared: _Prepared, stages: Sequence[Stage]) -> None:
-        """Apply what every rank can apply, and has now agreed to."""
+    def _apply(
+        self, prepared: _Prepared, stages: Sequence[Stage], *, is_local: bool = False
+    ) -> None:
+        """Apply what every rank can apply, and has now agreed to.
+
+        Raises:
+            ConfigError: No rank has a name, or a group's ratio to another rank's reference is
+                illegal. All ranks raise it, since all know the same, and nothing has changed.
+        """
         writer, agreed = prepared.writer, prepared.agreement
-        missing = common_names(stages)
-        if missing:
-            raise ConfigError(missing)
-        references = {
-            key: next((one for stage in stages if (one := stage.references.get(key))), None)
-            for key in agreed.references
-        }
+        found = common_references(stages)
+        # A rank alone cannot know what others have.
+        missing = "" if is_local and self._has_other_ranks else common_names(stages)
+        problem = missing or lost_groups(stages, found)
+        if problem:
+            raise ConfigError(problem)
+        references = {key: found.get(key) for key in agreed.references}
         if references != agreed.references:  # that only another rank could measure
             writer = self._writer.with_plan(
                 agreed.plan, references, keep_ratios=agreed.keep_group_ratios
             )
             agreed = agreed.replace(references=references)
-        self._unmatched = ()
+        if not is_local:
+            self._unmatched = ()
         self._swap(writer, agreed)
         if prepared.differences:
             rank = process_groups.rank(self.process_group)
@@ -797,6 +827,11 @@ class Scheduler:
         self._writer.stop_waiting()
 
     def _refuse_unmatched(self) -> None:
+        if self._unmatched:
+            # Groups may have come since, but a reference that came so late was never measured.
+            names = [one for one in self._unmatched if one.startswith("reference=")]
+            self._writer.inventory()
+            self._unmatched = (*names, *self._writer.missing_names())
         if self._unmatched:
             raise ConfigError(
                 f"{'; '.join(self._unmatched)}; if another rank has it, call synchronize() on "

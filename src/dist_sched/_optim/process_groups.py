@@ -27,6 +27,8 @@ _KINDS: dict[str, type[Exception]] = {
     kind.__name__: kind for kind in (ConfigError, ReconcileError, StateError)
 }
 """Errors that all ranks raise where one of them alone would."""
+_OURS = {*_KINDS, RankMismatchError.__name__}
+"""Errors whose message says enough without their class."""
 _MOST_LINES = 8
 """Reasons that an error names, each with the ranks that have it."""
 _MOST_RANKS = 8
@@ -152,14 +154,26 @@ def prepared(
     return found[0], [cast("R", vote.report) for vote in votes]
 
 
-def gather(value: T, process_group: ProcessGroup | None = None, *, about: str) -> list[Sent[T]]:
-    """Return every rank's value on every rank of a group, in the order of ranks. Collective."""
-    mine = Sent.of(lambda: value)
+def gather(
+    make: Callable[[], T], process_group: ProcessGroup | None = None, *, about: str
+) -> list[Sent[T]]:
+    """Return every rank's value on every rank of a group, in the order of ranks. Collective.
+
+    Args:
+        make: Returns this rank's value.
+        process_group: The group, the default group if None.
+        about: What is gathered for, for the error of a backend.
+
+    Raises:
+        BaseException: As `agree` does, where some rank could not make its value.
+    """
+    mine = Sent.of(make)
     if not _is_one_of_many():
         return [mine]
     gathered: list[Any] = [None] * dist.get_world_size(process_group)
     with _named(about, process_group):
         dist.all_gather_object(gathered, mine, group=process_group)
+    _refuse([one.vote() for one in gathered])
     return gathered
 
 
@@ -181,6 +195,13 @@ class Sent(Generic[T]):
             return cls(pickle.dumps(_sendable(error)), f"{type(error).__name__}: {_text(error)}")
         return cls(data)
 
+    def vote(self) -> Vote[None]:
+        """Return what the other ranks should know of it; the same on every rank."""
+        if self.error is None:
+            return Vote(None, "", None)
+        kind, _, message = self.error.partition(": ")
+        return Vote(message if kind in _OURS else self.error, kind, None)
+
     def value(self) -> T:
         """Return the value, or raise the error."""
         found = pickle.loads(self.data)  # noqa: S301 - of a rank of this job
@@ -196,7 +217,10 @@ def _votes(take: Callable[[], R], process_group: ProcessGroup | None, about: str
         vote = Vote(None, "", take())
     except BaseException as error:  # noqa: BLE001 - the other ranks wait for this one's vote
         ours = (kind.__name__ for kind in _KINDS.values() if isinstance(error, kind))
-        vote = Vote(_text(error), next(ours, type(error).__name__), None)
+        kind = next(ours, type(error).__name__)
+        # A KeyError says nothing but a key.
+        text = _text(error) if kind in _OURS else f"{kind}: {_text(error)}"
+        vote = Vote(text, kind, None)
     votes: list[Any] = [None] * dist.get_world_size(process_group)
     with _named(about, process_group):
         dist.all_gather_object(votes, vote, group=process_group)

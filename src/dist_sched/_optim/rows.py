@@ -189,8 +189,7 @@ class Row:
         key = self.field.key
         found = group_fields.get(group, key)
         if found is None:
-            one = self._members[id(group)].one
-            raise ConfigError(f"{one}: {key} was removed from the group: write it again")
+            raise removed(self._members[id(group)].one, key)
         if isinstance(found, torch.Tensor):
             # By object and version: to read a tensor would wait for its device.
             written = self._tensors.get(id(group))
@@ -317,6 +316,17 @@ def multiplier_of(one: TrackedGroup, followed: Followed) -> float | None:
             "which nothing multiplies: remove one of them"
         )
     return multiplier
+
+
+def is_removed(group: Group, key: str) -> bool:
+    """Return whether a field that a group had is gone, so that no write can bring it back."""
+    name, index = group_fields.split(key)
+    return group_fields.get(group, key) is None and (index is not None or name in group)
+
+
+def removed(one: TrackedGroup, key: str) -> ConfigError:
+    """Return the error of a field that cannot be written."""
+    return ConfigError(f"{one}: {key} was removed from the group: write it again")
 
 
 def version(tensor: torch.Tensor) -> int | None:

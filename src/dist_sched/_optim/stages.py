@@ -11,8 +11,9 @@ from dist_sched._rules import MOST, joined, near_miss
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from dist_sched._config.plan import Plan
     from dist_sched._optim.ratios import Reference
-    from dist_sched._optim.writer import Writer
+    from dist_sched._optim.writer import Reach, Writer
 
 _MOST_NAMES = 50
 """Names of groups that a rank tells the others, for the error that no rank has one."""
@@ -30,20 +31,32 @@ class Stage:
     """What its groups have."""
     references: Mapping[str, float | None]
     """By field, the own value that its ratios are to."""
+    reaches: tuple[Reach, ...]
+    """What its groups would reach if ratios were to another rank's reference."""
 
     @classmethod
-    def of(cls, writer: Writer, reference: Reference) -> Stage:
-        """Return what a rank's groups have of a plan."""
+    def of(cls, writer: Writer, reference: Reference, known: Plan | None) -> Stage:
+        """Return what a rank's groups have of a plan.
+
+        Args:
+            writer: Of the plan.
+            reference: The constructor's argument.
+            known: The plan whose names and fields were found; None if none were.
+        """
         tracked = writer.tracker.tracked
         inventory = writer.tracker.inventory()
         plan = writer.plan
         lacks = [
             field.key
             for field in plan.fields
-            if not field.is_added and all(one.own_value(field.key) is None for one in tracked)
+            if not (known is not None and field in known.fields)
+            and not field.is_added
+            and all(one.own_value(field.key) is None for one in tracked)
         ]
-        lacks += [str(one.path) for one in plan.unmatched(inventory.names)]
-        chosen = ratios.by_field(reference, plan) if writer.keep_ratios else {}
+        paths = set() if known is None else {one.path for one in known.overrides}
+        lacks += [str(one.path) for one in plan.unmatched(inventory.names) if one.path not in paths]
+        is_asked = writer.keep_ratios and known is None
+        chosen = ratios.by_field(reference, plan) if is_asked else {}
         lacks += [
             f"reference={name!r}"
             for name in dict.fromkeys(chosen.values())
@@ -54,7 +67,32 @@ class Stage:
             names=tuple(sorted(inventory.names)[:_MOST_NAMES]),
             fields=tuple(sorted(inventory.fields)),
             references=dict(writer.references),
+            reaches=tuple(writer.reaches()),
         )
+
+
+def common_references(stages: Sequence[Stage]) -> dict[str, float | None]:
+    """Return by field the first own value, in the order of ranks, that ratios can be to."""
+    keys = dict.fromkeys(key for stage in stages for key in stage.references)
+    return {
+        key: next((one for stage in stages if (one := stage.references.get(key))), None)
+        for key in keys
+    }
+
+
+def lost_groups(stages: Sequence[Stage], references: Mapping[str, float | None]) -> str:
+    """Return which groups cannot have their ratio to what all ranks have, as a sentence.
+
+    Every rank computes the same from what all have said.
+    """
+    lines = [
+        f"rank {rank}: {problem}"
+        for rank, stage in enumerate(stages)
+        for reach in stage.reaches
+        if stage.references.get(reach.key) != (reference := references.get(reach.key))
+        and (problem := reach.problem(reference))
+    ]
+    return joined([*lines, "nothing has changed on any rank"], "\n", MOST) if lines else ""
 
 
 def common_names(stages: Sequence[Stage]) -> str:

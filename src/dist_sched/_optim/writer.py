@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,16 @@ from dist_sched._optim import fields as group_fields
 from dist_sched._optim import notices, ratios
 from dist_sched._optim.description import GroupRow, GroupTable, source
 from dist_sched._optim.missed_loads import Snapshot
-from dist_sched._optim.rows import Member, PartRow, Row, Written, highest, row_of
+from dist_sched._optim.rows import (
+    Member,
+    PartRow,
+    Row,
+    Written,
+    highest,
+    is_removed,
+    removed,
+    row_of,
+)
 from dist_sched._optim.tracking import TrackedGroup, Tracker
 from dist_sched._optim.wrappers import was_used
 from dist_sched._rules import listed, near_miss
@@ -47,6 +56,35 @@ _ALIASES = {
     "betas": "betas[0]",
 }
 """What people call a field that an optimizer has under another name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """How high the groups of one rank come in a field, for whatever their ratios are to."""
+
+    key: str
+    group: str
+    """The one that comes highest."""
+    own: float
+    """Its own value."""
+    peak: float
+    """The highest value of its curve, times its number of `groups=`."""
+    is_weight: bool
+    limit: float
+    """The largest number that it can hold."""
+
+    def problem(self, reference: float | None) -> str:
+        """Return why its ratio cannot be to a reference; empty if it can."""
+        ratio = self.own / reference if reference else 1.0
+        reached = self.peak * ratio
+        if math.isfinite(ratio) and reached <= self.limit and not (self.is_weight and reached >= 1):
+            return ""
+        most = "must be below 1" if self.is_weight else f"can hold {self.limit!r} at most"
+        return (
+            f"{self.group}: {self.key} would reach {reached!r} (its own {self.own!r}, with ratios "
+            f"to {reference!r}, which another rank's group has), and {most}: lower the schedule, "
+            "or say what ratios are to as a number in reference="
+        )
 
 
 class Writer:
@@ -312,6 +350,42 @@ class Writer:
         for one in self.tracker.tracked:
             self._check_group(one)
 
+    def check_fields(self) -> None:
+        """Check that every group still has what is written.
+
+        Raises:
+            ConfigError: One has lost a part of a tuple, or holds None.
+        """
+        for one in self.tracker.tracked:
+            for member in self._follow(one, self.plan):
+                key = member.followed.field.key
+                if is_removed(one.group, key):
+                    raise removed(one, key)
+
+    def reaches(self) -> Iterator[Reach]:
+        """Yield for each field how high the groups come that have a ratio to the reference."""
+        for index, field in enumerate(self.plan.fields if self.keep_ratios else ()):
+            found: dict[float, Reach] = {}
+            for one in self.tracker.tracked:
+                own = one.own_value(field.key)
+                if not own or field.key in one.ratios:
+                    continue
+                if not ratios.takes_part(one, self.plan, index):
+                    continue
+                followed = self.plan.followed(one.name, index)
+                peak, limit = followed.curve.max_value * followed.number, _limit(one, field)
+                # Of one limit, the highest is the same one for every reference.
+                if limit not in found or own * peak > found[limit].own * found[limit].peak:
+                    found[limit] = Reach(
+                        key=field.key,
+                        group=str(one),
+                        own=own,
+                        peak=peak,
+                        is_weight=field.is_weight,
+                        limit=limit,
+                    )
+            yield from found.values()
+
     def _missing(self, key: str) -> str:
         """Say that no group has a field, and what groups have."""
         names = (group_fields.names_in(one.group) for one in self.tracker.tracked)
@@ -328,9 +402,9 @@ class Writer:
                     f"{self._would_reach(member, reached)}, and must be below 1: lower the "
                     "schedule, or give the group one of its own"
                 )
-            found = group_fields.get(one.group, field.key)
-            is_tensor = isinstance(found, torch.Tensor)
-            if not reached <= (torch.finfo(found.dtype).max if is_tensor else sys.float_info.max):
+            if not reached <= _limit(one, field):
+                found = group_fields.get(one.group, field.key)
+                is_tensor = isinstance(found, torch.Tensor)
                 holder = f"a tensor of {found.dtype}" if is_tensor else "a float"
                 raise ConfigError(
                     f"{self._would_reach(member, reached)}, which {holder} cannot hold: lower the "
@@ -479,11 +553,35 @@ class Writer:
 
         Returns:
             Whether a ratio was measured.
+
+        Raises:
+            ConfigError: As `check_groups` does, of a group with its ratio. Nothing has changed.
         """
-        found = False
+        measured = self._late_ratios(saved, position)
+        for one, found, unmeasurable in measured:
+            for field in unmeasurable:
+                notices.name_unmeasurable(one, field.key, field.multiplier, position)
+            one.ratios.update(found)
+            one.is_open = False
+        is_any = any(found for _, found, _ in measured)
+        if is_any:
+            self._build_rows()
+        return is_any
+
+    def check_late(self, saved: Plan, position: int) -> None:
+        """Check what `measure_late` would do, which raises the same; change nothing."""
+        self._late_ratios(saved, position)
+
+    def _late_ratios(
+        self, saved: Plan, position: int
+    ) -> list[tuple[TrackedGroup, dict[str, float], list[Field]]]:
+        """Return for each open group its ratios, and the fields that are 0 at the position."""
+        measured = []
         for one in self.tracker.tracked if self.keep_ratios else ():
             if not one.is_open or not one.carried:
                 continue
+            found: dict[str, float] = {}
+            unmeasurable = []
             for index, field in enumerate(saved.fields):
                 carried = one.carried.get(field.key)
                 number = group_fields.plain(carried)
@@ -492,14 +590,12 @@ class Writer:
                 followed = saved.followed(one.name, index)
                 value = followed.curve(position) * followed.number
                 if value == 0:
-                    notices.name_unmeasurable(one, field.key, field.multiplier, position)
+                    unmeasurable.append(field)
                     continue
-                one.ratios[field.key] = ratios.measured(number / value, carried)
-                found = True
-            one.is_open = False
-        if found:
-            self._build_rows()
-        return found
+                found[field.key] = ratios.measured(number / value, carried)
+            self._check_group(replace(one, ratios={**one.ratios, **found}))
+            measured.append((one, found, unmeasurable))
+        return measured
 
     def stop_waiting(self) -> None:
         """Stop waiting for loads that would measure late groups: training goes on."""
@@ -708,3 +804,11 @@ class Writer:
                 field.key,
                 [self._ratio(one, field.key) for one in tracked],
             )
+
+
+def _limit(one: TrackedGroup, field: Field) -> float:
+    """Return the largest number that a group can hold for a field."""
+    found = group_fields.get(one.group, field.key)
+    if isinstance(found, torch.Tensor):
+        return float(torch.finfo(found.dtype).max)
+    return sys.float_info.max

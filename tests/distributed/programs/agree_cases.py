@@ -6,7 +6,7 @@ import sys
 import types
 
 import torch
-from cases import attempt, build, case, cases, load, param_groups, saved_state
+from cases import adamw, attempt, build, case, cases, load, param_groups, saved_state, timed
 
 import helpers
 from dist_sched import ParamScheduler, Phase, Schedule, register_shape
@@ -54,6 +54,29 @@ def another_ranks_mean_would_reach_1(ranks):
 
 
 @case
+def another_ranks_reference_brings_a_mean_to_1(ranks):
+    """All but the last rank have ratio 1.8 to a reference that only the last can measure."""
+    if ranks.size == 1:
+        return
+    name, momentum = ("head", 0.5) if ranks.is_another else ("body", 0.9)
+    scheduler = scheduled(
+        ranks,
+        {"lr": HILL, "momentum": 0.6},
+        optimizer=sgd(ranks, {"name": name}, momentum=momentum),
+        reference={"momentum": "head"},
+    )
+    yield from by_load_and_by_synchronize(scheduler, scheduler.state_dict())
+
+
+@case
+def another_ranks_scheduler_was_replaced(ranks):
+    scheduler = build(ranks)
+    newer = build(ranks, scheduler.optimizer) if ranks.is_another else None
+    yield from by_load_and_by_synchronize(scheduler, saved_state(ranks))
+    del newer
+
+
+@case
 def a_shape_is_registered_on_the_first_rank_alone(ranks):
     """Registered by hand: the same process may be the first rank of several groups."""
     if ranks.is_first:
@@ -96,6 +119,24 @@ def another_rank_has_an_illegal_override(ranks, fault):
     if ranks.is_another:
         param_groups(scheduler)[0].update(fault)
     yield from by_load_and_by_synchronize(scheduler, saved_state(ranks))
+
+
+@cases(
+    "another_rank_has_lost",
+    {"a_part": {"betas": (0.9,)}, "its_tuple": {"betas": 0.9}, "its_value": {"lr": None}},
+)
+def another_rank_has_lost_what_is_written(ranks, fault):
+    scheduler = scheduled(ranks, {"lr": HILL, "betas[1]": 0.5}, optimizer=adamw(ranks))
+    state = scheduler.state_dict()
+    if ranks.is_another:
+        param_groups(scheduler)[0].update(fault)
+    before = {key: param_groups(scheduler)[0][key] for key in fault}
+    records = [
+        timed(action)
+        for action in (lambda: scheduler.load_state_dict(state), scheduler.synchronize)
+    ]
+    assert before == {key: param_groups(scheduler)[0][key] for key in fault} or not ranks.is_another
+    yield from ({**record, "changed": [], "log": []} for record in records)
 
 
 @case
@@ -142,11 +183,33 @@ def another_rank_loads_in_another_order(ranks, fault):
 
 
 @case
+def another_rank_synchronizes_in_another_order_what_schedules_other_fields(ranks):
+    """The first rank's config alone tells: united with the other's, it is nobody's."""
+    generator = scheduled(ranks, optimizer=adamw(ranks))
+    discriminator = scheduled(ranks, {"lr": 0.5, "momentum": 0.25})
+    first, second = generator, discriminator
+    if ranks.is_another:
+        first, second = second, first
+    yield attempt(first, first.synchronize)
+    yield attempt(second, second.synchronize)
+
+
+@case
 def the_first_rank_has_a_scheduler_more(ranks):
     plotted = build(ranks) if ranks.is_first else None
     scheduler = build(ranks)
     yield load(scheduler, saved_state(ranks))
     del plotted
+
+
+@case
+def another_rank_has_a_replaced_scheduler_of_the_first_ranks_config(ranks):
+    """It is no scheduler whose turn it could be."""
+    optimizer = adamw(ranks)
+    older = build(ranks, optimizer)
+    scheduler = build(ranks, optimizer, max_lr=0.5 if ranks.is_another else 1.0)
+    yield load(scheduler, saved_state(ranks))
+    del older
 
 
 @case
