@@ -28,7 +28,7 @@ from dist_sched import (
 )
 from dist_sched._config import files
 from dist_sched._curves.shapes import shapes
-from helpers import CONFIG, sgd, text_of
+from helpers import CONFIG, adamw, held, sgd, text_of
 
 ENTRIES = {**CONFIG, "lr_decay_steps": 100_000, "lr_decay_style": "cosine"}
 RISE = {"shape": "linear", "steps": 10, "start": 0.0, "end": 1.0}
@@ -656,3 +656,22 @@ def test_the_near_miss_of_fields_is_named_before_what_belongs_to_it():
 def test_a_number_beyond_all_is_refused_by_name():
     with pytest.raises(ConfigError, match="horizon='1e999999999': must be a number of units"):
         build({"horizon": "1e999999999", "fields": {"lr": 1.0}})
+
+
+@pytest.mark.parametrize(
+    "written, reference",
+    [("3e-4", 3e-4), ("head", "head"), ("{lr: 3e-4, weight_decay: head}", None)],
+)
+def test_a_file_says_the_reference_and_the_name(tmp_path, written, reference):
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "fields:\n  lr: {schedule: linear, peak: 1.0, horizon: 100}\n  weight_decay: 0.1\n"
+        f"reference: {written}\nname: generator\n"
+    )
+    optimizer = adamw({"lr": 3e-4, "name": "head"}, {"lr": 6e-4}, weight_decay=0.1)
+    scheduler = from_config(optimizer, path)
+    assert [1.0, 2.0] == held(optimizer)
+    mapping = scheduler.to_config()
+    expected = reference or {"lr": 3e-4, "weight_decay": "head"}
+    assert (expected, "generator") == (mapping["reference"], mapping["name"])
+    assert "generator" == from_config(optimizer, mapping).name

@@ -151,7 +151,7 @@ def _declaration(data: Mapping[str, Any]) -> Declaration:
         unit=unit_word("unit", data.get("unit", "steps")),
         policy=policy,
         keep_group_ratios=flag("keep_group_ratios", data.get("keep_group_ratios", True)),
-        reference=data.get("reference"),
+        reference=_reference(data.get("reference")),
         name=optional(text)("name", data.get("name")),
         findings=tuple(_findings(data, config)) if isinstance(config, Specification) else (),
     )
@@ -265,6 +265,13 @@ def _plain(data: Any, horizon: Any, where: str = "") -> Any:
         return amount(f"{where}{name}", value, horizon) if name in lengths else number(value)
 
     return {name: plain_one(name, value) for name, value in data.items() if value is not None}
+
+
+def _reference(data: Any) -> Any:
+    """Read what ratios are to: names, and numbers as YAML reads them."""
+    if isinstance(data, Mapping):
+        return {key: number(one) for key, one in data.items()}
+    return number(data)
 
 
 def number(value: Any) -> Any:
