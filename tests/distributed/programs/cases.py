@@ -86,6 +86,9 @@ class Ranks:
         return 0 < self.rank == self.size - 1
 
 
+GROUPS = ("all", "part", "mesh")
+
+
 def groups_of_ranks(device, folder):
     """Return, by name, the process groups of this rank: all ranks, a part, a mesh dimension.
 
