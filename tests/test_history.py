@@ -15,7 +15,7 @@ from dist_sched import (
     StateError,
     schedules,
 )
-from dist_sched._optim import base
+from dist_sched._optim import process_groups
 from helpers import UP, held, sgd, text_of, with_text
 from late_helpers import BOTH, FALL, STABLE, at, cooled, megatrons, phased
 
@@ -291,12 +291,17 @@ def test_the_other_class_gets_the_position_and_the_changed_value(build, caplog):
     assert "lr for the next update: 0.5 → 1 (× 2)" in caplog.text
 
 
+def pretend_ranks(monkeypatch, *values):
+    """Let a gather return these values, one of each rank."""
+    sent = [process_groups.Sent.of(lambda value=value: value) for value in values]
+    monkeypatch.setattr(process_groups, "gather", lambda *_, **__: sent)
+
+
 @BOTH
 def test_ranks_that_were_changed_differently_are_named(build, monkeypatch):
     first, second = cooled(build), build(100)
     second.verify()
-    text = [first._own_report(), second._own_report()]
-    monkeypatch.setattr(base.process_groups, "gather", lambda *_: text)
+    pretend_ranks(monkeypatch, first._own_report(), second._own_report())
     with pytest.raises(RankMismatchError, match=r"rank 1: history is \[\], rank 0 has \[\{'posi"):
         second.verify()
 
@@ -304,8 +309,8 @@ def test_ranks_that_were_changed_differently_are_named(build, monkeypatch):
 @BOTH
 def test_synchronize_carries_the_changes(build, monkeypatch, caplog):
     first, second = cooled(build), build()
-    text = [(one._current(), one._writer.inventory()) for one in (first, second)]
-    monkeypatch.setattr(base.process_groups, "gather", lambda *_: text)
+    ranks = [(one._current(), one._writer.inventory()) for one in (first, second)]
+    pretend_ranks(monkeypatch, *ranks)
     second.synchronize()
     assert (first.history, first.state_dict()) == (second.history, second.state_dict())
     assert [1.0, 0.5, 0.0] == at(second, 100, 132, 164)
