@@ -655,6 +655,34 @@ def test_a_group_added_in_mid_run_has_the_same_lr_after_a_resume(build, order, r
     resumed.verify()
 
 
+@FLOAT_AND_TENSOR_LR
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("added_at", [0, 80])
+def test_a_late_group_that_counts_as_one_of_the_start_has_the_same_lr_after_a_resume(
+    build, order, added_at
+):
+    def add(optimizer):
+        optimizer.add_param_group(new_group(lr=torch.tensor(1e-4), initial_lr=1e-4))
+        if build is adamw:
+            optimizer.param_groups[1]["lr"] = 1e-4
+
+    first, second = build(lr=3e-4), build(lr=3e-4)
+    whole, resumed = ParamScheduler(first, COSINE), ParamScheduler(second, COSINE)
+    whole.seek(added_at)
+    add(first)
+    whole.seek(90)
+    add(second)
+    state = copy.deepcopy(first.state_dict())
+    loads = [lambda: second.load_state_dict(state)]
+    loads.append(lambda: resumed.load_state_dict(whole.state_dict()))
+    for index in order:
+        loads[index]()
+    for _ in range(9):
+        assert held(whole) == held(resumed)
+        whole.step()
+        resumed.step()
+
+
 def test_a_late_group_cannot_be_measured_where_the_schedule_is_0(caplog):
     first = adamw(lr=3e-4)
     whole = ParamScheduler(first, COSINE)

@@ -779,6 +779,8 @@ class Writer:
             return 1.0
         if math.isinf(own / reference):
             raise ConfigError(f"{one}: {key}={own!r} is too large a multiple of {reference!r}")
+        if one.is_late:  # rounded, as a resume reads it from what the optimizer carried
+            return ratios.measured(own / reference, group_fields.get(one.group, key))
         return own / reference
 
     def _refuse_lost_ratios(self) -> None:
