@@ -834,8 +834,8 @@ class Scheduler:
             self._unmatched = (*names, *self._writer.missing_names())
         if self._unmatched:
             raise ConfigError(
-                f"{'; '.join(self._unmatched)}; if another rank has it, call synchronize() on "
-                "every rank before the first step, or load a checkpoint"
+                f"{rules.joined(self._unmatched, '; ', rules.MOST)}; if another rank has it, call "
+                "synchronize() on every rank before the first step, or load a checkpoint"
             )
 
     def _before_update(self, optimizer: Optimizer, *_: Any) -> None:

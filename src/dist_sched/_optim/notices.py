@@ -145,7 +145,7 @@ def name_unmeasurable(one: TrackedGroup, field: str, multiplier: str, position: 
     )
 
 
-def name_foreign(written: list[Written], tracker: Tracker) -> None:
+def name_other_writes(written: list[Written], tracker: Tracker) -> None:
     """Log once in a scheduler's life that something else writes what it writes."""
     (one, key, found, ours), *_ = written
     written.clear()

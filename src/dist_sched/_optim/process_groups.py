@@ -23,12 +23,9 @@ T = TypeVar("T")
 P = TypeVar("P")
 R = TypeVar("R")
 
-_KINDS: dict[str, type[Exception]] = {
-    kind.__name__: kind for kind in (ConfigError, ReconcileError, StateError)
-}
-"""Errors that all ranks raise where one of them alone would."""
-_OURS = {*_KINDS, RankMismatchError.__name__}
-"""Errors whose message says enough without their class."""
+_OURS: tuple[type[Exception], ...] = (ConfigError, ReconcileError, StateError, RankMismatchError)
+_KINDS = {kind.__name__: kind for kind in _OURS}
+"""Errors that all ranks raise where one of them would, and whose messages say enough."""
 _MOST_LINES = 8
 """Reasons that an error names, each with the ranks that have it."""
 _MOST_RANKS = 8
@@ -110,23 +107,23 @@ def agree(
         outcome = decision()
         prepared, report = prepare(outcome)
         return outcome, prepared, [report]
-    sent: list[Any] = [Sent.of(decision) if rank(process_group) == 0 else None]
+    failed: list[BaseException] = []
+    """The first rank's own error, whose traceback cannot be sent."""
+    sent: list[Any] = [Sent.of(decision, failed) if rank(process_group) == 0 else None]
     # A broadcast wants the global rank of the group's first one.
     first = 0 if process_group is None else dist.get_global_rank(process_group, 0)
     with _named(about, process_group):
         dist.broadcast_object_list(sent, src=first, group=process_group)
-    found: list[tuple[T, P]] = []
 
-    def take() -> R:
+    def take() -> tuple[tuple[T, P], R]:
         # Of bytes, since an object that cannot be unpickled here would raise in the broadcast.
         outcome = sent[0].value()
         prepared, report = prepare(outcome)
-        found.append((outcome, prepared))
-        return report
+        return (outcome, prepared), report
 
-    votes = _votes(take, process_group, about)
-    if sent[0].error is not None:
-        raise _common_error(sent[0], votes)
+    found, votes = _votes(take, process_group, about)
+    if sent[0].problem is not None:
+        raise _common_error(sent[0], votes) from (failed[0] if failed else None)
     _refuse(votes)
     return (*found[0], [cast("R", vote.report) for vote in votes])
 
@@ -142,14 +139,7 @@ def prepared(
     if not _is_one_of_many():
         mine, report = prepare()
         return mine, [report]
-    found: list[P] = []
-
-    def take() -> R:
-        mine, report = prepare()
-        found.append(mine)
-        return report
-
-    votes = _votes(take, process_group, about)
+    found, votes = _votes(prepare, process_group, about)
     _refuse(votes)
     return found[0], [cast("R", vote.report) for vote in votes]
 
@@ -182,49 +172,71 @@ class Sent(Generic[T]):
     """A value or an error on its way to other ranks, as bytes that every rank can receive."""
 
     data: bytes
-    error: str | None = None
-    """Type and message of the error, where it is one."""
+    kind: str = ""
+    """The error's class, where it is one: ours that it is of, else its own."""
+    problem: str | None = None
+    """What it says."""
 
     @classmethod
-    def of(cls, make: Callable[[], T]) -> Sent[T]:
-        """Run a function and return its outcome, or its error, in a form that can be sent."""
+    def of(cls, make: Callable[[], T], failed: list[BaseException] | None = None) -> Sent[T]:
+        """Run a function and return its outcome, or its error, in a form that can be sent.
+
+        Args:
+            make: The function.
+            failed: Gets the error itself.
+        """
         try:
             data = pickle.dumps(make())
             pickle.loads(data)  # noqa: S301 - our own bytes; else a rank would fail alone
         except BaseException as error:  # noqa: BLE001 - the other ranks must hear of whatever it is
-            return cls(pickle.dumps(_sendable(error)), f"{type(error).__name__}: {_text(error)}")
+            if failed is not None:
+                failed.append(error)
+            return cls(pickle.dumps(_sendable(error)), *_verdict(error))
         return cls(data)
 
     def vote(self) -> Vote[None]:
         """Return what the other ranks should know of it; the same on every rank."""
-        if self.error is None:
-            return Vote(None, "", None)
-        kind, _, message = self.error.partition(": ")
-        return Vote(message if kind in _OURS else self.error, kind, None)
+        return Vote(self.problem, self.kind, None)
 
     def value(self) -> T:
         """Return the value, or raise the error."""
         found = pickle.loads(self.data)  # noqa: S301 - of a rank of this job
-        if self.error is not None:
+        if self.problem is not None:
             raise found
         value: T = found
         return value
 
 
-def _votes(take: Callable[[], R], process_group: ProcessGroup | None, about: str) -> list[Vote[R]]:
+def _votes(
+    prepare: Callable[[], tuple[P, R]], process_group: ProcessGroup | None, about: str
+) -> tuple[list[P], list[Vote[R]]]:
+    """Prepare an outcome, and gather whether every rank can apply it.
+
+    Returns:
+        What this rank will apply, if it can, and the votes in the order of ranks.
+    """
+    found: list[P] = []
     vote: Vote[R]
     try:
-        vote = Vote(None, "", take())
+        mine, report = prepare()
+        found.append(mine)
+        vote = Vote(None, "", report)
     except BaseException as error:  # noqa: BLE001 - the other ranks wait for this one's vote
-        ours = (kind.__name__ for kind in _KINDS.values() if isinstance(error, kind))
-        kind = next(ours, type(error).__name__)
-        # A KeyError says nothing but a key.
-        text = _text(error) if kind in _OURS else f"{kind}: {_text(error)}"
-        vote = Vote(text, kind, None)
+        kind, problem = _verdict(error)
+        vote = Vote(problem, kind, None)
     votes: list[Any] = [None] * dist.get_world_size(process_group)
     with _named(about, process_group):
         dist.all_gather_object(votes, vote, group=process_group)
-    return votes
+    return found, votes
+
+
+def _verdict(error: BaseException) -> tuple[str, str]:
+    """Return the class of an error, ours that it is of or else its own, and what it says."""
+    ours = next((kind for kind in _OURS if isinstance(error, kind)), None)
+    if ours is not None:
+        return ours.__name__, _text(error)
+    # A KeyError says nothing but a key.
+    return type(error).__name__, f"{type(error).__name__}: {_text(error)}"
 
 
 def _refuse(votes: Sequence[Vote[Any]]) -> None:
@@ -239,19 +251,20 @@ def _refuse(votes: Sequence[Vote[Any]]) -> None:
     lines = [f"{_ranks(ranks)}: {reason}" for reason, ranks in by_reason.items()]
     message = "\n".join([*lines[:_MOST_LINES], "nothing has changed on any rank"])
     kind = _KINDS.get(kinds.pop()) if len(kinds) == 1 else None
-    if kind is None:
+    if kind is None or kind is RankMismatchError:
         raise RankMismatchError(message, ranks=problems)
     raise kind(message)
 
 
 def _common_error(sent: Sent[Any], votes: Sequence[Vote[Any]]) -> BaseException:
     """Return the first rank's error as it is if every rank could read it, else as a text."""
+    text = f"{sent.kind}: {sent.problem}" if sent.kind in _KINDS else sent.problem
     try:
         error: BaseException = pickle.loads(sent.data)  # noqa: S301 - of a rank of this job
     except Exception:  # noqa: BLE001 - a class that this rank cannot import, for one
-        return RuntimeError(sent.error)
+        return RuntimeError(text)
     are_alike = len({(vote.problem, vote.kind) for vote in votes}) == 1
-    return error if are_alike else RuntimeError(sent.error)
+    return error if are_alike else RuntimeError(text)
 
 
 def _ranks(ranks: Sequence[int]) -> str:

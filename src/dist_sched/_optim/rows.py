@@ -48,8 +48,8 @@ class Row:
 
     __slots__ = (
         "_bounded",
+        "_by_others",
         "_cohorts",
-        "_foreign",
         "_is_simple",
         "_keys",
         "_members",
@@ -62,7 +62,7 @@ class Row:
         "field",
     )
 
-    def __init__(self, followed: Followed, foreign: list[Written] | None = None) -> None:
+    def __init__(self, followed: Followed, by_others: list[Written] | None = None) -> None:
         field = self.field = followed.field
         self.curve = followed.curve
         # A schedule of a group's own has no bounds; its multiplier must be 1.
@@ -73,7 +73,7 @@ class Row:
         """Megatron's curve, which goes between bounds by its formula."""
         self._bounded = self._upstream
         """The curve between bounds, once it is known."""
-        self._foreign = [] if foreign is None else foreign
+        self._by_others = [] if by_others is None else by_others
         self._members: dict[int, Member] = {}
         """By identity of a group."""
         self._is_simple = True
@@ -196,9 +196,9 @@ class Row:
             is_other = written is not None and (
                 written[0] is not found or written[1] != version(found)
             )
-            if is_other and not self._foreign:
+            if is_other and not self._by_others:
                 theirs = found.detach().clone()
-                self._foreign.append(Written(self._members[id(group)].one, key, theirs, written))
+                self._by_others.append(Written(self._members[id(group)].one, key, theirs, written))
             found.detach().fill_(value)
             self._tensors[id(group)] = found, version(found)
         else:
@@ -206,8 +206,8 @@ class Row:
             is_other = type(written) is float and found is not written and found != written
             # A group that has lost its override holds what it had under that.
             is_other = is_other and not any(found is last for last in self._overridden_last)
-            if is_other and not self._foreign:
-                self._foreign.append(Written(self._members[id(group)].one, key, found, written))
+            if is_other and not self._by_others:
+                self._by_others.append(Written(self._members[id(group)].one, key, found, written))
             group_fields.assign(group, key, value)
 
     def overridden_values(

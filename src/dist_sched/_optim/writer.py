@@ -30,7 +30,7 @@ from dist_sched._optim.rows import (
 )
 from dist_sched._optim.tracking import TrackedGroup, Tracker
 from dist_sched._optim.wrappers import was_used
-from dist_sched._rules import listed, near_miss
+from dist_sched._rules import listed, near_miss, refuse
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Writer:
         """What each tracked group follows."""
         self._known: list[Group] = []
         """The groups that the rows were made of."""
-        self._foreign: list[Written] = []
+        self._by_others: list[Written] = []
         """What something else has written, until it is logged."""
 
     def __getstate__(self) -> dict[str, Any]:
@@ -273,8 +273,8 @@ class Writer:
         for row, with_overrides, values in overridden:
             row.write_overridden(with_overrides, values)
         self.position = position
-        if self._foreign:
-            notices.name_foreign(self._foreign, self.tracker)
+        if self._by_others:
+            notices.name_other_writes(self._by_others, self.tracker)
 
     def values(self, position: int) -> list[dict[str, float]]:
         """Return what `write` would write, by field key, for each group.
@@ -316,9 +316,7 @@ class Writer:
         Raises:
             ConfigError: No group has a field, or no name matches a pattern.
         """
-        missing = self.missing_names(known) if self.tracker.tracked else []
-        if missing:
-            raise ConfigError("; ".join(missing))
+        refuse(self.missing_names(known) if self.tracker.tracked else [])
 
     def missing_names(self, known: Plan | None = None) -> list[str]:
         """Return a sentence for each field that no group has, and pattern that no name matches."""
@@ -463,11 +461,10 @@ class Writer:
         """
         self._refresh()
         is_measured = self.keep_ratios and not self.has_reference
-        return [
-            *notices.findings(
-                self.tracker.tracked, self._followed, declared, is_measured=is_measured
-            )
-        ]
+        found = notices.findings(
+            self.tracker.tracked, self._followed, declared, is_measured=is_measured
+        )
+        return list(found)
 
     def note_load(self, optimizer: Optimizer, saved: Sequence[Group]) -> None:
         """Remember what groups have just before their optimizer is loaded."""
@@ -760,7 +757,7 @@ class Writer:
 
     def _row(self, followed: Followed) -> Row:
         is_part = group_fields.split(followed.field.key)[1] is not None
-        return (PartRow if is_part else Row)(followed, self._foreign)
+        return (PartRow if is_part else Row)(followed, self._by_others)
 
     def _follow(self, one: TrackedGroup, plan: Plan) -> Iterator[Member]:
         """Yield what a group follows under a plan, for each field that it has."""
