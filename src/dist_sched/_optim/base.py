@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from dist_sched._config.policy import Policy
     from dist_sched._curves.lint import Finding
     from dist_sched._optim.description import GroupTable
-    from dist_sched._optim.ratios import Reference
+    from dist_sched._optim.ratios import Missing, Reference
     from dist_sched._state.format import State
     from dist_sched._state.report import Reconciliation
 
@@ -115,7 +115,7 @@ class Scheduler:
         missed_loads.check_groups(optimizer, config.plan.fields)
         # Ranks of a pipeline share one table, of which each has a part of the groups.
         self._has_other_ranks = process_groups.size(process_group) > 1
-        self._unmatched: tuple[str, ...] = ()
+        self._unmatched: tuple[Missing, ...] = ()
         """What this rank's groups lack, until another rank is found that has it."""
         self._writer, self._unmatched = Writer.build(
             optimizer,
@@ -829,12 +829,13 @@ class Scheduler:
     def _refuse_unmatched(self) -> None:
         if self._unmatched:
             # Groups may have come since, but a reference that came so late was never measured.
-            names = [one for one in self._unmatched if one.startswith("reference=")]
+            names = [one for one in self._unmatched if isinstance(one, str)]
             self._writer.inventory()
-            self._unmatched = (*names, *self._writer.missing_names())
+            self._unmatched = (*names, *self._writer.missing())
         if self._unmatched:
+            sentences = self._writer.say_missing(self._unmatched)
             raise ConfigError(
-                f"{rules.joined(self._unmatched, '; ', rules.MOST)}; if another rank has it, call "
+                f"{rules.joined(sentences, '; ', rules.MOST)}; if another rank has it, call "
                 "synchronize() on every rank before the first step, or load a checkpoint"
             )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dist_sched._config.path import Path
 from dist_sched._optim import fields as group_fields
 from dist_sched._optim.description import own_values
 from dist_sched._rules import listed, near_miss, positive, refuse_unknown
@@ -24,6 +25,9 @@ logger = logging.getLogger("dist_sched")
 
 Reference = str | float | Mapping[str, str | float] | None
 """A group's name, for every field; a number, for lr; or either by field."""
+
+Missing = Path | str
+"""What no group has: a field, or a pattern's path; or, as a text, the name of a reference."""
 
 _NEAR = 1e-6
 """How far a peak may be from the own value that it is, relative to it: `1e-4 * 3` is not 3e-4."""

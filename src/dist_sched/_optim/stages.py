@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dist_sched._config.path import Path
 from dist_sched._optim import ratios
 from dist_sched._rules import MOST, joined, near_miss
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from dist_sched._config.plan import Plan
-    from dist_sched._optim.ratios import Reference
+    from dist_sched._optim.ratios import Missing, Reference
     from dist_sched._optim.writer import Reach, Writer
 
 _MOST_NAMES = 50
@@ -23,7 +24,7 @@ _MOST_NAMES = 50
 class Stage:
     """One rank's part of the groups."""
 
-    lacks: tuple[str, ...]
+    lacks: tuple[Missing, ...]
     """Fields, patterns and reference names that its groups do not have."""
     names: tuple[str, ...]
     """How its groups are named, the first of them."""
@@ -43,27 +44,15 @@ class Stage:
             reference: The constructor's argument.
             known: The plan whose names and fields were found; None if none were.
         """
-        tracked = writer.tracker.tracked
-        inventory = writer.tracker.inventory()
-        plan = writer.plan
-        lacks = [
-            field.key
-            for field in plan.fields
-            if not (known is not None and field in known.fields)
-            and not field.is_added
-            and all(one.own_value(field.key) is None for one in tracked)
-        ]
-        paths = set() if known is None else {one.path for one in known.overrides}
-        lacks += [str(one.path) for one in plan.unmatched(inventory.names) if one.path not in paths]
-        is_asked = writer.keep_ratios and known is None
-        chosen = ratios.by_field(reference, plan) if is_asked else {}
-        lacks += [
-            f"reference={name!r}"
-            for name in dict.fromkeys(chosen.values())
-            if isinstance(name, str) and name not in inventory.names
-        ]
+        tracker = writer.tracker
+        lost = (
+            ratios.missing_names(tracker.tracked, writer.plan, reference)
+            if writer.keep_ratios and known is None
+            else {}
+        )
+        inventory = tracker.inventory()
         return cls(
-            lacks=tuple(lacks),
+            lacks=(*writer.missing(known), *lost),
             names=tuple(sorted(inventory.names)[:_MOST_NAMES]),
             fields=tuple(sorted(inventory.fields)),
             references=dict(writer.references),
@@ -109,11 +98,10 @@ def common_names(stages: Sequence[Stage]) -> str:
     has = ratios.named_groups(names)
     lines = []
     for one in dict.fromkeys(one for stage in stages for one in stage.lacks if one in lacking):
-        if one.startswith(("groups[", "reference=")):
-            pattern = one.partition("[")[2].rpartition("]")[0] or one.partition("=")[2].strip("'")
-            lines.append(
-                f"{one}: no group of any rank has this name{near_miss(pattern, names)}; {has}"
-            )
-        else:
-            lines.append(f"{one}: no group of any rank has this field{near_miss(one, fields)}")
+        if isinstance(one, Path) and one.pattern is None:
+            close = near_miss(one.field, fields)
+            lines.append(f"{one}: no group of any rank has this field{close}")
+            continue
+        where, name = (one, one.pattern) if isinstance(one, Path) else (f"reference={one!r}", one)
+        lines.append(f"{where}: no group of any rank has this name{near_miss(name, names)}; {has}")
     return joined(lines, "; ", MOST)

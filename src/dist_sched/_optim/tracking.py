@@ -423,9 +423,13 @@ class Tracker:
             except TypeError:
                 logger.debug("%s cannot be referred to weakly", type(optimizer).__name__)
 
+    def names(self) -> list[str]:
+        """Return how the groups are named, in order."""
+        return list(dict.fromkeys(one.name for one in self.tracked if isinstance(one.name, str)))
+
     def inventory(self) -> Inventory:
         """Return how the groups are named, and which fields they have."""
-        names = frozenset(one.name for one in self.tracked if isinstance(one.name, str))
+        names = frozenset(self.names())
         fields = (key for one in self.tracked for key in group_fields.names_in(one.group))
         return Inventory(names=names, fields=frozenset(fields))
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dist_sched._config.path import Path
 from dist_sched._optim import fields as group_fields
 from dist_sched._optim import notices, ratios
 from dist_sched._optim.description import GroupRow, GroupTable, source
@@ -34,7 +35,7 @@ from dist_sched._rules import listed, near_miss, refuse
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from torch.optim import Optimizer
 
@@ -142,7 +143,7 @@ class Writer:
         keep_ratios: bool,
         reference: ratios.Reference = None,
         is_part: bool = False,
-    ) -> tuple[Writer, tuple[str, ...]]:
+    ) -> tuple[Writer, tuple[ratios.Missing, ...]]:
         """Return the writer of a new scheduler.
 
         Args:
@@ -153,7 +154,7 @@ class Writer:
             is_part: Whether other ranks may have names and fields that these groups lack.
 
         Returns:
-            The writer, and a sentence for each name or field that these groups lack.
+            The writer, and the names and fields that these groups lack.
 
         Raises:
             ConfigError: A group has an illegal value, bound or multiplier, its ratios are lost, or
@@ -166,7 +167,7 @@ class Writer:
                 "reference: means nothing beside keep_group_ratios=False: leave it out"
             )
         lost = ratios.missing_names(tracker.tracked, plan, reference) if is_part else {}
-        missing = [f"reference={name!r}: no group has this name" for name in lost]
+        missing: list[ratios.Missing] = [*lost]
         found: dict[str, float | None] = dict.fromkeys(keys)
         if keep_ratios:
             here = [key for key in keys if not any(key in fields for fields in lost.values())]
@@ -175,7 +176,7 @@ class Writer:
         writer = cls(tracker, plan, found, keep_ratios=keep_ratios, has_reference=has_reference)
         writer._refuse_lost_ratios()
         if is_part:
-            missing += writer.missing_names() if tracker.tracked else []
+            missing += writer.missing() if tracker.tracked else []
         else:
             writer.check_names()
         writer.check_groups()
@@ -316,27 +317,38 @@ class Writer:
         Raises:
             ConfigError: No group has a field, or no name matches a pattern.
         """
-        refuse(self.missing_names(known) if self.tracker.tracked else [])
+        if self.tracker.tracked:
+            refuse(self.say_missing(self.missing(known)))
 
-    def missing_names(self, known: Plan | None = None) -> list[str]:
-        """Return a sentence for each field that no group has, and pattern that no name matches."""
+    def missing(self, known: Plan | None = None) -> list[Path]:
+        """Return the fields that no group has, and the patterns that no name matches."""
         tracked = self.tracker.tracked
-        found = [
-            self._missing(field.key)
+        fields = [
+            Path(field.key)
             for field in self.plan.fields
             # On a pipeline stage, what is scheduled already may be for another stage's groups.
             if not (known is not None and field in known.fields)
             and not (field.is_added or any(one.own_value(field.key) is not None for one in tracked))
         ]
-        paths = {one.path for one in known.overrides} if known is not None else set()
-        names = dict.fromkeys(one.name for one in tracked if isinstance(one.name, str))
+        paths = set() if known is None else {one.path for one in known.overrides}
+        unmatched = self.plan.unmatched(self.tracker.names())
+        return fields + [one.path for one in unmatched if one.path not in paths]
+
+    def say_missing(self, missing: Iterable[ratios.Missing]) -> list[str]:
+        """Return a sentence for each name or field that no group has."""
+        names = self.tracker.names()
         has = ratios.named_groups(names)
-        lost = [own for own in self.plan.unmatched(names) if own.path not in paths]
-        return found + [
-            f"{own.path}: no group's name matches {own.pattern!r}"
-            f"{near_miss(own.pattern, names)}; {has}"
-            for own in lost
-        ]
+        sentences = []
+        for one in missing:
+            if isinstance(one, str):
+                sentences.append(f"reference={one!r}: no group has this name; {has}")
+            elif one.pattern is None:
+                sentences.append(self._missing(one.field))
+            else:
+                close = near_miss(one.pattern, names)
+                rule = f"no group's name matches {one.pattern!r}{close}"
+                sentences.append(f"{one}: {rule}; {has}")
+        return sentences
 
     def check_groups(self) -> None:
         """Check that what is scheduled is legal for every group.
