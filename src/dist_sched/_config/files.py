@@ -20,12 +20,12 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dist_sched import schedules
 from dist_sched._config.config import unit_word
 from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.path import Path
 from dist_sched._config.policy import BOOLEANS
 from dist_sched._config.specification import Specification
+from dist_sched._curves import named
 from dist_sched._curves.lint import unfilled_horizon
 from dist_sched._curves.phases import Schedule
 from dist_sched._curves.proportional import ProportionalTo
@@ -66,7 +66,7 @@ _ENTRY_LENGTHS = frozenset(
     {"lr_decay_steps", "lr_warmup_steps", "wd_incr_steps", "wsd_decay_steps"}
 )
 _PHASE_LENGTHS = frozenset({"steps", "until", "timescale", "milestones"})
-_LENGTHS = _ENTRY_LENGTHS | _PHASE_LENGTHS | schedules.LENGTHS
+_LENGTHS = _ENTRY_LENGTHS | _PHASE_LENGTHS | named.LENGTHS
 
 _MAX_JSON = 2**23
 """Bytes of the longest JSON file: the longest schedule is shorter."""
@@ -248,7 +248,7 @@ def _named(data: Mapping[Any, Any], horizon: Any) -> Schedule:
     refuse_unknown([name for name in arguments if not isinstance(name, str)], ())
     whole = _horizon(data, horizon)
     given = {} if whole is None else {"horizon": whole}
-    build = inspect.unwrap(schedules.build)
+    build = inspect.unwrap(named.build)
     schedule: Schedule = build(data["schedule"], **given, **_plain(arguments, whole))
     return schedule
 
@@ -257,7 +257,7 @@ def _plain(data: Any, horizon: Any, where: str = "") -> Any:
     """Read the numbers and lengths of a phase, or of a schedule's arguments."""
     if not isinstance(data, Mapping):
         return data
-    lengths = _PHASE_LENGTHS if where else schedules.LENGTHS
+    lengths = _PHASE_LENGTHS if where else named.LENGTHS
 
     def plain_one(name: str, value: Any) -> Any:
         if isinstance(value, list | tuple):

@@ -13,11 +13,11 @@ from dist_sched._config.path import Path, is_field_name
 from dist_sched._config.plan import Field, Inventory, Override, Plan
 from dist_sched._curves.bounds import BoundedSchedule, Point
 from dist_sched._curves.lint import has_end, other_end
+from dist_sched._curves.named import constant
 from dist_sched._curves.phases import Schedule
 from dist_sched._curves.proportional import ProportionalCurve, ProportionalTo
 from dist_sched._rules import brief, illegal, mapping, near_miss, rate, shown, text, within
 from dist_sched.errors import ConfigError
-from dist_sched.schedules import constant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,0 +1,807 @@
+"""The named schedules; `dist_sched.schedules` documents what their arguments have in common."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ParamSpec
+
+from dist_sched._curves.coefficients import between
+from dist_sched._curves.phases import MOST_PHASES, Phase, Schedule, phase_of
+from dist_sched._curves.shapes import shape_of
+from dist_sched._rules import (
+    MAX_LENGTH,
+    Number,
+    flag,
+    illegal,
+    known_arguments,
+    length,
+    listed,
+    one_of,
+    optional,
+    positive,
+    rate,
+    refuse_unknown,
+    some,
+    typed_lengths,
+    whole,
+    within,
+)
+from dist_sched.errors import ConfigError
+
+_P = ParamSpec("_P")
+
+LENGTHS = frozenset(
+    {
+        "horizon",
+        "warmup",
+        "decay",
+        "hold",
+        "up",
+        "down",
+        "cooldown",
+        "timescale",
+        "milestones",
+        "decay_ends",
+    }
+)
+"""The arguments that are lengths or positions, in units; a file may write them as parts."""
+
+
+def _named(function: Callable[_P, Schedule]) -> Callable[_P, Schedule]:
+    """Check the arguments of a named schedule as people write them."""
+    return typed_lengths(*LENGTHS)(known_arguments(function))
+
+
+@_named
+def constant(
+    peak: float, horizon: Number | None = None, warmup: Number = 0, start: float = 0.0
+) -> Schedule:
+    """Stay at the peak after the warmup: `peak`.
+
+    Agrees with transformers' `get_constant_schedule_with_warmup`, and without a horizon with
+    torch's `LinearLR(start_factor=start / peak, total_iters=warmup)`.
+
+    Args:
+        peak: Value after the warmup.
+        horizon: Where the schedule ends, in units; if None, at the end of the warmup.
+        warmup: Length of the rise, in units.
+        start: Value at position 0, where there is a warmup.
+
+    Raises:
+        ConfigError: An argument is illegal; names it, its value and the rule.
+
+    >>> schedule = constant(1.0, 110, warmup=10)
+    >>> [schedule(position) for position in (0, 5, 10, 110)]
+    [0.0, 0.5, 1.0, 1.0]
+    """
+    end = warmup if horizon is None else horizon
+    common = _Common(peak, end, warmup, start, horizon_rule=length)
+    hold = _hold(common.rest, common.peak)
+    return common.then(hold) if common.horizon else Schedule([hold])
+
+
+@_named
+def linear(
+    peak: float, horizon: Number, warmup: Number = 0, start: float = 0.0, floor: float = 0.0
+) -> Schedule:
+    """Decay in a line: `floor + (1 - r) (peak - floor)`.
+
+    Agrees with transformers' `get_linear_schedule_with_warmup`, and without a warmup with torch's
+    `LinearLR(start_factor=1, end_factor=floor / peak, total_iters=horizon)`.
+
+    Args:
+        peak: Value at position `warmup`.
+        horizon: Where the decay ends, in units.
+        warmup: Length of the rise, in units.
+        start: Value at position 0, where there is a warmup.
+        floor: Value at the horizon.
+
+    Raises:
+        ConfigError: An argument is illegal; names it, its value and the rule.
+
+    >>> schedule = linear(1.0, 110, warmup=10)
+    >>> [schedule(position) for position in (0, 10, 60, 110)]
+    [0.0, 1.0, 0.5, 0.0]
+    """
+    return _Common(peak, horizon, warmup, start, floor).decayed("linear")
+
+
+@_named
+def cosine(
+    peak: float, horizon: Number, warmup: Number = 0, start: float = 0.0, floor: float = 0.0
+) -> Schedule:
+    """Decay along half a cosine: `floor + (1 + cos(pi r)) / 2 (peak - floor)`.
+
+    Agrees with transformers' `get_cosine_schedule_with_warmup` (`num_cycles=0.5`) and
+    `get_cosine_with_min_lr_schedule_with_warmup`, and without a warmup with torch's
+    `CosineAnnealingLR(T_max=horizon, eta_min=floor)`. Past the horizon all three climb back.
+
+    Args:
+        peak: Value at position `warmup`.
+        horizon: Where the decay ends, in units.
+        warmup: Length of the rise, in units.
+        start: Value at position 0, where there is a warmup.
+        floor: Value at the horizon.
+
+    Raises:
+        ConfigError: An argument is illegal; names it, its value and the rule.
+
+    Reference: Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983.
+
+    >>> schedule = cosine(1.0, 110, warmup=10, floor=0.5)
+    >>> [schedule(position) for position in (0, 10, 60, 110)]
+    [0.0, 1.0, 0.75, 0.5]
+    """
+    return _Common(peak, horizon, warmup, start, floor).decayed("cosine")
+
+
+@_named
+def cosine_with_restarts(
+    peak: float,
+    horizon: Number,
+    warmup: Number = 0,
+    start: float = 0.0,
+    floor: float = 0.0,
+    *,
+    cycles: int = 1,
+    growth: float = 1.0,
+) -> Schedule:
+    """Decay along half a cosine, several times; each cycle starts again at the peak.
+
+    Cycle `i`, from 0, is `(h - w) growth^i / (1 + growth + ... + growth^(cycles - 1))` units long.
+    At a restart the value is the peak, at the horizon it is the floor.
+
+    Agrees with transformers' `get_cosine_with_hard_restarts_schedule_with_warmup`
+    (`num_cycles=cycles`, growth 1), and without a warmup with torch's
+    `CosineAnnealingWarmRestarts` (`T_0` the first cycle's length, `T_mult=growth`). At the horizon
+    torch begins another cycle.
+
+    Args:
+        peak: Value at the beginning of each cycle.
+        horizon: Where the last cycle ends, in units.
+        warmup: Length of the rise before the first cycle, in units.
+        start: Value at position 0, where there is a warmup.
+        floor: Value at the end of each cycle.
+        cycles: How many cycles, at least 1.
+        growth: Length of a cycle over that of the cycle before, more than 0.
+
+    Raises:
+        ConfigError: An argument is illegal; names it, its value and the rule.
+
+    Reference: Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983.
+
+    >>> schedule = cosine_with_restarts(1.0, 70, cycles=3, growth=2)
+    >>> [schedule(position) for position in (0, 5, 10, 20, 30, 70)]
+    [1.0, 0.5, 1.0, 0.5, 1.0, 0.0]
+    """
+    common = _Common(peak, horizon, warmup, start, floor)
+    number, factor = whole("cycles", cycles), positive("growth", growth)
+    if not 0 < number <= MOST_PHASES:
+        raise illegal("cycles", cycles, f"must be from 1 to {MOST_PHASES:,}")
+    # A cycle so much shorter than others vanishes in the rounding of their sum.
+    if (number - 1) * abs(math.log2(factor)) > math.log2(MAX_LENGTH):
+        rule = f"must leave a length to each of cycles={number}: none 2**53 times another"
+        raise illegal("growth", growth, rule)
+    weights = [factor**index for index in range(number)]
+    total = sum(weights)
+    return common.then(*(common.fall("cosine", common.rest * each / total) for each in weights))
+
+
+@_named
+def polynomial(
+    peak: float,
+    horizon: Number,
+    warmup: Number = 0,
+    start: float = 0.0,
+    floor: float = 0.0,
+    power: float = 1.0,
+) -> Schedule:
+    """Decay along a power of a line: `floor + (1 - r)^power (peak - floor)`.
+
+    Agrees with transformers' `get_polynomial_decay_schedule_with_warmup` (`lr_end=floor`), and
+    without warmup and floor with torch's `PolynomialLR(total_iters=horizon, power=power)`.
+
+    Args:
+        peak: Value at position `warmup`.
+        horizon: Where the decay ends, in units.
+        warmup: Length of the rise, in units.
+        start: Value at position 0, where there is a warmup.
+        floor: Value at the horizon.
+        power: More than 0; 1 is a line.
+
+    Raises:
+        ConfigError: An argument is illegal; names it, its value and the rule.
+
+    >>> schedule = polynomial(1.0, 110, warmup=10, power=2)
+    >>> [schedule(position) for position in (0, 10, 60, 110)]
+    [0.0, 1.0, 0.25, 0.0]
+    """
+    return _Common(peak, horizon, warmup, start, floor).decayed("polynomial", power=power)
+
+
+@_named
+def exponential(
+    peak: float, horizon: Number, floor: float, warmup: Number = 0, start: float = 0.0
+) -> Schedule:
+    """Decay by the same factor in each unit: `peak (floor / peak)^r`.
+
+    Agrees without a warmup with torch's `ExponentialLR(gamma)`, where
+    `floor = peak * gamma**horizon`. Past the horizon torch decays on.
+
+    Args:
+        peak: Value at position `warmup`, more than 0.
+        horizon: Where the decay ends, in units.
+        floor: Value at the horizon, more than 0.
+        warmup: Length of the rise, in units.
+        start: Value at position 0, where there is a warmup.
+
+    Raises:
+        ConfigError: An argument is illegal; names it, its value and the rule.
+
+    >>> schedule = exponential(1.0, 110, 0.25, warmup=10)
+    >>> [schedule(position) for position in (0, 10, 60, 110)]
+    [0.0, 1.0, 0.5, 0.25]
+    """
+    high, low = positive("peak", peak), positive("floor", floor)
+    return _Common(high, horizon, warmup, start, low).decayed("exponential")
+
+
+@_named
+def multistep(
+    peak: float,
+    horizon: Number,
+    warmup: Number = 0,
+    start: float = 0.0,
+    *,
+    milestones: Iterable[Number],
+    gamma: float = 0.1,
+) -> Schedule:
+    """Multiply by `gamma` at each milestone: `peak gamma^k` after `k` of them.
+
+    Agrees without a warmup with torch's `MultiStepLR(milestones, gamma)`, and with `StepLR`, whose
+    milestones are the multiples of its `step_size`.
+
+    Args:
+        peak: Value from position `warmup` to the first milestone.
+        horizon: Where the schedule ends, in units; not before the last milestone.
+        warmup: Length of the rise, in units.
+        start: Value at position 0, where there is a warmup.
+        milestones: Positions, rising, after the warmup; one that stands twice counts twice.
+        gamma: The factor, from 0 to 1.
+
+    Raises:
+        ConfigError: An argument is illegal; names it, its value and the rule.
+
+    >>> schedule = multistep(1.0, 90, milestones=[30, 60], gamma=0.5)
+    >>> [schedule(position) for position in (0, 29, 30, 60, 90)]
+    [1.0, 1.0, 0.5, 0.25, 0.25]
+    """
+    common = _Common(peak, horizon, warmup, start)
+    factor = rate("gamma", gamma)
+    _at_most("gamma", factor, 1, "1")
+    begins = (common.warmup, *_positions("milestones", milestones, common))
+    ends = (*begins[1:], common.horizon)
+    holds = [
+        _hold(end - begin, common.peak * factor**index)
+        for index, (begin, end) in enumerate(zip(begins, ends, strict=True))
+    ]
+    # A milestone at the horizon leaves a last hold of length 0, whose value stays after it.
+    return Schedule([*common.rise(), *(hold for hold in holds[:-1] if hold.steps), holds[-1]])
+
+
+@_named
+def inverse_sqrt(
+    peak: float,
+    horizon: Number,
+    warmup: Number = 0,
+    start: float = 0.0,
+    floor: float = 0.0,
+    *,
+    timescale: Number | None = None,
+) -> Schedule:
+    """Decay as one over a square root: `max(floor, peak / sqrt(1 + (n - w) / timescale))`.
+
+    Agrees with transformers' `get_inverse_sqrt_schedule`, which has no horizon and no floor.
+
+    Args:
+        peak: Value at position `warmup`, more than 0.
+        horizon: Where the schedule ends, in units, whether or not it is at the floor by then.
+        warmup: Length of the rise, in units.
+        start: Value at position 0, where there is a warmup.
+        floor: Lower bound, at most the peak.
+        timescale: Units after the warmup in which the value falls to `peak / sqrt(2)`; if None, the
+            warmup, or 10,000 without one.
+
+    Raises:
+        ConfigError: An argument is illegal; names it, its value and the rule.
+
+    >>> schedule = inverse_sqrt(1.0, 90, warmup=10)
+    >>> [schedule(position) for position in (0, 10, 40, 90)]
+    [0.0, 1.0, 0.5, 0.3333333333333333]
+    """
+    common = _Common(peak, horizon, warmup, start, floor)
+    scale = optional(positive)("timescale", timescale) or common.warmup or 10_000
+    high, low, steps = positive("peak", common.peak), common.floor, common.rest
+    _at_most("floor", low, high, f"peak={high!r}")
+    # The phase ends where it meets the floor, as a law has no lower bound.
+    end = high / math.sqrt(1 + steps / scale)
+    if end < low:
+        end, steps = low, scale * (high / low * (high / low) - 1)
+    fall = phase_of("inverse_sqrt", steps, end, high)
+    return common.then(fall, _hold(common.rest - steps, end))
+
+
+@_named
+def noam(
+    peak: float, horizon: Number, warmup: Number, start: float = 0.0, floor: float = 0.0
+) -> Schedule:
+    """Rise in a line, decay as one over a square root: `peak min(n / w, sqrt(w / n))`.
+
+    The paper's step is the position, and its peak is `(d_model * warmup)**-0.5`. The first update
+    uses position 0, so `start`; implementations that count from 1 use `peak / warmup` there.
+
+    Args:
+        peak: Value at position `warmup`, more than 0.
+        horizon: Where the schedule ends, in units, whether or not it is at the floor by then.
+        warmup: Length of the rise, in units, more than 0.
+        start: Value at position 0.
+        floor: Lower bound of the decay, at most the peak.
+
+    Raises:
+        ConfigError: An argument is illegal; names it, its value and the rule.
+
+    Reference: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 5.3.
+
+    >>> schedule = noam(1.0, 90, 10)
+    >>> [schedule(position) for position in (0, 5, 10, 40, 90)]
+    [0.0, 0.5, 1.0, 0.5, 0.3333333333333333]
+    """
+    schedule: Schedule = inspect.unwrap(inverse_sqrt)(
+        peak, horizon, some("warmup", warmup), start, floor
+    )
+    return schedule
+
+
+@_named
+def tri_stage(
+    peak: float,
+    horizon: Number,
+    warmup: Number = 0,
+    start: float = 0.0,
+    floor: float | None = None,
+    *,
+    hold: Number = 0,
+) -> Schedule:
+    """Rise, hold, and decay by the same factor in each unit: `peak (floor / peak)^t`.
+
+    `t = (n - w - hold) / (h - w - hold)` is the progress through the decay.
+
+    Agrees with fairseq's `tri_stage`, whose `update_num` is the position. Its `warmup_steps`,
+    `hold_steps` and `decay_steps` sum up to the horizon, `init_lr_scale * peak` is `start` (0.01
+    there by default) and `final_lr_scale * peak` is the floor.
+
+    Args:
+        peak: Value from position `warmup` to the decay, more than 0.
+        horizon: Where the decay ends, in units.
+        warmup: Length of the rise, in units.
+        start: Value at position 0, where there is a warmup.
+        floor: Value at the horizon, more than 0; if None, 1 % of the peak.
+        hold: Length at the peak, in units.
+
+    Raises:
+        ConfigError: An argument is illegal; names it, its value and the rule.
+
+    Reference: Park et al. 2019, https://arxiv.org/abs/1904.08779, section 4.2.
+
+    >>> schedule = tri_stage(1.0, 110, warmup=10, hold=20)
+    >>> [schedule(position) for position in (0, 10, 30, 70, 110)]
+    [0.0, 1.0, 1.0, 0.1, 0.01]
+    """
+    high = positive("peak", peak)
+    low = 0.01 * high if floor is None else positive("floor", floor)
+    common = _Common(high, horizon, warmup, start, low)
+    held = length("hold", hold)
+    _at_most("hold", held, common.rest, f"horizon - warmup = {common.rest!r}")
+    return common.then(_hold(held, common.peak), common.fall("exponential", common.rest - held))
+
+
+@_named
+def wsd(
+    peak: float,
+    horizon: Number,
+    warmup: Number = 0,
+    start: float = 0.0,
+    floor: float = 0.0,
+    *,
+    decay: Number,
+    decay_shape: str = "minus_sqrt",
+    **parameters: Any,
+) -> Schedule:
+    """Warm up, stay at the peak, and decay: `floor + (1 - sqrt(t)) (peak - floor)` by default.
+
+    `t = (n - (h - decay)) / decay` is the progress through the decay.
+
+    Agrees with transformers' `get_wsd_schedule` (`num_decay_steps=decay`,
+    `min_lr_ratio=floor / peak`, which is `start / peak` there too), whose `decay_type` "1-sqrt" is
+    the shape minus_sqrt. Megatron-LM's "exponential" decay is the shape halving.
+
+    Args:
+        peak: Value from position `warmup` to the decay.
+        horizon: Where the decay ends, in units.
+        warmup: Length of the rise, in units.
+        start: Value at position 0, where there is a warmup.
+        floor: Value at the horizon.
+        decay: Length of the decay, in units, more than 0.
+        decay_shape: A name of `dist_sched.schedules.shapes()`.
+        **parameters: The decay shape's own, by name.
+
+    Raises:
+        ConfigError: An argument is illegal; names it, its value and the rule.
+
+    Reference: Hägele et al. 2024, https://arxiv.org/abs/2405.18392.
+
+    >>> schedule = wsd(1.0, 110, warmup=10, decay=20)
+    >>> [schedule(position) for position in (0, 10, 90, 95, 110)]
+    [0.0, 1.0, 1.0, 0.5, 0.0]
+    """
+    common = _Common(peak, horizon, warmup, start, floor)
+    return _stable_decay(common, decay, (), decay_shape, parameters)
+
+
+@_named
+def wsd_s(
+    peak: float,
+    horizon: Number,
+    warmup: Number = 0,
+    start: float = 0.0,
+    floor: float = 0.0,
+    *,
+    decay: Number,
+    decay_ends: Iterable[Number] = (),
+    decay_shape: str = "minus_sqrt",
+    **parameters: Any,
+) -> Schedule:
+    """Decay at several positions as `wsd` does at one, and return to the peak after each.
+
+    The last `decay` units before each of `decay_ends`, and before the horizon, are a decay. At a
+    position of `decay_ends` the value is the peak again; at the horizon it is the floor.
+
+    Args:
+        peak: Value from position `warmup` to the first decay, and between decays.
+        horizon: Where the last decay ends, in units.
+        warmup: Length of the rise, in units.
+        start: Value at position 0, where there is a warmup.
+        floor: Value at the end of each decay.
+        decay: Length of each decay, in units, more than 0.
+        decay_ends: Positions at which the earlier decays end, rising, at least `decay` apart.
+        decay_shape: A name of `dist_sched.schedules.shapes()`; the paper's decay is "inverse".
+        **parameters: The decay shape's own, by name.
+
+    Raises:
+        ConfigError: An argument is illegal; names it, its value and the rule.
+
+    Reference: Wen et al. 2024, https://arxiv.org/abs/2410.05192.
+
+    >>> schedule = wsd_s(1.0, 100, decay=20, decay_ends=[50], decay_shape="linear")
+    >>> [schedule(position) for position in (0, 30, 40, 50, 90, 100)]
+    [1.0, 1.0, 0.5, 1.0, 0.5, 0.0]
+    """
+    common = _Common(peak, horizon, warmup, start, floor)
+    return _stable_decay(common, decay, decay_ends, decay_shape, parameters)
+
+
+@_named
+def one_cycle(
+    peak: float,
+    horizon: Number,
+    warmup: Number | None = None,
+    start: float | None = None,
+    floor: float | None = None,
+    *,
+    shape: str = "cosine",
+    three_phase: bool = False,
+) -> Schedule:
+    """Rise to the peak and fall far below the start, both along `shape`.
+
+    With cosine, `start + (1 - cos(pi n / w)) / 2 (peak - start)`, then
+    `floor + (1 + cos(pi r)) / 2 (peak - floor)`.
+
+    Agrees with torch's `OneCycleLR`. Its last position is `total_steps - 1`, so
+    `total_steps = horizon + 1`. Its rise ends at `pct_start * total_steps - 1`, which is the warmup
+    and may be a fraction. Past `horizon + 1` torch raises.
+
+    Args:
+        peak: Value at position `warmup` (torch's `max_lr`).
+        horizon: Where the fall ends, in units.
+        warmup: Length of the rise, in units; if None, `0.3 * (horizon + 1) - 1`.
+        start: Value at position 0, where there is a warmup (torch's `max_lr / div_factor`); if
+            None, `peak / 25`.
+        floor: Value at the horizon (torch's `initial_lr / final_div_factor`); if None,
+            `start / 1e4`.
+        shape: "cosine" or "linear" (torch's "cos" and "linear").
+        three_phase: Fall back to `start` in as many units as the warmup, and then to the floor.
+
+    Raises:
+        ConfigError: An argument is illegal; names it, its value and the rule.
+
+    Reference: Smith and Topin 2017, https://arxiv.org/abs/1708.07120.
+
+    >>> schedule = one_cycle(1.0, 100, 40, start=0.5, floor=0.0)
+    >>> [schedule(position) for position in (0, 20, 40, 70, 100)]
+    [0.5, 0.75, 1.0, 0.5, 0.0]
+    """
+    end = some("horizon", horizon)
+    if warmup is None:
+        # torch's pct_start * total_steps - 1, fraction included.
+        warmup = 0.3 * (end + 1) - 1
+        if warmup < 0:
+            raise illegal("horizon", horizon, "leaves no warmup of 30 %; pass warmup")
+    begin = rate("peak", peak) / 25 if start is None else rate("start", start)
+    common = _Common(peak, end, warmup, begin, begin / 1e4 if floor is None else floor)
+    by = one_of(("cosine", "linear"))("shape", shape)
+    if not flag("three_phase", three_phase):
+        return common.then(common.fall(by, common.rest), rise=by)
+    some("warmup", common.warmup)
+    _at_most("warmup", common.warmup, common.rest, "half the horizon, where there are three phases")
+    back = phase_of(by, common.warmup, common.start, common.peak)
+    down = phase_of(by, common.rest - common.warmup, common.floor, common.start)
+    return common.then(back, down, rise=by)
+
+
+@_named
+def cyclic(
+    peak: float,
+    horizon: Number,
+    floor: float = 0.0,
+    *,
+    up: Number,
+    down: Number | None = None,
+    cycle_decay: float = 1.0,
+) -> Schedule:
+    """Go up and down in lines between floor and peak, again and again.
+
+    Cycle `i`, counted from 0, has its top at `floor + cycle_decay^i (peak - floor)`. There is no
+    warmup. The horizon may cut a cycle anywhere; the value there stays.
+
+    Agrees with torch's `CyclicLR`: mode "triangular" is a `cycle_decay` of 1, "triangular2" one of
+    0.5. Past the horizon torch goes on.
+
+    Args:
+        peak: Value at position `up` (torch's `max_lr`).
+        horizon: Where the schedule ends, in units.
+        floor: Value at position 0 and between cycles (torch's `base_lr`).
+        up: Length of a rise, in units, more than 0 (torch's `step_size_up`).
+        down: Length of a fall, in units, more than 0 (torch's `step_size_down`); if None, `up`.
+        cycle_decay: Height of a cycle over that of the cycle before, from 0 to 1.
+
+    Raises:
+        ConfigError: An argument is illegal; names it, its value and the rule.
+
+    Reference: Smith 2017, https://arxiv.org/abs/1506.01186.
+
+    >>> schedule = cyclic(1.0, 50, up=10, cycle_decay=0.5)
+    >>> [schedule(position) for position in (0, 5, 10, 15, 20, 30, 50)]
+    [0.0, 0.5, 1.0, 0.5, 0.0, 0.5, 0.25]
+    """
+    common = _Common(peak, horizon, 0, 0.0, floor)
+    rise = some("up", up)
+    fall = rise if down is None else some("down", down)
+    height = rate("cycle_decay", cycle_decay)
+    _at_most("cycle_decay", height, 1, "1")
+    if common.horizon / (rise + fall) > MOST_PHASES // 2:
+        rule = f"must be at most {MOST_PHASES // 2:,} cycles of {rise + fall!r} units"
+        raise illegal("horizon", horizon, rule)
+    phases: list[Phase] = []
+    left = common.horizon
+    while left > 0:
+        scale = height ** (len(phases) // 2)
+        # Blended, the first top could miss the peak by rounding.
+        top = common.peak if scale == 1 else between(scale, common.peak, common.floor)
+        for steps, begin, end in ((rise, common.floor, top), (fall, top, common.floor)):
+            if left > 0:
+                until = left if steps > left else None
+                phases.append(phase_of("linear", steps, end, begin, until=until))
+                left -= steps
+    return Schedule(phases)
+
+
+@_named
+def infinite(
+    peak: float,
+    horizon: Number,
+    warmup: Number = 0,
+    start: float = 0.0,
+    floor: float = 0.0,
+    *,
+    constant: float,
+    cooldown: Number,
+    decay: Number,
+    cooldown_shape: str = "cosine",
+    decay_shape: str = "exponential",
+) -> Schedule:
+    """Cool down to a constant, which a run of any length can stay at, and decay at the end.
+
+    After the warmup come `cooldown` units of `cooldown_shape` from the peak to `constant`, then
+    `constant`, then `decay` units of `decay_shape` from `constant` to the floor.
+
+    Args:
+        peak: Value at position `warmup`.
+        horizon: Where the decay ends, in units.
+        warmup: Length of the rise, in units.
+        start: Value at position 0, where there is a warmup.
+        floor: Value at the horizon; more than 0 for an exponential decay.
+        constant: Value between cooldown and decay, at most the peak.
+        cooldown: Length of the first fall, in units, more than 0.
+        decay: Length of the last fall, in units, more than 0.
+        cooldown_shape: A name of `dist_sched.schedules.shapes()`.
+        decay_shape: A name of `dist_sched.schedules.shapes()`.
+
+    Raises:
+        ConfigError: An argument is illegal; names it, its value and the rule.
+
+    Reference: Ibrahim et al. 2024, https://arxiv.org/abs/2403.08763.
+
+    >>> schedule = infinite(
+    ...     1.0, 200, warmup=10, floor=0.125, constant=0.5, cooldown=90, decay=40
+    ... )
+    >>> [schedule(position) for position in (0, 10, 55, 100, 160, 180, 200)]
+    [0.0, 1.0, 0.75, 0.5, 0.5, 0.25, 0.125]
+    """
+    common = _Common(peak, horizon, warmup, start, floor)
+    level = rate("constant", constant)
+    _at_most("constant", level, common.peak, f"peak={common.peak!r}")
+    first, last = some("cooldown", cooldown), some("decay", decay)
+    _at_most("cooldown", first, common.rest, f"horizon - warmup = {common.rest!r}")
+    left = common.rest - first
+    _at_most("decay", last, left, f"horizon - warmup - cooldown = {left!r}")
+    return common.then(
+        phase_of(_fall_shape("cooldown_shape", cooldown_shape, level), first, level, common.peak),
+        _hold(left - last, level),
+        phase_of(_fall_shape("decay_shape", decay_shape, common.floor), last, common.floor, level),
+    )
+
+
+NAMED: dict[str, Callable[..., Schedule]] = {
+    "constant": constant,
+    "linear": linear,
+    "cosine": cosine,
+    "cosine_with_restarts": cosine_with_restarts,
+    "polynomial": polynomial,
+    "exponential": exponential,
+    "multistep": multistep,
+    "inverse_sqrt": inverse_sqrt,
+    "noam": noam,
+    "tri_stage": tri_stage,
+    "wsd": wsd,
+    "wsd_s": wsd_s,
+    "one_cycle": one_cycle,
+    "cyclic": cyclic,
+    "infinite": infinite,
+}
+"""The schedules that a config file may name."""
+
+
+@typed_lengths(*LENGTHS)
+def build(name: str, /, **arguments: Any) -> Schedule:
+    """Build a schedule from its name and arguments, as config files do.
+
+    Args:
+        name: One of `NAMED`.
+        **arguments: Those of the function of that name.
+
+    Raises:
+        ConfigError: The name is unknown, or an argument is unknown, missing or illegal.
+
+    >>> build("linear", peak=1.0, horizon=100)
+    Schedule([Phase('linear', 100, end=0.0, start=1.0)])
+    """
+    function = NAMED[one_of(tuple(NAMED))("schedule", name)]
+    with within(name):
+        # By the signature, since Python's own TypeError names no near miss.
+        taken = dict(inspect.signature(function).parameters)
+        known = list(taken)
+        if taken.pop("parameters", None):
+            shape = arguments.get("decay_shape", taken["decay_shape"].default)
+            known = [*taken, *shape_of(shape, "decay_shape").rules]
+        refuse_unknown(arguments, known, f"is not known; must be one of {listed(known)}")
+        needed = (key for key, one in taken.items() if one.default is inspect.Parameter.empty)
+        missing = [key for key in needed if key not in arguments]
+        if missing:
+            raise ConfigError(f"lacks {', '.join(missing)}")
+        schedule: Schedule = inspect.unwrap(function)(**arguments)
+        return schedule
+
+
+class _Common:
+    """The arguments that the schedules share, checked, and the phases made of them."""
+
+    def __init__(
+        self,
+        peak: float,
+        horizon: Number,
+        warmup: Number,
+        start: float,
+        floor: float = 0.0,
+        *,
+        horizon_rule: Callable[[str, object], Number] = some,
+    ) -> None:
+        self.peak = rate("peak", peak)
+        self.warmup = length("warmup", warmup)
+        self.horizon = horizon_rule("horizon", horizon)
+        self.start = rate("start", start)
+        self.floor = rate("floor", floor)
+        _at_most("warmup", self.warmup, self.horizon, f"horizon={self.horizon!r}")
+        _at_most("start", self.start, self.peak, f"peak={self.peak!r}")
+        self.rest = self.horizon - self.warmup
+        """Length after the warmup, in units."""
+
+    def rise(self, shape: str = "linear") -> list[Phase]:
+        """Return the warmup, if there is one."""
+        return [phase_of(shape, self.warmup, self.peak, self.start)] if self.warmup else []
+
+    def fall(self, shape: str, steps: Number, **parameters: Any) -> Phase:
+        """Return a phase from the peak to the floor."""
+        return phase_of(shape, steps, self.floor, self.peak, **parameters)
+
+    def then(self, *phases: Phase, rise: str = "linear") -> Schedule:
+        """Return the warmup joined with those of the phases that have a length."""
+        # One of length 0 would be a jump that nobody asked for.
+        return Schedule([*self.rise(rise), *(phase for phase in phases if phase.steps)])
+
+    def decayed(self, shape: str, **parameters: Any) -> Schedule:
+        """Return the warmup joined with one fall over the rest."""
+        return self.then(self.fall(shape, self.rest, **parameters))
+
+
+def _hold(steps: Number, value: float) -> Phase:
+    """Return a phase that stays at a value."""
+    return phase_of("constant", steps, value, value)
+
+
+def _at_most(name: str, value: Number, limit: Number, words: str) -> None:
+    if value > limit:
+        raise illegal(name, value, f"must be at most {words}")
+
+
+def _positions(name: str, value: object, common: _Common) -> tuple[Number, ...]:
+    """Return rising positions after the warmup and up to the horizon, or raise."""
+    if not isinstance(value, Iterable) or isinstance(value, str | Mapping):
+        raise illegal(name, value, "must be a list of positions")
+    found = tuple(length(f"{name}[{index}]", one) for index, one in enumerate(value))
+    if list(found) != sorted(found):
+        raise illegal(name, value, "must rise")
+    if found and not common.warmup < found[0] <= found[-1] <= common.horizon:
+        rule = f"must be after warmup={common.warmup!r} and not after horizon={common.horizon!r}"
+        raise illegal(name, value, rule)
+    return found
+
+
+def _fall_shape(name: str, value: object, end: float) -> str:
+    """Return the name of a shape that can fall to `end`, or raise."""
+    if shape_of(value, name).is_geometric and end == 0:
+        rule = f"must be greater than 0 for {name}={value!r}; pass floor, or another {name}"
+        raise illegal("floor", end, rule)
+    return str(value)
+
+
+def _stable_decay(
+    common: _Common,
+    decay: Number,
+    decay_ends: Iterable[Number],
+    decay_shape: str,
+    parameters: Mapping[str, Any],
+) -> Schedule:
+    """Return the warmup, then up to each of `decay_ends` and the horizon a hold and a decay."""
+    shape = _fall_shape("decay_shape", decay_shape, common.floor)
+    steps = some("decay", decay)
+    _at_most("decay", steps, common.rest, f"horizon - warmup = {common.rest!r}")
+    ends = (*_positions("decay_ends", decay_ends, common), common.horizon)
+    phases = []
+    for begin, end in zip((common.warmup, *ends[:-1]), ends, strict=True):
+        if end - begin < steps:
+            rule = f"no room for decay={steps!r} between positions {begin!r} and {end!r}"
+            raise illegal("decay_ends", decay_ends, rule)
+        phases += [_hold(end - begin - steps, common.peak), common.fall(shape, steps, **parameters)]
+    return common.then(*phases)
