@@ -44,6 +44,8 @@ from dist_sched._curves.named import (
     wsd,
     wsd_s,
 )
+from dist_sched._curves.operations import product, repeat, units_after
+from dist_sched._curves.operations import whole_multiples as whole
 from dist_sched._curves.proportional import ProportionalTo
 from dist_sched._curves.shapes import shapes
 from dist_sched._rules import near_miss
@@ -67,9 +69,13 @@ __all__ = [
     "noam",
     "one_cycle",
     "polynomial",
+    "product",
     "proportional_to",
+    "repeat",
     "shapes",
     "tri_stage",
+    "units_after",
+    "whole",
     "wsd",
     "wsd_s",
 ]

@@ -27,8 +27,8 @@ from dist_sched._config.policy import BOOLEANS
 from dist_sched._config.specification import Specification
 from dist_sched._curves import named
 from dist_sched._curves.lint import unfilled_horizon
-from dist_sched._curves.phases import Schedule
 from dist_sched._curves.proportional import ProportionalTo
+from dist_sched._curves.schedule import Schedule
 from dist_sched._rules import (
     SHOWN,
     brief,

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec
 
 from dist_sched._curves.coefficients import between
-from dist_sched._curves.phases import MOST_PHASES, Phase, Schedule, phase_of
+from dist_sched._curves.phases import Phase, phase_of
+from dist_sched._curves.schedule import MOST_PHASES, Schedule
 from dist_sched._curves.shapes import shape_of
 from dist_sched._rules import (
     MAX_LENGTH,

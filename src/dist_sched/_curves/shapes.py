@@ -32,13 +32,16 @@ from dist_sched._rules import (
 )
 from dist_sched.errors import ConfigError
 
-Parameter = int | float | None | tuple[int | float, ...]
+Parameter = int | float | None | tuple[Any, ...]
+"""Of a shape; a tuple holds numbers, or the phases of a product."""
 Law = Callable[..., float]
 """`law(units, steps, start, end, **parameters)` returns the value for 0 < units < steps."""
 _Function = TypeVar("_Function", bound=Callable[..., float])
 
-PHASE_NAMES = ("shape", "steps", "end", "start", "until")
+PHASE_NAMES = ("shape", "steps", "end", "start", "since", "until")
 """The arguments of a phase, which no parameter of a shape may be called."""
+PRODUCT = "product"
+"""The shape of a phase that is a product of others, which `schedules.product` makes."""
 _REQUIRED = inspect.Parameter.empty
 _TOLERANCE = 1e-6
 """How far from 1 and 0 a registered coefficient may begin and end."""
@@ -68,6 +71,8 @@ class Shape:
     """Whether start and end must be greater than 0."""
     stays_between: bool = False
     """Whether every value is between start and end, whatever the parameters."""
+    version: int = 1
+    """The lowest version of the state's format that has it."""
     origin: tuple[str, str] | None = None
     """Module and name of a registered function; a notebook cell may define the same one again."""
 
@@ -118,7 +123,8 @@ class _StandIn(Shape):
         return {key: _any_parameter(key, value) for key, value in given.items()}
 
 
-_SHAPES: dict[str, Shape] = {}
+SHAPES: dict[str, Shape] = {}
+"""All shapes by name, also the one of products."""
 _unknown: set[str] | None = None
 """Names of shapes for which something stands in; None where they are refused."""
 
@@ -129,7 +135,7 @@ def shapes() -> tuple[str, ...]:
     >>> shapes()[:3]
     ('constant', 'linear', 'cosine')
     """
-    return tuple(_SHAPES)
+    return tuple(name for name in SHAPES if name != PRODUCT)
 
 
 def shape_of(value: object, name: str = "shape") -> Shape:
@@ -138,16 +144,16 @@ def shape_of(value: object, name: str = "shape") -> Shape:
     Raises:
         ConfigError: There is no such shape; lists those that there are.
     """
-    if _unknown is not None and isinstance(value, str) and value not in _SHAPES:
+    if _unknown is not None and isinstance(value, str) and value not in SHAPES:
         _unknown.add(value)
         return _STAND_IN
-    if not isinstance(value, str) or value not in _SHAPES:
-        known = f"must be one of {listed(_SHAPES)}"
+    if not isinstance(value, str) or value not in SHAPES:
+        known = f"must be one of {listed(shapes())}"
         raise UnknownShapeError(
             f"{name}={shown(value)}: {known}, or registered with register_shape before it is built "
-            f"or loaded{near_miss(value, _SHAPES)}"
+            f"or loaded{near_miss(value, shapes())}"
         )
-    return _SHAPES[value]
+    return SHAPES[value]
 
 
 @contextlib.contextmanager
@@ -199,14 +205,14 @@ def register_shape(name: str) -> Callable[[_Function], _Function]:
     def register(coefficient: _Function) -> _Function:
         parameters = _parameters_of(name, coefficient)
         origin = (coefficient.__module__, getattr(coefficient, "__qualname__", "<lambda>"))
-        known = _SHAPES.get(name)
+        known = SHAPES.get(name)
         # A notebook's cell that runs again registers its function anew. Lambdas all have one name.
         if known is not None and ("<lambda>" in origin[1] or known.origin != origin):
             raise ConfigError(f"shape {name!r} exists already; choose another name")
         rules = dict.fromkeys(parameters, _any_parameter)
         defaults = {key: value for key, value in parameters.items() if value is not _REQUIRED}
         law = _checked_blend(name, coefficient)
-        _SHAPES[name] = Shape(law, rules, defaults, origin=origin)
+        SHAPES[name] = Shape(law, rules, defaults, origin=origin)
         return coefficient
 
     return register
@@ -353,7 +359,7 @@ def milestones(name: str, value: object) -> tuple[Number, ...]:
 
 _TIMESCALE = {"timescale": optional(positive)}
 
-_SHAPES |= {
+SHAPES |= {
     "constant": Shape(_constant),
     "linear": Shape(_blend(coefficients.linear), stays_between=True),
     "cosine": Shape(_blend(_cosine), {"exponent": positive}, {"exponent": 1.0}, stays_between=True),
