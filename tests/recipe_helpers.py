@@ -359,7 +359,7 @@ def joins_of(name):
 
 
 def positions_of(name, most=2500):
-    """Return the positions of a short recipe; of one with more a dense set, with all around joins."""
+    """Return every position of a short recipe; of a long one a dense set, and all around joins."""
     unit, joins = UNITS_OF_AN_UPDATE.get(name, 1), joins_of(name)
     last = joins[-1] + 10 * unit
     stride = max(1, last // unit // most)

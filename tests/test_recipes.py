@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import pytest
 
@@ -41,6 +42,13 @@ def test_there_are_twenty_recipes_and_the_values_of_each():
 def test_a_recipe_has_at_most_ten_lines_and_names_its_source(name):
     assert len(lines_of(name)) <= 10
     assert "\n# Source: " in (FOLDER / f"{name}.yaml").read_text()
+
+
+def test_the_page_lists_every_recipe():
+    page = (FOLDER.parents[1] / "docs" / "recipes.md").read_text()
+    assert [f"[{name}.yaml](../examples/recipes/{name}.yaml)" for name in NAMES] == re.findall(
+        r"^\| (\[.*?\)) \|", page, re.MULTILINE
+    )
 
 
 @EVERY
