@@ -115,6 +115,17 @@ def rate(name: str, value: object) -> float:
     return found
 
 
+def finite(name: str, value: object) -> float:
+    """Return a finite number of either sign as a float, or raise."""
+    try:
+        found = float(_exact(name, value))
+    except OverflowError:  # a whole number beyond all floats
+        found = math.inf
+    if math.isfinite(found):
+        return found
+    raise illegal(name, value, "must be a finite number")
+
+
 def positive(name: str, value: object) -> float:
     """Return a number above 0 and up to `MAX_RATE` as a float, or raise."""
     found = rate(name, value)

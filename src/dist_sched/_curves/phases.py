@@ -455,6 +455,11 @@ class Schedule:
         return f"Schedule([{', '.join(map(repr, self.phases))}])"
 
 
+def schedule_version(schedule: Schedule) -> int:
+    """Return the lowest version of the state's format that can say a schedule."""
+    return max(1 for _ in schedule.phases)
+
+
 def _checked(phases: object) -> tuple[Phase, ...]:
     """Return the phases, or raise where they are none or the first has no start."""
     if isinstance(phases, str | Mapping) or not isinstance(phases, Iterable):
