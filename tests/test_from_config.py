@@ -536,7 +536,10 @@ VALUES = [
     (of_lr(**LINEAR, **{"3": 1}), "lr: linear: '3' is not known"),
     (of_lr(schedule=[1]), "schedule=[1]: must be one of"),
     ({"fields": {"lr": [1]}}, "lr=[1]: must be a schedule"),
-    ({"fields": {"lr": {"peak": 1, "to": "lr"}}}, "lr.to='lr': must be a field with a schedule"),
+    (
+        {"fields": {"lr": {"peak": 1, "to": "lr"}}},
+        "lr.to='lr': must be a field or an extra with a schedule",
+    ),
     ({"fields": {"lr": 1, "momentum": {"peak": 1, "to": "rl"}}}, "momentum.to='rl': must be"),
     ({"fields": {"momentun": 1}}, "momentun: no group .*did you mean 'momentum'"),
 ]
