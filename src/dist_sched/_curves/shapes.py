@@ -351,8 +351,8 @@ def _power_law(
 def _log(units: float, steps: float, start: float, end: float, timescale: float) -> float:
     """Fall as `1 - log(1 + units / timescale) / log(1 + steps / timescale)`.
 
-    With a timescale of one update, the rise is that of DeepSpeed's `WarmupLR`: its value in update
-    `n + 1` of `w = steps + 1` is `log(n + 1) / log(w)`.
+    With a timescale of one update, the rise is that of DeepSpeed's `WarmupLR`, whose value at
+    iteration `n` is `log(n + 1) / log(w)` with `w = steps + 1`.
     """
     passed = math.log1p(units / timescale) / math.log1p(steps / timescale)
     return _clamp(coefficients.between(1 - passed, start, end), start, end)
