@@ -317,8 +317,8 @@ EXPECTED = {
 }
 """By the name of the file, a function from a position to each field and extra."""
 
-UNITS_OF_AN_UPDATE = {"olmo2_7b": OLMO_BATCH, "olmo_core_wsds": WSDS_BATCH}
-"""Sources that see only positions at which an update ends: one step of the position, in tokens."""
+STRIDES = {"deepseek_v3": 4096, "olmo2_7b": OLMO_BATCH, "olmo_core_wsds": WSDS_BATCH}
+"""Tokens of a sequence or an update, of which every position is a multiple where that matters."""
 
 GROUPS = {
     "nanochat_d12": [
@@ -360,7 +360,7 @@ def joins_of(name):
 
 def positions_of(name, most=2500):
     """Return every position of a short recipe; of a long one a dense set, and all around joins."""
-    unit, joins = UNITS_OF_AN_UPDATE.get(name, 1), joins_of(name)
+    unit, joins = STRIDES.get(name, 1), joins_of(name)
     last = joins[-1] + 10 * unit
     stride = max(1, last // unit // most)
     if last // unit <= 8 * most:

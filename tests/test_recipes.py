@@ -19,7 +19,7 @@ from recipe_helpers import (
 )
 
 EVERY = pytest.mark.parametrize("name", NAMES)
-SPLITS = 40
+SPLITS = 12
 
 
 @pytest.fixture(autouse=True)
@@ -93,13 +93,29 @@ def test_a_run_goes_on_from_every_split(name):
         assert run[index:] == [held_at(resumed, position) for position in splits[index:]]
 
 
-LINT: dict[str, list[str]] = {}
-"""The codes of what lint finds, by recipe."""
+STARTS_AT_ZERO = {"first-lr-zero"}
+LINT = {
+    "adamc": STARTS_AT_ZERO,
+    "apertus_70b": {*STARTS_AT_ZERO, "field-ends-elsewhere", "jump"},
+    "axolotl_quadratic": STARTS_AT_ZERO,
+    "big_vision_vit_g": STARTS_AT_ZERO,
+    "deepseek_v3": {*STARTS_AT_ZERO, "jump"},
+    "kimi_k2": STARTS_AT_ZERO,
+    "llama3_405b": STARTS_AT_ZERO,
+    "marin_8b": {*STARTS_AT_ZERO, "jump"},
+    "minicpm_2b": STARTS_AT_ZERO,
+    "modded_nanogpt": {"field-outlasts-lr", "jump"},
+    "olmo2_7b": {"jump"},
+    "olmo3_7b": {"jump"},
+    "olmo_core_wsds": {"jump"},
+    "smollm3_3b": STARTS_AT_ZERO,
+}
+"""The codes of what lint finds in recipes, as their sources have it."""
 
 
 @EVERY
-def test_what_lint_finds_is_known(name):
-    assert LINT.get(name, []) == [finding.code for finding in build(name).lint()]
+def test_what_lint_finds_is_what_the_source_does(name):
+    assert LINT.get(name, set()) == {finding.code for finding in build(name).lint()}
 
 
 def test_the_other_groups_of_nanochat_keep_their_ratios_and_weight_decays():
