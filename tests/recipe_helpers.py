@@ -346,7 +346,9 @@ def build(name):
     return from_config(torch.optim.Optimizer(groups, {}), FOLDER / f"{name}.yaml")
 
 
+@cache
 def config_of(name):
+    """Return what the file of a recipe declares."""
     return files.read(FOLDER / f"{name}.yaml").config
 
 
@@ -367,6 +369,13 @@ def positions_of(name, most=2500):
         stride = 1
     near = {join // unit * unit + more * unit for join in joins for more in (-1, 0, 1)}
     return sorted({*range(0, last, stride * unit), *(one for one in near if one >= 0)})
+
+
+def splits_of(name, most=4):
+    """Return positions in the middle of phases."""
+    unit = STRIDES.get(name, 1)
+    middles = [(begin + end) // 2 // unit * unit for begin, end in pairwise(joins_of(name))]
+    return middles[:: -math.ceil(len(middles) / most)][::-1]
 
 
 def held(scheduler):
