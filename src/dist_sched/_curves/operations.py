@@ -23,8 +23,8 @@ from dist_sched._curves.schedule import MOST_PHASES, Schedule
 from dist_sched._curves.shapes import PRODUCT
 from dist_sched._rules import Number, finite, illegal, rate, whole
 
-_SAMPLES = 16
-"""Places at which a product is looked at for where it turns."""
+_SHARES = (0, 1e-4, 0.01, *(index / 16 for index in range(1, 16)), 0.99, 1 - 1e-4, 1)
+"""Places at which a product is looked at for where it turns, as parts of its length."""
 _FINEST = 1e-5
 """Part of a product's length to which such a place is found."""
 
@@ -169,28 +169,27 @@ def _at_turns(phase: Phase) -> list[Phase]:
     if len(ways) == 1 or is_part:  # of one that was looked at
         return [phase]
     piece = piece_of(phase, phase.start or 0.0)
-    width = phase.steps / _SAMPLES
-    places = [width * index for index in range(_SAMPLES + 1)]
+    places = [phase.steps * share for share in _SHARES]
     values = [piece(place) for place in places]
     turns: list[Number] = [0]
-    for index in range(1, _SAMPLES):
+    for index in range(1, len(places) - 1):
         before, here, after = values[index - 1 : index + 2]
         if (here - before) * (after - here) < 0:
-            turns.append(_turn(piece, places[index], width, 1 if here > before else -1))
+            sign = 1 if here > before else -1
+            turns.append(_turn(piece, places[index - 1], places[index + 1], sign))
     return [part(phase, begin, end) for begin, end in pairwise([*turns, phase.steps])]
 
 
-def _turn(piece: Piece, place: float, width: float, sign: int) -> float:
-    """Return where a product turns within some width of a place: at a top, or at a bottom (-1)."""
-    best = sign * piece(place)
+def _turn(piece: Piece, low: float, high: float, sign: int) -> float:
+    """Return where a product turns between two places: at a top, or at a bottom (-1)."""
     # Near a turn a value is off by the square of what the place is off by.
-    while width > _FINEST * piece.steps:
-        for near in (place - width, place + width):
-            found = sign * piece(near)
-            if found > best:
-                place, best = near, found
-        width /= 2
-    return place
+    while high - low > _FINEST * piece.steps:
+        left, right = low + (high - low) / 3, high - (high - low) / 3
+        if sign * piece(left) < sign * piece(right):
+            low = left
+        else:
+            high = right
+    return (low + high) / 2
 
 
 def repeat(
