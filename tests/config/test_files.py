@@ -347,6 +347,14 @@ def test_the_pages_recipe_has_the_values_that_it_says(file):
     assert [0.1, 0.05, 0.0] == pytest.approx(decay)
 
 
+def test_the_pages_batch_ramp_has_the_values_that_it_says(file):
+    scheduler = build(file("run.yaml", BLOCKS[1][1]))
+    lr = values(scheduler, "lr", 0, 10**10, 3 * 10**10)
+    assert [1.5e-4, 3e-4 * 0.5**0.5, 3e-4] == pytest.approx(lr)
+    scheduler.seek(0)
+    assert {"batch_size": 256.0, "aux_loss_weight": 0.01} == scheduler.extras
+
+
 def test_the_page_shows_each_format():
     assert {"yaml", "toml", "json"} == {ending for ending, _ in BLOCKS}
 
