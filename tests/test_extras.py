@@ -147,6 +147,19 @@ def test_a_cooldown_takes_what_follows_between_bounds_to_its_power_of_the_end(po
     assert expected == pytest.approx([*found, *held(scheduler, "weight_decay")])
 
 
+def test_a_cooldown_takes_an_inverse_between_bounds_to_a_multiple_of_what_lrs_highest_maps_to():
+    """Weight decay goes from 1 where lr is 1 to 3 where it is 1/2; a quarter of lr is 4 times 1."""
+    follows = schedules.proportional_to("lr", at_max=0.125, power=-1)
+    lr = Schedule([Phase("linear", 8, end=0.5, start=1.0)])
+    optimizer = adamw({"start_wd": 1.0, "end_wd": 3.0})
+    scheduler = ParamScheduler(optimizer, {"lr": lr, "weight_decay": follows})
+    scheduler.seek(8)
+    scheduler.cooldown(8, "linear", end=0.25)
+    found = held(scheduler, "weight_decay")
+    scheduler.seek(16)
+    assert [3.0, 4.0] == [*found, *held(scheduler, "weight_decay")]
+
+
 # What is refused
 
 

@@ -398,6 +398,13 @@ def test_a_horizon_beside_phases_counts_before_the_outer_one(own, expected):
     assert expected == [one.split()[-1] for one in found]
 
 
+def test_phases_of_an_extra_that_do_not_fill_a_horizon_of_their_own_are_found():
+    extras = {"a": {"phases": PHASES}, "b": {"phases": PHASES, "horizon": 800}}
+    assert ["position 800: b: the phases end at 900"] == [
+        one.split(",")[0] for one in findings({"horizon": 1000, "extras": extras})
+    ]
+
+
 def test_phases_of_a_group_that_do_not_fill_a_horizon_are_found():
     source = {"horizon": 1000, "fields": {"lr": 0.5}, "groups": {"a*": {"lr": {"phases": PHASES}}}}
     assert ["position 900: groups[a*].lr: the phases end at 900"] == [

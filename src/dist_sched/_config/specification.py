@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from dist_sched._config.config import ABSENT, Config, Sides, fitting
 from dist_sched._config.history import HISTORY
@@ -17,8 +17,8 @@ from dist_sched._config.policy import REST, UNIT
 from dist_sched._curves.bounds import BoundedSchedule, Point
 from dist_sched._curves.lint import has_end, other_end
 from dist_sched._curves.named import constant
-from dist_sched._curves.phases import Schedule, schedule_version
 from dist_sched._curves.proportional import ProportionalCurve, ProportionalTo
+from dist_sched._curves.schedule import Schedule
 from dist_sched._rules import brief, illegal, listed, mapping, near_miss, rate, shown, text, within
 from dist_sched.errors import ConfigError
 
@@ -47,6 +47,7 @@ _FIELD_RULE = (
 _OVERRIDE_RULE = "must be a Schedule, or a number that multiplies the field's"
 _RESERVED = frozenset({REST, UNIT, HISTORY})
 """What these mean in a policy is no entry."""
+AnySchedule = TypeVar("AnySchedule", Schedule | ProportionalTo, Schedule | ProportionalTo | float)
 Groups = dict[str, dict[str, FieldSchedule | float]]
 
 
@@ -182,7 +183,7 @@ class Specification(Config):
         if self.extras:
             return 2
         schedules = (one for one in self._by_path().values() if isinstance(one, FieldSchedule))
-        return max(map(_version, schedules))
+        return max(one.version for one in schedules)
 
     def summary(self) -> dict[str, str]:
         """Return a line for each schedule, for people."""
@@ -323,8 +324,9 @@ class Specification(Config):
             bounded = bounded.changed(
                 config.curve_of(Path(key), config.fields[key], config.groups.get(pattern, {})),
                 change.position,
+                change.operation,
                 end=end,
-                is_extension=change.operation == "extend",
+                factor=change.arguments.get("factor", 1.0) ** power,
             )
         return bounded
 
@@ -378,9 +380,52 @@ class Specification(Config):
             return change.apply(one, one.max_value / base.max_value if base.max_value else 1.0)
 
         if change.field in self.extras:
-            return replace(self, extras={**self.extras, change.field: change.apply(base)})
-        fields = {**self.fields, change.field: change.apply(base)}
-        return replace(self, fields=fields, groups=_each(self.groups, changed))
+            after = replace(self, extras={**self.extras, change.field: change.apply(base)})
+        else:
+            fields = {**self.fields, change.field: change.apply(base)}
+            after = replace(self, fields=fields, groups=_each(self.groups, changed))
+        return self._in_proportion(after, change) if change.operation == "scale" else after
+
+    def _in_proportion(self, after: Specification, change: Change) -> Specification:
+        """Return a scaled specification in which followers still have the same proportion.
+
+        A proportion is to the highest value, which a scale before the peak multiplies.
+
+        Raises:
+            ConfigError: One that follows the field in all groups would need two proportions.
+        """
+        before = self._by_path()
+        shares = {
+            path.pattern: one.max_value / former.max_value
+            for path, one in after._by_path().items()
+            if path.field == change.field
+            and isinstance(one, Schedule)
+            and isinstance(former := before[path], Schedule)
+            and former.max_value
+        }
+        share = shares.pop(None, 1.0)
+
+        def kept(path: Path, one: AnySchedule) -> AnySchedule:
+            if not isinstance(one, ProportionalTo) or one.field != change.field:
+                return one
+            return cast("AnySchedule", one.scaled(shares.get(path.pattern, share)))
+
+        for key, one in after.fields.items():
+            if not isinstance(one, ProportionalTo) or one.field != change.field:
+                continue
+            for pattern, overrides in after.groups.items():
+                has_own = isinstance(overrides.get(key), FieldSchedule)
+                if shares.get(pattern, share) != share and not has_own:
+                    raise ConfigError(
+                        f"{change}: one of {change.field} and {Path(change.field, pattern=pattern)}"
+                        f" has passed its peak, and {key} follows both: give these groups a {key} "
+                        "of their own"
+                    )
+        fields, extras = (
+            {key: kept(Path(key), one) for key, one in part.items()}
+            for part in (after.fields, after.extras)
+        )
+        return replace(after, fields=fields, extras=extras, groups=_each(after.groups, kept))
 
     def _findings(self, updates: int | None, increment: Number) -> Iterator[tuple[Path, Finding]]:
         for path, one in self._by_path().items():
@@ -449,10 +494,6 @@ def _schedules(
         found = _checked(check_name(key), one, _FIELD_RULE)
         schedules[key] = found if isinstance(found, FieldSchedule) else constant(found)
     return schedules
-
-
-def _version(one: FieldSchedule) -> int:
-    return one.version if isinstance(one, ProportionalTo) else schedule_version(one)
 
 
 def _checked(name: str, value: object, rule: str) -> FieldSchedule | float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dist_sched._rules import MAX_RATE, finite, illegal, rate, text
@@ -11,7 +11,7 @@ from dist_sched._rules import MAX_RATE, finite, illegal, rate, text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dist_sched._curves.phases import Schedule
+    from dist_sched._curves.schedule import Schedule
     from dist_sched._rules import Number
 
 
@@ -54,7 +54,11 @@ class ProportionalTo:
     def __post_init__(self) -> None:
         text("field", self.field)
         object.__setattr__(self, "at_max", rate("at_max", self.at_max))
-        object.__setattr__(self, "power", finite("power", self.power))
+        object.__setattr__(self, "power", float(finite("power", self.power)))
+
+    def scaled(self, factor: float) -> ProportionalTo:
+        """Return what follows a field whose highest value is multiplied, at the same values."""
+        return replace(self, at_max=self.at_max * factor**self.power)
 
     def following(self, schedule: Schedule) -> ProportionalCurve:
         """Return the curve that follows a schedule of the other field or extra.
