@@ -60,6 +60,12 @@ def test_a_number_is_a_constant_extra():
     assert {"aux_loss_weight": 0.25} == alone({"aux_loss_weight": 0.25}).extras
 
 
+def test_a_whole_extra_is_an_int_at_every_position():
+    scheduler = beside({"batch_size": schedules.whole(RAMP, multiple_of=16)})
+    found = at(scheduler, 0, 4, 7, 8, 9)
+    assert ([16, 32, 48, 64, 64], {int}) == (found, set(map(type, found)))
+
+
 def test_extras_are_a_fresh_dict_each_time():
     scheduler = alone()
     scheduler.extras["batch_size"] = 1.0

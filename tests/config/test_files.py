@@ -348,7 +348,9 @@ def test_the_pages_recipe_has_the_values_that_it_says(file):
 
 
 def test_the_pages_batch_ramp_has_the_values_that_it_says(file):
-    scheduler = build(file("run.yaml", BLOCKS[1][1]))
+    scheduler = build(
+        file("run.yaml", next(text for _, text in BLOCKS if "lr: {to: batch" in text))
+    )
     lr = values(scheduler, "lr", 0, 10**10, 3 * 10**10)
     assert [1.5e-4, 3e-4 * 0.5**0.5, 3e-4] == pytest.approx(lr)
     scheduler.seek(0)
