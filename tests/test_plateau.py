@@ -14,6 +14,8 @@ import torch
 import torch.distributed.checkpoint as dcp
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Partial
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from dist_sched import (
@@ -136,6 +138,7 @@ def test_nan_is_named_once_in_the_log(caplog):
 
 def test_a_metric_below_0_under_a_relative_threshold_is_named_once(caplog):
     run(Plateau(phased(), threshold_mode="abs"), [-1.0])
+    run(Plateau(phased(), threshold=0), [-1.0])
     assert [] == caplog.records
     run(Plateau(phased()), [-1.0, -2.0])
     (line,) = warnings_of(caplog)
@@ -413,8 +416,8 @@ def test_a_plateau_that_was_loaded_without_its_scheduler_is_named_once(caplog):
     plateau.load_state_dict(FIRST_VERSION)
     run(plateau, [1.0, 1.0])
     (line,) = warnings_of(caplog)
-    assert "the Plateau was loaded and its scheduler was not: the checkpoint is of" in line
-    assert "position 8 with 1 scales of lr, and the scheduler is at 1 with 0" in line
+    assert "from position 8, where the history had 1 scales of lr" in line
+    assert "its scheduler is at 1 and has 0: load the scheduler's state" in line
 
 
 def test_a_scheduler_that_was_loaded_without_its_plateau_is_named_once(caplog):
@@ -547,6 +550,14 @@ def test_repr_names_arguments_and_counts():
     assert "best=inf, num_bad_epochs=0, cooldown_counter=0, num_updates=0)" in repr(
         Plateau(phased())
     )
+
+
+@pytest.mark.usefixtures("_alone")
+def test_a_metric_of_which_a_rank_has_a_part_is_refused():
+    mesh = init_device_mesh("cpu", (1,))
+    metric = DTensor.from_local(torch.tensor(1.0), mesh, [Partial()])
+    with pytest.raises(ConfigError, match=r"metric=.*pass full_tensor\(\) of a DTensor"):
+        built().update(metric)
 
 
 @pytest.mark.usefixtures("_alone")

@@ -332,9 +332,9 @@ class Plateau:
                 )
         self._counts, self._saved, self._is_compared = counts, saved, False
         differing = [
-            f"{name} is {value!r} (the checkpoint has {rules.shown(saved.arguments.get(name))})"
-            for name, value in mine.items()
-            if saved.arguments.get(name) != value
+            f"{name} is {mine[name]!r} (the checkpoint has {rules.shown(theirs)})"
+            for name, theirs in saved.arguments.items()
+            if name in mine and mine[name] != theirs
         ]
         if differing:
             lines = rules.joined(differing, "; ", rules.MOST)
@@ -394,7 +394,8 @@ class Plateau:
         if math.isnan(metric) and not self._has_named_nan:
             self._has_named_nan = True
             self._warn(f"{which} is nan, which is never better: such metrics count as bad ones")
-        if metric < 0 and settings.threshold_mode == "rel" and not self._has_named_sign:
+        is_reversed = metric < 0 and settings.threshold_mode == "rel" and settings.threshold > 0
+        if is_reversed and not self._has_named_sign:
             self._has_named_sign = True
             self._warn(
                 f"{which} is {metric!r}: below 0, a relative threshold takes for better what is "
@@ -405,9 +406,10 @@ class Plateau:
         here = scheduler.num_steps
         if saved is not None and (here < saved.position or scales < saved.scales):
             self._warn(
-                f"the Plateau was loaded and its scheduler was not: the checkpoint is of position "
-                f"{saved.position} with {saved.scales} scales of {settings.field}, and the "
-                f"scheduler is at {here} with {scales}: load the scheduler's state too"
+                f"the Plateau was loaded from position {saved.position}, where the history had "
+                f"{saved.scales} scales of {settings.field}, and its scheduler is at {here} and "
+                f"has {scales}: load the scheduler's state of the same checkpoint too (a policy of "
+                "'config' drops late changes)"
             )
         if saved is None and not counts.num_updates and scheduler.last_reconciliation is not None:
             self._warn(
