@@ -202,6 +202,16 @@ def test_any_field_can_be_cut(field):
     assert [1.0] == held(plateau.scheduler)
 
 
+def test_an_extra_can_be_cut():
+    scheduler = ParamScheduler(sgd(), {"lr": 1.0}, extras={"loss_weight": 0.5})
+    plateau = Plateau(scheduler, 0.5, 0, field="loss_weight")
+    found = []
+    for _ in range(2):
+        plateau.update(1.0)
+        found.append(scheduler.extras["loss_weight"])
+    assert [0.5, 0.25] == found
+
+
 def test_weight_decay_of_megatrons_class_can_be_cut():
     optimizer = adamw(weight_decay=0.5)
     scheduler = OptimizerParamScheduler(optimizer, **{**CONSTANT, "start_wd": 0.5, "end_wd": 0.5})
