@@ -46,6 +46,7 @@ from dist_sched._curves.named import (
 )
 from dist_sched._curves.proportional import ProportionalTo
 from dist_sched._curves.shapes import shapes
+from dist_sched._peers.registry import from_peer
 from dist_sched._rules import near_miss
 
 proportional_to = ProportionalTo
@@ -60,6 +61,7 @@ __all__ = [
     "cosine_with_restarts",
     "cyclic",
     "exponential",
+    "from_peer",
     "infinite",
     "inverse_sqrt",
     "linear",
