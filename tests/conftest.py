@@ -39,7 +39,7 @@ def _alone():
 @pytest.fixture(autouse=True)
 def _no_shapes_are_left():
     """Forget the shapes that a test registers, examples in docstrings among them."""
-    known = dict(shapes._SHAPES)
+    known = dict(shapes.SHAPES)
     yield
-    shapes._SHAPES.clear()
-    shapes._SHAPES.update(known)
+    shapes.SHAPES.clear()
+    shapes.SHAPES.update(known)

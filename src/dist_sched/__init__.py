@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dist_sched import checkpoint, schedules
-    from dist_sched._curves.phases import Phase, Schedule
+    from dist_sched._curves.phases import Phase
+    from dist_sched._curves.schedule import Schedule
     from dist_sched._curves.shapes import register_shape
     from dist_sched._state.reconciliation import reconcile
     from dist_sched._state.report import Reconciliation
@@ -45,7 +46,7 @@ _MODULES = {
     "RankMismatchError": "errors",
     "ReconcileError": "errors",
     "Reconciliation": "_state.report",
-    "Schedule": "_curves.phases",
+    "Schedule": "_curves.schedule",
     "StateError": "errors",
     "from_config": "scheduler",
     "plot": "plotting",

@@ -16,7 +16,7 @@ from dist_sched._config import files
 from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.specification import Specification
 from dist_sched._config.views import Span, brief, short, tracks
-from dist_sched._curves.phases import Schedule
+from dist_sched._curves.schedule import Schedule
 from dist_sched._drawing import Drawing, Layer, Panel, columns, listed, shortened
 from dist_sched._rules import illegal, whole
 

@@ -20,8 +20,8 @@ from dist_sched.errors import ConfigError, ReconcileError
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-    from dist_sched._curves.phases import Schedule
     from dist_sched._curves.proportional import ProportionalTo
+    from dist_sched._curves.schedule import Schedule
     from dist_sched._optim.fields import Group
 
 logger = logging.getLogger("dist_sched")

@@ -5,8 +5,10 @@ These arguments mean the same in every function:
 - `peak`: the highest value, reached at position `warmup`.
 - `horizon`: the position at which the schedule ends, in units, the warmup included. The value stays
   after it, whatever the peer does there.
-- `warmup`: length of the rise in a line from `start` to `peak`, in units. Without one, with 0, the
-  schedule starts at the peak.
+- `warmup`: length of the rise from `start` to `peak`, in units. Without one, with 0, the schedule
+  starts at the peak.
+- `warmup_shape`: the shape of that rise, a line by default. A name of `shapes()`, or a mapping with
+  `shape` and its parameters: `{"shape": "minus_power", "power": 2}` is a quadratic warmup.
 - `start`: the value at position 0, where there is a warmup.
 - `floor`: the value that the decay goes down to.
 
@@ -39,11 +41,15 @@ from dist_sched._curves.named import (
     multistep,
     noam,
     one_cycle,
+    piecewise,
     polynomial,
+    power,
     tri_stage,
     wsd,
     wsd_s,
 )
+from dist_sched._curves.operations import product, repeat, units_after
+from dist_sched._curves.operations import whole_multiples as whole
 from dist_sched._curves.proportional import ProportionalTo
 from dist_sched._curves.shapes import shapes
 from dist_sched._peers.registry import from_peer
@@ -68,10 +74,16 @@ __all__ = [
     "multistep",
     "noam",
     "one_cycle",
+    "piecewise",
     "polynomial",
+    "power",
+    "product",
     "proportional_to",
+    "repeat",
     "shapes",
     "tri_stage",
+    "units_after",
+    "whole",
     "wsd",
     "wsd_s",
 ]

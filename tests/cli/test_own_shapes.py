@@ -30,7 +30,7 @@ def cli(tmp_path, capsys, monkeypatch):
     torch.save({"scheduler": state()}, tmp_path / "own.pt")
     data = {"fields": {"lr": {"phases": [arc().to_dict()]}}}
     (tmp_path / "own.json").write_text(json.dumps(data))
-    del shapes._SHAPES["arc"]
+    del shapes.SHAPES["arc"]
 
     def call(*arguments):
         status = application.run([str(argument) for argument in arguments])

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dist_sched import ConfigError, Phase, Schedule
-from dist_sched._curves.phases import MOST_PHASES
+from dist_sched._curves.schedule import MOST_PHASES
 from dist_sched._curves.shapes import shapes
 
 RISE = Phase("linear", 10, end=1.0, start=0.0)

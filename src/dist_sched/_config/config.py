@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 from dist_sched._config import policy as policies
 from dist_sched._config.path import Path
 from dist_sched._curves.lint import checked_run, in_order
-from dist_sched._curves.phases import Schedule
+from dist_sched._curves.schedule import Schedule
 from dist_sched._rules import illegal, one_of
 from dist_sched.errors import ConfigError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -75,6 +76,8 @@ _FIELDS = (
     Field("lr", "max_lr", "min_lr", "lr_mult", is_added=True),
     Field("weight_decay", "end_wd", "start_wd", "wd_mult", is_added=True),
 )
+_RATES = {"lr": ("init_lr", "max_lr", "min_lr"), "weight_decay": ("start_wd", "end_wd")}
+"""The entries that are values of a field."""
 _WD_ENTRIES = ("start_wd", "end_wd", "wd_incr_steps", "wd_incr_style")
 _WSD_ENTRIES = ("wsd_decay_steps", "lr_wsd_decay_style")
 
@@ -225,12 +228,14 @@ class OptimizerParamConfig(Config):
             decay=self.wsd_decay_steps or 0,
             decay_style=self.lr_wsd_decay_style or "linear",
             end_share=self._end_share(),
+            factor=self._factor("lr"),
         )
         weight_decay = WdCurve(
             max_value=self.end_wd,
             min_value=self.start_wd,
             length=self.wd_incr_steps,
             style=self.wd_incr_style,
+            factor=self._factor("weight_decay"),
         )
         curves = lr, weight_decay
         return Plan.of(
@@ -239,9 +244,18 @@ class OptimizerParamConfig(Config):
 
     def _end_share(self) -> float | None:
         """Return the end that a cooldown was asked for, as a share of `max_lr`."""
-        ends = [change.arguments.get("end") for _, change in self.made_by()]
-        asked = [end for end in ends if end is not None]
-        return asked[-1] / self.max_lr if asked and self.max_lr else None
+        shares = [
+            end / config.max_lr
+            for config, change in self.made_by()
+            if (end := change.arguments.get("end")) is not None and config.max_lr
+        ]
+        return shares[-1] if shares else None
+
+    def _factor(self, field: str) -> float:
+        """Return what late changes multiply a field by, for groups with bounds of their own."""
+        changes = (change for _, change in self.made_by() if change.field == field)
+        factors: Iterator[float] = (change.arguments.get("factor", 1.0) for change in changes)
+        return math.prod(factors)
 
     def _changed(self, change: Change) -> OptimizerParamConfig:
         """Return the config after a late change.
@@ -250,6 +264,12 @@ class OptimizerParamConfig(Config):
             InexpressibleChangeError: These entries cannot express it.
             ConfigError: It is illegal.
         """
+        if change.operation == "scale" and change.field in _RATES:
+            scaled = {
+                name: getattr(self, name) * change.arguments["factor"]
+                for name in _RATES[change.field]
+            }
+            return replace(self, **scaled)
         if change.field == "lr" and change.operation == "cooldown":
             return self._cooled(change)
         if change.field != "lr" or change.operation != "extend":
@@ -258,7 +278,20 @@ class OptimizerParamConfig(Config):
         if horizon <= self.lr_decay_steps:
             rule = f"must be more than the present lr_decay_steps={self.lr_decay_steps!r}"
             raise illegal("horizon", horizon, rule)
+        if change.arguments.get("keep") and not self._is_stable(change.position):
+            reason = "as a decay that goes on from its middle has no entries"
+            raise InexpressibleChangeError(change, reason)
         return replace(self, lr_decay_steps=horizon)
+
+    def _is_stable(self, position: int) -> bool:
+        """Return whether a longer horizon leaves lr at a position as it is."""
+        tail_begins = self.lr_decay_steps - (self.wsd_decay_steps or 0)
+        return (
+            position <= self.lr_warmup_steps
+            or self.lr_decay_style == "constant"
+            or (self.lr_decay_style == "inverse-square-root" and position <= self.lr_decay_steps)
+            or (self.lr_decay_style == "WSD" and position <= tail_begins)
+        )
 
     def _cooled(self, change: Change) -> OptimizerParamConfig:
         style = _TAIL_STYLES.get(change.arguments["shape"])

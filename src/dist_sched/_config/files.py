@@ -27,8 +27,8 @@ from dist_sched._config.policy import BOOLEANS
 from dist_sched._config.specification import Specification
 from dist_sched._curves import named
 from dist_sched._curves.lint import unfilled_horizon
-from dist_sched._curves.phases import Schedule
 from dist_sched._curves.proportional import ProportionalTo
+from dist_sched._curves.schedule import Schedule
 from dist_sched._rules import (
     SHOWN,
     brief,
@@ -260,11 +260,24 @@ def _plain(data: Any, horizon: Any, where: str = "") -> Any:
     lengths = _PHASE_LENGTHS if where else named.LENGTHS
 
     def plain_one(name: str, value: Any) -> Any:
+        if name == "warmup_shape" and isinstance(value, Mapping):
+            return {key: plain_one(key, one) for key, one in value.items() if one is not None}
+        if name == "points" and isinstance(value, list | tuple):
+            return [_plain_point(f"points[{i}]", one, horizon) for i, one in enumerate(value)]
         if isinstance(value, list | tuple):
             return [plain_one(name, one) for one in value]
         return amount(f"{where}{name}", value, horizon) if name in lengths else number(value)
 
     return {name: plain_one(name, value) for name, value in data.items() if value is not None}
+
+
+def _plain_point(name: str, point: Any, horizon: Any) -> Any:
+    """Read a point: a position, which is a length, and a value."""
+    match point:
+        case [position, value]:
+            return [amount(name, position, horizon), number(value)]
+        case _:
+            return point
 
 
 def _reference(data: Any) -> Any:

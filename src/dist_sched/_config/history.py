@@ -8,15 +8,15 @@ from dataclasses import field as dataclass_field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from dist_sched._curves.phases import STABLE
+from dist_sched._curves.schedule import KEEP_VALUE, STABLE
 from dist_sched._curves.shapes import shape_name
-from dist_sched._rules import illegal, listed, one_of, optional, rate, some, text, whole
+from dist_sched._rules import illegal, listed, one_of, optional, positive, rate, some, text, whole
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from dist_sched._curves.phases import Schedule
+    from dist_sched._curves.schedule import Schedule
 
 HISTORY = "history"
 """What reports call the late changes, and policies."""
@@ -26,9 +26,12 @@ _RULES: dict[str, dict[str, Callable[[str, Any], Any]]] = {
     "cooldown": {"field": text, "steps": some, "shape": shape_name, "end": optional(rate)},
     "extend": {"field": text, "horizon": some},
     "rewarm": {"field": text, "steps": some, "peak": optional(rate)},
+    "scale": {"field": text, "factor": positive},
 }
+_FIRST_VERSIONS = {"scale": 2}
+"""The version of the state's format that added an operation; 1 for others."""
 _LATER_RULES: dict[str, dict[str, Callable[[str, Any], Any]]] = {
-    "extend": {"lengthen": one_of((STABLE,))},
+    "extend": {"lengthen": one_of((STABLE,)), "keep": one_of((KEEP_VALUE,))},
 }
 """Arguments that version 2 of the state's format added. A recorded change is made again as the
 version that recorded it made it, so a new meaning is an argument, and without it the old one holds.
@@ -48,7 +51,7 @@ class Change:
     position: int
     """Where the run was, in units."""
     operation: str
-    """cooldown, extend or rewarm."""
+    """cooldown, extend, rewarm or scale."""
     arguments: Mapping[str, Any] = dataclass_field(hash=False)
     """The operation's arguments, and the field that it was for."""
 
@@ -77,7 +80,8 @@ class Change:
     @property
     def version(self) -> int:
         """The lowest version of the state's format that has these arguments."""
-        return 1 if self.arguments.keys() <= _RULES[self.operation].keys() else 2
+        is_first = self.arguments.keys() <= _RULES[self.operation].keys()
+        return _FIRST_VERSIONS.get(self.operation, 1) if is_first else 2
 
     def latest(self) -> Change:
         """Return the change with the arguments that say what it means today."""

@@ -14,8 +14,8 @@ from dist_sched._config.plan import Field, Inventory, Override, Plan
 from dist_sched._curves.bounds import BoundedSchedule, Point
 from dist_sched._curves.lint import has_end, other_end
 from dist_sched._curves.named import constant
-from dist_sched._curves.phases import Schedule
 from dist_sched._curves.proportional import ProportionalCurve, ProportionalTo
+from dist_sched._curves.schedule import Schedule
 from dist_sched._rules import brief, illegal, mapping, near_miss, rate, shown, text, within
 from dist_sched.errors import ConfigError
 
@@ -266,8 +266,9 @@ class Specification(Config):
             bounded = bounded.changed(
                 config.curve_of(Path(key), config.fields[key], config.groups.get(pattern, {})),
                 change.position,
+                change.operation,
                 end=end,
-                is_extension=change.operation == "extend",
+                factor=change.arguments.get("factor", 1.0),
             )
         return bounded
 
@@ -321,7 +322,47 @@ class Specification(Config):
             return change.apply(one, one.max_value / base.max_value if base.max_value else 1.0)
 
         fields = {**self.fields, change.field: change.apply(base)}
-        return replace(self, fields=fields, groups=_each(self.groups, changed))
+        after = replace(self, fields=fields, groups=_each(self.groups, changed))
+        return self._in_proportion(after, change) if change.operation == "scale" else after
+
+    def _in_proportion(self, after: Specification, change: Change) -> Specification:
+        """Return a scaled specification in which followers still have the same proportion.
+
+        A proportion is to the highest value, which a scale before the peak multiplies.
+
+        Raises:
+            ConfigError: One that follows the field in all groups would need two proportions.
+        """
+        before = self._by_path()
+        shares = {
+            path.pattern: one.max_value / former.max_value
+            for path, one in after._by_path().items()
+            if path.field == change.field
+            and isinstance(one, Schedule)
+            and isinstance(former := before[path], Schedule)
+            and former.max_value
+        }
+        share = shares.pop(None, 1.0)
+
+        def kept(path: Path, one: FieldSchedule | float) -> FieldSchedule | float:
+            if not isinstance(one, ProportionalTo) or one.field != change.field:
+                return one
+            return one.scaled(shares.get(path.pattern, share))
+
+        fields = {**after.fields}
+        for key, one in after.fields.items():
+            if not isinstance(one, ProportionalTo) or one.field != change.field:
+                continue
+            fields[key] = one.scaled(share)
+            for pattern, overrides in after.groups.items():
+                has_own = isinstance(overrides.get(key), FieldSchedule)
+                if shares.get(pattern, share) != share and not has_own:
+                    raise ConfigError(
+                        f"{change}: one of {change.field} and {Path(change.field, pattern=pattern)}"
+                        f" has passed its peak, and {key} follows both: give these groups a {key} "
+                        "of their own"
+                    )
+        return replace(after, fields=fields, groups=_each(after.groups, kept))
 
     def _findings(self, updates: int | None, increment: Number) -> Iterator[tuple[Path, Finding]]:
         for path, one in self._by_path().items():

@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from dist_sched._config.specification import Specification
-from dist_sched._curves.phases import Phase, Schedule, phase_of
+from dist_sched._curves.phases import Phase, phase_of
+from dist_sched._curves.schedule import Schedule
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from dist_sched._config.path import Path
 from dist_sched._curves.megatron import LrCurve, WdCurve
-from dist_sched._curves.phases import Schedule
 from dist_sched._curves.proportional import ProportionalCurve
+from dist_sched._curves.schedule import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -116,6 +116,9 @@ def late_change(change: Change, before: Config, after: Config) -> str:
 
 def _done(change: Change, old: Track, new: Track) -> str:
     """Return what became of one curve."""
+    if change.operation == "scale":
+        before, after = (f"{one.curve(change.position):.8g}" for one in (old, new))
+        return f"{new.label} goes from {before} to {after}, and on from there"
     if change.operation != "extend":
         steps = change.arguments["steps"]
         ends = change.position, math.ceil(change.position + steps)
@@ -128,6 +131,11 @@ def _done(change: Change, old: Track, new: Track) -> str:
         if index == len(old.spans) or span != old.spans[index]
     )
     name = f"{new.label} phase {index} ({span.name})"
+    is_stretched = index < len(old.spans) and len(new.spans) > len(old.spans)
+    if is_stretched and span.end == change.position:
+        left, longer = old.spans[index].end - span.end, _length(new.spans[index + 1])
+        rest = f"{_number(left)} to {_number(longer)} units"
+        return f"{name}: what is left of it stretched from {rest}"
     if len(new.spans) > len(old.spans):
         return f"{name} of {_number(_length(span))} units added"
     return (

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from dist_sched._curves.megatron import equal
-from dist_sched._curves.phases import Schedule
+from dist_sched._curves.schedule import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -82,6 +82,11 @@ class BoundedSchedule:
     def end_share(self) -> None:
         """None: late changes are in the lines."""
 
+    @property
+    def factor(self) -> float:
+        """1, for the same reason."""
+        return 1.0
+
     def at(self, position: float) -> Between:
         """Return the value at a position as a function of the bounds.
 
@@ -121,41 +126,83 @@ class BoundedSchedule:
         self,
         curve: Schedule | ProportionalCurve,
         position: int,
+        operation: str,
         *,
         end: Point | None = None,
-        is_extension: bool = False,
+        factor: float = 1.0,
     ) -> BoundedSchedule:
-        """Return how the schedule goes after a late change, which makes no bounded group jump.
+        """Return how the schedule goes after a late change; none but `scale` makes a group jump.
 
         Args:
             curve: The schedule after the change.
             position: Where the change was made.
-            end: Where the change goes to; None for a value that the schedule had.
-            is_extension: Whether a phase became longer; else one replaces all that comes.
+            operation: What was done.
+            end: Where a cooldown or a rise goes to; None for a value that the schedule had.
+            factor: What `scale` multiplies by.
         """
-        before, after = _schedule(self.curve).phases, _schedule(curve).phases
         spans = _spans(curve)
-        lines = [*self.lines]
-        if is_extension:
-            pairs = enumerate(zip(before, after, strict=False))
-            # A phase that was cut is held at the value that it has reached.
-            held = next((index for index, (old, new) in pairs if old != new), len(before))
-            reached = lines[held - 1][1]
-            lines[held:held] = [(reached, reached)] * (len(after) - len(before))
-        else:
-            new = len(after) - 1
-            here = self.point(position)
-            past = lines[-1][1]
-            lines += [(past, past)] * (new - len(lines))  # held past the horizon
-            lines[new:] = [(here, self._known(spans[-1][1]) if end is None else end)]
-            if new and after[new - 1] != (*before, *after)[new - 1]:
-                lines[new - 1] = lines[new - 1][0], here  # it was cut
+        match operation:
+            case "extend":
+                lines = self._extended(_schedule(curve), position)
+            case "scale":
+                lines = self._scaled(len(spans), position, factor)
+            case _:
+                goal = self._known(spans[-1][1]) if end is None else end
+                lines = self._replaced(_schedule(curve), position, goal)
         return replace(self, curve=curve, spans=spans, lines=tuple(lines))
+
+    def _extended(self, after: Schedule, position: int) -> list[Line]:
+        """Return the lines of a schedule in which one phase became longer."""
+        before, lines = _schedule(self.curve).phases, [*self.lines]
+        more = len(after.phases) - len(before)
+        pairs = enumerate(zip(before, after.phases, strict=False))
+        index = next((index for index, (old, new) in pairs if old != new), len(before))
+        if more and index + 1 < len(after.phases) and after.boundaries[index + 1] == position:
+            (start, end), here = lines[index], self.point(position)
+            lines[index : index + 1] = [(start, here), (here, end)]  # stretched from here on
+        else:
+            # A phase that was cut is held at the value that it has reached.
+            reached = lines[index - 1][1]
+            lines[index:index] = [(reached, reached)] * more
+        return lines
+
+    def _scaled(self, count: int, position: int, factor: float) -> list[Line]:
+        """Return the lines of so many phases, multiplied from a position on."""
+        schedule, lines = _schedule(self.curve), [*self.lines]
+        past = lines[-1][1]
+        if position >= schedule.horizon:
+            return [
+                *lines,
+                *[(past, past)] * (count - len(lines) - 1),
+                _times((past, past), factor),
+            ]
+        index = schedule.index(position)
+        if schedule.boundaries[index] < position:  # it is cut
+            (start, end), here = lines[index], self.point(position)
+            lines[index : index + 1] = [(start, here), (here, end)]
+            index += 1
+        return [*lines[:index], *(_times(line, factor) for line in lines[index:])]
+
+    def _replaced(self, after: Schedule, position: int, goal: Point) -> list[Line]:
+        """Return the lines of a schedule in which one phase replaces all that came."""
+        before, lines = _schedule(self.curve).phases, [*self.lines]
+        new = len(after.phases) - 1
+        here, past = self.point(position), lines[-1][1]
+        lines += [(past, past)] * (new - len(lines))  # held past the horizon
+        lines[new:] = [(here, goal)]
+        if new and after.phases[new - 1] != (*before, *after.phases)[new - 1]:
+            lines[new - 1] = lines[new - 1][0], here  # it was cut
+        return lines
 
     def _known(self, value: float) -> Point:
         """Return where a value maps that the schedule starts or ends a phase with."""
         points = dict(zip(chain(*self.spans), chain(*self.lines), strict=True))
         return points.get(value, Point(value, 0.0, 0.0))
+
+
+def _times(line: Line, factor: float) -> Line:
+    start, end = (Point(*(factor * part for part in point)) for point in line)
+    return start, end
 
 
 def _schedule(curve: Schedule | ProportionalCurve) -> Schedule:

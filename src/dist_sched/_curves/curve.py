@@ -48,6 +48,11 @@ class Bounded(Protocol):
         """The lower bound as a share of the upper one, where a late change has set it for all."""
         ...
 
+    @property
+    def factor(self) -> float:
+        """What late changes multiply the bounds of groups by."""
+        ...
+
     def highest(self, high: float, low: float, /) -> float:
         """Return the highest value under two bounds."""
         ...

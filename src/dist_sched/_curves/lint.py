@@ -11,7 +11,7 @@ from dist_sched._rules import optional, some, whole
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from dist_sched._curves.phases import Schedule
+    from dist_sched._curves.schedule import Schedule
     from dist_sched._rules import Number
 
 Level = Literal["note", "warning", "error"]

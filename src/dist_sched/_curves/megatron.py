@@ -119,6 +119,8 @@ class LrCurve:
     """How WSD decays, one of `LR_WSD_DECAY_STYLES`."""
     end_share: float | None = None
     """Of groups with bounds, the lower one as a share of the upper one, instead of their own."""
+    factor: float = 1.0
+    """What late changes multiply the bounds of groups by."""
 
     def __call__(self, position: float) -> float:
         """Return the value at a position under the curve's own bounds."""
@@ -180,6 +182,8 @@ class WdCurve:
     """Length of the rise, in units; with 0 the value is always `max_value`."""
     style: str
     """One of `WD_INCR_STYLES`."""
+    factor: float = 1.0
+    """What late changes multiply the bounds of groups by."""
 
     @property
     def end_share(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dist_sched._rules import rate, text
@@ -10,7 +10,7 @@ from dist_sched._rules import rate, text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dist_sched._curves.phases import Schedule
+    from dist_sched._curves.schedule import Schedule
     from dist_sched._rules import Number
 
 
@@ -42,6 +42,10 @@ class ProportionalTo:
     def __post_init__(self) -> None:
         text("field", self.field)
         object.__setattr__(self, "at_max", rate("at_max", self.at_max))
+
+    def scaled(self, factor: float) -> ProportionalTo:
+        """Return what follows a field whose highest value is multiplied, at the same values."""
+        return replace(self, at_max=self.at_max * factor)
 
     def following(self, schedule: Schedule) -> ProportionalCurve:
         """Return the curve that follows a schedule of the other field."""

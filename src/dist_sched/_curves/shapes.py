@@ -19,26 +19,30 @@ from typing import Any, TypeVar
 from dist_sched._curves import coefficients
 from dist_sched._rules import (
     Number,
+    finite,
     illegal,
     length,
     listed,
     near_miss,
     optional,
-    plain,
     positive,
+    rate,
     refuse_unknown,
     shown,
     text,
 )
 from dist_sched.errors import ConfigError
 
-Parameter = int | float | None | tuple[int | float, ...]
+Parameter = int | float | None | tuple[Any, ...]
+"""Of a shape; a tuple holds numbers, or the phases of a product."""
 Law = Callable[..., float]
 """`law(units, steps, start, end, **parameters)` returns the value for 0 < units < steps."""
 _Function = TypeVar("_Function", bound=Callable[..., float])
 
-PHASE_NAMES = ("shape", "steps", "end", "start", "until")
+PHASE_NAMES = ("shape", "steps", "end", "start", "since", "until")
 """The arguments of a phase, which no parameter of a shape may be called."""
+PRODUCT = "product"
+"""The shape of a phase that is a product of others, which `schedules.product` makes."""
 _REQUIRED = inspect.Parameter.empty
 _TOLERANCE = 1e-6
 """How far from 1 and 0 a registered coefficient may begin and end."""
@@ -68,6 +72,8 @@ class Shape:
     """Whether start and end must be greater than 0."""
     stays_between: bool = False
     """Whether every value is between start and end, whatever the parameters."""
+    version: int = 1
+    """The lowest version of the state's format that has it."""
     origin: tuple[str, str] | None = None
     """Module and name of a registered function; a notebook cell may define the same one again."""
 
@@ -118,7 +124,8 @@ class _StandIn(Shape):
         return {key: _any_parameter(key, value) for key, value in given.items()}
 
 
-_SHAPES: dict[str, Shape] = {}
+SHAPES: dict[str, Shape] = {}
+"""All shapes by name, also the one of products."""
 _unknown: set[str] | None = None
 """Names of shapes for which something stands in; None where they are refused."""
 
@@ -129,7 +136,7 @@ def shapes() -> tuple[str, ...]:
     >>> shapes()[:3]
     ('constant', 'linear', 'cosine')
     """
-    return tuple(_SHAPES)
+    return tuple(name for name in SHAPES if name != PRODUCT)
 
 
 def shape_of(value: object, name: str = "shape") -> Shape:
@@ -138,16 +145,16 @@ def shape_of(value: object, name: str = "shape") -> Shape:
     Raises:
         ConfigError: There is no such shape; lists those that there are.
     """
-    if _unknown is not None and isinstance(value, str) and value not in _SHAPES:
+    if _unknown is not None and isinstance(value, str) and value not in SHAPES:
         _unknown.add(value)
         return _STAND_IN
-    if not isinstance(value, str) or value not in _SHAPES:
-        known = f"must be one of {listed(_SHAPES)}"
+    if not isinstance(value, str) or value not in SHAPES:
+        known = f"must be one of {listed(shapes())}"
         raise UnknownShapeError(
             f"{name}={shown(value)}: {known}, or registered with register_shape before it is built "
-            f"or loaded{near_miss(value, _SHAPES)}"
+            f"or loaded{near_miss(value, shapes())}"
         )
-    return _SHAPES[value]
+    return SHAPES[value]
 
 
 @contextlib.contextmanager
@@ -199,14 +206,14 @@ def register_shape(name: str) -> Callable[[_Function], _Function]:
     def register(coefficient: _Function) -> _Function:
         parameters = _parameters_of(name, coefficient)
         origin = (coefficient.__module__, getattr(coefficient, "__qualname__", "<lambda>"))
-        known = _SHAPES.get(name)
+        known = SHAPES.get(name)
         # A notebook's cell that runs again registers its function anew. Lambdas all have one name.
         if known is not None and ("<lambda>" in origin[1] or known.origin != origin):
             raise ConfigError(f"shape {name!r} exists already; choose another name")
         rules = dict.fromkeys(parameters, _any_parameter)
         defaults = {key: value for key, value in parameters.items() if value is not _REQUIRED}
         law = _checked_blend(name, coefficient)
-        _SHAPES[name] = Shape(law, rules, defaults, origin=origin)
+        SHAPES[name] = Shape(law, rules, defaults, origin=origin)
         return coefficient
 
     return register
@@ -233,15 +240,15 @@ def _parameters_of(name: str, coefficient: Callable[..., float]) -> dict[str, An
 
 def _any_parameter(name: str, value: object) -> Parameter:
     if isinstance(value, list | tuple):
-        return tuple(_finite(name, one) for one in value)
-    return _finite(name, value)
+        return tuple(_any_number(name, one) for one in value)
+    return _any_number(name, value)
 
 
-def _finite(name: str, value: object) -> Number:
-    found = plain(value)
-    if isinstance(found, bool) or not isinstance(found, numbers.Real) or not math.isfinite(found):
-        raise illegal(name, value, "must be a finite number, or a list of such")
-    return int(found) if isinstance(found, numbers.Integral) else float(found)
+def _any_number(name: str, value: object) -> Number:
+    try:
+        return finite(name, value)
+    except ConfigError as error:
+        raise illegal(name, value, "must be a finite number, or a list of such") from error
 
 
 def _blend(coefficient: Callable[..., float]) -> Law:
@@ -341,6 +348,31 @@ def _power_law(
     return _clamp(coefficients.between(1 - fall / whole_fall, start, end), start, end)
 
 
+def _log(units: float, steps: float, start: float, end: float, timescale: float) -> float:
+    """Fall as `1 - log(1 + units / timescale) / log(1 + steps / timescale)`.
+
+    With a timescale of one update, the rise is that of DeepSpeed's `WarmupLR`: its value in update
+    `n + 1` of `w = steps + 1` is `log(n + 1) / log(w)`.
+    """
+    passed = math.log1p(units / timescale) / math.log1p(steps / timescale)
+    return _clamp(coefficients.between(1 - passed, start, end), start, end)
+
+
+def _ratio(name: str, value: object) -> float:
+    """Return a number greater than 0 and not 1, or raise."""
+    found = positive(name, value)
+    if found == 1:
+        raise illegal(name, value, "must not be 1, where the shape is a line: use shape 'linear'")
+    return found
+
+
+def _below_one(name: str, value: object) -> float:
+    found = rate(name, value)
+    if found >= 1:
+        raise illegal(name, value, "must be less than 1")
+    return found
+
+
 def milestones(name: str, value: object) -> tuple[Number, ...]:
     """Return rising lengths greater than 0 as a tuple, or raise."""
     if not isinstance(value, Iterable) or isinstance(value, str | Mapping):
@@ -353,7 +385,7 @@ def milestones(name: str, value: object) -> tuple[Number, ...]:
 
 _TIMESCALE = {"timescale": optional(positive)}
 
-_SHAPES |= {
+SHAPES |= {
     "constant": Shape(_constant),
     "linear": Shape(_blend(coefficients.linear), stays_between=True),
     "cosine": Shape(_blend(_cosine), {"exponent": positive}, {"exponent": 1.0}, stays_between=True),
@@ -370,4 +402,15 @@ _SHAPES |= {
     "inverse": Shape(partial(_power_law, power=1.0), _TIMESCALE, {"timescale": None}),
     "step": Shape(_hold, stays_between=True),
     "multistep": Shape(_multistep, {"milestones": milestones}, is_geometric=True),
+    "minus_power": Shape(
+        _blend(coefficients.minus_power), {"power": positive}, stays_between=True, version=2
+    ),
+    "exponential_to_zero": Shape(
+        _blend(coefficients.exponential_to_zero), {"ratio": _ratio}, stays_between=True, version=2
+    ),
+    "rex": Shape(
+        _blend(coefficients.rex), {"beta": _below_one}, {"beta": 0.5}, stays_between=True, version=2
+    ),
+    "log": Shape(_log, {"timescale": positive}, {"timescale": 1.0}, version=2),
+    "sine": Shape(_blend(coefficients.sine), stays_between=True, version=2),
 }

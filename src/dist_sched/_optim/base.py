@@ -309,15 +309,24 @@ class Scheduler:
         self._change("cooldown", arguments, allow_jump=allow_jump)
 
     @rules.typed_lengths("horizon")
-    def extend(self, horizon: float, *, field: str = "lr", allow_jump: bool = False) -> None:
+    def extend(
+        self,
+        horizon: float,
+        *,
+        keep: str | None = None,
+        field: str = "lr",
+        allow_jump: bool = False,
+    ) -> None:
         """Extend the schedule to a later horizon, and record it in `history`.
 
         The first constant phase that has not ended is lengthened, or the one that ends exactly
         here, where a decay begins. If there is none, the longest that has not ended is; this moves
-        the value here and is a jump. The log says which phase it was.
+        the value here and is a jump, unless `keep="value"`. The log says which phase it was.
 
         Args:
             horizon: Position at which the schedule shall end, later than now, in units.
+            keep: "value" stretches what is left of the phase, so that the value goes on from where
+                it is: a line from 1 to 0 over 100 units, extended at 60 to 160, is at 0.2 at 110.
             field: As for `cooldown`.
             allow_jump: As for `cooldown`.
 
@@ -325,6 +334,8 @@ class Scheduler:
             ConfigError: As for `cooldown`.
         """
         arguments = {"horizon": horizon, "field": field}
+        if keep is not None:
+            arguments["keep"] = keep
         self._change("extend", arguments, allow_jump=allow_jump)
 
     @rules.typed_lengths("steps")
@@ -349,6 +360,22 @@ class Scheduler:
         """
         arguments = {"steps": steps, "peak": peak, "field": field}
         self._change("rewarm", arguments, allow_jump=allow_jump)
+
+    def scale(self, factor: float, *, field: str = "lr") -> None:
+        """Multiply the values from here on, as after a spike, and record it in `history`.
+
+        Whatever a group follows is multiplied: schedules and bounds of its own too. What follows
+        the field, as `proportional_to` does, keeps its proportion.
+
+        Args:
+            factor: More than 0.
+            field: The field to change.
+
+        Raises:
+            ConfigError: An argument is illegal, or a value would leave its range. Nothing has
+                changed.
+        """
+        self._change("scale", {"factor": factor, "field": field}, allow_jump=True)
 
     def _change(self, operation: str, arguments: dict[str, Any], *, allow_jump: bool) -> None:
         rules.flag("allow_jump", allow_jump)

@@ -235,7 +235,9 @@ class Row:
         if bounded is not None:
             between = bounded.at(position) if between is None else between
             high_value, low_value = bounded.max_value, bounded.min_value
-        is_simple = self._is_simple and (bounded is None or bounded.end_share is None)
+        is_simple = self._is_simple and (
+            bounded is None or (bounded.end_share is None and bounded.factor == 1.0)
+        )
         values = []
         for group in groups:  # subscripts, because .get takes twice as long
             try:
@@ -294,8 +296,8 @@ class Row:
         if high is None and low is None:
             return None
         bounded = self.between()
-        high = bounded.max_value if high is None else rate(upper, high)
-        low = bounded.min_value if low is None else rate(lower, low)
+        high = bounded.max_value if high is None else rate(upper, high) * bounded.factor
+        low = bounded.min_value if low is None else rate(lower, low) * bounded.factor
         return high, low if bounded.end_share is None else high * bounded.end_share
 
 

@@ -84,7 +84,7 @@ def a_shape_is_registered_on_the_first_rank_alone(ranks):
     shape = "only_here" if ranks.is_first else "linear"
     scheduler = scheduled(ranks, {"lr": Schedule([Phase(shape, 8, end=0.0, start=1.0)])})
     yield from by_load_and_by_synchronize(scheduler, scheduler.state_dict())
-    shapes._SHAPES.pop("only_here", None)
+    shapes.SHAPES.pop("only_here", None)
 
 
 @case

@@ -90,7 +90,7 @@ def run(number):
     refused = attempt(lambda: built.append(drawn_scheduler(own if differs else common, groups)()))
     wrong = None
     if any(gathered(refused)):  # some script could not be started
-        shapes._SHAPES.pop("mine", None)
+        shapes.SHAPES.pop("mine", None)
         return None
     (scheduler,) = built
     state = scheduler.state_dict()
@@ -108,7 +108,7 @@ def run(number):
             wrong = wrong or ends
         elif any(found := gathered(attempt(scheduler.verify))):
             wrong = wrong or found
-    shapes._SHAPES.pop("mine", None)
+    shapes.SHAPES.pop("mine", None)
     return wrong
 
 

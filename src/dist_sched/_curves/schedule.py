@@ -1,0 +1,527 @@
+"""Schedules: phases joined end to end, as plain data."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dist_sched._curves.lint import Finding, checked_run, in_order, lint
+from dist_sched._curves.phases import (
+    JOIN_TOLERANCE,
+    Phase,
+    Piece,
+    extremes,
+    part,
+    phase_of,
+    piece_of,
+    replaced,
+    scaled,
+    stretched,
+)
+from dist_sched._curves.shapes import PRODUCT, shape_of
+from dist_sched._rules import (
+    Number,
+    illegal,
+    length,
+    number,
+    one_of,
+    optional,
+    positive,
+    refuse_unknown,
+    some,
+    typed_lengths,
+    whole,
+)
+from dist_sched.errors import ConfigError
+
+MOST_PHASES = 100_000
+"""More are a mistake, such as cycles of one unit in a run of billions."""
+
+_SHOWN = 12
+"""How many phases `str(schedule)` names one by one."""
+
+STABLE = "stable"
+"""The rule by which `Schedule.extend` chooses the phase that it lengthens."""
+KEEP_VALUE = "value"
+"""What `Schedule.extend` keeps as it is, where it stretches what is left of a phase."""
+
+
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class Schedule:
+    """Phases joined end to end: a pure function of the position.
+
+    A position where two phases join belongs to the later one. At and past the horizon the value is
+    the last one that the last phase reaches.
+
+    Args:
+        phases: At least one; the first needs a `start`. A schedule among them stands for its
+            phases.
+        multiple_of: Values are rounded down to whole multiples of this, and are ints.
+
+    Raises:
+        ConfigError: There is no phase, the first has no start, or a shape cannot go from its start
+            to its end; names the phase. Or values above 0 would be rounded to 0.
+
+    >>> rise, fall = Phase("linear", 10, end=1.0, start=0.0), Phase("cosine", 100, end=0.1)
+    >>> schedule = Schedule([rise, fall])
+    >>> [schedule(position) for position in (0, 5, 10, 60, 110, 111)]
+    [0.0, 0.5, 1.0, 0.55, 0.1, 0.1]
+    >>> schedule.horizon
+    110
+    """
+
+    phases: tuple[Phase, ...]
+    multiple_of: int | None
+    """What values are whole multiples of; None where they are not rounded."""
+    boundaries: tuple[Number, ...] = field(compare=False)
+    """Position at which each phase begins."""
+    horizon: Number = field(compare=False)
+    """Position at which the last phase ends."""
+    end_value: float = field(compare=False)
+    """Value at and past the horizon."""
+    max_value: float = field(compare=False)
+    """Highest value where a phase starts or ends; of a product, on its way too."""
+    min_value: float = field(compare=False)
+    """Lowest value, likewise."""
+    _pieces: tuple[Piece, ...] = field(compare=False)
+    _origins: tuple[Number, ...] = field(compare=False)
+    """Position at which the clock of each phase's shape is 0."""
+
+    def __init__(self, phases: Iterable[Phase | Schedule], multiple_of: int | None = None) -> None:
+        multiple = optional(whole)("multiple_of", multiple_of)
+        if multiple == 0:
+            raise illegal("multiple_of", multiple_of, "must be greater than 0")
+        kept, boundaries, origins, pieces, values = [], [], [], [], []
+        end: Number = 0
+        reached = math.nan  # equal to no start
+        for index, phase in enumerate(_checked(phases)):
+            piece, extremes = _joined(index, phase, reached)
+            # Equal curves are equal schedules, however they were written: a checkpoint would
+            # otherwise differ from a script that repeats where the phase before ended.
+            is_known = phase.start == reached and phase.since is None
+            kept.append(replaced(phase, start=None) if is_known else phase)
+            boundaries.append(end)
+            origins.append(end if phase.since is None else end - phase.since)
+            pieces.append(piece)
+            values += extremes
+            end, reached = _end(end + phase.duration), piece(phase.stop)
+        highest, lowest = max(values), min(values)
+        if multiple is not None:
+            if any(0 < value < multiple * (1 - JOIN_TOLERANCE) for value in values):
+                rule = f"would round {min(filter(None, values))!r} down to 0"
+                raise illegal("multiple_of", multiple_of, rule)
+            highest, lowest, reached = (
+                _rounded(value, multiple) for value in (highest, lowest, reached)
+            )
+        attributes = {
+            "phases": tuple(kept),
+            "multiple_of": multiple,
+            "boundaries": tuple(boundaries),
+            "horizon": length("horizon", end),
+            "end_value": reached,
+            "max_value": highest,
+            "min_value": lowest,
+            "_pieces": tuple(pieces),
+            "_origins": tuple(origins),
+        }
+        for name, value in attributes.items():
+            object.__setattr__(self, name, value)
+
+    def __call__(self, position: float) -> float:
+        """Return the value at a position, which may be a fraction.
+
+        Raises:
+            ConfigError: The position is no number, or negative.
+        """
+        # isinstance would take longer, at every step, and let bools pass.
+        if type(position) is not int and type(position) is not float:
+            position = number("position", position)
+        if position >= self.horizon:
+            return self.end_value
+        # Not position < 0, which NaN would pass.
+        if not position >= 0:
+            raise illegal("position", position, "must be a number >= 0")
+        index = bisect_right(self.boundaries, position) - 1
+        value = self._pieces[index](position - self._origins[index])
+        return value if self.multiple_of is None else _rounded(value, self.multiple_of)
+
+    def index(self, position: float) -> int:
+        """Return which phase a position belongs to; the last one past the horizon."""
+        return bisect_right(self.boundaries, position) - 1
+
+    def spans(self) -> list[tuple[float, float]]:
+        """Return for each phase its first value and the one that it reaches, not rounded."""
+        return [
+            (piece.start if phase.since is None else piece(phase.since), piece(phase.stop))
+            for piece, phase in zip(self._pieces, self.phases, strict=True)
+        ]
+
+    def values(self, positions: Iterable[float]) -> Any:
+        """Return the values at many positions: a numpy array of their shape; without numpy, a list.
+
+        Each value has the bits that a call with its position returns.
+
+        Raises:
+            ConfigError: A position is no number, or negative.
+        """
+        try:
+            import numpy as np
+        except ImportError:
+            return [self(position) for position in positions]
+        is_array = hasattr(positions, "__len__") or hasattr(positions, "__array__")
+        array = np.asarray(positions if is_array else list(positions))
+        # One by one, since numpy's cos and pow may differ from math's in the last bit.
+        values = [self(position) for position in array.ravel().tolist()]
+        return np.array(values, float).reshape(array.shape)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the phases as JSON data, from which `from_dict` builds an equal schedule."""
+        phases = [phase.to_dict() for phase in self.phases]
+        if self.multiple_of is None:
+            return {"phases": phases}
+        return {"phases": phases, "multiple_of": self.multiple_of}
+
+    @property
+    def version(self) -> int:
+        """The lowest version of the state's format that can express the schedule."""
+        is_new = self.multiple_of is not None or any(
+            phase.since is not None or shape_of(phase.shape).version > 1 for phase in self.phases
+        )
+        return 2 if is_new else 1
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Schedule:
+        """Build a schedule from the data that `to_dict` returns.
+
+        Raises:
+            ConfigError: A name is missing or unknown, or a value is illegal; names the phase.
+        """
+        if not isinstance(data, Mapping) or not isinstance(data.get("phases"), list | tuple):
+            raise illegal("schedule", data, "must be a mapping with a list of phases")
+        refuse_unknown(data, ["phases", "multiple_of"], "is not a key of a schedule")
+        phases = []
+        for index, phase in enumerate(data["phases"]):
+            try:
+                phases.append(Phase.from_dict(phase))
+            except ConfigError as error:
+                raise ConfigError(f"phases[{index}]: {error}") from error
+        return cls(phases, data.get("multiple_of"))
+
+    def cut(self, since: Number | None = None, until: Number | None = None) -> Schedule:
+        """Return the part of the schedule between two positions.
+
+        Args:
+            since: Where the part begins, in units; None for the beginning. Its position 0 is this.
+            until: Where it ends, in units; None for the end, and what stays after it.
+
+        Raises:
+            ConfigError: A position is illegal, or no part lies between the two.
+
+        >>> fall = Schedule([Phase("linear", 10, end=0.0, start=1.0)])
+        >>> [fall.cut(2, 8)(position) for position in (0, 3, 6, 7)]
+        [0.8, 0.5, 0.2, 0.2]
+        """
+        first = length("since", 0 if since is None else since)
+        last = self.horizon if until is None else length("until", until)
+        if until is not None and not first < last <= self.horizon:
+            rule = f"must be after since={first!r} and at most the horizon {self.horizon!r}"
+            raise illegal("until", until, rule)
+        if first >= self.horizon:
+            raise illegal("since", since, f"must be before the horizon {self.horizon!r}")
+        return self._with(self._parts(first, None if until is None else last))
+
+    def _parts(self, first: Number, last: Number | None = None) -> list[Phase]:
+        """Return the phases between two positions, each with its start."""
+        parts = []
+        ends = (*self.boundaries[1:], self.horizon)
+        rows = zip(self.phases, self._pieces, self.boundaries, ends, strict=True)
+        for phase, piece, begin, end in rows:
+            # One of length 0 at the horizon is what stays after it.
+            is_rest = last is None and begin == end == self.horizon
+            if (begin == end and not is_rest) or end < first or (end == first and not is_rest):
+                continue
+            if last is not None and begin >= last:
+                break
+            whole_phase = replaced(phase, start=piece.start)
+            if first > begin or (last is not None and last < end):
+                whole_phase = part(
+                    whole_phase, max(first - begin, 0), None if last is None else last - begin
+                )
+            parts.append(whole_phase)
+        return parts
+
+    def phase_between(self, begin: Number, end: Number) -> Phase:
+        """Return the phase between two positions that no join lies between, with its start."""
+        if begin >= self.horizon:
+            return phase_of("constant", end - begin, self.end_value, self.end_value)
+        index = self.index(begin)
+        join, phase = self.boundaries[index], self.phases[index]
+        return part(replaced(phase, start=self._pieces[index].start), begin - join, end - join)
+
+    def _with(self, phases: Iterable[Phase]) -> Schedule:
+        return Schedule(phases, self.multiple_of)
+
+    @typed_lengths("steps")
+    def cooldown(
+        self, position: int, steps: Number, shape: str = "minus_sqrt", end: float | None = None
+    ) -> Schedule:
+        """Return the schedule that goes from its value at a position to `end`, and stays there.
+
+        Args:
+            position: Where the cooldown begins.
+            steps: Its length, in units, more than 0.
+            shape: A name of `dist_sched.schedules.shapes()`.
+            end: Its last value; if None, `end_value` where that is lower than the value at the
+                position, else 0.
+
+        Raises:
+            ConfigError: An argument is illegal; names it, its value and the rule.
+
+        >>> flat = Schedule([Phase("constant", 100, end=1.0, start=1.0)])
+        >>> [flat.cooldown(50, 20, "linear")(position) for position in (50, 60, 70, 100)]
+        [1.0, 0.5, 0.0, 0.0]
+        """
+        if end is None:
+            end = self.end_value if self.end_value < self(whole("position", position)) else 0.0
+        return self._replaced_from(position, phase_of(shape, some("steps", steps), end))
+
+    @typed_lengths("steps")
+    def rewarm(self, position: int, steps: Number, peak: float | None = None) -> Schedule:
+        """Return the schedule that goes in a line from its value at a position to `peak`.
+
+        Args:
+            position: Where the rise begins.
+            steps: Its length, in units, more than 0.
+            peak: Its last value; if None, `max_value`.
+
+        Raises:
+            ConfigError: An argument is illegal; names it, its value and the rule.
+        """
+        peak = self.max_value if peak is None else peak
+        return self._replaced_from(position, phase_of("linear", some("steps", steps), peak))
+
+    def _replaced_from(self, position: int, phase: Phase) -> Schedule:
+        """Return the schedule in which one phase replaces all that comes after a position."""
+        whole("position", position)
+        if position >= self.horizon:
+            # The gap becomes a phase, so that the change still begins at the position.
+            hold = phase_of("constant", position - self.horizon, self.end_value, self.end_value)
+            phase = replaced(phase, start=self.end_value)
+            return self._with([*self.phases, *([hold] if hold.steps else []), phase])
+        before = self._phases_up_to(position)
+        if position in self.boundaries:
+            # The phase before may have ended at another value: this one jumped there.
+            phase = replaced(phase, start=self._exact(position))
+        return self._with([*before, phase])
+
+    def _phases_up_to(self, position: int) -> list[Phase]:
+        """Return the phases before a position, the last of which may be cut there."""
+        index = self.index(position)
+        used = position - self._origins[index]
+        if position == self.boundaries[index]:
+            return [*self.phases[:index]]
+        return [*self.phases[:index], replaced(self.phases[index], until=used)]
+
+    def _exact(self, position: int) -> float:
+        """Return the value before it is rounded."""
+        index = self.index(position)
+        return self._pieces[index](position - self._origins[index])
+
+    def scale(self, position: int, factor: float) -> Schedule:
+        """Return the schedule whose values from a position on are multiplied by a factor.
+
+        Args:
+            position: Where the run is.
+            factor: More than 0.
+
+        Raises:
+            ConfigError: An argument is illegal; names it, its value and the rule.
+
+        >>> fall = Schedule([Phase("linear", 10, end=0.0, start=1.0)])
+        >>> [fall.scale(5, 0.5)(position) for position in (4, 5, 10)]
+        [0.6, 0.25, 0.0]
+        """
+        multiplier = positive("factor", factor)
+        if whole("position", position) < self.horizon:
+            index = self.index(position)
+            used = position - self.boundaries[index]
+            phase = replaced(self.phases[index], start=self._pieces[index].start)
+            rest = [part(phase, used) if used else phase, *self.phases[index + 1 :]]
+            return self._with(
+                [*self._phases_up_to(position), *(scaled(one, multiplier) for one in rest)]
+            )
+        value = self._pieces[-1](self.phases[-1].stop)
+        hold = phase_of("constant", position - self.horizon, value, value)
+        last = phase_of("constant", 0, value * multiplier, value * multiplier)
+        return self._with([*self.phases, *([hold] if hold.steps else []), last])
+
+    @typed_lengths("horizon")
+    def extend(
+        self,
+        position: int,
+        horizon: Number,
+        *,
+        lengthen: str | None = STABLE,
+        keep: str | None = None,
+    ) -> Schedule:
+        """Return the schedule that ends later, because one phase is longer.
+
+        It is the constant phase that ends exactly at the position, where a decay goes on from its
+        value. Else it is the first constant phase that has not ended. Where there is none, it is
+        the longest phase that has not ended, and past the horizon the last phase. A phase that was
+        cut by `until` is not drawn out: it is held at the value it has reached.
+
+        Args:
+            position: Where the run is.
+            horizon: Where the last phase shall end, later than now.
+            lengthen: "stable" for the rule above. None leaves out its first sentence, as states of
+                version 1 did: a constant phase that ends at the position has ended.
+            keep: "value" stretches what is left of the phase, so that the value at the position
+                stays. None draws out the whole phase, which moves the value where it has begun.
+
+        Raises:
+            ConfigError: An argument is illegal, or the horizon is not later.
+
+        >>> wsd = Schedule([Phase("constant", 80, 1.0, 1.0), Phase("linear", 20, end=0.0)])
+        >>> [wsd.extend(80, 200)(position) for position in (80, 180, 190, 200)]
+        [1.0, 1.0, 0.5, 0.0]
+        """
+        optional(one_of((STABLE,)))("lengthen", lengthen)
+        optional(one_of((KEEP_VALUE,)))("keep", keep)
+        more = length("horizon", horizon) - self.horizon
+        if more <= 0:
+            rule = f"must be more than the present {self.horizon!r} units"
+            raise illegal("horizon", horizon, rule)
+        index = self._to_extend(whole("position", position), lengthen)
+        phase, piece = self.phases[index], self._pieces[index]
+        used, reached = position - self.boundaries[index], piece(phase.stop)
+        if phase.shape == "constant":
+            longer = [replaced(phase, steps=phase.duration + more, until=None)]
+        elif keep == KEEP_VALUE and 0 < used < phase.duration:
+            left = phase.duration - used
+            rest = part(replaced(phase, start=piece.start), used)
+            longer = [part(phase, 0, used), stretched(rest, (left + more) / left)]
+        elif phase.until is not None or (keep == KEEP_VALUE and used > 0):
+            # Drawn out, a cut phase would go on to the end that it was cut from.
+            longer = [phase, phase_of("constant", more, reached, reached)]
+        elif phase.since is None and phase.shape != PRODUCT:
+            longer = [replaced(phase, steps=phase.steps + more)]
+        else:
+            longer = [stretched(phase, (phase.duration + more) / phase.duration)]
+        return self._with([*self.phases[:index], *longer, *self.phases[index + 1 :]])
+
+    def _to_extend(self, position: int, lengthen: str | None) -> int:
+        """Return the index of the phase that an extension makes longer."""
+        ends = (*self.boundaries[1:], self.horizon)
+        running = [index for index, end in enumerate(ends) if end > position]
+        if lengthen == STABLE and running and self._decays_from_constant(running[0], position):
+            return running[0] - 1
+        constant = [index for index in running if self.phases[index].shape == "constant"]
+        if constant:
+            return constant[0]
+        return max(running, key=lambda index: self.phases[index].duration, default=len(ends) - 1)
+
+    def _decays_from_constant(self, index: int, position: int) -> bool:
+        """Return whether a phase begins at a position and falls from a constant one before it."""
+        if index == 0 or self.boundaries[index] != position:
+            return False
+        spans = self.spans()
+        first, reached = spans[index]
+        is_constant = self.phases[index - 1].shape == "constant"
+        # A rise that begins here is no decay: to wait before a warmup is not to be stable.
+        return is_constant and spans[index - 1][1] == first > reached
+
+    def lint(
+        self, field: str = "lr", *, updates: int | None = None, increment: Number = 1
+    ) -> tuple[Finding, ...]:
+        """Find what is valid and probably a mistake; the findings are sorted by position.
+
+        Args:
+            field: What is scheduled. Only for `lr`: a first value of 0, a floor above the peak, a
+                horizon of fewer than ten updates, and one before the end of the run.
+            updates: Length of the run in optimizer updates, to compare with the horizon.
+            increment: Units that an update completes, to compare with phases and horizon.
+
+        Raises:
+            ConfigError: `updates` or `increment` is illegal.
+        """
+        return in_order(lint(self, field, *checked_run(updates, increment)))
+
+    def __reduce__(self) -> tuple[type[Schedule], tuple[tuple[Phase, ...], int | None]]:
+        return Schedule, (self.phases, self.multiple_of)
+
+    def __str__(self) -> str:
+        shown = [
+            f"{phase.shape} {phase.duration:g} units {start:g} to {end:g}"
+            for phase, (start, end) in zip(self.phases[:_SHOWN], self.spans(), strict=False)
+        ]
+        more = len(self.phases) - len(shown)
+        shown += [f"and {more} more phases"] if more else []
+        shown += [f"whole multiples of {self.multiple_of}"] if self.multiple_of else []
+        return "; ".join(shown)
+
+    def __repr__(self) -> str:
+        multiple = "" if self.multiple_of is None else f", multiple_of={self.multiple_of}"
+        return f"Schedule([{', '.join(map(repr, self.phases))}]{multiple})"
+
+
+def _checked(phases: object) -> tuple[Phase, ...]:
+    """Return the phases, or raise where they are none or the first has no start."""
+    if isinstance(phases, str | Mapping) or not isinstance(phases, Iterable):
+        raise illegal("phases", phases, "must be a list of phases")
+    found = tuple(_spliced(phases))
+    if not 0 < len(found) <= MOST_PHASES:
+        raise ConfigError(f"phases: {len(found)} of them; must be from 1 to {MOST_PHASES:,}")
+    if found[0].start is None:
+        raise illegal("phases[0].start", None, "the first phase must say where it starts")
+    return found
+
+
+def _spliced(phases: Iterable[object]) -> Iterator[Phase]:
+    """Yield phases, and in place of a schedule those that it has."""
+    for index, one in enumerate(phases):
+        if isinstance(one, Phase):
+            yield one
+        elif not isinstance(one, Schedule):
+            raise illegal(f"phases[{index}]", one, "must be a Phase or a Schedule")
+        elif one.multiple_of is None:
+            yield from one.phases
+        else:
+            rule = "is rounded: round the schedule that it becomes a part of"
+            raise illegal(f"phases[{index}]", one, rule)
+
+
+def _joined(index: int, phase: Phase, before: float) -> tuple[Piece, list[float]]:
+    """Return a phase of some index with its start, and values that none of its others leaves.
+
+    Raises:
+        ConfigError: Its shape cannot go from there to its end.
+    """
+    start = before if phase.start is None else phase.start
+    piece = piece_of(phase, start)
+    try:
+        shape_of(phase.shape).check(phase.steps, start, phase.end, **phase.parameters)
+        return piece, extremes(phase, piece)
+    except OverflowError as error:
+        rule = "its values leave the range of floats"
+        raise ConfigError(f"phases[{index}] ({phase.shape}): {rule}") from error
+    # What the function of a registered shape may raise.
+    except (ConfigError, ValueError, TypeError, ArithmeticError) as error:
+        raise ConfigError(f"phases[{index}] ({phase.shape}): {error}") from error
+
+
+def _rounded(value: float, multiple: int) -> int:
+    """Return a value rounded down to a multiple; one that is a multiple but for rounding is one."""
+    quotient = value / multiple
+    nearest = round(quotient)
+    tolerance = JOIN_TOLERANCE * max(1.0, quotient)
+    return multiple * (nearest if abs(quotient - nearest) <= tolerance else math.floor(quotient))
+
+
+def _end(position: Number) -> Number:
+    """Return a sum of lengths, as the whole number that rounding has moved it from, if any."""
+    nearest = round(position)
+    return nearest if abs(position - nearest) <= JOIN_TOLERANCE else position
