@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dist_sched._curves.phases import MOST_PHASES
+from dist_sched._curves.schedule import MOST_PHASES
 from dist_sched._rules import illegal, listed, mapping, rate, refuse_unknown, whole
 from dist_sched.errors import ConfigError
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from dist_sched._curves.phases import Phase, Schedule, phase_of
+from dist_sched._curves.phases import Phase, phase_of
+from dist_sched._curves.schedule import Schedule
 from dist_sched._peers.block import REQUIRED, Key, read, steps
 from dist_sched._peers.pieces import flat, hold, lasting, padded, refuse_many, through
 from dist_sched._rules import (

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from dist_sched._curves.phases import Phase, Schedule, phase_of
+from dist_sched._curves.phases import Phase, phase_of
+from dist_sched._curves.schedule import Schedule
 from dist_sched._peers.block import REQUIRED, Key, entries, one_given, read, share, steps
 from dist_sched._peers.pieces import chained, flat, hold, lasting, padded, since, through, up_to
 from dist_sched._rules import (

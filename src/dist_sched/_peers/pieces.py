@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dist_sched._curves.phases import MOST_PHASES, Phase, Schedule, phase_of
+from dist_sched._curves.phases import Phase, phase_of
+from dist_sched._curves.schedule import MOST_PHASES, Schedule
 from dist_sched._rules import illegal
 
 if TYPE_CHECKING:

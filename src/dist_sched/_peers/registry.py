@@ -10,7 +10,7 @@ from dist_sched._rules import one_of, refuse_large, within
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from dist_sched._curves.phases import Schedule
+    from dist_sched._curves.schedule import Schedule
 
 PEERS: dict[str, Callable[[object], Schedule]] = {
     "transformers": transformers.schedule,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dist_sched._curves.phases import Schedule, phase_of
+from dist_sched._curves.phases import phase_of
+from dist_sched._curves.schedule import Schedule
 from dist_sched._peers.block import REQUIRED, Key, one_given, read, share, steps
 from dist_sched._peers.pieces import hold, lasting
 from dist_sched._rules import one_of, positive, rate, whole

@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from dist_sched._curves.named import cosine_with_restarts
-from dist_sched._curves.phases import Phase, Schedule, phase_of
+from dist_sched._curves.phases import Phase, phase_of
+from dist_sched._curves.schedule import Schedule
 from dist_sched._peers.block import REQUIRED, Key, one_given, read, share, steps
 from dist_sched._peers.pieces import flat, hold, lasting, padded, refuse_many, since, waves
 from dist_sched._rules import illegal, length, mapping, one_of, positive, rate, whole, within
