@@ -147,6 +147,11 @@ def found(scheduler: ParamScheduler) -> dict[str, int | float | None]:
     return {finding.code: finding.position for finding in scheduler.lint(updates=1_000)}
 
 
+def read_extras(scheduler: ParamScheduler) -> float:
+    values: dict[str, float] = scheduler.extras
+    return values["batch_size"]
+
+
 def draw() -> list[float | str]:
     rise = Phase("linear", 2_000, end=3e-4, start=0.0)
     schedule = Schedule([rise, Phase("cosine", 98_000, end=3e-5, exponent=1.5)])
@@ -159,10 +164,15 @@ def schedule_anything(optimizer: torch.optim.Optimizer) -> ParamScheduler:
         optimizer,
         {
             "lr": schedules.wsd(3e-4, 100_000, warmup=2_000, decay=20_000),
-            "weight_decay": schedules.proportional_to(at_max=0.1),
+            "weight_decay": schedules.proportional_to(at_max=0.1, power=0.5),
+            "momentum": schedules.piecewise([(0, 0.85), (300, 0.95)]),
             "betas[0]": 0.9,
         },
-        groups={"embed*": {"lr": 0.5}, "head": {"lr": schedules.linear(1e-3, 10_000)}},
+        groups={
+            "embed*": {"lr": 0.5},
+            "head": {"lr": schedules.linear(1e-3, 10_000, 100, warmup_shape={"shape": "rex"})},
+        },
+        extras={"batch_size": schedules.linear(256, 10_000), "aux_loss_weight": 0.01},
         policy={"lr.phases[1].steps": "config", "*": "checkpoint"},
         unit="tokens",
     )

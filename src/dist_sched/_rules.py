@@ -162,6 +162,7 @@ def typed_lengths(
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         parameters = tuple(inspect.signature(function).parameters)
+        untyped: Callable[..., T] = function
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -178,10 +179,9 @@ def typed_lengths(
                     inner = {key: value[key] for key in value if key in names}
                     found |= {f"{name}[{key!r}]": one for key, one in inner.items()}
             refuse_shares(found, horizon)
-            by_place: Any = [again.get(*pair) for pair in zip(parameters, args, strict=False)]
-            by_place += args[len(parameters) :]
-            by_name: Any = {name: again.get(name, value) for name, value in kwargs.items()}
-            return function(*by_place, **by_name)
+            by_place = [again.get(*pair) for pair in zip(parameters, args, strict=False)]
+            by_name = {name: again.get(name, value) for name, value in kwargs.items()}
+            return untyped(*by_place, *args[len(parameters) :], **by_name)
 
         return call
 

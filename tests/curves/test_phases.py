@@ -53,6 +53,10 @@ def parameters_of(draw, shape, steps):
         return {"milestones": sorted(max(1, place * steps) for place in draw(places))}
     names = {"cosine": ["exponent"], "polynomial": ["power"], "inverse": ["timescale"]}
     names |= {"inverse_sqrt": ["timescale"], "power_law": ["power", "timescale"]}
+    names |= {"log": ["timescale"]}
+    if shape in {"minus_power", "exponential_to_zero"}:
+        needed = {"minus_power": "power", "exponential_to_zero": "ratio"}[shape]
+        return {needed: draw(st.floats(0.1, 0.9))}
     return {name: draw(some) for name in names.get(shape, []) if draw(st.booleans())}
 
 

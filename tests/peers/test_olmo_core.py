@@ -251,6 +251,7 @@ def test_a_scheduler_is_known_by_its_class_too(name):
     "kind, block, words",
     [
         (None, {}, "olmo_core: lacks type"),
+        ("constant", {"max_step": 9}, "'max_step' is not known here; did you mean 'max_steps'"),
         ("cosine_with_warmup", {}, "type='cosine_with_warmup': must be one of .*did you mean"),
         ("wsd", {}, "wsd: has none of 'warmup', 'warmup_steps', 'warmup_fraction'"),
         ("wsd", {"warmup": 5, "decay": 6, "decay_fraction": 0.1}, "has decay and decay_fraction"),

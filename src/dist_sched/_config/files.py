@@ -97,9 +97,9 @@ class Declaration:
 def read(source: Mapping[str, Any] | str | os.PathLike[str]) -> Declaration:
     """Read a config from a mapping, or from a file that holds one.
 
-    A mapping with `fields` is for `ParamScheduler`: `fields`, `groups`, `horizon`. Any other is for
-    `OptimizerParamScheduler` and has its entries. Both may have `unit`, `policy` and
-    `keep_group_ratios`. docs/configuration.md describes them.
+    A mapping with `fields` or `extras` is for `ParamScheduler`: `fields`, `groups`, `extras`,
+    `horizon`. Any other is for `OptimizerParamScheduler` and has its entries. Both may have `unit`,
+    `policy` and `keep_group_ratios`. docs/configuration.md describes them.
 
     Args:
         source: The mapping, or the path of a `.json`, `.yaml`, `.yml` or `.toml` file.
@@ -135,7 +135,8 @@ def _declaration(data: Mapping[str, Any]) -> Declaration:
     with within("config"):
         refuse_large(data)
     rest = {name: value for name, value in data.items() if name not in (*SETTINGS, *BOOLEANS)}
-    config = _specification(rest) if "fields" in data else _entries(rest)
+    has_schedules = "fields" in data or "extras" in data
+    config = _specification(rest) if has_schedules else _entries(rest)
     booleans = {name: flag(name, data[name]) for name in BOOLEANS if name in data}
     if booleans and isinstance(config, Specification):
         raise ConfigError(f"{listed(booleans)}: give policy instead")
@@ -160,7 +161,7 @@ def _declaration(data: Mapping[str, Any]) -> Declaration:
 def _entries(data: Mapping[str, Any]) -> OptimizerParamConfig:
     known = (*OptimizerParamConfig.entry_names(), *SETTINGS, *BOOLEANS)
     # First, so that a misspelt 'fields' is named before the groups beside it.
-    refuse_unknown(data, (*known, "fields", "groups", "horizon"))
+    refuse_unknown(data, (*known, "fields", "groups", "extras", "horizon"))
     refuse_unknown(data, known, "is not known without 'fields'")
     horizon = _horizon(data, name="lr_decay_steps")
     found = dict(data)
@@ -173,25 +174,29 @@ def _entries(data: Mapping[str, Any]) -> OptimizerParamConfig:
 
 
 def _specification(data: Mapping[str, Any]) -> Specification:
-    refuse_unknown(data, ("fields", "groups", "horizon", *SETTINGS))
+    refuse_unknown(data, ("fields", "groups", "extras", "horizon", *SETTINGS))
     horizon = _horizon(data)
-    fields = _schedules(data["fields"], horizon)
+    fields = _schedules(data.get("fields", {}), horizon)
+    extras = _schedules(data.get("extras", {}), horizon, name="extras")
     groups = {
         pattern: _schedules(overrides, horizon, pattern)
         for pattern, overrides in mapping("groups", data.get("groups", {})).items()
     }
-    return Specification(fields=fields, groups=groups)
+    return Specification(fields=fields, groups=groups, extras=extras)
 
 
 def _findings(data: Mapping[str, Any], config: Specification) -> Iterator[Finding]:
     """Yield where phases do not fill the horizon that is written beside them.
 
-    The horizon at the top is lr's. Other fields may end before it, and are compared with lr.
+    The horizon at the top is lr's. Other fields, and extras, may end before it; fields are compared
+    with lr.
     """
     outer = _horizon(data)
-    sources = [(None, data["fields"]), *data.get("groups", {}).items()]
+    base = {**data.get("fields", {}), **data.get("extras", {})}
+    sources = [(None, base), *data.get("groups", {}).items()]
     for pattern, written in sources:
-        built = config.fields if pattern is None else config.groups[pattern]
+        fields = {**config.fields, **config.extras}
+        built = fields if pattern is None else config.groups[pattern]
         for field, one in written.items():
             schedule = built[field]
             has_phases = isinstance(one, Mapping) and "phases" in one
@@ -211,9 +216,11 @@ def _horizon(data: Mapping[str, Any], outer: Any = None, name: str = "horizon") 
     return outer if given is None else some(name, amount(name, given, outer))
 
 
-def _schedules(data: object, horizon: Any, pattern: str | None = None) -> dict[str, Any]:
+def _schedules(
+    data: object, horizon: Any, pattern: str | None = None, name: str = "fields"
+) -> dict[str, Any]:
     found = {}
-    name = "fields" if pattern is None else str(Path("", pattern=pattern))
+    name = name if pattern is None else str(Path("", pattern=pattern))
     for key, one in mapping(name, data).items():
         with within(brief(str(Path(str(key), pattern=pattern)))):
             found[key] = _schedule(one, horizon)
@@ -227,11 +234,13 @@ def _schedule(data: Any, horizon: Any) -> Any:
     if "schedule" in data:
         return _named(data, horizon)
     if "to" in data:
-        refuse_unknown(data, ("peak", "to"))
+        refuse_unknown(data, ("peak", "to", "power"))
         if "peak" not in data:
             raise ConfigError("peak is missing")
-        return ProportionalTo.from_dict({**data, "peak": number(data["peak"])})
-    others = () if "phases" in data else ("schedule", "peak", "to")
+        return ProportionalTo.from_dict(
+            {**data, **{name: number(data[name]) for name in ("peak", "power") if name in data}}
+        )
+    others = () if "phases" in data else ("schedule", "peak", "to", "power")
     refuse_unknown(data, ("phases", "horizon", *others))
     phases = data.get("phases")
     if not isinstance(phases, list | tuple):

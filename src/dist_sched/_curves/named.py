@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ParamSpec
 
 from dist_sched._curves.coefficients import between
@@ -816,7 +816,7 @@ def power(
 
 @_named
 def piecewise(
-    points: Iterable[tuple[Number, float]],
+    points: Iterable[Sequence[Number]],
     shape: str = "linear",
     *,
     horizon: Number | None = None,
@@ -827,7 +827,7 @@ def piecewise(
     `shape` joins each two. With "step" a value holds until the next point: a table of stages. Two
     points at one position are a jump, and the later one has the position.
 
-    Agrees with optax's `piecewise_interpolate_schedule` and numpy's `interp`.
+    Agrees with numpy's `interp`, where no two points are at one position.
 
     Args:
         points: Pairs of position and value. The first is at position 0, and positions rise.
@@ -850,7 +850,7 @@ def piecewise(
     last, reached = found[-1]
     end = last if horizon is None else length("horizon", horizon)
     if end < last:
-        raise illegal("horizon", horizon, f"must not be before the last point, at {last!r}")
+        raise illegal("horizon", horizon, f"must be at least {last!r}, the last point's position")
     phases = []
     for (begin, first), (until, value) in itertools.pairwise(found):
         if begin < until:

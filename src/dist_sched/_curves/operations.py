@@ -29,7 +29,7 @@ def product(*factors: Schedule | float) -> Schedule:
     Raises:
         ConfigError: A factor is no schedule and no number, or is rounded to whole multiples.
 
-    >>> from dist_sched import schedules
+    >>> from dist_sched import Phase, schedules
     >>> tail = schedules.wsd(1.0, 100, decay=50, decay_shape="linear")
     >>> stages = Schedule([Phase("step", 80, end=0.5, start=2.0)])
     >>> [schedules.product(0.1, tail, stages)(position) for position in (0, 75, 80, 100)]
@@ -172,7 +172,7 @@ def units_after(updates: int, batch_size: Schedule | int, per_item: int = 1) -> 
     >>> from dist_sched import schedules
     >>> ramp = schedules.whole(schedules.piecewise([(0, 2), (100, 4)]), multiple_of=2)
     >>> units_after(4, ramp, per_item=25)
-    250
+    300
     """
     return position_after(updates, [(batch_size, per_item)])
 

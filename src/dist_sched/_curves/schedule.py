@@ -221,8 +221,8 @@ class Schedule:
             ConfigError: A position is illegal, or no part lies between the two.
 
         >>> fall = Schedule([Phase("linear", 10, end=0.0, start=1.0)])
-        >>> [fall.cut(2, 8)(position) for position in (0, 3, 6, 7)]
-        [0.8, 0.5, 0.2, 0.2]
+        >>> [fall.cut(2, 5)(position) for position in (0, 3, 4)]
+        [0.8, 0.5, 0.5]
         """
         first = length("since", 0 if since is None else since)
         last = self.horizon if until is None else length("until", until)

@@ -142,7 +142,10 @@ class Scheduler:
         self._hook_optimizer_loads()
         self._note_writes()
         if logger.isEnabledFor(logging.INFO) and process_groups.rank(process_group) == 0:
-            logger.info("each group gets:\n%s", self._writer.describe().brief())
+            if self.extras:
+                logger.info("extras at position 0: %s", self._extras_text())
+            if config.plan.fields:
+                logger.info("each group gets:\n%s", self._writer.describe().brief())
 
     def __copy__(self) -> NoReturn:
         raise ConfigError(
@@ -199,6 +202,14 @@ class Scheduler:
     @num_steps.setter
     def num_steps(self, position: int) -> None:
         self.seek(position)
+
+    @property
+    def extras(self) -> dict[str, float]:
+        """The value of each extra at the position, by name: a fresh dict.
+
+        As with what groups hold, the values at a position are those of the update that is next.
+        """
+        return self._agreed.plan.extra_values(self._writer.position)
 
     def step(self, increment: int = 1) -> None:
         """Advance the position, and write the values there into every group.
@@ -298,7 +309,7 @@ class Scheduler:
             end: Value at its end, and from there on, not above the current one; if None, the
                 schedule's present end value where that is lower, else 0 (`min_lr` in
                 `OptimizerParamScheduler`).
-            field: The field to change; overrides of its schedule change too.
+            field: The field, or the extra, to change; overrides of a field's schedule change too.
             allow_jump: Do it even if the value jumps here.
 
         Raises:
@@ -577,11 +588,13 @@ class Scheduler:
         lines = [
             f"position: {self.num_steps} {agreed.unit}",
             *(f"{name}: {line}" for name, line in agreed.effective.summary().items()),
+            *([f"extras: {self._extras_text()}"] if self.extras else []),
             *(f"late change: {change}" for change in agreed.history),
             f"policy: {dict(agreed.policy.words)!r}",
         ]
         try:
-            lines += self._writer.describe().brief().splitlines()
+            if agreed.plan.fields:
+                lines += self._writer.describe().brief().splitlines()
         except ConfigError as error:
             lines.append(f"groups: {error}")
         return "\n    ".join([f"{type(self).__name__}(", *lines]) + "\n)"
@@ -596,6 +609,10 @@ class Scheduler:
         """What messages call this scheduler."""
         named = "" if self._agreed.name is None else f" {self._agreed.name!r}"
         return f"{type(self).__name__}{named}"
+
+    def _extras_text(self) -> str:
+        shown = [f"{name}={value:.15g}" for name, value in self.extras.items()]
+        return rules.joined(shown, ", ", rules.MOST)
 
     def _current(self) -> Agreement:
         """Return the agreement at the present position."""

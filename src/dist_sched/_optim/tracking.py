@@ -203,7 +203,7 @@ class Tracker:
     """
 
     def __init__(self, optimizer: Any, fields: Sequence[Field]) -> None:
-        self._turn_to(optimizer)
+        self._turn_to(optimizer, fields)
         self.driven = frozenset(field.key for field in fields)
         """The fields that are written."""
         self.is_replaced = False
@@ -223,14 +223,14 @@ class Tracker:
         self.known_lr = frozenset(id(one.own) for one in self.recalled if "lr" in one.own)
         self.tracked = self._recognise(self.recalled, fields)
 
-    def _turn_to(self, optimizer: Any) -> None:
-        self.sources = as_list(optimizer)
+    def _turn_to(self, optimizer: Any, fields: Sequence[Field]) -> None:
+        self.sources = as_list(optimizer, fields)
         # Wrappers are searched each time, since what is inside may be exchanged.
         self._leaves = None if any(map(may_wrap, self.sources)) else self.sources
         self._by_optimizer: dict[int, list[TrackedGroup]] | None = None
         """By identity of an optimizer, its tracked groups, once they were asked for."""
         is_sole = self.optimizers() == self.sources[:1]
-        self.sole = self.sources[0] if is_sole else None
+        self.sole = self.sources[0] if self.sources and is_sole else None
 
     def optimizers(self) -> list[Any]:
         """Return the optimizers that are stepped, without what wraps them."""
@@ -263,22 +263,23 @@ class Tracker:
             if source not in known:
                 yield source, optimizer
 
-    def turn_to(self, optimizer: Any, rebind: Callable[[], None]) -> None:
+    def turn_to(self, optimizer: Any, fields: Sequence[Field], rebind: Callable[[], None]) -> None:
         """Follow another optimizer; groups with the same parameters stay the same.
 
         Args:
             optimizer: One optimizer, or several.
+            fields: What is scheduled.
             rebind: Called after the exchange. If it raises, the exchange is undone.
 
         Raises:
             ConfigError: It is no optimizer, or what `rebind` raises.
         """
         sources, tracked = self.sources, self.tracked
-        self._turn_to(optimizer)
+        self._turn_to(optimizer, fields)
         try:
             rebind()
         except ConfigError:
-            self._turn_to(sources)
+            self._turn_to(sources, fields)
             self.tracked, self._by_optimizer = tracked, None
             raise
 

@@ -247,7 +247,7 @@ class Writer:
             self.values(0)
 
         try:
-            self.tracker.turn_to(optimizer, rebind)
+            self.tracker.turn_to(optimizer, self.plan.fields, rebind)
         except ConfigError:
             self._build_rows()
             raise

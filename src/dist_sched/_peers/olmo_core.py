@@ -18,6 +18,7 @@ from dist_sched._rules import (
     plain,
     positive,
     rate,
+    refuse_unknown,
     whole,
     within,
 )
@@ -44,6 +45,7 @@ def schedule(block: object) -> Schedule:
     units of tokens n plus the tokens of one batch.
     """
     given = mapping("block", block)
+    refuse_unknown(given, _KNOWN, "is not known here")
     words = read({name: given[name] for name in given if name in _RUN}, _RUN)
     ahead = 1
     if words["units"] == "tokens":
@@ -76,14 +78,14 @@ def _scheduler(name: str, value: object) -> Callable[..., Schedule]:
     return found
 
 
-_WARMUP = {
-    # Of those inside a sequential one.
+_COMMON = {
+    # Of those inside a sequential one; the outermost counts.
     "units": Key(one_of(tuple(_UNITS))),
     "lr_field": Key(one_of(("lr",))),
     "initial_lr_field": Key(one_of(("initial_lr",))),
 }
-_COMMON = dict(_WARMUP)
-_WARMUP |= {
+_WARMUP = {
+    **_COMMON,
     "warmup": Key(whole),
     "warmup_steps": Key(whole),
     "warmup_fraction": Key(share),
@@ -175,9 +177,8 @@ def _power_lr(block: object, lr: float, t_max: int | None) -> Schedule:
     def law(position: int) -> float:
         if not position:
             given = _given(words, "decay")
-            raise illegal(
-                given, words[given], "must be less than the run: the law is infinite at 0"
-            )
+            rule = "must be less than the run: the law is infinite at 0"
+            raise illegal(given, words[given], rule)
         return float(lr * (position / warmup) ** power)
 
     begin, tail = _tail(words, end, law)
@@ -395,3 +396,13 @@ _CLASSES = {
     "WSDS": "wsds",
     "ExponentialScheduler": "exponential",
 }
+
+_KNOWN = (
+    *("type", "_CLASS_", "b", "lr_min", "stages"),
+    *_RUN,
+    *_OWN_END,
+    *_DECAY,
+    *_PERIODS,
+    *_SEQUENCE,
+)
+"""The keys of all schedulers, for near misses beside a scheduler's own."""

@@ -4,8 +4,8 @@ A state is a flat dict of primitives: the keys of Megatron and NeMo, for them an
 one JSON text, which is the authority. It is one value because DCP writes each key from whichever
 rank it balances to: ranks that disagree leave a state mixed key by key; one value stays whole.
 
-Version 2 adds arguments of late changes to version 1. A state is written in the lowest version that
-can express it, so that older releases load it wherever they can.
+Version 2 adds extras, powers of proportions, and arguments of late changes to version 1. A state is
+written in the lowest version that can express it, so that older releases load it wherever they can.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def pack(
         entries = (effective or with_history(config, history)).to_dict()
         keys = {key: entries[key] for key in config.STATE_KEYS}
     text = {
-        "version": max((change.version for change in history), default=1),
+        "version": max([config.version, *(change.version for change in history)]),
         UNIT_KEY: unit,
         "position": position,
         config.TEXT_NAME: config.to_dict(),
@@ -415,6 +415,9 @@ def _read_text(text: dict[str, Any], kind: type[Config]) -> Checkpoint:
         history=tuple(_read_history(text[_HISTORY_KEY], version)),
     )
     _check_whole(checkpoint)
+    if checkpoint.config is not None and checkpoint.config.version > version:
+        reason = f"has what version {checkpoint.config.version} added in a text of {version}"
+        _refuse(f"{TEXT_KEY}.{kind.TEXT_NAME}", reason)
     return checkpoint
 
 

@@ -100,7 +100,11 @@ See what will happen:   dist-sched diff runs/7b cool.yaml
     "the run jump at the checkpoint, fork from an earlier checkpoint.",
 )
 @click.option(
-    "--field", metavar="FIELD", default="lr", show_default=True, help="The field that changes."
+    "--field",
+    metavar="FIELD",
+    default="lr",
+    show_default=True,
+    help="The field, or extra, that changes.",
 )
 @options.key
 @options.unit
