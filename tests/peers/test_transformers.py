@@ -129,6 +129,7 @@ def test_what_follows_a_metric_is_refused(kind):
         ("cosine", {"num_cycle": 1}, {}, "did you mean 'num_cycles'"),
         ("cosine", {"last_epoch": 3}, {}, "last_epoch=3: is where a run resumes"),
         ("cosine_with_restarts", {"num_cycles": 1.5}, {}, "num_cycles=1.5: must be a whole number"),
+        ("cosine", {"num_cycles": 1e-320}, {}, "must be 0, or at least a part of"),
         ("cosine", {"num_cycles": 1e6}, {}, "makes more than 50,000 phases"),
         ("polynomial", None, {"warmup_steps": 64}, "transformers divides by the rest"),
         ("polynomial", {"lr_end": 1.0}, {}, "lr_end=1.0: must be below learning_rate=1.0"),

@@ -35,7 +35,7 @@ def _written(rule: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
     """Return a rule that says what to do about what transformers fills in."""
 
     def check(name: str, value: object) -> Any:
-        if value == _AUTO:
+        if isinstance(value, str) and value == _AUTO:
             raise illegal(name, value, "is filled in by transformers; write the number")
         if isinstance(value, list | tuple):
             of_groups = "must be one number; groups that differ get an lr of their own"

@@ -10,7 +10,18 @@ from dist_sched._curves.phases import Phase, phase_of
 from dist_sched._curves.schedule import Schedule
 from dist_sched._peers.block import REQUIRED, Key, one_given, read, share, steps
 from dist_sched._peers.pieces import flat, hold, lasting, padded, refuse_many, since, waves
-from dist_sched._rules import illegal, length, mapping, one_of, positive, rate, whole, within
+from dist_sched._rules import (
+    MAX_LENGTH,
+    illegal,
+    length,
+    mapping,
+    one_of,
+    plain,
+    positive,
+    rate,
+    whole,
+    within,
+)
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,7 +43,9 @@ def _type(name: str, value: object) -> str:
 
 
 def _max_steps(name: str, value: object) -> int | None:
-    return None if value == -1 else steps(name, value)
+    found = plain(value)
+    # As in TrainingArguments, where epochs say the length.
+    return None if isinstance(found, int) and found == -1 else steps(name, found)
 
 
 _KEYS = {
@@ -100,7 +113,10 @@ class _Run:
         if not cycles:
             return lasting(hold(max(steps, 0), self.lr))
         refuse_many("num_cycles", cycles, 2 * cycles * steps / span)
-        return waves(self.lr, low, span / (2 * cycles), steps)
+        half = span / (2 * cycles)
+        if half > MAX_LENGTH:
+            raise illegal("num_cycles", cycles, "must be 0, or at least a part of 2**53 steps")
+        return waves(self.lr, low, half, steps)
 
 
 _REFUSED = {"last_epoch": "is where a run resumes, which is no part of a schedule; leave it out"}
