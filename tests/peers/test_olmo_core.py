@@ -215,6 +215,18 @@ def test_a_sequence_has_the_values_of_the_peer():
     assert agree(build("sequential", schedulers=blocks, schedulers_max_steps=[20, 10, 99]), peer)
 
 
+def test_a_late_decay_takes_over_from_a_sequence_too():
+    blocks = [{"type": "constant"}, {"type": "linear_with_warmup", "warmup": 0, "alpha_f": 0.0}]
+    late = {"start": 40, "duration": 10, "end_lr": 0.0}
+    ours = build("sequential", schedulers=blocks, schedulers_max=[20], override_decay=late)
+
+    def peer(current):
+        # Of the 40 updates after the first part, 20 are left, and so is half of lr.
+        return min(1, 1 - (current - 20) / 40) if current < 40 else 0.5 * max(0, 50 - current) / 10
+
+    assert agree(ours, peer)
+
+
 def test_a_run_that_ends_in_the_first_of_a_sequence_has_its_length():
     blocks = [{"type": "linear_with_warmup", "warmup": 0, "alpha_f": 0.0}, {"type": "constant"}]
     ours = build("sequential", schedulers=blocks, schedulers_max=[100])
@@ -232,6 +244,7 @@ def test_with_units_of_tokens_the_count_is_a_batch_ahead():
     [
         ({"warmup_steps": 5}, {"warmup": 5}),
         ({"warmup_fraction": 0.075}, {"warmup": 4}),  # 4.5 is rounded to even
+        ({"warmup_fraction": 0.093}, {"warmup": 6}),  # 5.58
         ({"warmup": 5, "decay_steps": 6}, {"warmup": 5}),
         ({"warmup": 5, "decay": 6, "decay_fraction": None}, {"warmup": 5}),
     ],

@@ -37,7 +37,7 @@ def build(**block):
 
 @pytest.mark.parametrize("kind", FALLS)
 @pytest.mark.parametrize("floor", [0.0, 0.1, 1.0])
-@pytest.mark.parametrize("ratio", [None, 0.0, 0.01, 0.33, 1.0])
+@pytest.mark.parametrize("ratio", [None, 0.0, 0.015, 0.33, 1.0])
 @pytest.mark.parametrize("warmup", [0, 1, 2, 30, 100, 200])
 def test_values_are_those_of_the_peer(warmup, ratio, floor, kind):
     ours = build(warmup_steps=warmup, decay_ratio=ratio, decay_type=kind, min_lr_factor=floor)
