@@ -48,8 +48,9 @@ from dist_sched._curves.named import (
     wsd,
     wsd_s,
 )
-from dist_sched._curves.operations import product, repeat, units_after
+from dist_sched._curves.operations import product, raised_to, repeat
 from dist_sched._curves.operations import whole_multiples as whole
+from dist_sched._curves.pace import units_after
 from dist_sched._curves.proportional import ProportionalTo
 from dist_sched._curves.shapes import shapes
 from dist_sched._peers.registry import from_peer
@@ -79,6 +80,7 @@ __all__ = [
     "power",
     "product",
     "proportional_to",
+    "raised_to",
     "repeat",
     "shapes",
     "tri_stage",

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from dist_sched._curves.shapes import (
     PHASE_NAMES,
@@ -20,21 +20,24 @@ from dist_sched._curves.shapes import (
 )
 from dist_sched._rules import (
     Number,
+    finite,
     illegal,
     length,
     rate,
     refuse_shares,
     typed_lengths,
 )
+from dist_sched.errors import ConfigError
 
 _LENGTHS = "steps", "since", "until", "timescale", "milestones"
 """The arguments of a phase that are lengths."""
 _NO_PARAMETERS: Mapping[str, Parameter] = MappingProxyType({})
 JOIN_TOLERANCE = 1e-9
 """How far rounding may move a sum of lengths from a whole number, which it then counts as."""
-_FEWEST_FACTORS = 2
-_SAMPLES = 64
+_SAMPLES = 16
 """Places at which a product is looked at for its highest and its lowest value."""
+_FINEST = 1e-5
+"""Part of a product's length to which the place of its highest value is found."""
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -181,17 +184,40 @@ def phase_of(
 
 
 def replaced(phase: Phase, **changes: Any) -> Phase:
+    """Return a phase in which some arguments are changed; lengths are as they were computed."""
     return phase_of(**{**phase.to_dict(), **changes})
 
 
+class Factor(NamedTuple):
+    """A phase, and its power in a product."""
+
+    phase: Phase
+    power: float
+
+
+def factors_of(phase: Phase) -> list[Factor]:
+    """Return what a phase is a product of; one that is no product is its only factor."""
+    if phase.shape != PRODUCT:
+        return [Factor(phase, 1.0)]
+    factors: Any = phase.parameters["factors"]
+    powers: Any = phase.parameters["powers"] or (1.0,) * len(factors)
+    return [Factor(*pair) for pair in zip(factors, powers, strict=True)]
+
+
 def scaled(phase: Phase, factor: float) -> Phase:
-    """Return a phase whose values are multiplied by a factor."""
+    """Return a phase whose values are multiplied by a factor.
+
+    Raises:
+        ConfigError: Its shape says more than how to go between two values.
+    """
+    if not shape_of(phase.shape).is_homogeneous and factor != 1:
+        raise ConfigError(f"a phase of shape {phase.shape!r} cannot be multiplied")
     changes: dict[str, Any] = {"end": phase.end * factor}
     if phase.start is not None:
         changes["start"] = phase.start * factor
     if phase.shape == PRODUCT:
-        first, *others = phase.parameters["factors"]  # type: ignore[misc] # a product's are phases
-        changes["factors"] = [scaled(first, factor), *others]
+        (first, power), *others = factors_of(phase)
+        changes["factors"] = [scaled(first, factor ** (1 / power)), *(one for one, _ in others)]
     return replaced(phase, **changes)
 
 
@@ -204,7 +230,7 @@ def stretched(phase: Phase, factor: float) -> Phase:
             is_list = isinstance(value, list)
             changes[name] = [one * factor for one in value] if is_list else value * factor
     if phase.shape == PRODUCT:
-        changes["factors"] = [stretched(one, factor) for one in phase.parameters["factors"]]  # type: ignore[union-attr] # phases
+        changes["factors"] = [stretched(one, factor) for one, _ in factors_of(phase)]
     return replaced(phase, **changes)
 
 
@@ -244,24 +270,45 @@ class Piece:
 
 
 def piece_of(phase: Phase, start: float) -> Piece:
-    return Piece(shape_of(phase.shape).law, phase.steps, start, phase.end, phase.parameters)
+    """Return a phase's shape, ready to be evaluated."""
+    law, parameters = shape_of(phase.shape).law, phase.parameters
+    if phase.shape == PRODUCT:  # built once, as it is asked at every step
+        law, parameters = _Product.of(phase), _NO_PARAMETERS
+    return Piece(law, phase.steps, start, phase.end, parameters)
 
 
-def _product(
-    units: float,
-    steps: float,  # noqa: ARG001 - the factors have their own lengths
-    start: float,  # noqa: ARG001 - and their own ends
-    end: float,  # noqa: ARG001
-    factors: tuple[Phase, ...],
-) -> float:
-    """Multiply the values of phases that run at the same time."""
-    # A phase that is a factor has a start.
-    return math.prod(piece_of(one, one.start or 0.0)(units + (one.since or 0)) for one in factors)
+@dataclass(frozen=True, slots=True)
+class _Product:
+    """The law of a product: powers of shapes that run at the same time, multiplied."""
+
+    factors: tuple[tuple[Piece, Number, float], ...]
+    """A shape, where on its clock the product begins, and its power."""
+
+    @classmethod
+    def of(cls, phase: Phase) -> _Product:
+        # A phase that is a factor has a start.
+        return cls(
+            tuple(
+                (piece_of(one, one.start or 0.0), one.since or 0, power)
+                for one, power in factors_of(phase)
+            )
+        )
+
+    def __call__(self, units: float, *_: float) -> float:
+        value = 1.0
+        for piece, since, power in self.factors:
+            one = piece(units + since)
+            value *= one if power == 1 else one**power
+        return value
+
+
+def _product(units: float, steps: float, start: float, end: float, **parameters: Any) -> float:
+    return _Product.of(phase_of(PRODUCT, steps, end, start, **parameters))(units)
 
 
 def _factors(name: str, value: object) -> tuple[Phase, ...]:
     """Return the factors of a product as phases, or raise."""
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, list | tuple) or not value:
         raise illegal(name, value, "must be a list of phases")
     found = tuple(one if isinstance(one, Phase) else Phase.from_dict(one) for one in value)
     for one in found:
@@ -269,12 +316,24 @@ def _factors(name: str, value: object) -> tuple[Phase, ...]:
             raise illegal(name, value, "must be phases with a start, and no products")
         if not math.isclose(one.duration, found[0].duration, rel_tol=JOIN_TOLERANCE):
             raise illegal(name, value, "must be phases of one length")
-    if len(found) < _FEWEST_FACTORS:
-        raise illegal(name, value, "must have at least two phases")
     return found
 
 
-SHAPES[PRODUCT] = Shape(_product, {"factors": _factors}, version=2)
+def _powers(name: str, value: object) -> tuple[float, ...] | None:
+    """Return the powers of the factors of a product; None where all are 1."""
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple):
+        raise illegal(name, value, "must be a list of numbers, one for each factor")
+    found = tuple(float(finite(name, one)) for one in value)
+    if 0 in found:
+        raise illegal(name, value, "must not be 0")
+    return None if all(one == 1 for one in found) else found
+
+
+SHAPES[PRODUCT] = Shape(
+    _product, {"factors": _factors, "powers": _powers}, {"powers": None}, version=2
+)
 
 
 def extremes(phase: Phase, piece: Piece) -> list[float]:
@@ -289,21 +348,30 @@ def extremes(phase: Phase, piece: Piece) -> list[float]:
     if phase.shape != PRODUCT:
         return found
     for name, units in (("start", 0), ("end", phase.steps)):
-        expected, own = piece.law(units, phase.steps, 0.0, 0.0, **phase.parameters), piece(units)
+        expected, own = piece.law(units), piece(units)
         if not math.isclose(expected, own, rel_tol=JOIN_TOLERANCE):
             raise illegal(name, own, f"must be the product of its factors' {name}s, {expected!r}")
-    factors: Any = phase.parameters["factors"]
-    if len({one.start <= one.end for one in factors}) > 1:  # some rise and some fall
+    rises = {
+        (one.start or 0.0) <= one.end if power > 0 else (one.start or 0.0) > one.end
+        for one, power in factors_of(phase)
+    }
+    if len(rises) > 1:
         width = (end - begin) / _SAMPLES
         places = [begin + width * index for index in range(1, _SAMPLES)]
-        found += map(piece, places)
-        found.append(_highest(piece, max(places, key=piece), width))
+        values = [piece(one) for one in places]
+        found += values
+        highest = max(values)
+        found.append(_highest(piece, places[values.index(highest)], highest, width))
     return found
 
 
-def _highest(piece: Piece, near: float, width: float) -> float:
+def _highest(piece: Piece, place: float, value: float, width: float) -> float:
     """Return the highest value within some width of a place that is close to it."""
-    while width > JOIN_TOLERANCE * piece.steps:
-        near = max((near - width, near, near + width), key=piece)
+    # Near its top a value is off by the square of what the place is off by.
+    while width > _FINEST * piece.steps:
+        for near in (place - width, place + width):
+            found = piece(near)
+            if found > value:
+                place, value = near, found
         width /= 2
-    return piece(near)
+    return value

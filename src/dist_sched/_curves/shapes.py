@@ -72,6 +72,8 @@ class Shape:
     """Whether start and end must be greater than 0."""
     stays_between: bool = False
     """Whether every value is between start and end, whatever the parameters."""
+    is_homogeneous: bool = True
+    """Whether values are multiplied with start and end."""
     version: int = 1
     """The lowest version of the state's format that has it."""
     origin: tuple[str, str] | None = None
@@ -351,8 +353,8 @@ def _power_law(
 def _log(units: float, steps: float, start: float, end: float, timescale: float) -> float:
     """Fall as `1 - log(1 + units / timescale) / log(1 + steps / timescale)`.
 
-    With a timescale of one update, the rise is that of DeepSpeed's `WarmupLR`: its value in update
-    `n + 1` of `w = steps + 1` is `log(n + 1) / log(w)`.
+    With a timescale of one update, the rise is that of DeepSpeed's `WarmupLR`, whose value at
+    iteration `n` is `log(n + 1) / log(w)` with `w = steps + 1`.
     """
     passed = math.log1p(units / timescale) / math.log1p(steps / timescale)
     return _clamp(coefficients.between(1 - passed, start, end), start, end)
@@ -381,6 +383,18 @@ def milestones(name: str, value: object) -> tuple[Number, ...]:
     if not found or found[0] <= 0 or list(found) != sorted(found):
         raise illegal(name, value, "must rise from above 0")
     return found
+
+
+def _half_life(units: float, steps: float, start: float, end: float) -> float:
+    """Go from start to end by a line in the half-life: the weight of a running mean.
+
+    A mean of weight `b` halves what it has seen in `ln 0.5 / ln b` updates. AdEMAMix warms `beta3`
+    up so: Pagliardini et al. 2024, https://arxiv.org/abs/2409.03137.
+    """
+    if not max(start, end) < 1:
+        raise illegal("start or end", max(start, end), "must be below 1, as the weight of a mean")
+    half_life = coefficients.between(1 - units / steps, 1 / math.log(start), 1 / math.log(end))
+    return _clamp(math.exp(1 / half_life), start, end)
 
 
 _TIMESCALE = {"timescale": optional(positive)}
@@ -413,4 +427,5 @@ SHAPES |= {
     ),
     "log": Shape(_log, {"timescale": positive}, {"timescale": 1.0}, version=2),
     "sine": Shape(_blend(coefficients.sine), stays_between=True, version=2),
+    "half_life": Shape(_half_life, is_geometric=True, is_homogeneous=False, version=2),
 }
