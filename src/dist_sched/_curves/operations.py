@@ -239,7 +239,7 @@ def whole_multiples(schedule: Schedule, multiple_of: int = 1) -> Schedule:
     Such as a batch size, which must be a multiple of the number of ranks.
 
     Args:
-        schedule: What is rounded. A value within 1e-9 of a multiple counts as that.
+        schedule: What is rounded. A value that rounding keeps from a multiple counts as that.
         multiple_of: At least 1.
 
     Raises:

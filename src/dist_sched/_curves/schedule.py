@@ -40,6 +40,8 @@ from dist_sched.errors import ConfigError
 MOST_PHASES = 100_000
 """More are a mistake, such as cycles of one unit in a run of billions."""
 
+_ROUNDING = 1e-12
+"""How far, as a part of it, rounding may move a value from a multiple, which it then counts as."""
 _SHOWN = 12
 """How many phases `str(schedule)` names one by one."""
 
@@ -111,7 +113,7 @@ class Schedule:
             end, reached = _end(end + phase.duration), first_and_last[1]
         highest, lowest = max(values), min(values)
         if multiple is not None:
-            if any(0 < value < multiple * (1 - JOIN_TOLERANCE) for value in values):
+            if any(value > 0 and _rounded(value, multiple) == 0 for value in values):
                 rule = f"would round {min(filter(None, values))!r} down to 0"
                 raise illegal("multiple_of", multiple_of, rule)
             highest, lowest, reached = (
@@ -515,7 +517,7 @@ def _rounded(value: float, multiple: int) -> int:
     """Return a value rounded down to a multiple; one that is a multiple but for rounding is one."""
     quotient = value / multiple
     nearest = round(quotient)
-    tolerance = JOIN_TOLERANCE * max(1.0, quotient)
+    tolerance = _ROUNDING * max(1.0, quotient)
     return multiple * (nearest if abs(quotient - nearest) <= tolerance else math.floor(quotient))
 
 
