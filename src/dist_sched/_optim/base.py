@@ -13,6 +13,7 @@ from dist_sched import _rules as rules
 from dist_sched._config import files, views
 from dist_sched._config.config import unit_word, with_change
 from dist_sched._config.history import Change
+from dist_sched._config.path import Path
 from dist_sched._curves.lint import in_order
 from dist_sched._optim import missed_loads, process_groups, wrappers
 from dist_sched._optim.agreement import NOTHING, Agreement
@@ -68,6 +69,14 @@ class _Prepared:
     agreement: Agreement
     differences: list[str]
     """What this rank's script declares otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PreparedChange:
+    """A late change that this rank can apply."""
+
+    writer: Writer
+    agreement: Agreement
 
 
 _LIVE: weakref.WeakSet[Scheduler] = weakref.WeakSet()
@@ -390,6 +399,16 @@ class Scheduler:
 
     def _change(self, operation: str, arguments: dict[str, Any], *, allow_jump: bool) -> None:
         rules.flag("allow_jump", allow_jump)
+        self._apply_change(self._prepare_change(operation, arguments, allow_jump=allow_jump))
+
+    def _prepare_change(
+        self, operation: str, arguments: dict[str, Any], *, allow_jump: bool
+    ) -> _PreparedChange:
+        """Check a late change against this rank's groups, and change nothing.
+
+        Raises:
+            ConfigError: It is illegal, or its values jump, or a group cannot be given them.
+        """
         self._resolve_missed_loads()
         before = self._agreed.effective
         effective, change = with_change(before, Change(self.num_steps, operation, arguments))
@@ -401,12 +420,20 @@ class Scheduler:
         writer.check_names(known=self._agreed.plan)
         writer.check_groups()
         history = (*self._agreed.history, change)
-        self._swap(
-            writer,
-            self._agreed.replace(effective=effective, history=history, position=self.num_steps),
+        agreement = self._agreed.replace(
+            effective=effective, history=history, position=self.num_steps
         )
+        return _PreparedChange(writer=writer, agreement=agreement)
+
+    def _apply_change(self, prepared: _PreparedChange) -> None:
+        before, after = self._agreed.effective, prepared.agreement.effective
+        self._swap(prepared.writer, prepared.agreement)
         if process_groups.rank(self.process_group) == 0:
-            logger.info("%s", views.late_change(change, before, effective))
+            logger.info("%s", views.late_change(self._agreed.history[-1], before, after))
+
+    def _value(self, field: str) -> float:
+        """Return what the schedule of a field has here, without ratios and overrides."""
+        return self._agreed.plan.values(self.num_steps)[Path(field)]
 
     def lint(self, *, updates: int | None = None, increment: float = 1) -> tuple[Finding, ...]:
         """Return what is valid and probably a mistake, of schedules and groups, before the run.
