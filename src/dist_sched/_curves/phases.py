@@ -156,8 +156,7 @@ class Phase:
         return {**{name: getattr(self, name) for name in PHASE_NAMES}, **self.parameters}
 
     def __repr__(self) -> str:
-        defaults = dict.fromkeys(("start", "since", "until"))
-        defaults |= shape_of(self.shape).defaults
+        defaults = {"start": None, "since": None, "until": None, **shape_of(self.shape).defaults}
         others = list(self._arguments().items())[2:]
         named = [f"{key}={value!r}" for key, value in others if defaults.get(key, ...) != value]
         return f"Phase({self.shape!r}, {self.steps!r}, {', '.join(named)})"
