@@ -320,6 +320,31 @@ EXPECTED = {
 STRIDES = {"deepseek_v3": 4096, "olmo2_7b": OLMO_BATCH, "olmo_core_wsds": WSDS_BATCH}
 """Tokens of a sequence or an update, of which every position is a multiple where that matters."""
 
+HORIZONS = {
+    "adamc": 100_000,
+    "apertus_70b": 3_662_109_375,
+    "axolotl_jagged_restarts": 1500 - 1,
+    "axolotl_quadratic": 1000,
+    "axolotl_rex": 1000 - 1,
+    "big_vision_vit_g": 1_000_000,
+    "deepseek_v3": 14_800_000_000_000,
+    "kimi_k2": 15_960_000_000_000,
+    "llama3_405b": 1_200_000,
+    "marin_8b": 1_420_000,
+    "minicpm_2b": 275_000,
+    "modded_nanogpt": 1270,
+    "nanochat_d12": 2520,
+    "olmo2_7b": (928_646 + 11_921 - 1) * OLMO_BATCH,
+    "olmo3_7b": 1_668_931 - 1,
+    "olmo_core_power": 100_000 - 1,
+    "olmo_core_wsds": 15_200_157_696 - WSDS_BATCH,
+    "palm_540b": 255_000 - 1,
+    "smollm3_3b": 4_720_001,
+    "timm_wsd": 105_000,
+    "torchtitan_wsd": 3000,
+}
+"""Where lr reaches its last value, less the update that a source is ahead."""
+
 GROUPS = {
     "nanochat_d12": [
         {"name": "muon", "lr": 0.02, "momentum": 0.95, "weight_decay": 0.28},

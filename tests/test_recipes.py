@@ -10,6 +10,7 @@ import pytest
 from recipe_helpers import (
     EXPECTED,
     FOLDER,
+    HORIZONS,
     NAMES,
     build,
     config_of,
@@ -64,6 +65,11 @@ def test_every_field_and_extra_is_what_the_source_computes(name):
             if not abs(values[key] - others[key]) <= 1e-12 * peak
         ]
         assert [] == differing[:3], key
+
+
+@EVERY
+def test_lr_ends_where_the_run_of_the_source_does(name):
+    assert HORIZONS[name] == config_of(name).fields["lr"].horizon
 
 
 @EVERY
