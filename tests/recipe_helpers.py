@@ -190,6 +190,12 @@ def deepseek_v3(n):
     }
 
 
+def falcon_mamba_7b(n):
+    batch = int((128 + (2048 - 128) * min(1, n / 50e9)) // 64 * 64)
+    decayed = min(max(n - 5e12, 0), 500e9) / 500e9
+    return {"lr": 6.4e-4 * (1 / 256) ** decayed * math.sqrt(batch / 2048), "batch_size": batch}
+
+
 def kimi_k2(n):
     warmup, is_long = 500 * 16384 * 4096, n >= 15.9e12
     lr = 2e-4 * n / warmup if n < warmup else cosine(n, 10e12, 15.5e12, 2e-4, 2e-5)
@@ -299,6 +305,7 @@ EXPECTED = {
         axolotl_rex,
         big_vision_vit_g,
         deepseek_v3,
+        falcon_mamba_7b,
         kimi_k2,
         llama3_405b,
         marin_8b,
@@ -328,6 +335,7 @@ HORIZONS = {
     "axolotl_rex": 1000 - 1,
     "big_vision_vit_g": 1_000_000,
     "deepseek_v3": 14_800_000_000_000,
+    "falcon_mamba_7b": 5_500_000_000_000,
     "kimi_k2": 15_960_000_000_000,
     "llama3_405b": 1_200_000,
     "marin_8b": 1_420_000,

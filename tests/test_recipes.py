@@ -106,6 +106,7 @@ LINT = {
     "axolotl_quadratic": STARTS_AT_ZERO,
     "big_vision_vit_g": STARTS_AT_ZERO,
     "deepseek_v3": {*STARTS_AT_ZERO, "jump"},
+    "falcon_mamba_7b": {"jump"},
     "kimi_k2": STARTS_AT_ZERO,
     "llama3_405b": STARTS_AT_ZERO,
     "marin_8b": {*STARTS_AT_ZERO, "jump"},
