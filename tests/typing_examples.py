@@ -157,6 +157,7 @@ def draw() -> list[float | str]:
     rise = Phase("linear", 2_000, end=3e-4, start=0.0)
     schedule = Schedule([rise, Phase("cosine", 98_000, end=3e-5, exponent=1.5)])
     again: Schedule = Schedule.from_dict(schedule.to_dict())
+    again = schedules.from_peer("torchtitan", {"lr": 3e-4, "training_steps": 100_000})
     return [again(2_000), schedule.horizon, *(finding.level for finding in schedule.lint())]
 
 

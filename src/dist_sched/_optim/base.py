@@ -115,6 +115,10 @@ class Scheduler:
         self._loaded_text: str | None = None
         self._saved: tuple[int, Config] | None = None
         """Position and config of the latest load's checkpoint, where they are known."""
+        self._updated_at: int | None = None
+        """Position of the update just made; None before a step, and after a load or a seek."""
+        self._update_values: dict[str, float] = {}
+        """Its values, where a late change has moved the curves since."""
         self._is_unplaced: bool = True
         """Whether neither a load nor a seek has said where the run is."""
         self._may_miss_loads = False
@@ -238,7 +242,9 @@ class Scheduler:
             rules.whole("position", position)
         if self._writer.tracker.is_waiting:
             self._stop_waiting()
+        used = self._writer.position
         self._go(position, is_step=True)
+        self._updated_at, self._update_values = used, {}
 
     def seek(self, position: int) -> None:
         """Go to an absolute position, and write the values there into every group.
@@ -251,6 +257,7 @@ class Scheduler:
         """
         self._go(rules.whole("position", position))
         self._is_unplaced = False
+        self._updated_at = None
 
     def get_last_lr(self) -> list[float]:
         """Return the learning rate of every group, as a float and in the optimizers' order.
@@ -261,6 +268,25 @@ class Scheduler:
             ConfigError: A group has an illegal bound or multiplier.
         """
         return self._writer.held("lr", self._writer.position)
+
+    def metrics(self) -> dict[str, float]:
+        """Return the values of the update just made, by field and group, for a logger.
+
+        Called after `step()`, they are those that the optimizer used, and not those of the next
+        update. Before the first step, and after a load or a seek, they are what the groups hold.
+
+        Returns:
+            `lr/<group>`, `weight_decay/<group>`, ... with a group's name, or its index where it has
+            none; both with the optimizer's, as `name.1.0`, where several are equal. Extras stand
+            under their own names.
+
+        Raises:
+            ConfigError: A group has an illegal bound or multiplier.
+        """
+        if self._update_values:
+            return {**self._update_values}
+        position = self._writer.position if self._updated_at is None else self._updated_at
+        return {**self._writer.metrics(position), **self._agreed.plan.extra_values(position)}
 
     def describe_groups(self) -> GroupTable:
         """Return what each group gets for each field, and why.
@@ -427,7 +453,9 @@ class Scheduler:
 
     def _apply_change(self, prepared: _PreparedChange) -> None:
         before, after = self._agreed.effective, prepared.agreement.effective
+        made = {} if self._updated_at is None else self.metrics()
         self._swap(prepared.writer, prepared.agreement)
+        self._update_values = made
         if process_groups.rank(self.process_group) == 0:
             logger.info("%s", views.late_change(self._agreed.history[-1], before, after))
 
@@ -826,6 +854,7 @@ class Scheduler:
         if not is_local:
             self._unmatched = ()
         self._swap(writer, agreed)
+        self._updated_at, self._update_values = None, {}
         if prepared.differences:
             rank = process_groups.rank(self.process_group)
             whose = "rank 0 has" if rank else "other ranks alone have"
