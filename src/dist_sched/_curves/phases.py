@@ -34,10 +34,6 @@ _LENGTHS = "steps", "since", "until", "timescale", "milestones"
 _NO_PARAMETERS: Mapping[str, Parameter] = MappingProxyType({})
 JOIN_TOLERANCE = 1e-9
 """How far rounding may move a sum of lengths from a whole number, which it then counts as."""
-_SAMPLES = 16
-"""Places at which a product is looked at for its highest and its lowest value."""
-_FINEST = 1e-5
-"""Part of a product's length to which the place of its highest value is found."""
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -160,8 +156,7 @@ class Phase:
         return {**{name: getattr(self, name) for name in PHASE_NAMES}, **self.parameters}
 
     def __repr__(self) -> str:
-        defaults = dict.fromkeys(("start", "since", "until"))
-        defaults |= shape_of(self.shape).defaults
+        defaults = {"start": None, "since": None, "until": None, **shape_of(self.shape).defaults}
         others = list(self._arguments().items())[2:]
         named = [f"{key}={value!r}" for key, value in others if defaults.get(key, ...) != value]
         return f"Phase({self.shape!r}, {self.steps!r}, {', '.join(named)})"
@@ -336,42 +331,17 @@ SHAPES[PRODUCT] = Shape(
 )
 
 
-def extremes(phase: Phase, piece: Piece) -> list[float]:
-    """Return the first and the last value of a phase, and what a product has between them.
+def ends(phase: Phase, piece: Piece) -> tuple[float, float]:
+    """Return the first value of a phase, and the one that it reaches.
 
     Raises:
         ConfigError: A product's start or end is not that of its factors.
     """
-    begin, end = phase.since or 0, phase.stop
+    if phase.shape == PRODUCT:
+        for name, units in (("start", 0), ("end", phase.steps)):
+            expected, own = piece.law(units), piece(units)
+            if not math.isclose(expected, own, rel_tol=JOIN_TOLERANCE):
+                rule = f"must be the product of its factors' {name}s, {expected!r}"
+                raise illegal(name, own, rule)
     # A phase of length 0 would be at its end already.
-    found = [piece(begin) if begin else piece.start, piece(end)]
-    if phase.shape != PRODUCT:
-        return found
-    for name, units in (("start", 0), ("end", phase.steps)):
-        expected, own = piece.law(units), piece(units)
-        if not math.isclose(expected, own, rel_tol=JOIN_TOLERANCE):
-            raise illegal(name, own, f"must be the product of its factors' {name}s, {expected!r}")
-    rises = {
-        (one.start or 0.0) <= one.end if power > 0 else (one.start or 0.0) > one.end
-        for one, power in factors_of(phase)
-    }
-    if len(rises) > 1:
-        width = (end - begin) / _SAMPLES
-        places = [begin + width * index for index in range(1, _SAMPLES)]
-        values = [piece(one) for one in places]
-        found += values
-        highest = max(values)
-        found.append(_highest(piece, places[values.index(highest)], highest, width))
-    return found
-
-
-def _highest(piece: Piece, place: float, value: float, width: float) -> float:
-    """Return the highest value within some width of a place that is close to it."""
-    # Near its top a value is off by the square of what the place is off by.
-    while width > _FINEST * piece.steps:
-        for near in (place - width, place + width):
-            found = piece(near)
-            if found > value:
-                place, value = near, found
-        width /= 2
-    return value
+    return (piece.start if phase.since is None else piece(phase.since)), piece(phase.stop)
