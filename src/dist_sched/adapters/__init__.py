@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dist_sched.adapters import lr_scheduler
+    from dist_sched.adapters.lr_scheduler import as_lr_scheduler
 
-__all__ = ["lr_scheduler"]
+__all__ = ["as_lr_scheduler", "lr_scheduler"]
 
 _MODULES = {
+    "as_lr_scheduler": "lr_scheduler",
     "lr_scheduler": "lr_scheduler",
 }
 
