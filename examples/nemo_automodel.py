@@ -1,6 +1,6 @@
 """Fine-tune with NeMo AutoModel's recipe; run it again in the same folder, and it goes on.
 
-    python examples/nemo_automodel.py FOLDER UPDATES
+python examples/nemo_automodel.py FOLDER UPDATES
 """
 
 import sys
