@@ -13,7 +13,7 @@ import pytest
 
 from helpers import adamw
 
-pytestmark = [pytest.mark.frameworks, pytest.mark.distributed]
+pytestmark = [pytest.mark.frameworks, pytest.mark.distributed, pytest.mark.timeout(600)]
 
 EXAMPLE = Path(__file__).parents[2] / "examples/megatron.py"
 
