@@ -24,7 +24,7 @@ def run(folder, updates, world_size):
     command += [f"--nproc-per-node={world_size}", EXAMPLE, folder, str(updates)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    # Judged by what it wrote, because processes with FSDP sometimes abort at exit, after their work.
+    # Judged by what it wrote: processes with FSDP sometimes abort at exit, after their work.
     assert list(folder.glob(f"iter_{updates:07d}/.metadata")), done.stdout + done.stderr[-4000:]
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[[")]
 
