@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dist_sched._curves.phases import JOIN_TOLERANCE, part, phase_of, replaced, scaled
+from dist_sched._curves.phases import JOIN_TOLERANCE, factors_of, part, phase_of, product_of, scaled
 from dist_sched._curves.schedule import MOST_PHASES, Schedule
 from dist_sched._curves.shapes import PRODUCT
-from dist_sched._rules import Number, illegal, rate, some, whole
+from dist_sched._rules import Number, illegal, plain, rate, some, whole
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def product(*factors: Schedule | float) -> Schedule:
     Raises:
         ConfigError: A factor is no schedule and no number, or is rounded to whole multiples.
 
-    >>> from dist_sched import schedules
+    >>> from dist_sched import Phase, schedules
     >>> tail = schedules.wsd(1.0, 100, decay=50, decay_shape="linear")
     >>> stages = Schedule([Phase("step", 80, end=0.5, start=2.0)])
     >>> [schedules.product(0.1, tail, stages)(position) for position in (0, 75, 80, 100)]
@@ -70,26 +70,21 @@ def _multiplied(phases: list[Phase], number: float) -> Phase:
     """Return the phase that is the product of phases of one length, and of a number."""
     moving = [one for one in phases if one.shape != "constant"]
     number *= math.prod(one.end for one in phases if one.shape == "constant")
-    if not moving:
+    if not moving or number == 0:
         return phase_of("constant", phases[0].duration, number, number)
     if len(moving) == 1:
         return scaled(moving[0], number)
     moving[0] = scaled(moving[0], number)
     # Factors of a factor stand beside the others.
     flat = [factor for one in moving for factor in _factors(one)]
-    parts = [Schedule([one]) for one in flat]
-    steps = phases[0].duration
-    start, end = math.prod(one(0) for one in parts), math.prod(one.end_value for one in parts)
-    return phase_of(PRODUCT, steps, end, start, factors=[one.to_dict() for one in flat])
+    return product_of(flat)
 
 
 def _factors(phase: Phase) -> Iterable[Phase]:
     """Return the factors of a product as they go in it, or else the phase."""
     if phase.shape != PRODUCT:
         return [phase]
-    first = phase.since or 0
-    found: Iterable[Phase] = phase.parameters["factors"]  # type: ignore[assignment] # phases
-    return [part(one, first, phase.stop) for one in found]
+    return [part(one, phase.since or 0, phase.stop) for one in factors_of(phase)]
 
 
 def repeat(
@@ -114,22 +109,23 @@ def repeat(
     >>> [schedule(position) for position in (0, 5, 10, 15, 20, 30)]
     [1.0, 0.5, 0.5, 0.25, 0.25, 0.0]
     """
+    _check_schedule(schedule)
     count = whole("times", times)
+    given: Any = plain(factors)
     most = MOST_PHASES // len(schedule.phases)
     if not 0 < count <= most:
         raise illegal("times", times, f"must be from 1 to {most:,}, for at most 100,000 phases")
-    if factors is None:
+    if given is None:
         numbers = [1.0] * count
-    elif isinstance(factors, Iterable) and not isinstance(factors, str | Mapping):
-        numbers = [rate("factors", one) for one in factors]
+    elif isinstance(given, Iterable) and not isinstance(given, str | Mapping):
+        numbers = [rate("factors", one) for one in given]
         if len(numbers) != count:
             raise illegal("factors", factors, f"must be {count} numbers, one for each cycle")
     else:
-        numbers = [rate("factors", factors) ** index for index in range(count)]
-    first, *others = schedule.phases
-    # Said again at each cycle, since the one before ends elsewhere.
-    cycle = [replaced(first, start=first.start), *others]
-    phases = [one if number == 1 else scaled(one, number) for number in numbers for one in cycle]
+        numbers = [rate("factors", given) ** index for index in range(count)]
+    phases = [
+        one if number == 1 else scaled(one, number) for number in numbers for one in schedule.phases
+    ]
     return Schedule(phases, schedule.multiple_of)
 
 
@@ -150,9 +146,13 @@ def whole_multiples(schedule: Schedule, multiple_of: int = 1) -> Schedule:
     >>> [batch_size(position) for position in (0, 33, 34, 99, 100)]
     [64, 64, 128, 192, 256]
     """
+    _check_schedule(schedule)
+    return Schedule(schedule.phases, multiple_of)
+
+
+def _check_schedule(schedule: object) -> None:
     if not isinstance(schedule, Schedule):
         raise illegal("schedule", schedule, "must be a schedule")
-    return Schedule(schedule.phases, multiple_of)
 
 
 def units_after(updates: int, batch_size: Schedule | int, per_item: int = 1) -> int:

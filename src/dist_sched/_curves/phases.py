@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -185,26 +185,42 @@ def replaced(phase: Phase, **changes: Any) -> Phase:
 
 
 def scaled(phase: Phase, factor: float) -> Phase:
-    """Return a phase whose values are multiplied by a factor."""
+    """Return a phase whose values are multiplied by a factor; for 0, one that is 0 throughout."""
+    if factor == 0:  # which a geometric shape cannot reach
+        return phase_of("constant", phase.duration, 0.0, 0.0)
     changes: dict[str, Any] = {"end": phase.end * factor}
     if phase.start is not None:
         changes["start"] = phase.start * factor
     if phase.shape == PRODUCT:
-        first, *others = phase.parameters["factors"]  # type: ignore[misc] # a product's are phases
+        first, *others = factors_of(phase)
         changes["factors"] = [scaled(first, factor), *others]
     return replaced(phase, **changes)
 
 
-def stretched(phase: Phase, factor: float) -> Phase:
-    """Return a phase that takes a multiple of the time, along the same values."""
-    # Of lengths alone: the others are numbers that a shape blends by.
-    changes: dict[str, Any] = {}
-    for name, value in phase.to_dict().items():
-        if name in _LENGTHS:
-            is_list = isinstance(value, list)
-            changes[name] = [one * factor for one in value] if is_list else value * factor
+def stretched(phase: Phase, duration: Number) -> Phase:
+    """Return a phase that takes another time, more than 0, along the same values."""
     if phase.shape == PRODUCT:
-        changes["factors"] = [stretched(one, factor) for one in phase.parameters["factors"]]  # type: ignore[union-attr] # phases
+        parts = [part(one, phase.since or 0, phase.stop) for one in factors_of(phase)]
+        return product_of(stretched(one, duration) for one in parts)
+    factor = duration / phase.duration
+    # A multiple of this adds up with the duration, and a position less it, without rounding.
+    grid = math.ulp((phase.since or 0) * factor + duration)
+
+    def longer(units: Number) -> float:
+        return round(units * factor / grid) * grid
+
+    stop = duration if phase.since is None else longer(phase.since) + duration
+    changes: dict[str, Any] = {"steps": stop}
+    if phase.since is not None:
+        changes["since"] = stop - duration
+    if phase.until is not None:
+        changes |= {"steps": max(longer(phase.steps), stop), "until": stop}
+    # Other parameters are numbers that a shape blends by.
+    for name, value in phase.parameters.items():
+        if name == "timescale" and isinstance(value, int | float):
+            changes[name] = value * factor
+        elif name == "milestones" and isinstance(value, tuple):
+            changes[name] = [min(longer(one), changes["steps"]) for one in value]
     return replaced(phase, **changes)
 
 
@@ -263,6 +279,9 @@ def _factors(name: str, value: object) -> tuple[Phase, ...]:
     """Return the factors of a product as phases, or raise."""
     if not isinstance(value, list | tuple):
         raise illegal(name, value, "must be a list of phases")
+    # Before they are built, or data could nest without end.
+    if any(isinstance(one, Mapping) and one.get("shape") == PRODUCT for one in value):
+        raise illegal(name, value, "must be no products")
     found = tuple(one if isinstance(one, Phase) else Phase.from_dict(one) for one in value)
     for one in found:
         if one.start is None or one.shape == PRODUCT:
@@ -272,6 +291,27 @@ def _factors(name: str, value: object) -> tuple[Phase, ...]:
     if len(found) < _FEWEST_FACTORS:
         raise illegal(name, value, "must have at least two phases")
     return found
+
+
+def factors_of(phase: Phase) -> tuple[Phase, ...]:
+    """Return the phases that a product is made of."""
+    found: Any = phase.parameters["factors"]
+    return tuple(found)
+
+
+def product_of(factors: Iterable[Phase]) -> Phase:
+    """Return the product of at least two phases of one length, none of them a product."""
+    found = tuple(factors)
+    start, end = ends_of_product(found)
+    return phase_of(PRODUCT, found[0].duration, end, start, factors=found)
+
+
+def ends_of_product(factors: Iterable[Phase]) -> tuple[float, float]:
+    """Return the first value of a product of phases, and the one that it reaches."""
+    # Each at its own end: lengths that are equal but for rounding would miss a 0 there.
+    pieces = [(one, piece_of(one, one.start or 0.0)) for one in factors]
+    first = math.prod(piece(one.since or 0) for one, piece in pieces)
+    return first, math.prod(piece(one.stop) for one, piece in pieces)
 
 
 SHAPES[PRODUCT] = Shape(_product, {"factors": _factors}, version=2)
@@ -288,12 +328,12 @@ def extremes(phase: Phase, piece: Piece) -> list[float]:
     found = [piece(begin) if begin else piece.start, piece(end)]
     if phase.shape != PRODUCT:
         return found
-    for name, units in (("start", 0), ("end", phase.steps)):
-        expected, own = piece.law(units, phase.steps, 0.0, 0.0, **phase.parameters), piece(units)
-        if not math.isclose(expected, own, rel_tol=JOIN_TOLERANCE):
-            raise illegal(name, own, f"must be the product of its factors' {name}s, {expected!r}")
-    factors: Any = phase.parameters["factors"]
-    if len({one.start <= one.end for one in factors}) > 1:  # some rise and some fall
+    factors = factors_of(phase)
+    expected = ends_of_product(factors)
+    for name, own, value in zip(("start", "end"), (piece.start, piece.end), expected, strict=True):
+        if not math.isclose(value, own, rel_tol=JOIN_TOLERANCE):
+            raise illegal(name, own, f"must be the product of its factors' {name}s, {value!r}")
+    if len({(one.start or 0.0) <= one.end for one in factors}) > 1:  # some rise and some fall
         width = (end - begin) / _SAMPLES
         places = [begin + width * index for index in range(1, _SAMPLES)]
         found += map(piece, places)
