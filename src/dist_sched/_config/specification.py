@@ -279,11 +279,18 @@ class Specification(Config):
         if isinstance(schedule, ProportionalTo):
             return path.parts == ("power",)
         phases = schedule.phases
-        names = {"start", "until", *(name for phase in phases for name in phase.parameters)}
+        names = {
+            "start",
+            "since",
+            "until",
+            *(name for phase in phases for name in phase.parameters),
+        }
         indices = {f"[{index}]" for index in range(len(phases))}
         match path.parts:
             case ("phases", index, name):
                 return index in indices and name in names
+            case ("multiple_of",):
+                return isinstance(schedule, Schedule)
         return False
 
     def _build_plan(self) -> Plan:
@@ -533,6 +540,9 @@ def _parts(path: Path, mine: Any, other: Any) -> Iterator[tuple[Path, Sides]]:
         at = path.of("phases", index)
         for key, both in _phase_parts(*pair).items():
             yield Path(at.field, (*at.parts, key), at.pattern), Sides(*both, path.field)
+    if mine.multiple_of is not None or other.multiple_of is not None:
+        sides = Sides(mine.multiple_of, other.multiple_of, path.field)
+        yield path.of("multiple_of"), sides
 
 
 def _proportion_parts(mine: ProportionalTo, other: ProportionalTo) -> dict[str, tuple[Any, Any]]:
@@ -547,7 +557,7 @@ def _phase_parts(mine: Phase, other: Phase) -> dict[str, tuple[Any, Any]]:
     if mine.shape == other.shape:
         return {key: (ours.get(key), others.get(key)) for key in ours | others}
     # Parameters of two shapes cannot be chosen one by one: cosine has no power.
-    common = ("steps", "end", "start", "until")
+    common = ("steps", "end", "start", "since", "until")
     parts = {key: (ours.get(key), others.get(key)) for key in common if key in {*ours, *others}}
     return {"shape": (_shape_text(mine), _shape_text(other)), **parts}
 
@@ -575,8 +585,10 @@ def _merged(path: Path, mine: Any, other: Any, used: Mapping[Path, Any]) -> Any:
             side = ours if chosen["shape"] == _shape_text(ours) else others
             chosen = {**chosen, **side.parameters, "shape": side.shape}
         phases.append({key: value for key, value in chosen.items() if value is not None})
+    multiples = {mine.multiple_of, other.multiple_of}
+    multiple_of = used[path.of("multiple_of")] if multiples != {None} else None
     # What it would be built as again, where the checkpoint wins throughout.
-    if phases == other.to_dict()["phases"]:
+    if (phases, multiple_of) == (other.to_dict()["phases"], other.multiple_of):
         return other
     with within(brief(str(path))):
-        return Schedule.from_dict({"phases": phases})
+        return Schedule.from_dict({"phases": phases, "multiple_of": multiple_of})

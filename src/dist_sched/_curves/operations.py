@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
+from typing import Any
 
 from dist_sched._curves.phases import (
     JOIN_TOLERANCE,
@@ -16,12 +17,12 @@ from dist_sched._curves.phases import (
     part,
     phase_of,
     piece_of,
-    replaced,
+    product_of,
     scaled,
 )
 from dist_sched._curves.schedule import MOST_PHASES, Schedule
 from dist_sched._curves.shapes import PRODUCT
-from dist_sched._rules import Number, finite, illegal, rate, whole
+from dist_sched._rules import Number, finite, illegal, plain, rate, whole
 
 _SHARES = (0, 1e-4, 0.01, *(index / 16 for index in range(1, 16)), 0.99, 1 - 1e-4, 1)
 """Places at which a product is looked at for where it turns, as parts of its length."""
@@ -75,6 +76,7 @@ def raised_to(schedule: Schedule, power: float) -> Schedule:
     >>> [schedules.raised_to(batch_size, 0.5)(position) for position in (0, 100)]
     [8.0, 16.0]
     """
+    _check_schedule(schedule)
     exponent = float(finite("power", power))
     if exponent == 0 or (exponent < 0 and schedule.min_value == 0):
         rule = "must not be 0, and not negative where the schedule is 0 somewhere"
@@ -143,17 +145,7 @@ def _phase(factors: list[tuple[Phase, float]], number: float) -> Phase:
         if one.shape == PRODUCT
     ] + [Factor(one, power) for one, power in moving if one.shape != PRODUCT]
     flat[0] = Factor(scaled(flat[0].phase, number ** (1 / flat[0].power)), flat[0].power)
-    ends = [(Schedule([one]), power) for one, power in flat]
-    start = math.prod(one(0) ** power for one, power in ends)
-    end = math.prod(one.end_value**power for one, power in ends)
-    return phase_of(
-        PRODUCT,
-        steps,
-        end,
-        start,
-        factors=[one.to_dict() for one, _ in flat],
-        powers=[power for _, power in flat],
-    )
+    return product_of(flat)
 
 
 def _at_turns(phase: Phase) -> list[Phase]:
@@ -214,22 +206,23 @@ def repeat(
     >>> [schedule(position) for position in (0, 5, 10, 15, 20, 30)]
     [1.0, 0.5, 0.5, 0.25, 0.25, 0.0]
     """
+    _check_schedule(schedule)
     count = whole("times", times)
+    given: Any = plain(factors)
     most = MOST_PHASES // len(schedule.phases)
     if not 0 < count <= most:
         raise illegal("times", times, f"must be from 1 to {most:,}, for at most 100,000 phases")
-    if factors is None:
+    if given is None:
         numbers = [1.0] * count
-    elif isinstance(factors, Iterable) and not isinstance(factors, str | Mapping):
-        numbers = [rate("factors", one) for one in factors]
+    elif isinstance(given, Iterable) and not isinstance(given, str | Mapping):
+        numbers = [rate("factors", one) for one in given]
         if len(numbers) != count:
             raise illegal("factors", factors, f"must be {count} numbers, one for each cycle")
     else:
-        numbers = [rate("factors", factors) ** index for index in range(count)]
-    first, *others = schedule.phases
-    # Said again at each cycle, since the one before ends elsewhere.
-    cycle = [replaced(first, start=first.start), *others]
-    phases = [one if number == 1 else scaled(one, number) for number in numbers for one in cycle]
+        numbers = [rate("factors", given) ** index for index in range(count)]
+    phases = [
+        one if number == 1 else scaled(one, number) for number in numbers for one in schedule.phases
+    ]
     return Schedule(phases, schedule.multiple_of)
 
 
@@ -250,6 +243,10 @@ def whole_multiples(schedule: Schedule, multiple_of: int = 1) -> Schedule:
     >>> [batch_size(position) for position in (0, 33, 34, 99, 100)]
     [64, 64, 128, 192, 256]
     """
+    _check_schedule(schedule)
+    return Schedule(schedule.phases, multiple_of)
+
+
+def _check_schedule(schedule: object) -> None:
     if not isinstance(schedule, Schedule):
         raise illegal("schedule", schedule, "must be a schedule")
-    return Schedule(schedule.phases, multiple_of)

@@ -111,7 +111,14 @@ def units_after(updates: int, batch_size: Schedule | int, per_item: int = 1) -> 
     >>> units_after(4, ramp, per_item=25)
     300
     """
-    return Pace.of(batch_size, per_item).position_after(whole("updates", updates))
+    items = batch_size if isinstance(batch_size, Schedule) else _count("batch_size", batch_size)
+    pace = Pace.of(items, _count("per_item", per_item))
+    return pace.position_after(whole("updates", updates))
+
+
+def _count(name: str, value: object) -> int:
+    some(name, whole(name, value))
+    return whole(name, value)
 
 
 def _items(curve: Schedule, position: int) -> int:
