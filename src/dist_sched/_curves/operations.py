@@ -14,12 +14,18 @@ from dist_sched._curves.phases import (
     factors_of,
     part,
     phase_of,
+    piece_of,
     replaced,
     scaled,
 )
 from dist_sched._curves.schedule import MOST_PHASES, Schedule
 from dist_sched._curves.shapes import PRODUCT
 from dist_sched._rules import finite, illegal, rate, whole
+
+_MOST_PARTS = 50_000
+"""Phases of a product times its factors, at most: they take seconds."""
+_MOST_FACTORS = 64
+"""Factors of a product that change at the same time, at most."""
 
 
 def product(*factors: Schedule | float) -> Schedule:
@@ -90,8 +96,8 @@ def stages(schedule: Schedule) -> Schedule:
         if schedule(end - 1) != value:  # shapes go one way
             end = bisect_left(range(begin, end), True, key=lambda at: schedule(at) != value) + begin
         phases.append(phase_of("constant", end - begin, value, value))
-        if len(phases) > MOST_PHASES:
-            rule = f"has more than {MOST_PHASES:,} stages: multiply it before it is rounded"
+        if len(phases) > _MOST_PARTS:
+            rule = f"has more than {_MOST_PARTS:,} stages: multiply it before it is rounded"
             raise illegal("factors", schedule, rule)
         begin = end
     return Schedule([*phases, phase_of("constant", 0, schedule.end_value, schedule.end_value)])
@@ -100,6 +106,9 @@ def stages(schedule: Schedule) -> Schedule:
 def _multiplied(factors: list[tuple[Schedule, float]], number: float) -> Schedule:
     """Return the product of powers of schedules, and of a number."""
     joins = sorted({join for one, _ in factors for join in (*one.boundaries, one.horizon)})
+    if len(joins) * len(factors) > _MOST_PARTS:
+        rule = f"must be at most {_MOST_PARTS:,}, for the phases of a product times its factors"
+        raise illegal("parts", len(joins) * len(factors), rule)
     phases = [
         _phase([(_held(one.phase_between(begin, end)), power) for one, power in factors], number)
         for begin, end in pairwise(joins)
@@ -136,9 +145,11 @@ def _phase(factors: list[tuple[Phase, float]], number: float) -> Phase:
         if one.shape == PRODUCT
     ] + [Factor(one, power) for one, power in moving if one.shape != PRODUCT]
     flat[0] = Factor(scaled(flat[0].phase, number ** (1 / flat[0].power)), flat[0].power)
-    ends = [(Schedule([one]), power) for one, power in flat]
-    start = math.prod(one(0) ** power for one, power in ends)
-    end = math.prod(one.end_value**power for one, power in ends)
+    if len(flat) > _MOST_FACTORS:
+        raise illegal("factors", len(flat), f"must be at most {_MOST_FACTORS} that change at once")
+    pieces = [(piece_of(one, one.start or 0.0), one, power) for one, power in flat]
+    start = math.prod(piece(one.since or 0) ** power for piece, one, power in pieces)
+    end = math.prod(piece(one.stop) ** power for piece, one, power in pieces)
     return phase_of(
         PRODUCT,
         steps,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dist_sched._curves.phases import JOIN_TOLERANCE
 from dist_sched._curves.schedule import Schedule
+from dist_sched._curves.shapes import PRODUCT
 from dist_sched._rules import Number, illegal, some, whole
 from dist_sched.errors import ConfigError
 
@@ -67,29 +68,34 @@ class Pace:
 
     def _runs(self, position: int) -> Iterator[tuple[int, int, int | None]]:
         """Yield where updates of one size begin, their units, and how many; None for no end."""
+        end: Number | None = position
+        is_flat = False
         for _ in range(_MOST_RUNS):
+            if end is not None and position >= end:
+                is_flat, end = self._span(position)
             units = self.number
             for curve in self.curves:
                 units *= _items(curve, position)
-            end = self._constant_until(position)
-            count = None if end is None else max(1, math.ceil((end - position) / units))
-            yield position, units, count
-            if count is None:
+            if end is None:
+                yield position, units, None
                 return
+            count = max(1, math.ceil((end - position) / units)) if is_flat else 1
+            yield position, units, count
             position += units * count
         rule = f"must be reached within {_MOST_RUNS:,} updates of a batch that grows on the way"
         raise illegal("position", position, rule)
 
-    def _constant_until(self, position: int) -> Number | None:
-        """Return up to which position nothing changes from here; None for no end."""
+    def _span(self, position: int) -> tuple[bool, Number | None]:
+        """Return whether nothing changes from a position up to the next join, and that join."""
+        running = [one for one in self.curves if position < one.horizon]
+        if not running:
+            return True, None
         ends = []
-        for one in self.curves:
-            if position >= one.horizon:
-                continue
-            index = one.index(position)
-            is_flat = one.phases[index].shape in {"constant", "step"}
-            ends.append((*one.boundaries, one.horizon)[index + 1] if is_flat else position)
-        return min(ends, default=None)
+        for one in running:
+            joins = (*one.boundaries, one.horizon)
+            ends.append(joins[one.index(position) + 1])
+        end = min(ends)
+        return all(_is_flat(one, position, end) for one in running), end
 
 
 def units_after(updates: int, batch_size: Schedule | int, per_item: int = 1) -> int:
@@ -123,3 +129,8 @@ def _items(curve: Schedule, position: int) -> int:
             "round it with schedules.whole(...) (multiple_of in a file)"
         )
     return nearest
+
+
+def _is_flat(curve: Schedule, position: int, end: Number) -> bool:
+    phase = curve.phase_between(position, end)
+    return phase.shape == "step" or (phase.shape != PRODUCT and phase.start == phase.end)
