@@ -60,6 +60,12 @@ def test_a_number_is_a_constant_extra():
     assert {"aux_loss_weight": 0.25} == alone({"aux_loss_weight": 0.25}).extras
 
 
+def test_a_whole_extra_is_an_int_at_every_position():
+    scheduler = beside({"batch_size": schedules.whole(RAMP, multiple_of=16)})
+    found = at(scheduler, 0, 4, 7, 8, 9)
+    assert ([16, 32, 48, 64, 64], {int}) == (found, set(map(type, found)))
+
+
 def test_extras_are_a_fresh_dict_each_time():
     scheduler = alone()
     scheduler.extras["batch_size"] = 1.0
@@ -145,6 +151,19 @@ def test_a_cooldown_takes_what_follows_between_bounds_to_its_power_of_the_end(po
     found = held(scheduler, "weight_decay")
     scheduler.seek(30)
     assert expected == pytest.approx([*found, *held(scheduler, "weight_decay")])
+
+
+def test_a_cooldown_takes_an_inverse_between_bounds_to_a_multiple_of_what_lrs_highest_maps_to():
+    """Weight decay goes from 1 where lr is 1 to 3 where it is 1/2; a quarter of lr is 4 times 1."""
+    follows = schedules.proportional_to("lr", at_max=0.125, power=-1)
+    lr = Schedule([Phase("linear", 8, end=0.5, start=1.0)])
+    optimizer = adamw({"start_wd": 1.0, "end_wd": 3.0})
+    scheduler = ParamScheduler(optimizer, {"lr": lr, "weight_decay": follows})
+    scheduler.seek(8)
+    scheduler.cooldown(8, "linear", end=0.25)
+    found = held(scheduler, "weight_decay")
+    scheduler.seek(16)
+    assert [3.0, 4.0] == [*found, *held(scheduler, "weight_decay")]
 
 
 # What is refused

@@ -108,7 +108,7 @@ def test_another_librarys_schedule_is_no_attribute_and_answered_with_ours():
         ("constant_with_warmup", "did you mean 'constant'"),
         ("polynomial", "see dist_sched.schedules.polynomial"),
         ("cosine_with_restarts", "see dist_sched.schedules.cosine_with_restarts"),
-        ("reduce_lr_on_plateau", "it follows a metric"),
+        ("reduce_lr_on_plateau", "see dist_sched.Plateau"),
     ],
 )
 def test_another_librarys_style_is_answered_with_what_to_write(word, hint):
@@ -126,12 +126,17 @@ def test_another_librarys_style_is_answered_with_what_to_write(word, hint):
         ("wsd", "see dist_sched.schedules.wsd"),
         ("cosine_with_min_lr", "did you mean 'cosine'"),
         ("cosine_with_restarts", "see dist_sched.schedules.cosine_with_restarts"),
-        ("reduce_lr_on_plateau", "it follows a metric"),
+        ("reduce_lr_on_plateau", "see dist_sched.Plateau"),
     ],
 )
 def test_another_librarys_shape_is_answered_with_what_to_write(word, hint):
     with pytest.raises(ConfigError, match=rf"shape='{word}': must be .*; {hint}"):
         Phase(word, 10, end=0.0)
+
+
+def test_torchs_class_that_follows_a_metric_is_answered_with_ours():
+    with pytest.raises(AttributeError, match=r"'ReduceLROnPlateau'; see dist_sched\.Plateau"):
+        schedules.ReduceLROnPlateau  # noqa: B018
 
 
 def test_what_is_no_mere_renaming_is_explained():
@@ -144,8 +149,8 @@ def test_every_word_is_written_as_it_is_looked_up_and_has_an_answer_that_exists(
     known = {
         *schedules.NAMED, *schedules.shapes(), *schedules.LENGTHS, *LR_DECAY_STYLES,
         *LR_WSD_DECAY_STYLES, *CONFIG, "wsd_decay_steps", "lr_wsd_decay_style", "peak", "floor",
-        "start", "lr", "schedule", "decay_shape", "cycles", "weight_decay",
-        "warmup_shape", "exponent",
+        "start", "lr", "schedule", "decay_shape", "cycles", "weight_decay", "min_value",
+        "dist_sched.Plateau", "warmup_shape", "exponent",
         *(f"dist_sched.schedules.{name}" for name in schedules.NAMED),
     }  # fmt: skip
     assert [*_WORDS, *_NOTES] == [normal(word) for word in (*_WORDS, *_NOTES)]

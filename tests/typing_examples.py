@@ -11,6 +11,7 @@ from dist_sched import (
     OptimizerParamScheduler,
     ParamScheduler,
     Phase,
+    Plateau,
     RankMismatchError,
     ReconcileError,
     Schedule,
@@ -156,6 +157,7 @@ def draw() -> list[float | str]:
     rise = Phase("linear", 2_000, end=3e-4, start=0.0)
     schedule = Schedule([rise, Phase("cosine", 98_000, end=3e-5, exponent=1.5)])
     again: Schedule = Schedule.from_dict(schedule.to_dict())
+    again = schedules.from_peer("torchtitan", {"lr": 3e-4, "training_steps": 100_000})
     return [again(2_000), schedule.horizon, *(finding.level for finding in schedule.lint())]
 
 
@@ -183,6 +185,15 @@ def change_late(scheduler: ParamScheduler | OptimizerParamScheduler) -> list[str
     scheduler.extend(200_000, allow_jump=True)
     scheduler.rewarm(100, peak=1e-4, field="weight_decay")
     return [f"{change.position} {change.operation}" for change in scheduler.history]
+
+
+def follow_a_metric(scheduler: ParamScheduler, losses: list[torch.Tensor]) -> bool:
+    plateau = Plateau(scheduler, factor=0.5, patience=3, threshold_mode="abs", reduce="mean")
+    stateful: Stateful = plateau
+    cut = [plateau.update(loss) for loss in losses]
+    saved: dict[str, int | float | str] = plateau.state_dict()
+    plateau.load_state_dict(saved)
+    return any(cut) and plateau.best < 1.0 and stateful is plateau
 
 
 def build_from_a_file(

@@ -274,6 +274,26 @@ def whole(name: str, value: object) -> int:
     return found
 
 
+def count(name: str, value: object) -> int:
+    """Return a whole number >= 0 of what is no unit, such as calls, or raise."""
+    try:
+        return whole(name, value)
+    except ConfigError:
+        raise illegal(name, value, "must be a whole number >= 0") from None
+
+
+def real(name: str, value: object) -> float:
+    """Return any number as a float, NaN and infinities too, or raise.
+
+    >>> real("metric", -1), real("metric", float("inf"))
+    (-1.0, inf)
+    """
+    try:
+        return float(_exact(name, value))
+    except OverflowError:  # a whole number beyond all floats
+        raise illegal(name, value, "must be at most 1.8e308") from None
+
+
 def one_of(words: tuple[str, ...]) -> Callable[[str, object], str]:
     """Return the rule that a value is one of these words."""
 

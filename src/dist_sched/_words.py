@@ -16,6 +16,7 @@ _HORIZON = ("lr_decay_steps", "horizon")
 _WARMUP = ("lr_warmup_steps", "warmup")
 _DECAY = ("wsd_decay_steps", "decay")
 _FLOOR = ("min_lr", "floor")
+_PLATEAU = ("dist_sched.Plateau",)
 _KIND = ("schedule", "lr_decay_style")
 
 _WORDS: dict[str, tuple[str, ...]] = {
@@ -42,6 +43,9 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "tri_stage": ("dist_sched.schedules.tri_stage",),
     "warmup_stable_decay": _WSD,
     "wsd": _WSD,
+    "plateau": _PLATEAU,
+    "reduce_lr_on_plateau": _PLATEAU,
+    "reducelronplateau": _PLATEAU,
     "1_sqrt": ("minus_sqrt", *_WSD),
     "sqrt": ("minus_sqrt",),
     "geometric": ("exponential",),
@@ -63,7 +67,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "peak_lr": ("max_lr", "peak"),
     "max_lr": ("peak",),
     "init_lr": ("start",),
-    "min_lr": ("floor",),
+    "min_lr": ("floor", "min_value"),
     "eta_min": _FLOOR,
     "lr_end": _FLOOR,
     "min_lr_factor": _FLOOR,
@@ -127,12 +131,6 @@ _NOTES = {
 }
 """What our name means otherwise than the word."""
 
-_ABSENT = {
-    "reduce_lr_on_plateau": "it follows a metric, and a schedule follows the position alone",
-    "reducelronplateau": "it follows a metric, and a schedule follows the position alone",
-}
-"""Words for what there is not."""
-
 
 def normal(word: str) -> str:
     """Return a word in lower case and with underscores.
@@ -150,8 +148,6 @@ def translated(word: str, known: Iterable[str]) -> str:
     "; did you mean 'warmup'?"
     """
     key, known = normal(word), set(known)
-    if key in _ABSENT:
-        return f"; {_ABSENT[key]}"
     for name in _WORDS.get(key, ()):
         if name in known:
             return f"; did you mean {name!r}{_NOTES.get(key, '')}?"

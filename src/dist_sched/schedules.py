@@ -53,6 +53,7 @@ from dist_sched._curves.operations import whole_multiples as whole
 from dist_sched._curves.pace import units_after
 from dist_sched._curves.proportional import ProportionalTo
 from dist_sched._curves.shapes import shapes
+from dist_sched._peers.registry import from_peer
 from dist_sched._rules import near_miss
 
 proportional_to = ProportionalTo
@@ -67,6 +68,7 @@ __all__ = [
     "cosine_with_restarts",
     "cyclic",
     "exponential",
+    "from_peer",
     "infinite",
     "inverse_sqrt",
     "linear",

@@ -205,7 +205,7 @@ class Config(abc.ABC):
         made = {"_before": self.__dict__["_before"]} if "_before" in self.__dict__ else {}
         return {**self.parts(), **made}
 
-    @property
+    @functools.cached_property
     def version(self) -> int:
         """The lowest version of the state's format that can say this config."""
         return 1

@@ -50,6 +50,8 @@ class Track:
     spans: tuple[Span, ...]
     factor: float = 1.0
     """The multiplier of an override; 1 for others."""
+    is_extra: bool = False
+    """Whether no group has it."""
 
     @property
     def label(self) -> str:
@@ -82,10 +84,13 @@ class Track:
 def tracks(config: Config, *, groups: bool = False) -> tuple[Track, ...]:
     """Return the curve of each field and extra, and with `groups` those of overrides."""
     plan = config.plan
-    fields = zip((field.key for field in plan.fields), plan.curves, strict=False)
     found = [
-        Track(Path(key), curve, tuple(_spans(curve)))
-        for key, curve in (*fields, *plan.extras.items())
+        Track(Path(field.key), curve, tuple(_spans(curve)))
+        for field, curve in zip(plan.fields, plan.curves, strict=False)
+    ]
+    found += [
+        Track(Path(name), curve, tuple(_spans(curve)), is_extra=True)
+        for name, curve in plan.extras.items()
     ]
     base = {track.field: track for track in found}
     for one in plan.overrides if groups else ():

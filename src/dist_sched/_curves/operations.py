@@ -11,6 +11,7 @@ from dist_sched._curves.phases import (
     JOIN_TOLERANCE,
     Factor,
     Phase,
+    Piece,
     factors_of,
     part,
     phase_of,
@@ -20,8 +21,12 @@ from dist_sched._curves.phases import (
 )
 from dist_sched._curves.schedule import MOST_PHASES, Schedule
 from dist_sched._curves.shapes import PRODUCT
-from dist_sched._rules import finite, illegal, rate, whole
+from dist_sched._rules import Number, finite, illegal, rate, whole
 
+_SHARES = (0, 1e-4, 0.01, *(index / 16 for index in range(1, 16)), 0.99, 1 - 1e-4, 1)
+"""Places at which a product is looked at for where it turns, as parts of its length."""
+_FINEST = 1e-5
+"""Part of a product's length to which such a place is found."""
 _MOST_PARTS = 50_000
 """Phases of a product times its factors, at most: they take seconds."""
 _MOST_FACTORS = 64
@@ -109,11 +114,11 @@ def _multiplied(factors: list[tuple[Schedule, float]], number: float) -> Schedul
     if len(joins) * len(factors) > _MOST_PARTS:
         rule = f"must be at most {_MOST_PARTS:,}, for the phases of a product times its factors"
         raise illegal("parts", len(joins) * len(factors), rule)
-    phases = [
-        _phase([(_held(one.phase_between(begin, end)), power) for one, power in factors], number)
-        for begin, end in pairwise(joins)
-        if end - begin > JOIN_TOLERANCE
-    ]
+    phases = []
+    for begin, end in pairwise(joins):
+        if end - begin > JOIN_TOLERANCE:
+            here = [(_held(one.phase_between(begin, end)), power) for one, power in factors]
+            phases += _at_turns(_phase(here, number))
     last = number * math.prod(one.end_value**power for one, power in factors)
     # One may jump where it ends.
     if not phases or not math.isclose(phases[-1].end, last, rel_tol=JOIN_TOLERANCE):
@@ -158,6 +163,42 @@ def _phase(factors: list[tuple[Phase, float]], number: float) -> Phase:
         factors=[one.to_dict() for one, _ in flat],
         powers=[power for _, power in flat],
     )
+
+
+def _at_turns(phase: Phase) -> list[Phase]:
+    """Return the parts of a product between the places where it turns, in which it goes one way.
+
+    Where some factors rise and others fall, it may be at its highest in its middle.
+    """
+    ways = {
+        (one.start or 0.0) <= one.end if power > 0 else (one.start or 0.0) >= one.end
+        for one, power in factors_of(phase)
+    }
+    is_part = phase.since is not None or phase.until is not None
+    if len(ways) == 1 or is_part:  # of one that was looked at
+        return [phase]
+    piece = piece_of(phase, phase.start or 0.0)
+    places = [phase.steps * share for share in _SHARES]
+    values = [piece(place) for place in places]
+    turns: list[Number] = [0]
+    for index in range(1, len(places) - 1):
+        before, here, after = values[index - 1 : index + 2]
+        if (here - before) * (after - here) < 0:
+            sign = 1 if here > before else -1
+            turns.append(_turn(piece, places[index - 1], places[index + 1], sign))
+    return [part(phase, begin, end) for begin, end in pairwise([*turns, phase.steps])]
+
+
+def _turn(piece: Piece, low: float, high: float, sign: int) -> float:
+    """Return where a product turns between two places: at a top, or at a bottom (-1)."""
+    # Near a turn a value is off by the square of what the place is off by.
+    while high - low > _FINEST * piece.steps:
+        left, right = low + (high - low) / 3, high - (high - low) / 3
+        if sign * piece(left) < sign * piece(right):
+            low = left
+        else:
+            high = right
+    return (low + high) / 2
 
 
 def repeat(
@@ -207,7 +248,7 @@ def whole_multiples(schedule: Schedule, multiple_of: int = 1) -> Schedule:
     Such as a batch size, which must be a multiple of the number of ranks.
 
     Args:
-        schedule: What is rounded. A value within 1e-9 of a multiple counts as that.
+        schedule: What is rounded. A value that rounding keeps from a multiple counts as that.
         multiple_of: At least 1.
 
     Raises:

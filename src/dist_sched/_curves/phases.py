@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -34,8 +34,6 @@ _LENGTHS = "steps", "since", "until", "timescale", "milestones"
 _NO_PARAMETERS: Mapping[str, Parameter] = MappingProxyType({})
 JOIN_TOLERANCE = 1e-9
 """How far rounding may move a sum of lengths from a whole number, which it then counts as."""
-_SAMPLES = 64
-"""Places at which a product is looked at for its highest and its lowest value."""
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -158,8 +156,7 @@ class Phase:
         return {**{name: getattr(self, name) for name in PHASE_NAMES}, **self.parameters}
 
     def __repr__(self) -> str:
-        defaults = dict.fromkeys(("start", "since", "until"))
-        defaults |= shape_of(self.shape).defaults
+        defaults = {"start": None, "since": None, "until": None, **shape_of(self.shape).defaults}
         others = list(self._arguments().items())[2:]
         named = [f"{key}={value!r}" for key, value in others if defaults.get(key, ...) != value]
         return f"Phase({self.shape!r}, {self.steps!r}, {', '.join(named)})"
@@ -268,24 +265,40 @@ class Piece:
 
 
 def piece_of(phase: Phase, start: float) -> Piece:
-    return Piece(shape_of(phase.shape).law, phase.steps, start, phase.end, phase.parameters)
+    """Return a phase's shape, ready to be evaluated."""
+    law, parameters = shape_of(phase.shape).law, phase.parameters
+    if phase.shape == PRODUCT:  # built once, as it is asked at every step
+        law, parameters = _Product.of(phase), _NO_PARAMETERS
+    return Piece(law, phase.steps, start, phase.end, parameters)
 
 
-def _product(
-    units: float,
-    steps: float,  # noqa: ARG001 - the factors have their own lengths
-    start: float,  # noqa: ARG001 - and their own ends
-    end: float,  # noqa: ARG001
-    factors: tuple[Phase, ...],
-    powers: tuple[float, ...] | None,
-) -> float:
-    """Multiply powers of the values of phases that run at the same time."""
-    # A phase that is a factor has a start.
-    values = (piece_of(one, one.start or 0.0)(units + (one.since or 0)) for one in factors)
-    if powers is None:
-        return math.prod(values)
-    raised: Iterator[float] = (value**power for value, power in zip(values, powers, strict=True))
-    return math.prod(raised)
+@dataclass(frozen=True, slots=True)
+class _Product:
+    """The law of a product: powers of shapes that run at the same time, multiplied."""
+
+    factors: tuple[tuple[Piece, Number, float], ...]
+    """A shape, where on its clock the product begins, and its power."""
+
+    @classmethod
+    def of(cls, phase: Phase) -> _Product:
+        # A phase that is a factor has a start.
+        return cls(
+            tuple(
+                (piece_of(one, one.start or 0.0), one.since or 0, power)
+                for one, power in factors_of(phase)
+            )
+        )
+
+    def __call__(self, units: float, *_: float) -> float:
+        value = 1.0
+        for piece, since, power in self.factors:
+            one = piece(units + since)
+            value *= one if power == 1 else one**power
+        return value
+
+
+def _product(units: float, steps: float, start: float, end: float, **parameters: Any) -> float:
+    return _Product.of(phase_of(PRODUCT, steps, end, start, **parameters))(units)
 
 
 def _factors(name: str, value: object) -> tuple[Phase, ...]:
@@ -318,36 +331,17 @@ SHAPES[PRODUCT] = Shape(
 )
 
 
-def extremes(phase: Phase, piece: Piece) -> list[float]:
-    """Return the first and the last value of a phase, and what a product has between them.
+def ends(phase: Phase, piece: Piece) -> tuple[float, float]:
+    """Return the first value of a phase, and the one that it reaches.
 
     Raises:
         ConfigError: A product's start or end is not that of its factors.
     """
-    begin, end = phase.since or 0, phase.stop
+    if phase.shape == PRODUCT:
+        for name, units in (("start", 0), ("end", phase.steps)):
+            expected, own = piece.law(units), piece(units)
+            if not math.isclose(expected, own, rel_tol=JOIN_TOLERANCE):
+                rule = f"must be the product of its factors' {name}s, {expected!r}"
+                raise illegal(name, own, rule)
     # A phase of length 0 would be at its end already.
-    found = [piece(begin) if begin else piece.start, piece(end)]
-    if phase.shape != PRODUCT:
-        return found
-    for name, units in (("start", 0), ("end", phase.steps)):
-        expected, own = piece.law(units, phase.steps, 0.0, 0.0, **phase.parameters), piece(units)
-        if not math.isclose(expected, own, rel_tol=JOIN_TOLERANCE):
-            raise illegal(name, own, f"must be the product of its factors' {name}s, {expected!r}")
-    rises = {
-        (one.start or 0.0) <= one.end if power > 0 else (one.start or 0.0) > one.end
-        for one, power in factors_of(phase)
-    }
-    if len(rises) > 1:
-        width = (end - begin) / _SAMPLES
-        places = [begin + width * index for index in range(1, _SAMPLES)]
-        found += map(piece, places)
-        found.append(_highest(piece, max(places, key=piece), width))
-    return found
-
-
-def _highest(piece: Piece, near: float, width: float) -> float:
-    """Return the highest value within some width of a place that is close to it."""
-    while width > JOIN_TOLERANCE * piece.steps:
-        near = max((near - width, near, near + width), key=piece)
-        width /= 2
-    return piece(near)
+    return (piece.start if phase.since is None else piece(phase.since)), piece(phase.stop)

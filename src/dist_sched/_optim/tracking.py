@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import weakref
+from collections import Counter
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from operator import is_
@@ -423,6 +424,19 @@ class Tracker:
                 _MEMORIES[optimizer] = _Memory(tracked, [*drivers, weakref.ref(self)])
             except TypeError:
                 logger.debug("%s cannot be referred to weakly", type(optimizer).__name__)
+
+    def labels(self) -> list[str]:
+        """Return what metrics call each group: a name or index, with both indices if not unique."""
+        names = [one.name if isinstance(one.name, str) else "" for one in self.tracked]
+        counts = Counter(
+            name or str(one.index) for name, one in zip(names, self.tracked, strict=True)
+        )
+        labels = []
+        for name, one in zip(names, self.tracked, strict=True):
+            short = name or str(one.index)
+            whole = f"{one.source}.{one.index}"
+            labels.append(short if counts[short] == 1 else f"{name}.{whole}" if name else whole)
+        return labels
 
     def names(self) -> list[str]:
         """Return how the groups are named, in order."""

@@ -290,6 +290,16 @@ class Writer:
                 found[place][row.field.key] = value
         return found
 
+    def metrics(self, position: int) -> dict[str, float]:
+        """Return what `write` would write, by field and group, in one flat mapping."""
+        values = self.values(position)
+        labels = self.tracker.labels()
+        return {
+            f"{key}/{label}": value
+            for label, one in zip(labels, values, strict=True)
+            for key, value in one.items()
+        }
+
     def held(self, key: str, position: int) -> list[float]:
         """Return one field of every group: what `write` would write, or else what it holds."""
         return [

@@ -244,7 +244,7 @@ def _read(
         if kind is not None and not kind.STATE_KEYS and format_of(state.keys()) != UPSTREAM:
             _refuse(TEXT_KEY, f"is missing: is it {kind.KIND}'s?")
         return _from_keys(state, OptimizerParamConfig, ())
-    text = _parse(state[TEXT_KEY])
+    text = parse(state[TEXT_KEY])
     found = next((one for one in KINDS if one.TEXT_NAME in text), kind or OptimizerParamConfig)
     checkpoint = _read_text(text, found).replace(text=state[TEXT_KEY])
     is_partial = kind is not None and kind is not found
@@ -472,22 +472,23 @@ def _checked(key: str, rule: Callable[[str, object], T], name: str, value: objec
         raise StateError(f"key {key} of the checkpoint state: {error}") from error
 
 
-def _parse(text: object) -> dict[str, Any]:
+def parse(text: object, key: str = TEXT_KEY) -> dict[str, Any]:
+    """Return the JSON object that a state has under a key, or raise a StateError."""
     if not isinstance(text, str):
-        _refuse(TEXT_KEY, f"must be a text, not {type(text).__name__}")
+        _refuse(key, f"must be a text, not {type(text).__name__}")
     try:
         # Python reads NaN and a name given twice, and would go on with the last one.
         data = json.loads(text, parse_constant=_no_constant, object_pairs_hook=distinct)
     except (ValueError, RecursionError) as error:
         raise StateError(
-            f"key {TEXT_KEY!r} of the checkpoint state is not valid JSON: {error}"
+            f"key {key!r} of the checkpoint state is not valid JSON: {error}"
         ) from error
     try:
         refuse_large(data)
     except ConfigError as error:
-        raise StateError(f"key {TEXT_KEY!r} of the checkpoint state {error}") from error
+        raise StateError(f"key {key!r} of the checkpoint state {error}") from error
     if not isinstance(data, dict):
-        _refuse(TEXT_KEY, f"must be a JSON object, not {type(data).__name__}")
+        _refuse(key, f"must be a JSON object, not {type(data).__name__}")
     return data
 
 
