@@ -13,13 +13,13 @@ from dist_sched._curves.schedule import Schedule
 from dist_sched._rules import (
     SHOWN,
     Number,
+    count,
     illegal,
     listed,
     near_miss,
     plain,
     refuse_unknown,
     some,
-    whole,
     within,
 )
 from dist_sched.errors import ConfigError
@@ -30,8 +30,9 @@ UPDATES = "updates"
 PER_UPDATE = "per_update"
 """The key of what an update completes."""
 _MOST_PHASES = 500_000
-PRODUCT_COST = 10
-"""Phases that are made in the time of one phase of a product, for each of its factors."""
+PRODUCT_COST = READ_COST = 10
+"""Phases that are made in the time of one phase of a product, for each of its factors; and in that
+of reading a schedule of one phase."""
 
 
 def number(value: Any) -> Any:
@@ -116,7 +117,9 @@ def read_pace(data: Any, schedules: Mapping[str, Any], extras: Iterable[str]) ->
     """
     if not isinstance(data, Mapping):
         if isinstance(data, str) and not _is_count(data):
-            rule = "must be a number of units, or a mapping such as {extra: batch_size, times: 4096}"
+            rule = (
+                "must be a number of units, or a mapping such as {extra: batch_size, times: 4096}"
+            )
             raise illegal(PER_UPDATE, data, rule)
         return Pace.of(_some_count(PER_UPDATE, data))
     with within(PER_UPDATE):
@@ -150,8 +153,10 @@ def _is_count(written: str) -> bool:
 
 def _count(name: str, value: Any) -> int:
     """Return a whole number, which may be a text such as "2k"; no part of a horizon."""
-    is_text = isinstance(value, str) and _is_count(value)
-    return whole(name, amount(name, value, None) if is_text else value)
+    if isinstance(value, str) and _is_count(value):
+        value = amount(name, value, None)
+    is_whole = isinstance(value, float) and value.is_integer()  # such as 2e3
+    return count(name, int(value) if is_whole else value)
 
 
 def _some_count(name: str, value: Any) -> int:

@@ -217,9 +217,7 @@ def _schedules(
     return found
 
 
-def _findings(
-    data: Mapping[str, Any], config: Specification, scope: Scope
-) -> Iterator[Finding]:
+def _findings(data: Mapping[str, Any], config: Specification, scope: Scope) -> Iterator[Finding]:
     """Yield where phases do not fill the horizon that is written beside them.
 
     The horizon at the top is lr's. Other fields, and extras, may end before it; fields are compared

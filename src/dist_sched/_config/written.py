@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from dist_sched._config.amounts import PRODUCT_COST, Scope, number
+from dist_sched._config.amounts import PRODUCT_COST, READ_COST, Scope, number
 from dist_sched._curves import named
 from dist_sched._curves.operations import product, raised_to, repeat, whole_multiples
 from dist_sched._curves.phases import Phase
@@ -66,7 +66,7 @@ def read(data: Any, scope: Scope) -> Any:
             "schedule", data, "must have schedule, phases (a list), points, product, or peak and to"
         )
     found = _changed(found, changes, scope)
-    scope.budget.spend(1 + len(found.phases))
+    scope.budget.spend(READ_COST + len(found.phases))
     return found
 
 

@@ -21,7 +21,7 @@ from dist_sched._curves.phases import (
 )
 from dist_sched._curves.schedule import MOST_PHASES, Schedule
 from dist_sched._curves.shapes import PRODUCT
-from dist_sched._rules import Number, finite, illegal, rate, whole
+from dist_sched._rules import Number, count, finite, illegal, rate
 
 _SHARES = (0, 1e-4, 0.01, *(index / 16 for index in range(1, 16)), 0.99, 1 - 1e-4, 1)
 """Places at which a product is looked at for where it turns, as parts of its length."""
@@ -223,18 +223,18 @@ def repeat(
     >>> [schedule(position) for position in (0, 5, 10, 15, 20, 30)]
     [1.0, 0.5, 0.5, 0.25, 0.25, 0.0]
     """
-    count = whole("times", times)
+    cycles = count("times", times)
     most = MOST_PHASES // len(schedule.phases)
-    if not 0 < count <= most:
+    if not 0 < cycles <= most:
         raise illegal("times", times, f"must be from 1 to {most:,}, for at most 100,000 phases")
     if factors is None:
-        numbers = [1.0] * count
+        numbers = [1.0] * cycles
     elif isinstance(factors, Iterable) and not isinstance(factors, str | Mapping):
         numbers = [rate("factors", one) for one in factors]
-        if len(numbers) != count:
-            raise illegal("factors", factors, f"must be {count} numbers, one for each cycle")
+        if len(numbers) != cycles:
+            raise illegal("factors", factors, f"must be {cycles} numbers, one for each cycle")
     else:
-        numbers = [rate("factors", factors) ** index for index in range(count)]
+        numbers = [rate("factors", factors) ** index for index in range(cycles)]
     first, *others = schedule.phases
     # Said again at each cycle, since the one before ends elsewhere.
     cycle = [replaced(first, start=first.start), *others]
