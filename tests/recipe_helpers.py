@@ -190,6 +190,12 @@ def deepseek_v3(n):
     }
 
 
+def falcon_mamba_7b(n):
+    batch = int((128 + (2048 - 128) * min(1, n / 50e9)) // 64 * 64)
+    decayed = min(max(n - 5e12, 0), 500e9) / 500e9
+    return {"lr": 6.4e-4 * (1 / 256) ** decayed * math.sqrt(batch / 2048), "batch_size": batch}
+
+
 def kimi_k2(n):
     warmup, is_long = 500 * 16384 * 4096, n >= 15.9e12
     lr = 2e-4 * n / warmup if n < warmup else cosine(n, 10e12, 15.5e12, 2e-4, 2e-5)
@@ -299,6 +305,7 @@ EXPECTED = {
         axolotl_rex,
         big_vision_vit_g,
         deepseek_v3,
+        falcon_mamba_7b,
         kimi_k2,
         llama3_405b,
         marin_8b,
@@ -319,6 +326,32 @@ EXPECTED = {
 
 STRIDES = {"deepseek_v3": 4096, "olmo2_7b": OLMO_BATCH, "olmo_core_wsds": WSDS_BATCH}
 """Tokens of a sequence or an update, of which every position is a multiple where that matters."""
+
+HORIZONS = {
+    "adamc": 100_000,
+    "apertus_70b": 3_662_109_375,
+    "axolotl_jagged_restarts": 1500 - 1,
+    "axolotl_quadratic": 1000,
+    "axolotl_rex": 1000 - 1,
+    "big_vision_vit_g": 1_000_000,
+    "deepseek_v3": 14_800_000_000_000,
+    "falcon_mamba_7b": 5_500_000_000_000,
+    "kimi_k2": 15_960_000_000_000,
+    "llama3_405b": 1_200_000,
+    "marin_8b": 1_420_000,
+    "minicpm_2b": 275_000,
+    "modded_nanogpt": 1270,
+    "nanochat_d12": 2520,
+    "olmo2_7b": (928_646 + 11_921 - 1) * OLMO_BATCH,
+    "olmo3_7b": 1_668_931 - 1,
+    "olmo_core_power": 100_000 - 1,
+    "olmo_core_wsds": 15_200_157_696 - WSDS_BATCH,
+    "palm_540b": 255_000 - 1,
+    "smollm3_3b": 4_720_001,
+    "timm_wsd": 105_000,
+    "torchtitan_wsd": 3000,
+}
+"""Where lr reaches its last value, less the update that a source is ahead."""
 
 GROUPS = {
     "nanochat_d12": [
@@ -346,7 +379,9 @@ def build(name):
     return from_config(torch.optim.Optimizer(groups, {}), FOLDER / f"{name}.yaml")
 
 
+@cache
 def config_of(name):
+    """Return what the file of a recipe declares."""
     return files.read(FOLDER / f"{name}.yaml").config
 
 
@@ -367,6 +402,13 @@ def positions_of(name, most=2500):
         stride = 1
     near = {join // unit * unit + more * unit for join in joins for more in (-1, 0, 1)}
     return sorted({*range(0, last, stride * unit), *(one for one in near if one >= 0)})
+
+
+def splits_of(name, most=4):
+    """Return positions in the middle of phases."""
+    unit = STRIDES.get(name, 1)
+    middles = [(begin + end) // 2 // unit * unit for begin, end in pairwise(joins_of(name))]
+    return middles[:: -math.ceil(len(middles) / most)][::-1]
 
 
 def held(scheduler):

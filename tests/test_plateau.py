@@ -151,6 +151,19 @@ def test_no_cut_goes_below_min_value_and_none_is_made_there():
     assert 1 == len(plateau.scheduler.history)
 
 
+def test_a_value_that_rounding_leaves_just_above_min_value_is_not_cut_again():
+    plateau = Plateau(phased(0.3), 0.1, 0, min_value=0.19, eps=0.0)
+    assert [0.3, 0.19, 0.19] == pytest.approx(run(plateau, [1, 1, 1]), rel=1e-15)
+    assert 0.19 < held(plateau.scheduler)[0]
+    assert 1 == len(plateau.scheduler.history)
+
+
+def test_the_history_has_the_factor_as_it_was_typed():
+    plateau = Plateau(phased(0.1), 0.1, 0)
+    run(plateau, [1, 1])
+    assert 0.1 == plateau.scheduler.history[0].arguments["factor"]
+
+
 def test_a_value_below_min_value_is_not_raised():
     plateau = Plateau(phased(0.25), 0.5, 0, min_value=0.5)
     assert [0.25, 0.25] == run(plateau, [1, 1])
@@ -428,6 +441,23 @@ def test_a_plateau_that_was_loaded_without_its_scheduler_is_named_once(caplog):
     (line,) = warnings_of(caplog)
     assert "from position 8, where the history had 1 scales of lr" in line
     assert "its scheduler is at 1 and has 0: load the scheduler's state" in line
+
+
+@pytest.mark.parametrize(
+    "position, scales, is_named", [(7, 1, True), (8, 0, True), (8, 1, False), (9, 2, False)]
+)
+def test_a_scheduler_from_before_the_plateaus_last_scale_is_named(
+    caplog, position, scales, is_named
+):
+    plateau = built()
+    plateau.scheduler.seek(position)
+    for _ in range(scales):
+        plateau.scheduler.scale(0.5)
+    plateau.update(1.0)
+    assert [] == warnings_of(caplog)
+    plateau.load_state_dict(FIRST_VERSION)
+    plateau.update(1.0)
+    assert is_named == bool(warnings_of(caplog))
 
 
 def test_a_scheduler_that_was_loaded_without_its_plateau_is_named_once(caplog):

@@ -10,6 +10,7 @@ import pytest
 from recipe_helpers import (
     EXPECTED,
     FOLDER,
+    HORIZONS,
     NAMES,
     build,
     config_of,
@@ -67,6 +68,11 @@ def test_every_field_and_extra_is_what_the_source_computes(name):
 
 
 @EVERY
+def test_lr_ends_where_the_run_of_the_source_does(name):
+    assert HORIZONS[name] == config_of(name).fields["lr"].horizon
+
+
+@EVERY
 def test_a_recipe_schedules_what_is_compared_with_its_source(name):
     config = config_of(name)
     assert EXPECTED[name](0).keys() == {*config.fields, *config.extras}
@@ -100,6 +106,7 @@ LINT = {
     "axolotl_quadratic": STARTS_AT_ZERO,
     "big_vision_vit_g": STARTS_AT_ZERO,
     "deepseek_v3": {*STARTS_AT_ZERO, "jump"},
+    "falcon_mamba_7b": {"jump"},
     "kimi_k2": STARTS_AT_ZERO,
     "llama3_405b": STARTS_AT_ZERO,
     "marin_8b": {*STARTS_AT_ZERO, "jump"},

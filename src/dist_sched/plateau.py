@@ -411,7 +411,7 @@ class Plateau:
                 f"has {scales}: load the scheduler's state of the same checkpoint too (a policy of "
                 "'config' drops late changes)"
             )
-        if saved is None and not counts.num_updates and scheduler.last_reconciliation is not None:
+        if saved is None and scheduler.last_reconciliation is not None:
             self._warn(
                 f"the scheduler was loaded and its Plateau was not, which starts afresh at {here}, "
                 "without a best metric: load its state too"

@@ -33,6 +33,6 @@ def test_a_recipe_goes_on_from_every_save_with_the_same_bits_on_every_rank(
     resumed, uninterrupted, name
 ):
     whole = uninterrupted[name]
-    assert len({str(values) for values in whole}) >= 3
+    assert len({str(values) for values in whole}) >= 2
     for result in resumed:
         assert [whole[begin:] for begin in range(len(whole))] == result[name]

@@ -16,15 +16,7 @@ from pathlib import Path
 import torch.distributed.checkpoint as dcp
 import worker
 
-from recipe_helpers import NAMES, build, held, held_at, positions_of
-
-SPLITS = 5
-
-
-def splits_of(name):
-    """Return positions over the whole of a recipe, and the last one beside its last join."""
-    positions = positions_of(name)
-    return positions[7 :: len(positions) // SPLITS]
+from recipe_helpers import NAMES, build, held, held_at, splits_of
 
 
 def save(folder):
