@@ -50,7 +50,7 @@ def test_a_length_is_units_or_a_part_of_a_horizon_of_100(written, expected):
 
 @pytest.mark.parametrize("written", ["1e999999999", "NaN", "x", "2q", "", "%", "9" * 1000])
 def test_a_text_that_is_no_length_is_refused(written):
-    with pytest.raises(ConfigError, match="warmup=.*: must be a number of units, with a suffix"):
+    with pytest.raises(ConfigError, match=r"warmup=.*: must be a number of units, with a suffix"):
         amount("warmup", written, 100)
 
 
