@@ -22,12 +22,16 @@ from dist_sched._curves.phases import (
 )
 from dist_sched._curves.schedule import MOST_PHASES, Schedule
 from dist_sched._curves.shapes import PRODUCT
-from dist_sched._rules import Number, finite, illegal, plain, rate, whole
+from dist_sched._rules import Number, count, finite, illegal, plain, rate
 
 _SHARES = (0, 1e-4, 0.01, *(index / 16 for index in range(1, 16)), 0.99, 1 - 1e-4, 1)
 """Places at which a product is looked at for where it turns, as parts of its length."""
 _FINEST = 1e-5
 """Part of a product's length to which such a place is found."""
+_MOST_PARTS = 50_000
+"""Phases of a product times its factors, at most: they take seconds."""
+_MOST_FACTORS = 64
+"""Factors of a product that change at the same time, at most."""
 
 
 def product(*factors: Schedule | float) -> Schedule:
@@ -99,8 +103,8 @@ def stages(schedule: Schedule) -> Schedule:
         if schedule(end - 1) != value:  # shapes go one way
             end = bisect_left(range(begin, end), True, key=lambda at: schedule(at) != value) + begin
         phases.append(phase_of("constant", end - begin, value, value))
-        if len(phases) > MOST_PHASES:
-            rule = f"has more than {MOST_PHASES:,} stages: multiply it before it is rounded"
+        if len(phases) > _MOST_PARTS:
+            rule = f"has more than {_MOST_PARTS:,} stages: multiply it before it is rounded"
             raise illegal("factors", schedule, rule)
         begin = end
     return Schedule([*phases, phase_of("constant", 0, schedule.end_value, schedule.end_value)])
@@ -109,6 +113,9 @@ def stages(schedule: Schedule) -> Schedule:
 def _multiplied(factors: list[tuple[Schedule, float]], number: float) -> Schedule:
     """Return the product of powers of schedules, and of a number."""
     joins = sorted({join for one, _ in factors for join in (*one.boundaries, one.horizon)})
+    if len(joins) * len(factors) > _MOST_PARTS:
+        rule = f"must be at most {_MOST_PARTS:,}, for the phases of a product times its factors"
+        raise illegal("parts", len(joins) * len(factors), rule)
     phases = []
     for begin, end in pairwise(joins):
         if end - begin > JOIN_TOLERANCE:
@@ -145,6 +152,8 @@ def _phase(factors: list[tuple[Phase, float]], number: float) -> Phase:
         if one.shape == PRODUCT
     ] + [Factor(one, power) for one, power in moving if one.shape != PRODUCT]
     flat[0] = Factor(scaled(flat[0].phase, number ** (1 / flat[0].power)), flat[0].power)
+    if len(flat) > _MOST_FACTORS:
+        raise illegal("factors", len(flat), f"must be at most {_MOST_FACTORS} that change at once")
     return product_of(flat)
 
 
@@ -207,19 +216,19 @@ def repeat(
     [1.0, 0.5, 0.5, 0.25, 0.25, 0.0]
     """
     _check_schedule(schedule)
-    count = whole("times", times)
+    cycles = count("times", times)
     given: Any = plain(factors)
     most = MOST_PHASES // len(schedule.phases)
-    if not 0 < count <= most:
+    if not 0 < cycles <= most:
         raise illegal("times", times, f"must be from 1 to {most:,}, for at most 100,000 phases")
     if given is None:
-        numbers = [1.0] * count
+        numbers = [1.0] * cycles
     elif isinstance(given, Iterable) and not isinstance(given, str | Mapping):
         numbers = [rate("factors", one) for one in given]
-        if len(numbers) != count:
-            raise illegal("factors", factors, f"must be {count} numbers, one for each cycle")
+        if len(numbers) != cycles:
+            raise illegal("factors", factors, f"must be {cycles} numbers, one for each cycle")
     else:
-        numbers = [rate("factors", given) ** index for index in range(count)]
+        numbers = [rate("factors", given) ** index for index in range(cycles)]
     phases = [
         one if number == 1 else scaled(one, number) for number in numbers for one in schedule.phases
     ]

@@ -25,6 +25,7 @@ from dist_sched._curves.shapes import PRODUCT, shape_of
 from dist_sched._rules import (
     MAX_LENGTH,
     Number,
+    count,
     illegal,
     length,
     number,
@@ -94,7 +95,7 @@ class Schedule:
     """Position at which the clock of each phase's shape is 0."""
 
     def __init__(self, phases: Iterable[Phase | Schedule], multiple_of: int | None = None) -> None:
-        multiple = optional(whole)("multiple_of", multiple_of)
+        multiple = optional(count)("multiple_of", multiple_of)
         if multiple == 0:
             raise illegal("multiple_of", multiple_of, "must be greater than 0")
         kept, boundaries, origins, pieces = [], [], [], []
