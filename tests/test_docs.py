@@ -90,9 +90,12 @@ def test_the_guides_examples_run_and_print_the_table_that_stands_there(capsys):
     )
     names |= {"torch": torch, "Muon": torch.optim.Muon, "matrices": [parameter(64, 128)]}
     names |= {"muon": muon, "adamw": adam, "model": model, "biases": [parameter(128)]}
-    scheduler = run_examples("docs/guide.md", names)["scheduler"]
+    left = run_examples("docs/guide.md", names)
+    scheduler, ramped = left["scheduler"], left["ramped"]
     assert 2 == first.num_steps
     assert capsys.readouterr().out in (ROOT / "docs/guide.md").read_text()
+    assert 10_000_000 < ramped.num_steps
+    assert (1024.0, [3e-4]) == (ramped.extras["batch_size"], held(ramped))
     scheduler.seek(500)
     assert [pytest.approx(0.02)] == held(scheduler.optimizer[0])
     assert pytest.approx([3e-5, 3e-4, 3e-4]) == held(scheduler.optimizer[1])
@@ -237,8 +240,9 @@ def test_the_page_about_the_state_names_every_key():
 def test_the_page_about_the_state_names_every_key_of_a_specification():
     page = (ROOT / "docs/state.md").read_text()
     schedule = Schedule([Phase("linear", 10, end=1.0, start=0.0, until=5)])
-    fields = {"lr": schedule, "weight_decay": schedules.proportional_to("lr", at_max=0.1)}
-    text = json.loads(pack(Specification.of(fields), 0, "steps")["dist_sched"])
+    follows = schedules.proportional_to("lr", at_max=0.1, power=2)
+    built = Specification.of({"lr": schedule, "weight_decay": follows}, None, {"batch_size": 32})
+    text = json.loads(pack(built, 0, "steps")["dist_sched"])
     specification = text["specification"]
     (phase,) = specification["fields"]["lr"]["phases"]
     parts = [*phase, *specification["fields"]["weight_decay"]]

@@ -149,13 +149,17 @@ ARGUMENTS = {
     "one_cycle": {"warmup": 30, "three_phase": True},
     "cyclic": {"up": 10, "down": 20},
     "infinite": {"floor": 0.01, "constant": 0.5, "cooldown": 40, "decay": 20},
+    "power": {"warmup": 10, "decay": 20, "exponent": -0.5},
+    "piecewise": {"points": [[0, 0.0], [20, 1.0], [60, 0.5]], "shape": "cosine"},
 }
+for name in set(ARGUMENTS) - {"piecewise"}:
+    ARGUMENTS[name] = {"peak": 1.0, **ARGUMENTS[name]}
 
 
 @pytest.mark.parametrize("name", schedules.NAMED)
 def test_a_named_schedule_is_what_its_function_gives(name):
-    data = {"schedule": name, "peak": 1.0, "horizon": 100, **ARGUMENTS[name]}
-    expected = schedules.NAMED[name](peak=1.0, horizon=100, **ARGUMENTS[name])
+    data = {"schedule": name, "horizon": 100, **ARGUMENTS[name]}
+    expected = schedules.NAMED[name](horizon=100, **ARGUMENTS[name])
     assert expected == lr_from(data)
 
 
@@ -163,14 +167,21 @@ def written(name, value):
     """Write what is a length as a part of 100 units."""
     if name not in schedules.LENGTHS:
         return value
+    if name == "points":
+        return [[f"{position}%", one] for position, one in value]
     return [one / 100 for one in value] if isinstance(value, list) else f"{value}%"
 
 
 @pytest.mark.parametrize("name", schedules.NAMED)
 def test_every_length_of_a_named_schedule_may_be_a_part_of_the_horizon_around(name):
     parts = {key: written(key, value) for key, value in ARGUMENTS[name].items()}
-    expected = schedules.NAMED[name](peak=1.0, horizon=100, **ARGUMENTS[name])
-    assert expected == lr_from({"schedule": name, "peak": 1.0, **parts}, horizon=100)
+    expected = schedules.NAMED[name](horizon=100, **ARGUMENTS[name])
+    assert expected == lr_from({"schedule": name, **parts}, horizon=100)
+
+
+def test_points_that_end_before_the_horizon_stay_at_their_last_value():
+    found = lr_from({"schedule": "piecewise", "points": [[0, 0], [2, 1]]}, horizon=10)
+    assert (10, 1.0) == (found.horizon, found(5))
 
 
 @pytest.mark.parametrize("own, expected", [(50, 50), (0.5, 100), ("25%", 50), ("0.5", 0.5)])
@@ -283,8 +294,10 @@ def drawn_phases(draw, *, is_first):
     shape = draw(st.sampled_from(shapes()))
     steps = draw(st.integers(1, 500) | st.floats(0.01, 500))
     own = {"milestones": [steps / 4, steps / 2]} if shape == "multistep" else {}
-    if shape == "inverse_sqrt":
+    if shape in {"inverse_sqrt", "log"}:
         own = {"timescale": draw(st.floats(0.1, 3))}
+    if shape in {"minus_power", "exponential_to_zero"}:
+        own = {"power" if shape == "minus_power" else "ratio": draw(st.floats(0.1, 0.9))}
     end = draw(st.floats(0.1, 1))
     start = draw(st.floats(0.1, 1)) if is_first or draw(st.booleans()) else None
     until = draw(st.none() | st.just(steps / 3))
@@ -445,6 +458,24 @@ def test_a_late_change_of_entries_is_read_back(operation):
     assert lr_at_some_positions(scheduler) == lr_at_some_positions(again)
 
 
+@pytest.mark.parametrize("through", ["json", "yaml", pytest.param("toml", marks=NEEDS_TOML)])
+def test_a_file_says_the_shape_of_a_warmup_and_its_parameters(through):
+    shape = {"shape": "log", "timescale": "5%"}
+    data = {"schedule": "linear", "peak": "1.0", "warmup": 10, "warmup_shape": shape}
+    shape = {"shape": "log", "timescale": 5}
+    expected = schedules.linear(1.0, 100, 10, warmup_shape=shape)
+    assert expected == lr_from(THROUGH[through](data), horizon=100)
+
+
+@pytest.mark.parametrize("through", ["json", "yaml", pytest.param("toml", marks=NEEDS_TOML)])
+def test_a_file_says_points_as_lengths_and_numbers(through):
+    points = [[0, 0], ["2k", "1e-3"], [0.8, 1e-3], ["100%", 0]]
+    expected = schedules.piecewise([(0, 0), (2_000, 1e-3), (8_000, 1e-3), (10_000, 0)])
+    assert expected == lr_from(
+        THROUGH[through]({"schedule": "piecewise", "points": points}), horizon="10k"
+    )
+
+
 # What is refused
 
 
@@ -497,8 +528,8 @@ MISSING = [
     ({}, "init_lr is missing; max_lr is missing"),
     ({key: ENTRIES[key] for key in ENTRIES if key != "max_lr"}, "max_lr is missing"),
     ({"fields": {}}, "fields={}: give at least one field"),
-    (of_lr(), "schedule={}: must have schedule, phases (a list), or peak and to"),
-    (of_lr(horizon=5), "must have schedule, phases (a list), or peak and to"),
+    (of_lr(), "schedule={}: must have schedule, phases (a list), points, product, or peak and to"),
+    (of_lr(horizon=5), "must have schedule, phases (a list), points, product, or peak and to"),
     (of_lr(to="lr"), "lr: peak is missing"),
     (of_lr(schedule="linear", peak=1.0), "lr: linear: lacks horizon"),
     (of_lr(schedule="linear", horizon=5), "lr: linear: lacks peak"),
@@ -529,14 +560,17 @@ VALUES = [
         {**ENTRIES, "use_checkpoint_opt_param_scheduler": False, "policy": "config"},
         "policy='config' replaces",
     ),
-    (of_lr(phases=3), "must have schedule, phases (a list)"),
+    (of_lr(phases=3), "phases=3: must be a list of phases"),
     (of_lr(phases=[3]), "lr: phases[0]: phase=3: must be a mapping"),
     (of_lr(**LINEAR, warmup=200), "lr: linear: warmup=200: must be at most horizon=100"),
     (of_lr(**{**LINEAR, "peak": "high"}), "lr: linear: peak='high': must be a number"),
     (of_lr(**LINEAR, **{"3": 1}), "lr: linear: '3' is not known"),
     (of_lr(schedule=[1]), "schedule=[1]: must be one of"),
     ({"fields": {"lr": [1]}}, "lr=[1]: must be a schedule"),
-    ({"fields": {"lr": {"peak": 1, "to": "lr"}}}, "lr.to='lr': must be a field with a schedule"),
+    (
+        {"fields": {"lr": {"peak": 1, "to": "lr"}}},
+        "lr.to='lr': must be a field or an extra with a schedule",
+    ),
     ({"fields": {"lr": 1, "momentum": {"peak": 1, "to": "rl"}}}, "momentum.to='rl': must be"),
     ({"fields": {"momentun": 1}}, "momentun: no group .*did you mean 'momentum'"),
 ]

@@ -287,7 +287,7 @@ def test_a_field_may_follow_another_than_lr():
     [
         (
             {"weight_decay": schedules.proportional_to(at_max=0.1)},
-            "weight_decay.to='lr': must be a field with",
+            "weight_decay.to='lr': must be a field or an extra with",
         ),
         (
             {"lr": HILL, "weight_decay": schedules.proportional_to("lrr", at_max=0.1)},
@@ -299,7 +299,7 @@ def test_a_field_may_follow_another_than_lr():
         ),
         (
             {"lr": schedules.proportional_to(at_max=0.1)},
-            "lr.to='lr': must be a field with a schedule",
+            "lr.to='lr': must be a field or an extra with a schedule",
         ),
     ],
 )

@@ -244,6 +244,24 @@ def test_several_are_laid_over_each_other_in_looks_of_their_own():
     assert [f"Schedule {i}" for i in range(1, 21)] == legend(figure)
 
 
+def test_an_extra_has_a_panel_of_its_own_and_is_of_no_group(scheduler):
+    beside = ParamScheduler(
+        scheduler.optimizer,
+        {"lr": WSD},
+        groups={"embed": {"lr": 0.1}},
+        extras={"batch_size": STEPS},
+    )
+    figure = plot(beside, groups=True)
+    assert ["lr", "batch_size"] == [axes.get_ylabel() for axes in panels(figure)]
+    assert ["all other groups", "groups[embed]", "extra"] == legend(figure)
+
+
+def test_a_mapping_of_extras_alone_is_a_config():
+    figure = plot({"extras": {"batch_size": STEPS.to_dict()}}, at=6)
+    (panel,) = panels(figure)
+    assert "batch_size" == panel.get_ylabel()
+
+
 def test_groups_are_drawn_only_where_they_are_wanted(scheduler):
     without, with_groups = (plot(scheduler, groups=wanted) for wanted in (False, True))
     assert [1, 1] == [len(curves(axes)) for axes in panels(without)]

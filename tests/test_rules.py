@@ -39,6 +39,10 @@ TYPED = {
     "up": lambda: schedules.cyclic(1.0, 100, up=0.03),
     "decay": lambda: schedules.build("wsd", peak=1.0, horizon=100, decay=0.03),
     "decay_ends": lambda: schedules.wsd_s(1.0, 100, decay=1, decay_ends=iter([0.03])),
+    "points": lambda: schedules.piecewise(iter([(0, 1.0), (0.03, 2.0)])),
+    r"warmup_shape\['timescale'\]": lambda: schedules.constant(
+        1.0, warmup=10, warmup_shape={"shape": "log", "timescale": 0.03}
+    ),
     "steps  ": lambda: Schedule.from_dict({"phases": [PHASE]}).cooldown(0, 0.03),
     "steps   ": lambda: Schedule.from_dict({"phases": [PHASE]}).rewarm(0, 0.03),
 }

@@ -6,6 +6,7 @@ import inspect
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -241,6 +242,115 @@ def infinite_of_the_paper(peak, warmup, rest, share, small):
     return schedules.infinite(peak, horizon, warmup, **named), peer
 
 
+def deepspeed_warmup(peak, warmup, rest, share, small):  # noqa: ARG001
+    updates, low = warmup + 2, share * peak
+
+    def peer(n):
+        return low + (peak - low) * (math.log(n + 1) / math.log(updates) if n < updates else 1)
+
+    named = {"start": low, "warmup_shape": "log"}
+    return schedules.constant(peak, updates - 1 + rest, updates - 1, **named), peer
+
+
+def axolotl_quadratic_warmup(peak, warmup, rest, share, small):  # noqa: ARG001
+    def peer(n):
+        if n < warmup:
+            return peak * (n / warmup) ** 2
+        return peak / 2 * (1 + math.cos(math.pi * (n - warmup) / rest))
+
+    quadratic = {"shape": "minus_power", "power": 2}
+    return schedules.cosine(peak, warmup + rest, warmup, warmup_shape=quadratic), peer
+
+
+def axolotl_rex(peak, warmup, rest, share, small):  # noqa: ARG001
+    def peer(n):
+        if n < warmup:
+            return peak * n / warmup
+        left = (rest - (n - warmup)) / rest
+        return peak * (share + (1 - share) * left / (0.1 + 0.9 * left))
+
+    named = {"floor": share * peak, "decay": rest, "decay_shape": "rex", "beta": 0.9}
+    return schedules.wsd(peak, warmup + rest, warmup, **named), peer
+
+
+def rex_of_the_paper(peak, warmup, rest, share, small):  # noqa: ARG001
+    def peer(n):
+        return peak * (1 - n / rest) / (1 / 2 + 1 / 2 * (1 - n / rest))
+
+    return schedules.wsd(peak, rest, decay=rest, decay_shape="rex"), peer
+
+
+def timm_wsd_to_a_power(peak, warmup, rest, share, small):
+    return timm_wsd(
+        peak, warmup, rest, share, small, lambda t: 1 - t**small, "minus_power", power=small
+    )
+
+
+def timm_wsd_to_an_exponential(peak, warmup, rest, share, small):
+    ratio = small / 10
+    return timm_wsd(
+        peak, warmup, rest, share, small,
+        lambda t: (ratio**t - ratio) / (1 - ratio), "exponential_to_zero", ratio=ratio,
+    )  # fmt: skip
+
+
+def timm_wsd(peak, warmup, rest, share, small, left, shape, **parameters):
+    decay, low = max(1, rest * small // 7), share * peak
+
+    def peer(n):
+        if n < warmup:
+            return low / 2 + n * (peak - low / 2) / warmup
+        return low + (peak - low) * left(max(0, n - warmup - (rest - decay)) / decay)
+
+    named = {"start": low / 2, "floor": low, "decay": decay, "decay_shape": shape}
+    return schedules.wsd(peak, warmup + rest, warmup, **named, **parameters), peer
+
+
+def olmo_power(peak, warmup, rest, share, small):
+    rise, exponent, decay = warmup + 1, -small / 7, max(1, rest * small // 10)
+    horizon = rise + rest
+    reached = peak * ((horizon - decay) / rise) ** exponent
+    low = share * reached
+
+    def peer(n):
+        if n <= rise:
+            return peak * n / rise
+        if n >= horizon - decay:
+            return low + (reached - low) * (horizon - n) / decay
+        return peak * (n / rise) ** exponent
+
+    named = {"floor": low, "decay": decay, "exponent": exponent}
+    return schedules.power(peak, horizon, rise, **named), peer
+
+
+def power_of_the_paper(peak, warmup, rest, share, small):  # noqa: ARG001
+    # The batch size times a, for which the law meets the peak after `small` units of it.
+    scale = peak / (warmup + small) ** -0.51
+
+    def peer(n):
+        return peak * n / warmup if n < warmup else min(peak, scale * n**-0.51 if n else peak)
+
+    horizon = warmup + small + rest
+    return schedules.power(peak, horizon, warmup, hold=small, decay=0), peer
+
+
+def numpy_interp(peak, warmup, rest, share, small):
+    positions = [0, small, small + warmup + 1, small + warmup + 1 + rest]
+    values = [share * peak, peak, peak, peak / small]
+
+    def peer(n):
+        return float(np.interp(n, positions, values))
+
+    return schedules.piecewise(zip(positions, values, strict=True)), peer
+
+
+def torch_multistep_as_points(peak, warmup, rest, share, small):
+    milestones = [small, small + warmup + 1, small + warmup + 1 + rest]
+    peer = of_torch("MultiStepLR", peak, milestones=milestones, gamma=share)
+    values = [peak * share**count for count in range(4)]
+    return schedules.piecewise(zip([0, *milestones], values, strict=True), "step"), peer
+
+
 def torch_one_cycle(peak, warmup, rest, share, small):  # noqa: ARG001
     total, start = rest + 30, 0.05 + 0.9 * share
     theirs, ours = [("cos", "cosine"), ("linear", "linear")][small % 2]
@@ -298,6 +408,16 @@ PAIRS = [
     transformers_wsd,
     wsd_s_of_the_paper,
     infinite_of_the_paper,
+    deepspeed_warmup,
+    axolotl_quadratic_warmup,
+    axolotl_rex,
+    rex_of_the_paper,
+    timm_wsd_to_a_power,
+    timm_wsd_to_an_exponential,
+    olmo_power,
+    power_of_the_paper,
+    numpy_interp,
+    torch_multistep_as_points,
     torch_one_cycle,
     torch_one_cycle_defaults,
     torch_one_cycle_of_three_phases,
@@ -359,6 +479,8 @@ LEGAL = {
         "cooldown": 100,
         "decay": 40,
     },
+    "power": {"peak": 1.0, "horizon": 200, "warmup": 10, "decay": 40, "exponent": -0.5},
+    "piecewise": {"points": [(0, 0.0), (10, 1.0), (60, 0.5)], "horizon": 110},
 }
 
 EXPECTED = {
@@ -377,11 +499,16 @@ EXPECTED = {
     "one_cycle": {0: 0.0, 5: 0.5, 10: 1.0, 60: 0.75, 110: 0.5, 111: 0.5},
     "cyclic": {0: 0.2, 5: 0.6, 10: 1.0, 15: 0.6, 20: 0.2, 45: 0.6, 50: 1.0, 51: 1.0},
     "infinite": {0: 0.0, 10: 1.0, 60: 0.75, 110: 0.5, 170: 0.5, 190: 0.25, 210: 0.125, 211: 0.125},
+    "power": {0: 0.0, 5: 0.5, 10: 1.0, 40: 0.5, 160: 0.25, 180: 0.125, 200: 0.0, 201: 0.0},
+    "piecewise": {0: 0.0, 5: 0.5, 10: 1.0, 35: 0.75, 60: 0.5, 110: 0.5, 111: 0.5},
 }
 
 NAMES = sorted(schedules.NAMED)
-WITH_WARMUP = sorted(set(NAMES) - {"cyclic"})
-WITH_FLOOR = sorted(set(NAMES) - {"constant", "multistep"})
+WITH_WARMUP = sorted(set(NAMES) - {"cyclic", "piecewise"})
+WITH_WARMUP_SHAPE = sorted(set(WITH_WARMUP) - {"one_cycle"})
+BOUNDED = ["inverse_sqrt", "noam", "power"]
+"""Those whose floor is a lower bound."""
+WITH_FLOOR = sorted(set(NAMES) - {"constant", "multistep", "piecewise"})
 
 
 def build(name, **changes):
@@ -419,7 +546,7 @@ def test_a_warmup_may_end_between_two_positions(name):
         assert 0.25 + 0.75 * 30 / 37.5 == pytest.approx(schedule(30), rel=1e-15)
 
 
-@pytest.mark.parametrize("name", sorted(set(WITH_WARMUP) - {"noam"}))
+@pytest.mark.parametrize("name", sorted(set(WITH_WARMUP) - {"noam", "power"}))
 def test_without_a_warmup_a_schedule_starts_at_the_peak(name):
     assert 1.0 == build(name, warmup=0, start=0.25)(0)
 
@@ -430,7 +557,8 @@ FILLED_BY_THE_WARMUP = sorted(set(WITH_WARMUP) - {"wsd", "wsd_s", "infinite"})
 
 @pytest.mark.parametrize("name", FILLED_BY_THE_WARMUP)
 def test_a_warmup_up_to_the_horizon_leaves_the_value_at_the_peak(name):
-    changes = {"multistep": {"milestones": []}, "tri_stage": {"hold": 0}}.get(name, {})
+    no_room = {"multistep": {"milestones": []}, "tri_stage": {"hold": 0}, "power": {"decay": 0}}
+    changes = no_room.get(name, {})
     schedule = build(name, warmup=40, horizon=40, **changes)
     assert [1.0, 1.0] == [schedule(40), schedule(41)]
     assert 1.0 > schedule(39)
@@ -449,8 +577,11 @@ def test_a_horizon_of_one_unit_is_legal(name):
         "wsd": {"decay": 1},
         "wsd_s": {"decay": 1, "decay_ends": []},
         "tri_stage": {"hold": 0},
+        "power": {"decay": 0, "hold": 1},
+        "piecewise": {"points": [(0, 1.0)]},
     }
-    own = {"cyclic": {}, "multistep": {"warmup": 0, "milestones": [1]}}.get(name, {"warmup": 0})
+    own = {"cyclic": {}, "piecewise": {}, "multistep": {"warmup": 0, "milestones": [1]}}
+    own = own.get(name, {"warmup": 0})
     schedule = build(name, horizon=1, **changes.get(name, {}), **own)
     assert 1 == schedule.horizon
     assert schedule(1) == schedule(2)
@@ -478,6 +609,103 @@ def test_a_decay_shape_takes_parameters():
     named = {"peak": 1.0, "horizon": 100, "decay": 10, "decay_shape": "polynomial", "power": 2}
     assert schedule == schedules.build("wsd", **named)
     assert 0.25 == schedules.build("wsd_s", decay_ends=[50], **named)(45)
+
+
+def test_a_decay_shape_of_power_takes_parameters():
+    named = {"decay": 40, "exponent": -0.5, "decay_shape": "polynomial", "power": 2}
+    assert 0.0625 == schedules.power(1.0, 200, 10, **named)(180)
+
+
+def test_the_floor_of_power_is_a_lower_bound():
+    schedule = build("power", floor=0.5)
+    assert [1.0, 0.5, 0.5, 0.5] == [schedule(at) for at in (10, 40, 150, 200)]
+    assert 0.1 < build("power", floor=0.1)(159)
+
+
+def test_power_holds_its_peak_before_it_falls():
+    schedule = build("power", hold=30)
+    assert [1.0, 1.0, 0.5] == [schedule(at) for at in (10, 40, 160)]
+    assert 1.0 == build("power", warmup=0, hold=30)(0)
+
+
+def test_two_points_at_one_position_are_a_jump():
+    schedule = schedules.piecewise([(0, 1.0), (10, 0.5), (10, 2.0), (20, 1.0), (20, 3.0)])
+    assert [1.0, 0.55, 2.0, 1.5, 1.1, 3.0, 3.0] == pytest.approx(
+        [schedule(at) for at in (0, 9, 10, 15, 19, 20, 21)], rel=1e-15
+    )
+
+
+def test_points_of_a_step_are_a_table_of_stages():
+    schedule = schedules.piecewise([(0, 4.0), (10, 8.0), (20, 16.0)], "step")
+    assert [4.0, 4.0, 8.0, 8.0, 16.0] == [schedule(at) for at in (0, 9, 10, 19, 20)]
+
+
+def test_a_shape_of_points_takes_parameters():
+    points = [(0, 0.0), (4, 1.0), (8, 0.0)]
+    schedule = schedules.piecewise(points, "minus_power", power=2)
+    assert [0.25, 1.0, 0.75] == [schedule(at) for at in (2, 4, 6)]
+    assert schedule == schedules.build("piecewise", points=points, shape="minus_power", power=2)
+
+
+def test_a_parameter_is_checked_where_no_two_points_differ():
+    with pytest.raises(ConfigError, match=r"'exponant' is not .*did you mean 'exponent'"):
+        schedules.piecewise([(0, 1.0), (9, 1.0)], "cosine", exponant=2)
+
+
+def test_equal_points_are_joined_by_a_constant_that_an_extension_lengthens():
+    schedule = schedules.piecewise([(0, 0.0), (10, 1.0), (50, 1.0), (60, 0.0)])
+    longer = schedule.extend(20, 100)
+    assert [1.0, 0.5, 0.0] == [longer(at) for at in (90, 95, 100)]
+
+
+@pytest.mark.parametrize(
+    "points", [iter([(0, 1), (4, 3)]), np.array([[0, 1], [4, 3]]), torch.tensor([[0, 1], [4, 3]])]
+)
+def test_points_may_be_an_iterator_or_an_array(points):
+    assert 2.0 == schedules.piecewise(points)(2)
+
+
+@pytest.mark.parametrize("name", WITH_WARMUP_SHAPE)
+def test_a_warmup_takes_another_shape_and_parameters(name):
+    cosine = build(name, start=0.2, warmup_shape="cosine")
+    quadratic = build(name, warmup_shape={"shape": "minus_power", "power": 2})
+    assert [0.2, 0.6, 1.0] == pytest.approx([cosine(at) for at in (0, 5, 10)], rel=1e-15)
+    assert [0.0, 0.25, 1.0] == [quadratic(at) for at in (0, 5, 10)]
+
+
+@pytest.mark.parametrize("name", WITH_WARMUP_SHAPE)
+def test_the_shape_of_a_warmup_changes_nothing_after_it(name):
+    schedule, straight = build(name, warmup_shape="minus_sqrt"), build(name)
+    assert straight.phases[1:] == schedule.phases[1:]
+
+
+@pytest.mark.parametrize("name", WITH_WARMUP_SHAPE)
+@pytest.mark.parametrize(
+    "choice, message",
+    [
+        ("cosin", "warmup_shape='cosin': must be one of .*did you mean 'cosine'"),
+        ("exponential", r"warmup_shape='exponential': .* start=0.0: must be greater than 0"),
+        ("constant", "warmup_shape='constant': .* start and end of a constant must be equal"),
+        ("minus_power", "warmup_shape='minus_power': shape 'minus_power' needs power"),
+        (None, "warmup_shape=None: must be one of"),
+        (["cosine"], r"warmup_shape=\['cosine'\]: must be one of"),
+        ({}, r"warmup_shape=\{\}: must have shape"),
+        ({"power": 2}, r"warmup_shape=\{'power': 2\}: must have shape"),
+        ({"shape": "rexx"}, r"warmup_shape\['shape'\]='rexx': .*did you mean 'rex'"),
+        ({"shape": "rex", "steps": 3}, "warmup_shape: 'steps' is not a parameter of shape 'rex'"),
+        ({"shape": "rex", 3: 3}, "warmup_shape: 3 is not a parameter of shape 'rex'"),
+        ({"shape": "rex", "beta": 2}, "warmup_shape: beta=2: must be less than 1"),
+    ],
+    ids=repr,
+)
+def test_an_illegal_shape_of_a_warmup_is_refused_by_name(name, choice, message):
+    with pytest.raises(ConfigError, match=rf"^{name}: {message}"):
+        build(name, warmup_shape=choice)
+
+
+def test_the_shape_of_a_warmup_is_checked_without_a_warmup():
+    with pytest.raises(ConfigError, match="warmup_shape='cosin': must be one of"):
+        schedules.cosine(1.0, 100, warmup_shape="cosin")
 
 
 def test_the_floor_of_tri_stage_is_one_percent_of_the_peak_by_default():
@@ -543,14 +771,14 @@ def test_a_start_above_the_peak_is_refused(name):
         build(name, start=2.0)
 
 
-@pytest.mark.parametrize("name", sorted({*WITH_FLOOR} - {"inverse_sqrt", "noam", "cyclic"}))
+@pytest.mark.parametrize("name", sorted({*WITH_FLOOR} - {*BOUNDED, "cyclic"}))
 def test_a_floor_above_the_peak_is_legal_and_linted(name):
     schedule = build(name, floor=2.0)
     assert 2.0 == schedule(LEGAL[name]["horizon"])
     assert any("a floor above the peak" in str(finding) for finding in schedule.lint())
 
 
-@pytest.mark.parametrize("name", ["inverse_sqrt", "noam"])
+@pytest.mark.parametrize("name", BOUNDED)
 def test_a_lower_bound_above_the_peak_is_refused(name):
     with pytest.raises(ConfigError, match=r"floor=2.0: must be at most peak=1.0"):
         build(name, floor=2.0)
@@ -613,6 +841,44 @@ def test_a_horizon_of_zero_is_refused(name):
         ("infinite", {"cooldown": 201}, "cooldown=201: must be at most horizon - warmup = 200"),
         ("infinite", {"decay": 101}, "decay=101: must be at most .* - cooldown = 100"),
         ("infinite", {"cooldown_shape": "cosin"}, "cooldown_shape=.*did you mean 'cosine'"),
+        ("power", {"peak": 0.0}, "peak=0.0: must be greater than 0"),
+        ("power", {"warmup": 0}, r"warmup \+ hold=0: must be greater than 0"),
+        ("power", {"hold": 191}, "hold=191: must be at most horizon - warmup = 190"),
+        ("power", {"hold": 20, "decay": 171}, "decay=171: must be at most .* - hold = 170"),
+        ("power", {"exponent": 0.5}, "exponent=0.5: must be less than 0, such as -0.51"),
+        ("power", {"exponent": math.nan}, "exponent=nan: must be a finite number"),
+        ("power", {"exponent": -(10**400)}, "exponent=.*: must be a finite number"),
+        ("power", {"exponent": "b"}, "exponent='b': must be a number"),
+        (
+            "power",
+            {"decay_shape": "exponential"},
+            "floor=0.0: .*pass floor, or another decay_shape",
+        ),
+        ("piecewise", {"points": []}, "points: 0 of them; must be from 1 to 100,000"),
+        ("piecewise", {"points": 3}, "points=3: must be a list of pairs of position and value"),
+        ("piecewise", {"points": {0: 1}}, r"points=\{0: 1\}: must be a list of pairs"),
+        ("piecewise", {"points": "ab"}, "points='ab': must be a list of pairs"),
+        ("piecewise", {"points": [1, 2]}, r"points\[0\]=1: must be a pair"),
+        ("piecewise", {"points": ["ab"]}, r"points\[0\]='ab': must be a pair"),
+        ("piecewise", {"points": [(0, 1, 2)]}, r"points\[0\]=\(0, 1, 2\): must be a pair"),
+        ("piecewise", {"points": [(-1, 1)]}, r"points\[0\]: position=-1: must be a finite number"),
+        ("piecewise", {"points": [(0, -1)]}, r"points\[0\]: value=-1: must be a finite number"),
+        ("piecewise", {"points": [(1, 1)]}, r"points\[0\]=\(1, 1.0\): must be at position 0"),
+        (
+            "piecewise",
+            {"points": [(0, 1), (9, 1), (8, 1)]},
+            r"points\[2\]=\(8, 1.0\): must be after position 9; two points .* are a jump",
+        ),
+        ("piecewise", {"points": [(0, 1), (0, 2)]}, r"points\[1\]=.*: must be after position 0"),
+        (
+            "piecewise",
+            {"points": [(0, 1), (9, 1), (9, 2), (9, 3)]},
+            r"points\[3\]=\(9, 3.0\): must be after position 9",
+        ),
+        ("piecewise", {"horizon": 59}, "horizon=59: must be at least 60, the last point's"),
+        ("piecewise", {"shape": "cosin"}, "shape='cosin': .*did you mean 'cosine'"),
+        ("piecewise", {"power": 2}, "'power' is not known"),
+        ("piecewise", {"shape": "exponential"}, r"phases\[0\] \(exponential\): start=0.0: must be"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_by_name(name, changes, message):
@@ -621,7 +887,7 @@ def test_what_does_not_fit_together_is_refused_by_name(name, changes, message):
 
 
 def test_an_unknown_name_lists_the_known_and_the_near_miss():
-    with pytest.raises(ConfigError, match=r"schedule='cosin'.*'infinite'; did you mean 'cosine'"):
+    with pytest.raises(ConfigError, match=r"schedule='cosin'.*'piecewise'; did you mean 'cosine'"):
         schedules.build("cosin", peak=1.0)
 
 
@@ -651,7 +917,9 @@ def test_a_parameter_of_another_shape_is_unknown():
 
 
 @pytest.mark.parametrize(
-    "name, lacks", [("linear", "horizon"), ("multistep", "milestones"), ("infinite", "constant")]
+    "name, lacks",
+    [("linear", "horizon"), ("multistep", "milestones"), ("infinite", "constant")]
+    + [("power", "decay"), ("piecewise", "points")],
 )
 def test_a_missing_argument_is_named(name, lacks):
     arguments = {argument: value for argument, value in LEGAL[name].items() if argument != lacks}

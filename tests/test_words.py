@@ -47,6 +47,8 @@ ARGUMENTS = {
     "min_lr_factor": "floor",
     "max_lr": "peak",
     "lr_decay_steps": "horizon",
+    "warmup_type": "warmup_shape",
+    "lr_warmup_style": "warmup_shape",
 }
 NAMES = {
     "cosine_with_min_lr": "cosine",
@@ -55,6 +57,8 @@ NAMES = {
     "WSD": "wsd",
     "inverse-square-root": "inverse_sqrt",
     "cosine_with_hard_restarts": "cosine_with_restarts",
+    "PowerLR": "power",
+    "piecewise_constant": "piecewise",
 }
 
 
@@ -86,7 +90,7 @@ def test_another_librarys_argument_of_a_schedule_is_answered_with_ours(word, our
 
 @pytest.mark.parametrize("word, ours", NAMES.items())
 def test_another_librarys_schedule_is_answered_with_ours(word, ours):
-    with pytest.raises(ConfigError, match=rf"schedule='{word}'.*did you mean '{ours}'\?"):
+    with pytest.raises(ConfigError, match=rf"schedule='{word}'.*did you mean '{ours}'"):
         schedules.build(word, peak=1.0, horizon=100)
 
 
@@ -104,7 +108,7 @@ def test_another_librarys_schedule_is_no_attribute_and_answered_with_ours():
         ("constant_with_warmup", "did you mean 'constant'"),
         ("polynomial", "see dist_sched.schedules.polynomial"),
         ("cosine_with_restarts", "see dist_sched.schedules.cosine_with_restarts"),
-        ("reduce_lr_on_plateau", "it follows a metric"),
+        ("reduce_lr_on_plateau", "see dist_sched.Plateau"),
     ],
 )
 def test_another_librarys_style_is_answered_with_what_to_write(word, hint):
@@ -116,15 +120,23 @@ def test_another_librarys_style_is_answered_with_what_to_write(word, hint):
     "word, hint",
     [
         ("1-sqrt", "did you mean 'minus_sqrt'"),
+        ("quadratic", "did you mean 'minus_power' with power 2"),
+        ("exp", "did you mean 'exponential_to_zero'"),
+        ("RexLR", "did you mean 'rex'"),
         ("wsd", "see dist_sched.schedules.wsd"),
         ("cosine_with_min_lr", "did you mean 'cosine'"),
         ("cosine_with_restarts", "see dist_sched.schedules.cosine_with_restarts"),
-        ("reduce_lr_on_plateau", "it follows a metric"),
+        ("reduce_lr_on_plateau", "see dist_sched.Plateau"),
     ],
 )
 def test_another_librarys_shape_is_answered_with_what_to_write(word, hint):
     with pytest.raises(ConfigError, match=rf"shape='{word}': must be .*; {hint}"):
         Phase(word, 10, end=0.0)
+
+
+def test_torchs_class_that_follows_a_metric_is_answered_with_ours():
+    with pytest.raises(AttributeError, match=r"'ReduceLROnPlateau'; see dist_sched\.Plateau"):
+        schedules.ReduceLROnPlateau  # noqa: B018
 
 
 def test_what_is_no_mere_renaming_is_explained():
@@ -137,7 +149,8 @@ def test_every_word_is_written_as_it_is_looked_up_and_has_an_answer_that_exists(
     known = {
         *schedules.NAMED, *schedules.shapes(), *schedules.LENGTHS, *LR_DECAY_STYLES,
         *LR_WSD_DECAY_STYLES, *CONFIG, "wsd_decay_steps", "lr_wsd_decay_style", "peak", "floor",
-        "start", "lr", "schedule", "decay_shape", "cycles", "weight_decay",
+        "start", "lr", "schedule", "decay_shape", "cycles", "weight_decay", "min_value",
+        "dist_sched.Plateau", "warmup_shape", "exponent",
         *(f"dist_sched.schedules.{name}" for name in schedules.NAMED),
     }  # fmt: skip
     assert [*_WORDS, *_NOTES] == [normal(word) for word in (*_WORDS, *_NOTES)]

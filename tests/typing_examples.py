@@ -11,6 +11,7 @@ from dist_sched import (
     OptimizerParamScheduler,
     ParamScheduler,
     Phase,
+    Plateau,
     RankMismatchError,
     ReconcileError,
     Schedule,
@@ -147,10 +148,16 @@ def found(scheduler: ParamScheduler) -> dict[str, int | float | None]:
     return {finding.code: finding.position for finding in scheduler.lint(updates=1_000)}
 
 
+def read_extras(scheduler: ParamScheduler) -> float:
+    values: dict[str, float] = scheduler.extras
+    return values["batch_size"]
+
+
 def draw() -> list[float | str]:
     rise = Phase("linear", 2_000, end=3e-4, start=0.0)
     schedule = Schedule([rise, Phase("cosine", 98_000, end=3e-5, exponent=1.5)])
     again: Schedule = Schedule.from_dict(schedule.to_dict())
+    again = schedules.from_peer("torchtitan", {"lr": 3e-4, "training_steps": 100_000})
     return [again(2_000), schedule.horizon, *(finding.level for finding in schedule.lint())]
 
 
@@ -159,10 +166,15 @@ def schedule_anything(optimizer: torch.optim.Optimizer) -> ParamScheduler:
         optimizer,
         {
             "lr": schedules.wsd(3e-4, 100_000, warmup=2_000, decay=20_000),
-            "weight_decay": schedules.proportional_to(at_max=0.1),
+            "weight_decay": schedules.proportional_to(at_max=0.1, power=0.5),
+            "momentum": schedules.piecewise([(0, 0.85), (300, 0.95)]),
             "betas[0]": 0.9,
         },
-        groups={"embed*": {"lr": 0.5}, "head": {"lr": schedules.linear(1e-3, 10_000)}},
+        groups={
+            "embed*": {"lr": 0.5},
+            "head": {"lr": schedules.linear(1e-3, 10_000, 100, warmup_shape={"shape": "rex"})},
+        },
+        extras={"batch_size": schedules.linear(256, 10_000), "aux_loss_weight": 0.01},
         policy={"lr.phases[1].steps": "config", "*": "checkpoint"},
         unit="tokens",
     )
@@ -173,6 +185,15 @@ def change_late(scheduler: ParamScheduler | OptimizerParamScheduler) -> list[str
     scheduler.extend(200_000, allow_jump=True)
     scheduler.rewarm(100, peak=1e-4, field="weight_decay")
     return [f"{change.position} {change.operation}" for change in scheduler.history]
+
+
+def follow_a_metric(scheduler: ParamScheduler, losses: list[torch.Tensor]) -> bool:
+    plateau = Plateau(scheduler, factor=0.5, patience=3, threshold_mode="abs", reduce="mean")
+    stateful: Stateful = plateau
+    cut = [plateau.update(loss) for loss in losses]
+    saved: dict[str, int | float | str] = plateau.state_dict()
+    plateau.load_state_dict(saved)
+    return any(cut) and plateau.best < 1.0 and stateful is plateau
 
 
 def build_from_a_file(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dist_sched._state.reconciliation import reconcile
     from dist_sched._state.report import Reconciliation
     from dist_sched.errors import ConfigError, RankMismatchError, ReconcileError, StateError
+    from dist_sched.plateau import Plateau
     from dist_sched.plotting import plot
     from dist_sched.scheduler import OptimizerParamScheduler, ParamScheduler, from_config
 
@@ -21,6 +22,7 @@ __all__ = [
     "OptimizerParamScheduler",
     "ParamScheduler",
     "Phase",
+    "Plateau",
     "RankMismatchError",
     "ReconcileError",
     "Reconciliation",
@@ -43,6 +45,7 @@ _MODULES = {
     "OptimizerParamScheduler": "scheduler",
     "ParamScheduler": "scheduler",
     "Phase": "_curves.phases",
+    "Plateau": "plateau",
     "RankMismatchError": "errors",
     "ReconcileError": "errors",
     "Reconciliation": "_state.report",

@@ -197,7 +197,9 @@ class Drawing:
         if len(self.layers) > 1:
             return f"{layer.name}: {groups}" if groups else layer.name
         has_overrides = any(one.path.pattern is not None for one in layer.tracks)
-        return groups or ("all other groups" if has_overrides else layer.name)
+        if groups or not has_overrides:
+            return groups or layer.name
+        return "extra" if track.is_extra else "all other groups"
 
 
 def points(track: Track, positions: Sequence[int]) -> tuple[list[int], list[float]]:

@@ -115,6 +115,15 @@ def rate(name: str, value: object) -> float:
     return found
 
 
+def finite(name: str, value: object) -> Number:
+    """Return a finite number, which may be negative, as a plain int or float, or raise."""
+    with contextlib.suppress(OverflowError):  # of a whole number beyond all floats
+        found = _exact(name, value)
+        if math.isfinite(found):
+            return found
+    raise illegal(name, value, "must be a finite number")
+
+
 def positive(name: str, value: object) -> float:
     """Return a number above 0 and up to `MAX_RATE` as a float, or raise."""
     found = rate(name, value)
@@ -146,22 +155,33 @@ def typed_lengths(
     or read from a file or a state, go to the function that `inspect.unwrap` returns.
 
     Args:
-        *names: The arguments that are lengths, or lists of them.
+        *names: The arguments that are lengths, or lists of them. An argument that is a mapping may
+            have some too.
         horizon: The argument that shares are multiplied with.
     """
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         parameters = tuple(inspect.signature(function).parameters)
+        untyped: Callable[..., T] = function
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
-            for name in kwargs.keys() & names:
-                value = kwargs[name]
-                if isinstance(value, Iterator):  # which can be read only once
-                    kwargs[name] = tuple(value)
             given = {**dict(zip(parameters, args, strict=False)), **kwargs}
-            refuse_shares({name: given[name] for name in given if name in names}, horizon)
-            return function(*args, **kwargs)
+            # An iterator can be read only once.
+            again = {
+                name: tuple(value) if isinstance(value, Iterator) else value
+                for name, value in given.items()
+                if name in names
+            }
+            found = dict(again)
+            for name, value in given.items():
+                if isinstance(value, Mapping):
+                    inner = {key: value[key] for key in value if key in names}
+                    found |= {f"{name}[{key!r}]": one for key, one in inner.items()}
+            refuse_shares(found, horizon)
+            by_place = [again.get(*pair) for pair in zip(parameters, args, strict=False)]
+            by_name = {name: again.get(name, value) for name, value in kwargs.items()}
+            return untyped(*by_place, *args[len(parameters) :], **by_name)
 
         return call
 
@@ -202,13 +222,18 @@ def _is_share(value: Any) -> bool:
 
 
 def _each(value: object) -> list[Any]:
-    """Return the numbers of a list, or one alone."""
+    """Return the numbers of a list, or one alone; of pairs, the first of each."""
     found: Any = plain(value)
     # A tensor without data is iterable by its class alone.
     is_list = isinstance(found, Iterable) and getattr(found, "ndim", 1) != 0
     if is_list and not isinstance(found, str | Mapping):
-        return [plain(one) for one in found]
+        return [plain(one[0] if _is_row(one) else one) for one in found]
     return [found]
+
+
+def _is_row(value: Any) -> bool:
+    """Return whether a value is a list, a tuple or an array of numbers, and not empty."""
+    return (isinstance(value, list | tuple) or getattr(value, "ndim", 0) == 1) and len(value) > 0
 
 
 def _two_meanings(name: str, length: Any, horizon: str) -> str:
@@ -247,6 +272,26 @@ def whole(name: str, value: object) -> int:
     if not 0 <= found <= MAX_LENGTH:
         raise illegal(name, value, "must be from 0 to 2**53 units")
     return found
+
+
+def count(name: str, value: object) -> int:
+    """Return a whole number >= 0 of what is no unit, such as calls, or raise."""
+    try:
+        return whole(name, value)
+    except ConfigError:
+        raise illegal(name, value, "must be a whole number >= 0") from None
+
+
+def real(name: str, value: object) -> float:
+    """Return any number as a float, NaN and infinities too, or raise.
+
+    >>> real("metric", -1), real("metric", float("inf"))
+    (-1.0, inf)
+    """
+    try:
+        return float(_exact(name, value))
+    except OverflowError:  # a whole number beyond all floats
+        raise illegal(name, value, "must be at most 1.8e308") from None
 
 
 def one_of(words: tuple[str, ...]) -> Callable[[str, object], str]:

@@ -16,6 +16,7 @@ _HORIZON = ("lr_decay_steps", "horizon")
 _WARMUP = ("lr_warmup_steps", "warmup")
 _DECAY = ("wsd_decay_steps", "decay")
 _FLOOR = ("min_lr", "floor")
+_PLATEAU = ("dist_sched.Plateau",)
 _KIND = ("schedule", "lr_decay_style")
 
 _WORDS: dict[str, tuple[str, ...]] = {
@@ -42,16 +43,31 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "tri_stage": ("dist_sched.schedules.tri_stage",),
     "warmup_stable_decay": _WSD,
     "wsd": _WSD,
+    "plateau": _PLATEAU,
+    "reduce_lr_on_plateau": _PLATEAU,
+    "reducelronplateau": _PLATEAU,
     "1_sqrt": ("minus_sqrt", *_WSD),
     "sqrt": ("minus_sqrt",),
     "geometric": ("exponential",),
     "1/x": ("inverse",),
+    "quadratic": ("minus_power",),
+    "square": ("minus_power",),
+    "exp": ("exponential_to_zero", "dist_sched.schedules.exponential"),
+    "half_sine": ("sine",),
+    "sin": ("sine",),
+    "logarithmic": ("log",),
+    "reflected_exponential": ("rex",),
+    "rexlr": ("rex",),
+    "powerlr": ("power", "dist_sched.schedules.power"),
+    "power_scheduler": ("power", "dist_sched.schedules.power"),
+    "piecewise_constant": ("piecewise", "dist_sched.schedules.piecewise"),
+    "piecewise_linear": ("piecewise", "dist_sched.schedules.piecewise"),
     # Arguments and entries.
     "learning_rate": ("max_lr", "peak", "lr"),
     "peak_lr": ("max_lr", "peak"),
     "max_lr": ("peak",),
     "init_lr": ("start",),
-    "min_lr": ("floor",),
+    "min_lr": ("floor", "min_value"),
     "eta_min": _FLOOR,
     "lr_end": _FLOOR,
     "min_lr_factor": _FLOOR,
@@ -61,6 +77,10 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "lr_scheduler_type": _KIND,
     "lr_decay_style": ("schedule",),
     "lr_wsd_decay_style": ("decay_shape",),
+    "b": ("exponent",),
+    "warmup_style": ("warmup_shape",),
+    "warmup_type": ("warmup_shape",),
+    "lr_warmup_style": ("warmup_shape",),
     "decay_type": ("lr_wsd_decay_style", "decay_shape"),
     "lr_decay_iters": _HORIZON,
     "lr_decay_samples": _HORIZON,
@@ -103,16 +123,13 @@ _NOTES = {
     "min_lr_factor": ", which is that times the peak",
     "min_lr_rate": ", which is that times the peak",
     "min_lr_ratio": ", which is that times the peak",
+    "quadratic": " with power 2",
+    "square": " with power 2",
+    "piecewise_constant": " with shape 'step'",
     "lr_mult": ", which a number in groups= multiplies",
     "wd_mult": ", which a number in groups= multiplies",
 }
 """What our name means otherwise than the word."""
-
-_ABSENT = {
-    "reduce_lr_on_plateau": "it follows a metric, and a schedule follows the position alone",
-    "reducelronplateau": "it follows a metric, and a schedule follows the position alone",
-}
-"""Words for what there is not."""
 
 
 def normal(word: str) -> str:
@@ -131,8 +148,6 @@ def translated(word: str, known: Iterable[str]) -> str:
     "; did you mean 'warmup'?"
     """
     key, known = normal(word), set(known)
-    if key in _ABSENT:
-        return f"; {_ABSENT[key]}"
     for name in _WORDS.get(key, ()):
         if name in known:
             return f"; did you mean {name!r}{_NOTES.get(key, '')}?"

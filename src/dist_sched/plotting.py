@@ -43,7 +43,7 @@ _MOST_BARS = 6  # more rows of phases than this are written below instead
 _CLOSE = 100  # more phases, jumps or positions are too close to be drawn one by one
 _MOST_ROWS = 80  # rows of the table, and lines below it, at most
 _CONFIG_NAMES = frozenset(
-    {"fields", "groups", "horizon", *files.SETTINGS, *OptimizerParamConfig.entry_names()}
+    {"fields", "groups", "extras", "horizon", *files.SETTINGS, *OptimizerParamConfig.entry_names()}
 )
 
 

@@ -249,17 +249,19 @@ class OptimizerParamScheduler(Scheduler):
 
 @final
 class ParamScheduler(Scheduler):
-    """Any field of the param groups as a schedule of its own, all of one position.
+    """Any field of the param groups as a schedule of its own, and extras, all of one position.
 
     Args:
         optimizer: As for `OptimizerParamScheduler`, ratios, bounds and multipliers too. Groups that
-            lack a field are passed over.
+            lack a field are passed over. For extras alone it may be `[]`.
         fields: By param-group key (`lr`, `weight_decay`, `momentum`, `betas[0]`, ...), a
             `Schedule`, a number for a constant one, or a `schedules.proportional_to`, which follows
-            another field.
+            another field or an extra. Where there are extras it may be `{}`.
         groups: By pattern of group names (`param_group["name"]`, as `fnmatch` reads it) and then
             by field: a schedule of their own, or a number that multiplies what the group would
             have without it.
+        extras: By name (`batch_size`, `sequence_length`, `aux_loss_weight`, ...), values that no
+            group holds, scheduled as fields are. `scheduler.extras` has them at the position.
         reference: What follows the schedule as it is: a group's name, for every field; a number,
             for lr; or either by field. If None, what all groups have, where their own values are
             equal; else the own value that is the schedule's highest.
@@ -273,7 +275,8 @@ class ParamScheduler(Scheduler):
 
     Raises:
         ConfigError: A field that no group has, a pattern that no name matches or two that match
-            one group, a value that is illegal; names it and the rule.
+            one group, a name that is both a field and an extra, a value that is illegal; names it
+            and the rule.
 
     >>> import torch
     >>> from dist_sched import Phase, Schedule
@@ -298,6 +301,7 @@ class ParamScheduler(Scheduler):
         fields: Mapping[str, Schedule | ProportionalTo | float],
         *,
         groups: Mapping[str, Mapping[str, Schedule | ProportionalTo | float]] | None = None,
+        extras: Mapping[str, Schedule | ProportionalTo | float] | None = None,
         reference: str | float | Mapping[str, str | float] | None = None,
         policy: str | Mapping[str, str] | None = None,
         unit: str = "steps",
@@ -305,7 +309,7 @@ class ParamScheduler(Scheduler):
         process_group: ProcessGroup | None = None,
         name: str | None = None,
     ) -> None:
-        config = Specification.of(fields, groups)
+        config = Specification.of(fields, groups, extras)
         super().__init__(
             optimizer,
             config,
@@ -327,7 +331,8 @@ def from_config(
 ) -> OptimizerParamScheduler | ParamScheduler:
     """Build a scheduler from a mapping, or from a JSON, YAML or TOML file that holds one.
 
-    A mapping with `fields` makes a `ParamScheduler`, any other an `OptimizerParamScheduler`.
+    A mapping with `fields` or `extras` makes a `ParamScheduler`, any other an
+    `OptimizerParamScheduler`.
     docs/configuration.md describes both; `to_config` returns such a mapping.
 
     Args:

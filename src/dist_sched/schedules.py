@@ -5,8 +5,10 @@ These arguments mean the same in every function:
 - `peak`: the highest value, reached at position `warmup`.
 - `horizon`: the position at which the schedule ends, in units, the warmup included. The value stays
   after it, whatever the peer does there.
-- `warmup`: length of the rise in a line from `start` to `peak`, in units. Without one, with 0, the
-  schedule starts at the peak.
+- `warmup`: length of the rise from `start` to `peak`, in units. Without one, with 0, the schedule
+  starts at the peak.
+- `warmup_shape`: the shape of that rise, a line by default. A name of `shapes()`, or a mapping with
+  `shape` and its parameters: `{"shape": "minus_power", "power": 2}` is a quadratic warmup.
 - `start`: the value at position 0, where there is a warmup.
 - `floor`: the value that the decay goes down to.
 
@@ -39,15 +41,19 @@ from dist_sched._curves.named import (
     multistep,
     noam,
     one_cycle,
+    piecewise,
     polynomial,
+    power,
     tri_stage,
     wsd,
     wsd_s,
 )
-from dist_sched._curves.operations import product, repeat, units_after
+from dist_sched._curves.operations import product, raised_to, repeat
 from dist_sched._curves.operations import whole_multiples as whole
+from dist_sched._curves.pace import units_after
 from dist_sched._curves.proportional import ProportionalTo
 from dist_sched._curves.shapes import shapes
+from dist_sched._peers.registry import from_peer
 from dist_sched._rules import near_miss
 
 proportional_to = ProportionalTo
@@ -62,15 +68,19 @@ __all__ = [
     "cosine_with_restarts",
     "cyclic",
     "exponential",
+    "from_peer",
     "infinite",
     "inverse_sqrt",
     "linear",
     "multistep",
     "noam",
     "one_cycle",
+    "piecewise",
     "polynomial",
+    "power",
     "product",
     "proportional_to",
+    "raised_to",
     "repeat",
     "shapes",
     "tri_stage",

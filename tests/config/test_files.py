@@ -347,6 +347,16 @@ def test_the_pages_recipe_has_the_values_that_it_says(file):
     assert [0.1, 0.05, 0.0] == pytest.approx(decay)
 
 
+def test_the_pages_batch_ramp_has_the_values_that_it_says(file):
+    scheduler = build(
+        file("run.yaml", next(text for _, text in BLOCKS if "lr: {to: batch" in text))
+    )
+    lr = values(scheduler, "lr", 0, 10**10, 3 * 10**10)
+    assert [1.5e-4, 3e-4 * 0.5**0.5, 3e-4] == pytest.approx(lr)
+    scheduler.seek(0)
+    assert {"batch_size": 256.0, "aux_loss_weight": 0.01} == scheduler.extras
+
+
 def test_the_page_shows_each_format():
     assert {"yaml", "toml", "json"} == {ending for ending, _ in BLOCKS}
 
@@ -388,6 +398,13 @@ def test_a_horizon_beside_phases_counts_before_the_outer_one(own, expected):
     phases = {"phases": PHASES, "horizon": own}
     found = findings({"horizon": 2000, "fields": {"lr": 0.5, "momentum": phases}})
     assert expected == [one.split()[-1] for one in found]
+
+
+def test_phases_of_an_extra_that_do_not_fill_a_horizon_of_their_own_are_found():
+    extras = {"a": {"phases": PHASES}, "b": {"phases": PHASES, "horizon": 800}}
+    assert ["position 800: b: the phases end at 900"] == [
+        one.split(",")[0] for one in findings({"horizon": 1000, "extras": extras})
+    ]
 
 
 def test_phases_of_a_group_that_do_not_fill_a_horizon_are_found():

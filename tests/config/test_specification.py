@@ -28,8 +28,8 @@ def rise(steps):
     return Schedule([Phase("linear", steps, end=0.75, start=0.25)])
 
 
-def spec(fields=None, groups=None):
-    return Specification.of(fields or {"lr": HILL}, groups)
+def spec(fields=None, groups=None, extras=None):
+    return Specification.of(fields or {"lr": HILL}, groups, extras)
 
 
 FULL = spec(
@@ -105,6 +105,33 @@ def test_a_specification_is_written_as_plain_data():
     assert {"fields": fields, "groups": {"a": {"lr": 0.5}}} == built.to_dict()
 
 
+def test_extras_and_powers_are_written_only_where_there_are_any():
+    follows = ProportionalTo("batch_size", at_max=0.5, power=0.5)
+    built = spec({"lr": follows}, {"a": {"lr": 0.5}}, {"batch_size": UP})
+    assert {
+        "fields": {"lr": {"peak": 0.5, "to": "batch_size", "power": 0.5}},
+        "groups": {"a": {"lr": 0.5}},
+        "extras": {"batch_size": UP.to_dict()},
+    } == built.to_dict()
+    data = json.loads(json.dumps(built.to_dict()))
+    assert built == Specification.from_parts(Specification.read(data))
+    assert built == pickle.loads(pickle.dumps(built))  # noqa: S301 - our own bytes
+
+
+@pytest.mark.parametrize(
+    "built, version",
+    [
+        (FULL, 1),
+        (spec(extras={"batch_size": 32}), 2),
+        (spec({"lr": UP, "eps": ProportionalTo(at_max=0.5, power=-1)}), 2),
+        (spec({"lr": UP}, {"a": {"lr": ProportionalTo(at_max=0.5, power=2)}}), 2),
+    ],
+    ids=["plain", "extra", "power", "power of a group"],
+)
+def test_the_version_is_the_lowest_that_can_say_it(built, version):
+    assert version == built.version
+
+
 def with_parts(**changes):
     return {**spec({"lr": UP, "weight_decay": ProportionalTo(at_max=0.5)}).to_dict(), **changes}
 
@@ -126,6 +153,9 @@ WITHOUT_END = {"phases": [{"shape": "linear", "steps": 8, "start": 0.0}]}
         (with_parts(fields={"lr": {"peak": -1.0, "to": "lr"}}), "fields.lr"),
         (with_parts(fields={"lr": {"peak": 1.0}}), "fields.lr"),
         (with_parts(fields={"lr": {"peak": 1.0, "to": "lr", "color": 1}}), "fields.lr"),
+        (with_parts(fields={"lr": {"peak": 1.0, "to": "lr", "power": "x"}}), "fields.lr"),
+        (with_parts(extras=[]), "extras"),
+        (with_parts(extras={"batch_size": 32}), "extras.batch_size"),
         (with_parts(groups=[]), "groups"),
         (with_parts(groups={"a": []}), "groups[a]"),
         (with_parts(groups={"a": {"lr": "x"}}), "groups[a].lr"),
@@ -152,6 +182,7 @@ def test_entries_are_paths():
     built = spec(
         {"lr": SQUARE, "weight_decay": ProportionalTo(at_max=0.5)},
         {"head.*": {"lr": 0.5, "weight_decay": UP}},
+        {"batch_size": ProportionalTo(at_max=0.5, power=2.0)},
     )
     expected = {
         "lr.phases[0].shape": "polynomial",
@@ -161,6 +192,9 @@ def test_entries_are_paths():
         "lr.phases[0].power": 2.0,
         "weight_decay.peak": 0.5,
         "weight_decay.to": "lr",
+        "batch_size.peak": 0.5,
+        "batch_size.to": "lr",
+        "batch_size.power": 2.0,
         "groups[head.*].lr": 0.5,
         "groups[head.*].weight_decay.phases[0].shape": "linear",
         "groups[head.*].weight_decay.phases[0].steps": 8,
@@ -191,6 +225,25 @@ def test_schedules_of_as_many_phases_are_compared_phase_by_phase():
 def test_schedules_of_other_phase_counts_or_kinds_are_one_entry(mine, theirs):
     given = [spec({"lr": schedule, "b": UP}) for schedule in (mine, theirs)]
     assert {"lr": Sides(mine, theirs, "lr")} == differing(*given)
+
+
+def test_a_power_is_compared_with_the_1_of_a_proportion_without_one():
+    mine, theirs = (
+        spec({"lr": UP, "eps": ProportionalTo(at_max=0.5, power=power)}) for power in (1.0, 2.0)
+    )
+    assert {"eps.power": Sides(1.0, 2.0, "eps")} == differing(mine, theirs)
+    assert {"eps.power": Sides(2.0, 1.0, "eps")} == differing(theirs, mine)
+    assert theirs == resolved(mine, theirs, "checkpoint")
+    assert mine == resolved(theirs, mine, "checkpoint")
+
+
+def test_a_policy_may_name_the_power_of_a_proportion_and_an_extra_that_only_a_checkpoint_has():
+    built = spec({"lr": UP, "eps": ProportionalTo(at_max=0.5)}, extras={"batch_size": 32})
+    for name in ("eps.power", "sequence_length", "batch_size.phases[0].start"):
+        assert "config" == built.parse_policy({name: "config", "*": "checkpoint"}).words[name]
+    for name in ("eps.powr", "batch_sise"):
+        with pytest.raises(ConfigError, match="which is not an entry"):
+            built.parse_policy({name: "config", "*": "checkpoint"})
 
 
 def test_what_one_side_lacks_is_absent_there():
@@ -235,7 +288,7 @@ PHASES = st.one_of(
     ),
 )
 CURVES = st.one_of(RATES.map(constant), st.lists(PHASES, min_size=1, max_size=3).map(Schedule))
-COUPLED = st.builds(ProportionalTo, at_max=RATES)
+COUPLED = st.builds(ProportionalTo, at_max=RATES, power=st.sampled_from([1.0, 0.5, 2.0]))
 HIGH = st.lists(PHASES, min_size=1, max_size=3).map(Schedule).filter(lambda one: one.max_value > 0)
 
 
@@ -247,7 +300,8 @@ def specifications(draw, keys=("lr", "weight_decay", "eps")):
         fields["weight_decay"] = draw(COUPLED)
     own = st.dictionaries(st.sampled_from(list(keys[1:])), st.one_of(CURVES, RATES))
     groups = draw(st.dictionaries(st.sampled_from(["a", "b.*", "c[0]"]), own, max_size=2))
-    return Specification.of(fields, {name: own for name, own in groups.items() if own})
+    extras = draw(st.dictionaries(st.sampled_from(["batch_size", "length"]), CURVES, max_size=2))
+    return Specification.of(fields, {name: own for name, own in groups.items() if own}, extras)
 
 
 def resolved(mine, theirs, word):
@@ -281,6 +335,7 @@ def test_merged_with_all_of_the_configs_is_the_config(mine, theirs):
 def test_merged_with_all_of_the_checkpoints_is_the_checkpoint(mine, theirs):
     merged = resolved(mine, theirs, "checkpoint")
     assert theirs.fields == merged.fields
+    assert {**mine.extras, **theirs.extras} == merged.extras
     kept = {pattern: own for pattern, own in mine.groups.items() if pattern not in theirs.groups}
     for pattern, own in {**theirs.groups, **kept}.items():
         assert own == {key: merged.groups[pattern][key] for key in own}
@@ -435,6 +490,10 @@ def test_lint_names_a_lone_rise_that_does_not_begin_at_0_as_a_floor_above_the_pe
     assert "a floor above the peak?" in str(found)
 
 
+def test_an_extra_is_no_weight_of_a_running_mean():
+    assert 1.0 == spec({"lr": UP}, extras={"momentum": 1.0}).extras["momentum"].max_value
+
+
 def test_a_weight_of_a_running_mean_is_refused_without_an_optimizer():
     for fields, groups in (({"betas[1]": 1.0}, {}), ({"momentum": 0.5}, {"a": {"momentum": HILL}})):
         with pytest.raises(ConfigError, match=r"would reach 1\.0, and must be below 1"):
@@ -442,13 +501,15 @@ def test_a_weight_of_a_running_mean_is_refused_without_an_optimizer():
 
 
 def test_another_ranks_specification_adds_what_the_own_groups_do_not_have():
-    mine = spec({"lr": UP}, {"a": {"lr": 0.5}})
+    mine = spec({"lr": UP}, {"a": {"lr": 0.5}}, {"batch_size": 32})
     other = {"lr": HILL, "eps": 0.5, "alpha": 0.25}
-    others = spec(other, {"a": {"lr": 0.25}, "b": {"lr": 0.125}, "c*": {"lr": 0.125}})
+    groups = {"a": {"lr": 0.25}, "b": {"lr": 0.125}, "c*": {"lr": 0.125}}
+    others = spec(other, groups, {"batch_size": 64, "length": 128})
     inventory = Inventory(names=frozenset({"a", "cc"}), fields=frozenset({"lr", "alpha"}))
     both = mine.unite(others, inventory)
     assert {"lr": UP, "eps": constant(0.5)} == both.fields
     assert {"a": {"lr": 0.5}, "b": {"lr": 0.125}} == both.groups
+    assert mine.extras == both.extras  # which no group could lack
 
 
 def test_an_end_is_in_proportion_for_per_group_schedules():

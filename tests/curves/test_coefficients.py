@@ -16,6 +16,7 @@ from dist_sched._curves import coefficients
         (coefficients.cosine, 0.8535533905932737, 0.5),
         (coefficients.halving, 0.681792830507429, 0.41421356237309515),
         (coefficients.minus_sqrt, 0.5, 0.2928932188134524),
+        (coefficients.sine, 0.6173165676349102, 0.2928932188134524),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from dist_sched import ConfigError, Phase, Schedule
 from dist_sched._curves.operations import product, repeat
 from dist_sched._curves.schedule import MOST_PHASES
-from dist_sched._curves.shapes import shapes
+from dist_sched._curves.shapes import shape_of, shapes
 
 RISE = Phase("linear", 10, end=1.0, start=0.0)
 HOLD = Phase("constant", 50, end=1.0)
@@ -53,12 +53,17 @@ def parameters_of(draw, shape, steps):
         return {"milestones": sorted(max(1, place * steps) for place in draw(places))}
     names = {"cosine": ["exponent"], "polynomial": ["power"], "inverse": ["timescale"]}
     names |= {"inverse_sqrt": ["timescale"], "power_law": ["power", "timescale"]}
+    names |= {"log": ["timescale"]}
+    if shape in {"minus_power", "exponential_to_zero"}:
+        needed = {"minus_power": "power", "exponential_to_zero": "ratio"}[shape]
+        return {needed: draw(st.floats(0.1, 0.9))}
     return {name: draw(some) for name in names.get(shape, []) if draw(st.booleans())}
 
 
 @st.composite
 def phases_of_any_shape(draw, *, is_first, is_whole):
-    shape = draw(st.sampled_from(shapes()))
+    # Not half_life: it must stay below 1, where the phase before may have ended.
+    shape = draw(st.sampled_from([one for one in shapes() if one != "half_life"]))
     steps = draw(st.integers(1, 500) if is_whole else st.integers(1, 500) | st.floats(1, 500))
     end = draw(st.floats(0.1, 1))
     start = draw(st.floats(0.1, 1)) if is_first or draw(st.booleans()) else None
@@ -711,14 +716,14 @@ def test_extend_that_keeps_the_value_past_the_horizon_holds_it():
 
 
 @pytest.mark.parametrize("position", [1, 20, 33, 60, 77])
-@pytest.mark.parametrize("shape", shapes())
+@pytest.mark.parametrize("shape", sorted({*shapes()} - {"constant"}))
 def test_extend_that_keeps_the_value_keeps_it_in_every_shape(shape, position):
-    given = {"milestones": [20, 40, 60]} if shape == "multistep" else {}
-    end = 1.0 if shape == "constant" else 0.1
-    schedule = over(Phase(shape, 100, end=end, start=1.0, **given))
+    needed = {"milestones": [20, 40, 60], "power": 2.0, "ratio": 0.1}
+    given = {name: needed[name] for name in shape_of(shape).rules if name in needed}
+    schedule = over(Phase(shape, 100, end=0.1, start=0.9, **given))
     longer = schedule.extend(position, 160, keep="value")
     assert pytest.approx(schedule(position), rel=1e-12) == longer(position)
-    assert (160, end) == (longer.horizon, longer.end_value)
+    assert (160, 0.1) == (longer.horizon, longer.end_value)
 
 
 @pytest.mark.parametrize("position", [7, 7_300_000_000_123, 14_900_000_000_001])

@@ -384,6 +384,12 @@ def test_ranks_with_other_groups_and_optimizers_have_the_same_config_and_positio
             assert {"position": 72, "lr": lrs, "wd": wds} == loaded
 
 
+def test_a_rank_that_declares_other_extras_adopts_what_the_first_has(world):
+    for group in world.groups("another_rank_declares_other_extras"):
+        values = [last for _, last in ended(group)]
+        assert [{"returned": {"batch_size": 64.0}}] * len(group) == values
+
+
 @pytest.mark.parametrize("case", ["pipeline_stages_load", "pipeline_stages_synchronize"])
 def test_pipeline_stages_have_the_ratios_of_one_process(world, case):
     for group in world.groups(case):

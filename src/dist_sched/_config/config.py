@@ -205,6 +205,11 @@ class Config(abc.ABC):
         made = {"_before": self.__dict__["_before"]} if "_before" in self.__dict__ else {}
         return {**self.parts(), **made}
 
+    @functools.cached_property
+    def version(self) -> int:
+        """The lowest version of the state's format that can say this config."""
+        return 1
+
     def entries(self) -> dict[Path, Any]:
         """Return the entries."""
         return {path: sides.config for path, sides in self.compare(self.parts()).items()}

@@ -7,7 +7,6 @@ of the horizon, and `1` is one unit.
 from __future__ import annotations
 
 import importlib
-import inspect
 import json
 import os
 import pathlib
@@ -16,10 +15,11 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from dist_sched._config import written
+from dist_sched._config.amounts import PER_UPDATE, Scope, amount, number, read_pace
 from dist_sched._config.config import unit_word
 from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.path import Path
@@ -27,7 +27,6 @@ from dist_sched._config.policy import BOOLEANS
 from dist_sched._config.specification import Specification
 from dist_sched._curves import named
 from dist_sched._curves.lint import unfilled_horizon
-from dist_sched._curves.proportional import ProportionalTo
 from dist_sched._curves.schedule import Schedule
 from dist_sched._rules import (
     SHOWN,
@@ -38,11 +37,9 @@ from dist_sched._rules import (
     listed,
     mapping,
     optional,
-    plain,
     refuse_large,
     refuse_unknown,
     shown,
-    some,
     text,
     within,
 )
@@ -61,12 +58,10 @@ _DEFAULTS = {
     "name": None,
 }
 SETTINGS = tuple(_DEFAULTS)
-_SUFFIXES = {"k": 3, "K": 3, "M": 6, "B": 9, "G": 9, "T": 12}
 _ENTRY_LENGTHS = frozenset(
     {"lr_decay_steps", "lr_warmup_steps", "wd_incr_steps", "wsd_decay_steps"}
 )
-_PHASE_LENGTHS = frozenset({"steps", "until", "timescale", "milestones"})
-_LENGTHS = _ENTRY_LENGTHS | _PHASE_LENGTHS | named.LENGTHS
+_LENGTHS = _ENTRY_LENGTHS | written.PHASE_LENGTHS | named.LENGTHS
 
 _MAX_JSON = 2**23
 """Bytes of the longest JSON file: the longest schedule is shorter."""
@@ -97,9 +92,9 @@ class Declaration:
 def read(source: Mapping[str, Any] | str | os.PathLike[str]) -> Declaration:
     """Read a config from a mapping, or from a file that holds one.
 
-    A mapping with `fields` is for `ParamScheduler`: `fields`, `groups`, `horizon`. Any other is for
-    `OptimizerParamScheduler` and has its entries. Both may have `unit`, `policy` and
-    `keep_group_ratios`. docs/configuration.md describes them.
+    A mapping with `fields` or `extras` is for `ParamScheduler`: `fields`, `groups`, `extras`,
+    `horizon`. Any other is for `OptimizerParamScheduler` and has its entries. Both may have `unit`,
+    `policy` and `keep_group_ratios`. docs/configuration.md describes them.
 
     Args:
         source: The mapping, or the path of a `.json`, `.yaml`, `.yml` or `.toml` file.
@@ -135,7 +130,8 @@ def _declaration(data: Mapping[str, Any]) -> Declaration:
     with within("config"):
         refuse_large(data)
     rest = {name: value for name, value in data.items() if name not in (*SETTINGS, *BOOLEANS)}
-    config = _specification(rest) if "fields" in data else _entries(rest)
+    has_schedules = "fields" in data or "extras" in data
+    config = _specification(rest) if has_schedules else _entries(rest)
     booleans = {name: flag(name, data[name]) for name in BOOLEANS if name in data}
     if booleans and isinstance(config, Specification):
         raise ConfigError(f"{listed(booleans)}: give policy instead")
@@ -160,9 +156,9 @@ def _declaration(data: Mapping[str, Any]) -> Declaration:
 def _entries(data: Mapping[str, Any]) -> OptimizerParamConfig:
     known = (*OptimizerParamConfig.entry_names(), *SETTINGS, *BOOLEANS)
     # First, so that a misspelt 'fields' is named before the groups beside it.
-    refuse_unknown(data, (*known, "fields", "groups", "horizon"))
+    refuse_unknown(data, (*known, "fields", "groups", "extras", "horizon"))
     refuse_unknown(data, known, "is not known without 'fields'")
-    horizon = _horizon(data, name="lr_decay_steps")
+    horizon = written.horizon(data, Scope(), "lr_decay_steps")
     found = dict(data)
     for name, value in data.items():
         if name in _ENTRY_LENGTHS:
@@ -173,98 +169,73 @@ def _entries(data: Mapping[str, Any]) -> OptimizerParamConfig:
 
 
 def _specification(data: Mapping[str, Any]) -> Specification:
-    refuse_unknown(data, ("fields", "groups", "horizon", *SETTINGS))
-    horizon = _horizon(data)
-    fields = _schedules(data["fields"], horizon)
+    refuse_unknown(data, ("fields", "groups", "extras", "horizon", PER_UPDATE, *SETTINGS))
+    scope = _scope(data)
+    fields = _schedules(data.get("fields", {}), scope)
     groups = {
-        pattern: _schedules(overrides, horizon, pattern)
+        pattern: _schedules(overrides, scope, pattern)
         for pattern, overrides in mapping("groups", data.get("groups", {})).items()
     }
-    return Specification(fields=fields, groups=groups)
+    return Specification(fields=fields, groups=groups, extras={**scope.schedules})
+
+
+def _scope(data: Mapping[str, Any]) -> Scope:
+    """Return what lengths are parts of or counted by, and the extras, which are read first."""
+    extras = mapping("extras", data.get("extras", {}))
+    if PER_UPDATE not in data:
+        scope = Scope(horizon=written.horizon(data, Scope()))
+        return replace(scope, schedules=_schedules(extras, scope, name="extras"))
+    # A horizon in updates needs the pace, and the pace needs the extras that it names.
+    is_counted = isinstance(data.get("horizon"), Mapping)
+    scope = Scope(horizon=None if is_counted else written.horizon(data, Scope()))
+    pace = data[PER_UPDATE]
+    named = (
+        [one for one in pace.values() if isinstance(one, str)] if isinstance(pace, Mapping) else []
+    )
+    known = _schedules({key: extras[key] for key in extras if key in named}, scope, name="extras")
+    scope = replace(scope, pace=read_pace(pace, known), schedules=known)
+    scope = replace(scope, horizon=written.horizon(data, scope))
+    others = {key: one for key, one in extras.items() if key not in known}
+    found = {**known, **_schedules(others, scope, name="extras")}
+    return replace(scope, schedules={key: found[key] for key in extras})
+
+
+def _schedules(
+    data: object, scope: Scope, pattern: str | None = None, name: str = "fields"
+) -> dict[str, Any]:
+    found = {}
+    name = name if pattern is None else str(Path("", pattern=pattern))
+    for key, one in mapping(name, data).items():
+        with within(brief(str(Path(str(key), pattern=pattern)))):
+            found[key] = written.read(one, scope)
+    return found
 
 
 def _findings(data: Mapping[str, Any], config: Specification) -> Iterator[Finding]:
     """Yield where phases do not fill the horizon that is written beside them.
 
-    The horizon at the top is lr's. Other fields may end before it, and are compared with lr.
+    The horizon at the top is lr's. Other fields, and extras, may end before it; fields are compared
+    with lr.
     """
-    outer = _horizon(data)
-    sources = [(None, data["fields"]), *data.get("groups", {}).items()]
-    for pattern, written in sources:
-        built = config.fields if pattern is None else config.groups[pattern]
-        for field, one in written.items():
+    scope = _scope(data)
+    base = {**data.get("fields", {}), **data.get("extras", {})}
+    sources = [(None, base), *data.get("groups", {}).items()]
+    for pattern, schedules in sources:
+        fields = {**config.fields, **config.extras}
+        built = fields if pattern is None else config.groups[pattern]
+        for field, one in schedules.items():
             schedule = built[field]
             has_phases = isinstance(one, Mapping) and "phases" in one
             if not has_phases or not isinstance(schedule, Schedule):
                 continue
+            if not one.keys().isdisjoint(written.LENGTHENS):
+                continue  # the horizon beside them is that of a part
             is_own = one.get("horizon") is not None
-            whole = _horizon(one, outer) if is_own or field == "lr" else None
+            whole = written.horizon(one, scope) if is_own or field == "lr" else None
             if whole is not None:
                 for finding in unfilled_horizon(schedule, whole):
                     path = Path(field, pattern=pattern)
                     yield replace(finding, message=f"{path}: {finding.message}")
-
-
-def _horizon(data: Mapping[str, Any], outer: Any = None, name: str = "horizon") -> Any:
-    """Return the horizon of a mapping, or else the one around it."""
-    given = data.get(name)
-    return outer if given is None else some(name, amount(name, given, outer))
-
-
-def _schedules(data: object, horizon: Any, pattern: str | None = None) -> dict[str, Any]:
-    found = {}
-    name = "fields" if pattern is None else str(Path("", pattern=pattern))
-    for key, one in mapping(name, data).items():
-        with within(brief(str(Path(str(key), pattern=pattern)))):
-            found[key] = _schedule(one, horizon)
-    return found
-
-
-def _schedule(data: Any, horizon: Any) -> Any:
-    """Read a schedule: by name, by phases, in proportion to another, or a number."""
-    if not isinstance(data, Mapping):
-        return number(data)
-    if "schedule" in data:
-        return _named(data, horizon)
-    if "to" in data:
-        refuse_unknown(data, ("peak", "to"))
-        if "peak" not in data:
-            raise ConfigError("peak is missing")
-        return ProportionalTo.from_dict({**data, "peak": number(data["peak"])})
-    others = () if "phases" in data else ("schedule", "peak", "to")
-    refuse_unknown(data, ("phases", "horizon", *others))
-    phases = data.get("phases")
-    if not isinstance(phases, list | tuple):
-        raise illegal("schedule", data, "must have schedule, phases (a list), or peak and to")
-    whole = _horizon(data, horizon)
-    return Schedule.from_dict(
-        {"phases": [_plain(phase, whole, f"phases[{i}].") for i, phase in enumerate(phases)]}
-    )
-
-
-def _named(data: Mapping[Any, Any], horizon: Any) -> Schedule:
-    arguments = {key: value for key, value in data.items() if key not in {"schedule", "horizon"}}
-    # A key of YAML may be a number, which Python refuses as a keyword.
-    refuse_unknown([name for name in arguments if not isinstance(name, str)], ())
-    whole = _horizon(data, horizon)
-    given = {} if whole is None else {"horizon": whole}
-    build = inspect.unwrap(named.build)
-    schedule: Schedule = build(data["schedule"], **given, **_plain(arguments, whole))
-    return schedule
-
-
-def _plain(data: Any, horizon: Any, where: str = "") -> Any:
-    """Read the numbers and lengths of a phase, or of a schedule's arguments."""
-    if not isinstance(data, Mapping):
-        return data
-    lengths = _PHASE_LENGTHS if where else named.LENGTHS
-
-    def plain_one(name: str, value: Any) -> Any:
-        if isinstance(value, list | tuple):
-            return [plain_one(name, one) for one in value]
-        return amount(f"{where}{name}", value, horizon) if name in lengths else number(value)
-
-    return {name: plain_one(name, value) for name, value in data.items() if value is not None}
 
 
 def _reference(data: Any) -> Any:
@@ -272,75 +243,6 @@ def _reference(data: Any) -> Any:
     if isinstance(data, Mapping):
         return {key: number(one) for key, one in data.items()}
     return number(data)
-
-
-def number(value: Any) -> Any:
-    """Return the number that a text holds, as YAML reads `3e-4`; other things as they are.
-
-    >>> number("3e-4")
-    0.0003
-    """
-    if not isinstance(value, str) or len(value) > SHOWN:
-        return value
-    try:
-        return int(value) if value.strip().isdecimal() else float(value)
-    except ValueError:
-        return value
-
-
-def amount(name: str, value: Any, horizon: Any) -> Any:
-    """Return a length as people write it in units; other things as they are, for rules to refuse.
-
-    >>> amount("warmup", "2k", None), amount("warmup", 0.03, 1000), amount("warmup", "3%", 1000)
-    (2000, 30, 30)
-    >>> amount("warmup", 1, 1000), amount("warmup", "0.5", 1000)
-    (1, 0.5)
-
-    Args:
-        name: Of the length, for the error.
-        value: A number of units, or a part of the horizon; texts are units, or percents.
-        horizon: In units; None where there is none.
-
-    Raises:
-        ConfigError: It is a part, and there is no horizon; or a text that is no length.
-    """
-    value = plain(value)
-    if isinstance(value, str):
-        written = value.strip()
-        if written.endswith("%"):
-            return _part(name, value, _decimal(name, value, written[:-1]) / 100, horizon)
-        power = _SUFFIXES.get(written[-1:], 0)
-        return _plain_number(_decimal(name, value, written[:-1] if power else written) * 10**power)
-    if isinstance(value, float) and 0 < value < 1:
-        return _part(name, value, Decimal(repr(value)), horizon)
-    return value
-
-
-def _decimal(name: str, value: str, digits: str) -> Decimal:
-    try:
-        # Of a text of any length, Decimal would keep every digit.
-        found = Decimal(digits if len(digits) <= SHOWN else "NaN")
-        # 1e999999999 would take hours as a whole number.
-        if found.is_finite() and abs(found) < Decimal("1e30"):
-            return found
-    except ArithmeticError:  # no number, or one beyond all
-        pass
-    suffixes = listed(_SUFFIXES)
-    raise illegal(name, value, f"must be a number of units, with a suffix ({suffixes}) or %")
-
-
-def _part(name: str, value: Any, part: Decimal, horizon: Any) -> int | float:
-    if name in {"horizon", "lr_decay_steps"} and horizon is None:
-        raise illegal(name, value, "is the horizon itself, so it cannot be a part of it")
-    if horizon is None:
-        rule = "is a part of the horizon, which is not given; write units as '0.5'"
-        raise illegal(name, value, rule)
-    # In decimals, since 0.07 * 100 is above 7 in floats.
-    return _plain_number(part * Decimal(repr(some("horizon", horizon))))
-
-
-def _plain_number(found: Decimal) -> int | float:
-    return int(found) if found == found.to_integral_value() else float(found)
 
 
 def _load(path: pathlib.Path) -> Mapping[str, Any]:

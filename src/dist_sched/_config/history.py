@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from dist_sched._curves.schedule import KEEP_VALUE, STABLE
-from dist_sched._curves.shapes import shape_name
+from dist_sched._curves.shapes import shape_name, shape_of
 from dist_sched._rules import illegal, listed, one_of, optional, positive, rate, some, text, whole
 from dist_sched.errors import ConfigError
 
@@ -80,8 +80,10 @@ class Change:
     @property
     def version(self) -> int:
         """The lowest version of the state's format that has these arguments."""
-        is_first = self.arguments.keys() <= _RULES[self.operation].keys()
-        return _FIRST_VERSIONS.get(self.operation, 1) if is_first else 2
+        if not self.arguments.keys() <= _RULES[self.operation].keys():
+            return 2
+        shape = self.arguments.get("shape", "linear")
+        return max(_FIRST_VERSIONS.get(self.operation, 1), shape_of(shape).version)
 
     def latest(self) -> Change:
         """Return the change with the arguments that say what it means today."""

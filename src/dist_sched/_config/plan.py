@@ -1,4 +1,4 @@
-"""The plan: which curve every group follows for every field, and what groups override."""
+"""The plan: which curve every group follows for every field, what groups override, and extras."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Followed(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """Which curve every group follows for every field."""
+    """Which curve every group follows for every field, and the curves that no group has."""
 
     fields: tuple[Field, ...]
     curves: tuple[Curve, ...]
@@ -118,6 +118,8 @@ class Plan:
     overrides: tuple[Override, ...] = ()
     follows_first: bool = False
     """Whether ratios are to the first group, as in NeMo; else to the one that has the peak."""
+    extras: Mapping[str, Curve] = dataclass_field(default_factory=dict)
+    """By name, apart from the fields, so that nothing looks for them in groups."""
     _known: dict[tuple[str, int], Followed] = dataclass_field(default_factory=dict, repr=False)
     """What groups of a name follow, once it was asked for: each group asks several times."""
     _by_beginning: dict[str, list[int]] = dataclass_field(default_factory=dict, repr=False)
@@ -137,20 +139,22 @@ class Plan:
         bounded: Iterable[Callable[[], Bounded] | None] = (),
         *,
         follows_first: bool = False,
+        extras: Mapping[str, Curve] | None = None,
     ) -> Plan:
-        """Build a plan from the fields' curves and the overrides."""
+        """Build a plan from the fields' curves, the overrides and the curves of extras."""
         overrides = tuple(overrides)
         # One tuple of all curves, so that the writer evaluates each once a step.
         own = (one.curve for one in overrides if one.curve is not None)
         bounded = tuple(bounded) or (None,) * len(fields)
-        return cls(fields, (*base, *own), bounded, overrides, follows_first)
+        return cls(fields, (*base, *own), bounded, overrides, follows_first, extras or {})
 
     def values(self, position: int) -> dict[Path, float]:
-        """Return the value of each field and of each override at a position, without ratios."""
+        """Return the value of each field, extra and override at a position, without ratios."""
         values = {
             Path(field.key): curve(position)
             for field, curve in zip(self.fields, self.curves, strict=False)
         }
+        values |= {Path(name): value for name, value in self.extra_values(position).items()}
         for one in self.overrides:
             if one.curve is not None:
                 values[one.path] = one.curve(position)
@@ -161,6 +165,10 @@ class Plan:
             if one.multiplier is not None:
                 values[one.path] *= one.multiplier
         return values
+
+    def extra_values(self, position: int) -> dict[str, float]:
+        """Return the value of each extra at a position."""
+        return {name: curve(position) for name, curve in self.extras.items()}
 
     def jumps(self, before: Plan, position: int) -> str:
         """Say which values another plan had differently at a position; an empty text for none."""

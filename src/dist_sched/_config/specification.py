@@ -1,22 +1,25 @@
-"""The specification: a schedule for any field, and overrides for groups of some names."""
+"""The specification: schedules for fields, overrides for groups of some names, and extras."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from fnmatch import fnmatchcase
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from dist_sched._config.config import ABSENT, Config, Sides, fitting
+from dist_sched._config.history import HISTORY
 from dist_sched._config.path import Path, is_field_name
 from dist_sched._config.plan import Field, Inventory, Override, Plan
+from dist_sched._config.policy import REST, UNIT
 from dist_sched._curves.bounds import BoundedSchedule, Point
 from dist_sched._curves.lint import has_end, other_end
 from dist_sched._curves.named import constant
 from dist_sched._curves.proportional import ProportionalCurve, ProportionalTo
 from dist_sched._curves.schedule import Schedule
-from dist_sched._rules import brief, illegal, mapping, near_miss, rate, shown, text, within
+from dist_sched._rules import brief, illegal, listed, mapping, near_miss, rate, shown, text, within
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ _KNOWN_FIELDS = {
 }
 
 MOST_FIELDS = 1_000
-"""More are a mistake: they are keys of param groups."""
+"""More are a mistake: they are keys of param groups. Of extras, likewise."""
 
 FieldSchedule = Schedule | ProportionalTo
 _FIELD_RULE = (
@@ -42,42 +45,52 @@ _FIELD_RULE = (
     "schedules.proportional_to(...), or a number"
 )
 _OVERRIDE_RULE = "must be a Schedule, or a number that multiplies the field's"
+_RESERVED = frozenset({REST, UNIT, HISTORY})
+"""What these mean in a policy is no entry."""
+AnySchedule = TypeVar("AnySchedule", Schedule | ProportionalTo, Schedule | ProportionalTo | float)
 Groups = dict[str, dict[str, FieldSchedule | float]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Specification(Config):
-    """The config of `ParamScheduler`: a schedule for each field, and overrides by group name.
+    """The config of `ParamScheduler`: schedules of fields, overrides by group name, and extras.
 
     Raises:
-        ConfigError: Names field or pattern, value and rule.
+        ConfigError: Names field, pattern or extra, value and rule.
     """
 
     fields: dict[str, FieldSchedule]
     """By param-group key; a number becomes a constant schedule."""
     groups: Groups
     """By pattern of names and then by field: a schedule, or a multiplier of the field's."""
+    extras: dict[str, FieldSchedule] = dataclass_field(default_factory=dict)
+    """By name: schedules of values that no group holds; a number becomes a constant one."""
 
     KIND: ClassVar[str] = "ParamScheduler"
     TEXT_NAME: ClassVar[str] = "specification"
 
     def __post_init__(self) -> None:
-        if not mapping("fields", self.fields):
-            raise ConfigError("fields={}: give at least one field and its schedule")
-        if len(self.fields) > MOST_FIELDS:
-            rule = f"has {len(self.fields):,} names, and must have at most {MOST_FIELDS:,}"
-            raise illegal("fields", self.fields, rule)
-        fields: dict[str, FieldSchedule] = {}
-        for key, one in self.fields.items():
-            found = _checked(_printable("field", key), one, _FIELD_RULE)
-            fields[key] = found if isinstance(found, FieldSchedule) else constant(found)
+        if not mapping("fields", self.fields) and not mapping("extras", self.extras):
+            raise ConfigError("fields={}: give at least one field and its schedule, or extras")
+        fields = _schedules("fields", self.fields, partial(_printable, "field"))
+        extras = _schedules("extras", self.extras, _extra_name)
+        for name in extras:
+            if name in fields:
+                raise ConfigError(
+                    f"{brief(name)} is in both extras and fields: a field is a key of param "
+                    "groups, and an extra is in none: leave it out of one of them"
+                )
         for pattern, overrides in mapping("groups", self.groups).items():
             _printable("pattern", pattern)
             for key in mapping(str(Path("", pattern=pattern)), overrides):
-                _printable("field", key)
+                if _printable("field", key) in extras:
+                    path = brief(str(Path(key, pattern=pattern)))
+                    rule = f"{shown(key)} is an extra, which no group has: leave it out of groups"
+                    raise ConfigError(f"{path}: {rule}")
         groups = _each(self.groups, lambda path, one: _checked(str(path), one, _OVERRIDE_RULE))
         object.__setattr__(self, "fields", fields)
         object.__setattr__(self, "groups", groups)
+        object.__setattr__(self, "extras", extras)
         self._check_references()
 
     @classmethod
@@ -85,21 +98,25 @@ class Specification(Config):
         cls,
         fields: Mapping[str, FieldSchedule | float],
         groups: Mapping[str, Mapping[str, FieldSchedule | float]] | None = None,
+        extras: Mapping[str, FieldSchedule | float] | None = None,
     ) -> Specification:
         """Build a specification in which a number may stand for a constant schedule."""
-        return cls(fields=fields, groups=groups or {})  # type: ignore[arg-type] # made so when built
+        parts: Any = {"fields": fields, "groups": groups or {}, "extras": extras or {}}
+        return cls(**parts)
 
     def _check_references(self) -> None:
-        """Check that what refers to a field refers to one that is scheduled."""
+        """Check that what refers to a field, or to an extra, refers to one that is scheduled."""
         for path, one in self._by_path().items():
-            if path.field not in self.fields:
+            is_extra = path.field in self.extras
+            if not is_extra and path.field not in self.fields:
                 close = near_miss(path.field, self.fields)
                 rule = f"{shown(path.field)} is not among the scheduled fields{close}"
                 raise ConfigError(f"{brief(str(path))}: {rule}")
             if isinstance(one, ProportionalTo):
                 self.curve_of(path, one, {})
             # torch checks betas when an optimizer is built only; at 1 the running mean never moves.
-            if Field(path.field).is_weight and isinstance(one, Schedule) and one.max_value >= 1:
+            is_weight = not is_extra and Field(path.field).is_weight
+            if is_weight and isinstance(one, Schedule) and one.max_value >= 1:
                 raise ConfigError(
                     f"{brief(str(path))} would reach {one.max_value!r}, and must be below 1: lower "
                     "the schedule"
@@ -116,32 +133,57 @@ class Specification(Config):
             return one
         # So weight decay that follows lr keeps its ratio to lr in groups with their own schedule.
         own = overrides.get(one.field)
-        found = own if isinstance(own, Schedule) else self.fields.get(one.field)
+        found = own if isinstance(own, Schedule) else self.schedule_of(one.field)
         if not isinstance(found, Schedule):
-            close = near_miss(one.field, self.fields)
-            raise illegal(str(path.of("to")), one.field, f"must be a field with a schedule{close}")
+            close = near_miss(one.field, [*self.fields, *self.extras])
+            rule = f"must be a field or an extra with a schedule{close}"
+            raise illegal(str(path.of("to")), one.field, rule)
         if found.max_value == 0:
             raise ConfigError(f"{brief(str(path))} follows {one.field}, which is 0 throughout")
-        return one.following(found)
+        with within(brief(str(path))):
+            return one.following(found)
+
+    def schedule_of(self, name: str) -> FieldSchedule | None:
+        """Return the schedule of a field for the whole run, or that of an extra."""
+        return self.fields.get(name, self.extras.get(name))
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parts of what `to_dict` returned, which has extras only where there are any.
+
+        Raises:
+            Misfit: A part is missing, unknown or illegal.
+        """
+        return super().read({"extras": {}, **data})
 
     @classmethod
     def _read_part(cls, name: str, data: Any) -> dict[str, Any]:
         found = fitting(name, mapping, "value", data)
-        if name == "fields":
-            return {key: fitting(f"fields.{key}", _read, one) for key, one in found.items()}
+        if name != "groups":
+            return {key: fitting(f"{name}.{key}", _read, one) for key, one in found.items()}
         for pattern, overrides in found.items():
             fitting(str(Path("", pattern=pattern)), mapping, "value", overrides)
         return _each(found, lambda path, one: fitting(str(path), _read_override, one))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the parts as data for JSON."""
+        """Return the parts as data for JSON; extras only where there are any."""
+        extras = {key: one.to_dict() for key, one in self.extras.items()}
         return {
             "fields": {key: one.to_dict() for key, one in self.fields.items()},
             "groups": _each(
                 self.groups,
                 lambda _, one: one.to_dict() if isinstance(one, FieldSchedule) else one,
             ),
+            **({"extras": extras} if extras else {}),
         }
+
+    @cached_property
+    def version(self) -> int:
+        """The lowest version of the state's format that can say this config: 2 for extras."""
+        if self.extras:
+            return 2
+        schedules = (one for one in self._by_path().values() if isinstance(one, FieldSchedule))
+        return max(one.version for one in schedules)
 
     def summary(self) -> dict[str, str]:
         """Return a line for each schedule, for people."""
@@ -165,6 +207,7 @@ class Specification(Config):
         """Return this specification with what another rank schedules and this rank's groups lack.
 
         That is fields that none of its groups has, and patterns that match none of their names.
+        Extras are in no group, so this side's count.
         """
         fields = {key: one for key, one in other.fields.items() if key not in inventory.fields}
         groups = {
@@ -173,10 +216,12 @@ class Specification(Config):
             if not any(fnmatchcase(name, pattern) for name in inventory.names)
         }
         fields, groups = {**fields, **self.fields}, {**groups, **self.groups}
-        return self._with(fields, groups)
+        return self._with(fields, groups, self.extras)
 
     def merge(self, saved: Mapping[str, Any], used: Mapping[Path, Any]) -> Specification:
         """Build a specification of the entries to use; this very one where they are the same.
+
+        What is a field here and an extra in the checkpoint, or the reverse, is what it is here.
 
         Raises:
             ConfigError: They make none, or a field is the checkpoint's alone: its groups may not
@@ -187,25 +232,31 @@ class Specification(Config):
         }
         # Refused here: on a rank whose groups lack the field, nothing would write it.
         for key in saved.get("fields", {}):
-            if key not in self.fields and chosen[Path(key)] is not ABSENT:
+            if self.schedule_of(key) is None and chosen[Path(key)] is not ABSENT:
                 raise ConfigError(
                     f"{brief(key)} is scheduled in the checkpoint and not here: schedule it, or "
                     f"leave it alone with policy={{{shown(key)}: 'config', ...}}"
                 )
         fields = {key: chosen[Path(key)] for key in self.fields}
+        # One of the checkpoint alone needs nothing here that could lack it, so it is used.
+        others = (key for key in saved.get("extras", {}) if self.schedule_of(key) is None)
+        names = dict.fromkeys((*self.extras, *others))
+        extras = {key: one for key in names if (one := chosen[Path(key)]) is not ABSENT}
         groups: Groups = {}
         for path, one in chosen.items():
             if path.pattern is not None and one is not ABSENT:
                 groups.setdefault(path.pattern, {})[path.field] = one
-        return self._with(fields, groups)
+        return self._with(fields, groups, extras)
 
-    def _with(self, fields: dict[str, FieldSchedule], groups: Groups) -> Specification:
+    def _with(
+        self, fields: dict[str, FieldSchedule], groups: Groups, extras: dict[str, FieldSchedule]
+    ) -> Specification:
         # The same object keeps its plan.
-        is_same = (fields, groups) == (self.fields, self.groups)
-        return self if is_same else Specification(fields=fields, groups=groups)
+        is_same = (fields, groups, extras) == (self.fields, self.groups, self.extras)
+        return self if is_same else Specification(fields=fields, groups=groups, extras=extras)
 
     def _pairs(self, saved: Mapping[str, Any]) -> list[tuple[Path, Any, Any]]:
-        """Return for each field and override what this side has, and what the other has."""
+        """Return for each field, extra and override what this side has, and what the other has."""
         mine, other = self._by_path(), _by_path(saved)
         # An override of the checkpoint alone stands beside the others of its pattern.
         patterns = dict.fromkeys(path.pattern for path in (*mine, *other))
@@ -216,27 +267,26 @@ class Specification(Config):
     def may_name(self, path: Path) -> bool:
         """Return whether a checkpoint may have an entry that this config lacks.
 
-        That is any part of one's own phases, any override, and a field that is no misspelt one.
+        That is any part of one's own phases, the power of a proportion, any override, and a field
+        or an extra that is no misspelt one.
         """
         if path.pattern is not None:
             return True
-        schedule = self.fields.get(path.field)
+        schedule = self.schedule_of(path.field)
         if schedule is None:
-            is_misspelt = bool(near_miss(path.field, self.fields))
+            is_misspelt = bool(near_miss(path.field, [*self.fields, *self.extras]))
             return not path.parts and is_field_name(path.field) and not is_misspelt
-        phases = schedule.phases if isinstance(schedule, Schedule) else ()
-        names = {
-            "start",
-            "since",
-            "until",
-            *(name for phase in phases for name in phase.parameters),
-        }
+        if isinstance(schedule, ProportionalTo):
+            return path.parts == ("power",)
+        phases = schedule.phases
+        parameters = {name for phase in phases for name in phase.parameters}
+        names = {"start", "since", "until", *parameters}
         indices = {f"[{index}]" for index in range(len(phases))}
         match path.parts:
             case ("phases", index, name):
                 return index in indices and name in names
             case ("multiple_of",):
-                return isinstance(schedule, Schedule)
+                return True
         return False
 
     def _build_plan(self) -> Plan:
@@ -246,7 +296,8 @@ class Specification(Config):
             partial(self._bounded, field.key, curve) if field.upper else None
             for field, curve in zip(fields, base, strict=True)
         )
-        return Plan.of(fields, base, self._overrides(), bounded)
+        extras = {key: self.curve_of(Path(key), one, {}) for key, one in self.extras.items()}
+        return Plan.of(fields, base, self._overrides(), bounded, extras=extras)
 
     def _bounded(self, key: str, curve: Schedule | ProportionalCurve, pattern: str = "") -> Bounded:
         """Return how the curve of a field goes between the bounds of a group of some names.
@@ -259,7 +310,9 @@ class Specification(Config):
         followed = declared.field if isinstance(declared, ProportionalTo) else key
         overrides = first.groups.get(pattern, {})
         root = first.curve_of(Path(key), declared, overrides) if made else curve
-        highest = first.curve_of(Path(followed), first.fields[followed], {}).max_value
+        source = first.schedule_of(followed)
+        highest = source.max_value if isinstance(source, Schedule) else 0.0
+        power = declared.power if isinstance(declared, ProportionalTo) else 1.0
         bounded = BoundedSchedule.of(root, is_rise=key == "weight_decay")
         peak = bounded.peak
         after = [*(config for config, _ in made[1:]), self]
@@ -269,13 +322,14 @@ class Specification(Config):
             goal = change.arguments.get("end", change.arguments.get("peak"))
             end = None if goal is None else Point(goal, 0.0, 0.0)
             if goal is not None and highest:  # in proportion, as the schedules of groups change
-                end = Point(*(part * (goal / highest) for part in peak))
+                factor = goal / highest if power == 1 else (goal / highest) ** power
+                end = Point(*(part * factor for part in peak))
             bounded = bounded.changed(
                 config.curve_of(Path(key), config.fields[key], config.groups.get(pattern, {})),
                 change.position,
                 change.operation,
                 end=end,
-                factor=change.arguments.get("factor", 1.0),
+                factor=change.arguments.get("factor", 1.0) ** power,
             )
         return bounded
 
@@ -313,9 +367,9 @@ class Specification(Config):
         Raises:
             ConfigError: It is illegal, or the field has no schedule.
         """
-        base = self.fields.get(change.field)
+        base = self.schedule_of(change.field)
         if base is None:
-            close = near_miss(change.field, self.fields)
+            close = near_miss(change.field, [*self.fields, *self.extras])
             raise illegal("field", change.field, f"is not scheduled{close}")
         if isinstance(base, ProportionalTo):
             raise illegal("field", change.field, f"follows {base.field}: change that one")
@@ -328,8 +382,11 @@ class Specification(Config):
                 return one
             return change.apply(one, one.max_value / base.max_value if base.max_value else 1.0)
 
-        fields = {**self.fields, change.field: change.apply(base)}
-        after = replace(self, fields=fields, groups=_each(self.groups, changed))
+        if change.field in self.extras:
+            after = replace(self, extras={**self.extras, change.field: change.apply(base)})
+        else:
+            fields = {**self.fields, change.field: change.apply(base)}
+            after = replace(self, fields=fields, groups=_each(self.groups, changed))
         return self._in_proportion(after, change) if change.operation == "scale" else after
 
     def _in_proportion(self, after: Specification, change: Change) -> Specification:
@@ -351,16 +408,14 @@ class Specification(Config):
         }
         share = shares.pop(None, 1.0)
 
-        def kept(path: Path, one: FieldSchedule | float) -> FieldSchedule | float:
+        def kept(path: Path, one: AnySchedule) -> AnySchedule:
             if not isinstance(one, ProportionalTo) or one.field != change.field:
                 return one
-            return one.scaled(shares.get(path.pattern, share))
+            return cast("AnySchedule", one.scaled(shares.get(path.pattern, share)))
 
-        fields = {**after.fields}
         for key, one in after.fields.items():
             if not isinstance(one, ProportionalTo) or one.field != change.field:
                 continue
-            fields[key] = one.scaled(share)
             for pattern, overrides in after.groups.items():
                 has_own = isinstance(overrides.get(key), FieldSchedule)
                 if shares.get(pattern, share) != share and not has_own:
@@ -369,21 +424,26 @@ class Specification(Config):
                         f" has passed its peak, and {key} follows both: give these groups a {key} "
                         "of their own"
                     )
-        return replace(after, fields=fields, groups=_each(after.groups, kept))
+        fields, extras = (
+            {key: kept(Path(key), one) for key, one in part.items()}
+            for part in (after.fields, after.extras)
+        )
+        return replace(after, fields=fields, extras=extras, groups=_each(after.groups, kept))
 
     def _findings(self, updates: int | None, increment: Number) -> Iterator[tuple[Path, Finding]]:
         for path, one in self._by_path().items():
             if not isinstance(one, Schedule):
                 continue
-            for finding in one.lint(path.field, updates=updates, increment=increment):
-                yield path, finding
+            # A batch size is raised in stages, and often long before the end of lr, on purpose.
+            passed = {"jump", "field-ends-elsewhere"} if path.field in self.extras else set()
+            found = [*one.lint(path.field, updates=updates, increment=increment)]
             lr = self._lr_beside(path)
             if lr is not None and has_end(lr) and one.min_value < one.max_value:
-                for finding in other_end(one, one.horizon, lr.horizon):
-                    yield path, finding
+                found += other_end(one, one.horizon, lr.horizon)
+            yield from ((path, finding) for finding in found if finding.code not in passed)
 
     def _lr_beside(self, path: Path) -> Schedule | None:
-        """Return the lr schedule of the groups that another field's schedule is for, if any."""
+        """Return the lr schedule beside an extra, or beside a field in the same groups, if any."""
         if path.field == "lr":
             return None
         own = self.groups.get(path.pattern or "", {}).get("lr")
@@ -392,9 +452,10 @@ class Specification(Config):
 
 
 def _by_path(parts: Mapping[str, Any]) -> dict[Path, Any]:
-    """Return what is scheduled, fields first."""
+    """Return what is scheduled, fields first, then extras."""
     # A foreign state has some parts only.
-    found = {Path(key): one for key, one in parts.get("fields", {}).items()}
+    names = {**parts.get("fields", {}), **parts.get("extras", {})}
+    found = {Path(key): one for key, one in names.items()}
     for pattern, overrides in parts.get("groups", {}).items():
         found |= {Path(key, pattern=pattern): one for key, one in overrides.items()}
     return found
@@ -415,6 +476,29 @@ def _printable(name: str, key: object) -> str:
     return found
 
 
+def _extra_name(key: object) -> str:
+    found = _printable("extra", key)
+    if found in _RESERVED or Path.parse(found) != Path(found):
+        words = listed(sorted(_RESERVED))
+        rule = f"must be a name such as batch_size, without dots, that is none of {words}"
+        raise illegal("extra", key, rule)
+    return found
+
+
+def _schedules(
+    name: str, given: Mapping[str, Any], check_name: Callable[[object], str]
+) -> dict[str, FieldSchedule]:
+    """Return the schedules of fields or of extras, checked, with numbers as constant ones."""
+    if len(mapping(name, given)) > MOST_FIELDS:
+        rule = f"has {len(given):,} names, and must have at most {MOST_FIELDS:,}"
+        raise illegal(name, given, rule)
+    schedules: dict[str, FieldSchedule] = {}
+    for key, one in given.items():
+        found = _checked(check_name(key), one, _FIELD_RULE)
+        schedules[key] = found if isinstance(found, FieldSchedule) else constant(found)
+    return schedules
+
+
 def _checked(name: str, value: object, rule: str) -> FieldSchedule | float:
     if isinstance(value, FieldSchedule):
         return value
@@ -426,7 +510,7 @@ def _checked(name: str, value: object, rule: str) -> FieldSchedule | float:
 
 def _read(data: object) -> FieldSchedule:
     # By its keys: the frozen format has no word for the kind of a schedule.
-    if isinstance(data, Mapping) and data.keys() == {"peak", "to"}:
+    if isinstance(data, Mapping) and {"peak", "to"} <= data.keys() <= {"peak", "to", "power"}:
         return ProportionalTo.from_dict(data)
     return Schedule.from_dict(data)
 
@@ -445,9 +529,8 @@ def _are_alike(mine: Any, other: Any) -> bool:
 def _parts(path: Path, mine: Any, other: Any) -> Iterator[tuple[Path, Sides]]:
     """Yield what two schedules that are alike have, part by part."""
     if isinstance(mine, ProportionalTo):
-        others = other.to_dict()
-        for key, value in mine.to_dict().items():
-            yield path.of(key), Sides(value, others[key], path.field)
+        for key, both in _proportion_parts(mine, other).items():
+            yield path.of(key), Sides(*both, path.field)
         return
     for index, pair in enumerate(zip(mine.phases, other.phases, strict=True)):
         at = path.of("phases", index)
@@ -456,6 +539,12 @@ def _parts(path: Path, mine: Any, other: Any) -> Iterator[tuple[Path, Sides]]:
     if mine.multiple_of is not None or other.multiple_of is not None:
         sides = Sides(mine.multiple_of, other.multiple_of, path.field)
         yield path.of("multiple_of"), sides
+
+
+def _proportion_parts(mine: ProportionalTo, other: ProportionalTo) -> dict[str, tuple[Any, Any]]:
+    """Return what two proportions have; their powers only where one is not 1."""
+    ours, others = mine.to_dict(), other.to_dict()
+    return {key: (ours.get(key, 1.0), others.get(key, 1.0)) for key in ours | others}
 
 
 def _phase_parts(mine: Phase, other: Phase) -> dict[str, tuple[Any, Any]]:
@@ -481,7 +570,8 @@ def _merged(path: Path, mine: Any, other: Any, used: Mapping[Path, Any]) -> Any:
     if mine == other:
         return other
     if isinstance(mine, ProportionalTo):
-        return ProportionalTo.from_dict({key: used[path.of(key)] for key in mine.to_dict()})
+        keys = _proportion_parts(mine, other)
+        return ProportionalTo.from_dict({key: used[path.of(key)] for key in keys})
     phases = []
     for index, (ours, others) in enumerate(zip(mine.phases, other.phases, strict=True)):
         at = path.of("phases", index)

@@ -45,11 +45,13 @@ class Track:
     """One curve over the run, with its name and its phases."""
 
     path: Path
-    """Of a field, or of an override."""
+    """Of a field, of an extra, or of an override."""
     curve: Curve
     spans: tuple[Span, ...]
     factor: float = 1.0
     """The multiplier of an override; 1 for others."""
+    is_extra: bool = False
+    """Whether no group has it."""
 
     @property
     def label(self) -> str:
@@ -58,7 +60,7 @@ class Track:
 
     @property
     def field(self) -> str:
-        """The field, such as `lr`."""
+        """The field or the extra, such as `lr`."""
         return self.path.field
 
     @property
@@ -80,11 +82,15 @@ class Track:
 
 
 def tracks(config: Config, *, groups: bool = False) -> tuple[Track, ...]:
-    """Return the curve of each field, and with `groups` those of overrides."""
+    """Return the curve of each field and extra, and with `groups` those of overrides."""
     plan = config.plan
     found = [
         Track(Path(field.key), curve, tuple(_spans(curve)))
         for field, curve in zip(plan.fields, plan.curves, strict=False)
+    ]
+    found += [
+        Track(Path(name), curve, tuple(_spans(curve)), is_extra=True)
+        for name, curve in plan.extras.items()
     ]
     base = {track.field: track for track in found}
     for one in plan.overrides if groups else ():
@@ -162,9 +168,8 @@ def _spans(curve: Any) -> Iterator[Span]:
         for phase, begin, end, values in rows:
             yield Span(phase.shape, begin, end, *values)
     elif isinstance(curve, ProportionalCurve):
-        scale = curve.max_value / curve.schedule.max_value
         for span in _spans(curve.schedule):
-            yield replace(span, first=span.first * scale, last=span.last * scale)
+            yield replace(span, first=curve.of(span.first), last=curve.of(span.last))
     elif isinstance(curve, WdCurve):
         end = 0 if curve.style == "constant" else curve.length
         yield Span(curve.style, 0, end, curve(0), curve(end))

@@ -11,13 +11,13 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from dist_sched._curves.megatron import equal
+from dist_sched._curves.proportional import ProportionalCurve
 from dist_sched._curves.schedule import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from dist_sched._curves.curve import Between
-    from dist_sched._curves.proportional import ProportionalCurve
 
 
 class Point(NamedTuple):
@@ -107,9 +107,11 @@ class BoundedSchedule:
 
     @property
     def peak(self) -> Point:
-        """Where the schedule's highest value maps."""
+        """Where the value maps that the schedule has, or what it follows has, at its highest."""
         points = zip(sum(self.spans, ()), sum(self.lines, ()), strict=True)
-        return max(points, key=lambda pair: pair[0])[1]
+        is_inverse = isinstance(self.curve, ProportionalCurve) and self.curve.power < 0
+        chosen = min if is_inverse else max
+        return chosen(points, key=lambda pair: pair[0])[1]
 
     def point(self, position: float) -> Point:
         """Return where the value at a position maps."""
@@ -214,11 +216,7 @@ def _spans(curve: Schedule | ProportionalCurve) -> tuple[tuple[float, float], ..
     spans = _schedule(curve).spans()
     if isinstance(curve, Schedule):
         return tuple(spans)
-    highest = curve.schedule.max_value
-    return tuple(
-        (curve.max_value * (start / highest), curve.max_value * (end / highest))
-        for start, end in spans
-    )
+    return tuple((curve.of(start), curve.of(end)) for start, end in spans)
 
 
 def _rise(spans: Sequence[tuple[float, float]]) -> Iterator[Line]:

@@ -52,6 +52,55 @@ def minus_sqrt(progress: float) -> float:
     return 1.0 - math.sqrt(progress)
 
 
+def minus_power(progress: float, power: float) -> float:
+    """Return `1 - progress^power`; power 1/2 is `minus_sqrt`, and a rise of power 2 is quadratic.
+
+    Reference: timm's `WSDLRScheduler`, which calls it the "power" decay.
+
+    >>> minus_power(0.0, 2), minus_power(0.5, 2), minus_power(1.0, 2)
+    (1.0, 0.75, 0.0)
+    """
+    return float(1.0 - progress**power)
+
+
+def exponential_to_zero(progress: float, ratio: float) -> float:
+    """Return `(ratio^progress - ratio) / (1 - ratio)`; ratio 1/2 is `halving`.
+
+    An exponential fall from 1 to `ratio`, stretched to end at 0. With a ratio above 1 it is slow at
+    first and fast at the end.
+
+    Reference: timm's `WSDLRScheduler`, which calls it the "exp" decay.
+
+    >>> [round(exponential_to_zero(progress, 0.25), 15) for progress in (0.0, 0.5, 1.0)]
+    [1.0, 0.333333333333333, 0.0]
+    """
+    rate = math.log(ratio)
+    # expm1 keeps the digits where the ratio is near 1.
+    return math.exp(progress * rate) * math.expm1((1 - progress) * rate) / math.expm1(rate)
+
+
+def rex(progress: float, beta: float) -> float:
+    """Return `(1 - progress) / (1 - beta progress)`: the reflected exponential.
+
+    The paper's beta is 1/2; axolotl's `RexLR` has 0.9.
+
+    Reference: Chen et al. 2021, https://arxiv.org/abs/2107.04197.
+
+    >>> rex(0.0, 0.5), round(rex(0.5, 0.5), 15), rex(1.0, 0.5)
+    (1.0, 0.666666666666667, 0.0)
+    """
+    return (1.0 - progress) / (1.0 - beta * progress)
+
+
+def sine(progress: float) -> float:
+    """Return `1 - sin(pi progress / 2)`; as a rise it is a quarter of a sine.
+
+    >>> sine(0.0), round(sine(1 / 3), 15), sine(1.0)
+    (1.0, 0.5, 0.0)
+    """
+    return 1.0 - math.sin(math.pi * progress / 2)
+
+
 def linear_rise(progress: float) -> float:
     """Return `progress`: a straight line up; `1 - linear(progress)` would round differently.
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ParamSpec
 
 from dist_sched._curves.coefficients import between
 from dist_sched._curves.phases import Phase, phase_of
 from dist_sched._curves.schedule import MOST_PHASES, Schedule
-from dist_sched._curves.shapes import shape_of
+from dist_sched._curves.shapes import shape_name, shape_of
 from dist_sched._rules import (
     MAX_LENGTH,
     Number,
+    finite,
     flag,
     illegal,
     known_arguments,
@@ -24,6 +26,7 @@ from dist_sched._rules import (
     positive,
     rate,
     refuse_unknown,
+    shown,
     some,
     typed_lengths,
     whole,
@@ -45,9 +48,16 @@ LENGTHS = frozenset(
         "timescale",
         "milestones",
         "decay_ends",
+        "points",
     }
 )
-"""The arguments that are lengths or positions, in units; a file may write them as parts."""
+"""The arguments that are lengths or positions, in units; a file may write them as parts.
+
+Of `points`, which are pairs, the positions.
+"""
+
+ShapeChoice = str | Mapping[str, Any]
+"""The name of a shape, or a mapping with `shape` and the shape's parameters."""
 
 
 def _named(function: Callable[_P, Schedule]) -> Callable[_P, Schedule]:
@@ -57,7 +67,12 @@ def _named(function: Callable[_P, Schedule]) -> Callable[_P, Schedule]:
 
 @_named
 def constant(
-    peak: float, horizon: Number | None = None, warmup: Number = 0, start: float = 0.0
+    peak: float,
+    horizon: Number | None = None,
+    warmup: Number = 0,
+    start: float = 0.0,
+    *,
+    warmup_shape: ShapeChoice = "linear",
 ) -> Schedule:
     """Stay at the peak after the warmup: `peak`.
 
@@ -69,6 +84,8 @@ def constant(
         horizon: Where the schedule ends, in units; if None, at the end of the warmup.
         warmup: Length of the rise, in units.
         start: Value at position 0, where there is a warmup.
+        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
+            parameters.
 
     Raises:
         ConfigError: An argument is illegal; names it, its value and the rule.
@@ -78,14 +95,20 @@ def constant(
     [0.0, 0.5, 1.0, 1.0]
     """
     end = warmup if horizon is None else horizon
-    common = _Common(peak, end, warmup, start, horizon_rule=length)
+    common = _Common(peak, end, warmup, start, horizon_rule=length, warmup_shape=warmup_shape)
     hold = _hold(common.rest, common.peak)
     return common.then(hold) if common.horizon else Schedule([hold])
 
 
 @_named
 def linear(
-    peak: float, horizon: Number, warmup: Number = 0, start: float = 0.0, floor: float = 0.0
+    peak: float,
+    horizon: Number,
+    warmup: Number = 0,
+    start: float = 0.0,
+    floor: float = 0.0,
+    *,
+    warmup_shape: ShapeChoice = "linear",
 ) -> Schedule:
     """Decay in a line: `floor + (1 - r) (peak - floor)`.
 
@@ -98,6 +121,8 @@ def linear(
         warmup: Length of the rise, in units.
         start: Value at position 0, where there is a warmup.
         floor: Value at the horizon.
+        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
+            parameters.
 
     Raises:
         ConfigError: An argument is illegal; names it, its value and the rule.
@@ -106,12 +131,19 @@ def linear(
     >>> [schedule(position) for position in (0, 10, 60, 110)]
     [0.0, 1.0, 0.5, 0.0]
     """
-    return _Common(peak, horizon, warmup, start, floor).decayed("linear")
+    common = _Common(peak, horizon, warmup, start, floor, warmup_shape=warmup_shape)
+    return common.decayed("linear")
 
 
 @_named
 def cosine(
-    peak: float, horizon: Number, warmup: Number = 0, start: float = 0.0, floor: float = 0.0
+    peak: float,
+    horizon: Number,
+    warmup: Number = 0,
+    start: float = 0.0,
+    floor: float = 0.0,
+    *,
+    warmup_shape: ShapeChoice = "linear",
 ) -> Schedule:
     """Decay along half a cosine: `floor + (1 + cos(pi r)) / 2 (peak - floor)`.
 
@@ -125,6 +157,8 @@ def cosine(
         warmup: Length of the rise, in units.
         start: Value at position 0, where there is a warmup.
         floor: Value at the horizon.
+        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
+            parameters.
 
     Raises:
         ConfigError: An argument is illegal; names it, its value and the rule.
@@ -135,7 +169,8 @@ def cosine(
     >>> [schedule(position) for position in (0, 10, 60, 110)]
     [0.0, 1.0, 0.75, 0.5]
     """
-    return _Common(peak, horizon, warmup, start, floor).decayed("cosine")
+    common = _Common(peak, horizon, warmup, start, floor, warmup_shape=warmup_shape)
+    return common.decayed("cosine")
 
 
 @_named
@@ -148,6 +183,7 @@ def cosine_with_restarts(
     *,
     cycles: int = 1,
     growth: float = 1.0,
+    warmup_shape: ShapeChoice = "linear",
 ) -> Schedule:
     """Decay along half a cosine, several times; each cycle starts again at the peak.
 
@@ -167,6 +203,8 @@ def cosine_with_restarts(
         floor: Value at the end of each cycle.
         cycles: How many cycles, at least 1.
         growth: Length of a cycle over that of the cycle before, more than 0.
+        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
+            parameters.
 
     Raises:
         ConfigError: An argument is illegal; names it, its value and the rule.
@@ -177,7 +215,7 @@ def cosine_with_restarts(
     >>> [schedule(position) for position in (0, 5, 10, 20, 30, 70)]
     [1.0, 0.5, 1.0, 0.5, 1.0, 0.0]
     """
-    common = _Common(peak, horizon, warmup, start, floor)
+    common = _Common(peak, horizon, warmup, start, floor, warmup_shape=warmup_shape)
     number, factor = whole("cycles", cycles), positive("growth", growth)
     if not 0 < number <= MOST_PHASES:
         raise illegal("cycles", cycles, f"must be from 1 to {MOST_PHASES:,}")
@@ -198,6 +236,8 @@ def polynomial(
     start: float = 0.0,
     floor: float = 0.0,
     power: float = 1.0,
+    *,
+    warmup_shape: ShapeChoice = "linear",
 ) -> Schedule:
     """Decay along a power of a line: `floor + (1 - r)^power (peak - floor)`.
 
@@ -211,6 +251,8 @@ def polynomial(
         start: Value at position 0, where there is a warmup.
         floor: Value at the horizon.
         power: More than 0; 1 is a line.
+        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
+            parameters.
 
     Raises:
         ConfigError: An argument is illegal; names it, its value and the rule.
@@ -219,12 +261,19 @@ def polynomial(
     >>> [schedule(position) for position in (0, 10, 60, 110)]
     [0.0, 1.0, 0.25, 0.0]
     """
-    return _Common(peak, horizon, warmup, start, floor).decayed("polynomial", power=power)
+    common = _Common(peak, horizon, warmup, start, floor, warmup_shape=warmup_shape)
+    return common.decayed("polynomial", power=power)
 
 
 @_named
 def exponential(
-    peak: float, horizon: Number, floor: float, warmup: Number = 0, start: float = 0.0
+    peak: float,
+    horizon: Number,
+    floor: float,
+    warmup: Number = 0,
+    start: float = 0.0,
+    *,
+    warmup_shape: ShapeChoice = "linear",
 ) -> Schedule:
     """Decay by the same factor in each unit: `peak (floor / peak)^r`.
 
@@ -237,6 +286,8 @@ def exponential(
         floor: Value at the horizon, more than 0.
         warmup: Length of the rise, in units.
         start: Value at position 0, where there is a warmup.
+        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
+            parameters.
 
     Raises:
         ConfigError: An argument is illegal; names it, its value and the rule.
@@ -246,7 +297,8 @@ def exponential(
     [0.0, 1.0, 0.5, 0.25]
     """
     high, low = positive("peak", peak), positive("floor", floor)
-    return _Common(high, horizon, warmup, start, low).decayed("exponential")
+    common = _Common(high, horizon, warmup, start, low, warmup_shape=warmup_shape)
+    return common.decayed("exponential")
 
 
 @_named
@@ -258,6 +310,7 @@ def multistep(
     *,
     milestones: Iterable[Number],
     gamma: float = 0.1,
+    warmup_shape: ShapeChoice = "linear",
 ) -> Schedule:
     """Multiply by `gamma` at each milestone: `peak gamma^k` after `k` of them.
 
@@ -271,6 +324,8 @@ def multistep(
         start: Value at position 0, where there is a warmup.
         milestones: Positions, rising, after the warmup; one that stands twice counts twice.
         gamma: The factor, from 0 to 1.
+        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
+            parameters.
 
     Raises:
         ConfigError: An argument is illegal; names it, its value and the rule.
@@ -279,7 +334,7 @@ def multistep(
     >>> [schedule(position) for position in (0, 29, 30, 60, 90)]
     [1.0, 1.0, 0.5, 0.25, 0.25]
     """
-    common = _Common(peak, horizon, warmup, start)
+    common = _Common(peak, horizon, warmup, start, warmup_shape=warmup_shape)
     factor = rate("gamma", gamma)
     _at_most("gamma", factor, 1, "1")
     begins = (common.warmup, *_positions("milestones", milestones, common))
@@ -289,7 +344,7 @@ def multistep(
         for index, (begin, end) in enumerate(zip(begins, ends, strict=True))
     ]
     # A milestone at the horizon leaves a last hold of length 0, whose value stays after it.
-    return Schedule([*common.rise(), *(hold for hold in holds[:-1] if hold.steps), holds[-1]])
+    return Schedule([*common.rise, *(hold for hold in holds[:-1] if hold.steps), holds[-1]])
 
 
 @_named
@@ -301,6 +356,7 @@ def inverse_sqrt(
     floor: float = 0.0,
     *,
     timescale: Number | None = None,
+    warmup_shape: ShapeChoice = "linear",
 ) -> Schedule:
     """Decay as one over a square root: `max(floor, peak / sqrt(1 + (n - w) / timescale))`.
 
@@ -314,6 +370,8 @@ def inverse_sqrt(
         floor: Lower bound, at most the peak.
         timescale: Units after the warmup in which the value falls to `peak / sqrt(2)`; if None, the
             warmup, or 10,000 without one.
+        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
+            parameters.
 
     Raises:
         ConfigError: An argument is illegal; names it, its value and the rule.
@@ -322,7 +380,7 @@ def inverse_sqrt(
     >>> [schedule(position) for position in (0, 10, 40, 90)]
     [0.0, 1.0, 0.5, 0.3333333333333333]
     """
-    common = _Common(peak, horizon, warmup, start, floor)
+    common = _Common(peak, horizon, warmup, start, floor, warmup_shape=warmup_shape)
     scale = optional(positive)("timescale", timescale) or common.warmup or 10_000
     high, low, steps = positive("peak", common.peak), common.floor, common.rest
     _at_most("floor", low, high, f"peak={high!r}")
@@ -336,7 +394,13 @@ def inverse_sqrt(
 
 @_named
 def noam(
-    peak: float, horizon: Number, warmup: Number, start: float = 0.0, floor: float = 0.0
+    peak: float,
+    horizon: Number,
+    warmup: Number,
+    start: float = 0.0,
+    floor: float = 0.0,
+    *,
+    warmup_shape: ShapeChoice = "linear",
 ) -> Schedule:
     """Rise in a line, decay as one over a square root: `peak min(n / w, sqrt(w / n))`.
 
@@ -349,6 +413,8 @@ def noam(
         warmup: Length of the rise, in units, more than 0.
         start: Value at position 0.
         floor: Lower bound of the decay, at most the peak.
+        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
+            parameters.
 
     Raises:
         ConfigError: An argument is illegal; names it, its value and the rule.
@@ -360,7 +426,7 @@ def noam(
     [0.0, 0.5, 1.0, 0.5, 0.3333333333333333]
     """
     schedule: Schedule = inspect.unwrap(inverse_sqrt)(
-        peak, horizon, some("warmup", warmup), start, floor
+        peak, horizon, some("warmup", warmup), start, floor, warmup_shape=warmup_shape
     )
     return schedule
 
@@ -374,6 +440,7 @@ def tri_stage(
     floor: float | None = None,
     *,
     hold: Number = 0,
+    warmup_shape: ShapeChoice = "linear",
 ) -> Schedule:
     """Rise, hold, and decay by the same factor in each unit: `peak (floor / peak)^t`.
 
@@ -390,6 +457,8 @@ def tri_stage(
         start: Value at position 0, where there is a warmup.
         floor: Value at the horizon, more than 0; if None, 1 % of the peak.
         hold: Length at the peak, in units.
+        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
+            parameters.
 
     Raises:
         ConfigError: An argument is illegal; names it, its value and the rule.
@@ -402,7 +471,7 @@ def tri_stage(
     """
     high = positive("peak", peak)
     low = 0.01 * high if floor is None else positive("floor", floor)
-    common = _Common(high, horizon, warmup, start, low)
+    common = _Common(high, horizon, warmup, start, low, warmup_shape=warmup_shape)
     held = length("hold", hold)
     _at_most("hold", held, common.rest, f"horizon - warmup = {common.rest!r}")
     return common.then(_hold(held, common.peak), common.fall("exponential", common.rest - held))
@@ -418,6 +487,7 @@ def wsd(
     *,
     decay: Number,
     decay_shape: str = "minus_sqrt",
+    warmup_shape: ShapeChoice = "linear",
     **parameters: Any,
 ) -> Schedule:
     """Warm up, stay at the peak, and decay: `floor + (1 - sqrt(t)) (peak - floor)` by default.
@@ -436,6 +506,8 @@ def wsd(
         floor: Value at the horizon.
         decay: Length of the decay, in units, more than 0.
         decay_shape: A name of `dist_sched.schedules.shapes()`.
+        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
+            parameters.
         **parameters: The decay shape's own, by name.
 
     Raises:
@@ -447,7 +519,7 @@ def wsd(
     >>> [schedule(position) for position in (0, 10, 90, 95, 110)]
     [0.0, 1.0, 1.0, 0.5, 0.0]
     """
-    common = _Common(peak, horizon, warmup, start, floor)
+    common = _Common(peak, horizon, warmup, start, floor, warmup_shape=warmup_shape)
     return _stable_decay(common, decay, (), decay_shape, parameters)
 
 
@@ -462,6 +534,7 @@ def wsd_s(
     decay: Number,
     decay_ends: Iterable[Number] = (),
     decay_shape: str = "minus_sqrt",
+    warmup_shape: ShapeChoice = "linear",
     **parameters: Any,
 ) -> Schedule:
     """Decay at several positions as `wsd` does at one, and return to the peak after each.
@@ -478,6 +551,8 @@ def wsd_s(
         decay: Length of each decay, in units, more than 0.
         decay_ends: Positions at which the earlier decays end, rising, at least `decay` apart.
         decay_shape: A name of `dist_sched.schedules.shapes()`; the paper's decay is "inverse".
+        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
+            parameters.
         **parameters: The decay shape's own, by name.
 
     Raises:
@@ -489,7 +564,7 @@ def wsd_s(
     >>> [schedule(position) for position in (0, 30, 40, 50, 90, 100)]
     [1.0, 1.0, 0.5, 1.0, 0.5, 0.0]
     """
-    common = _Common(peak, horizon, warmup, start, floor)
+    common = _Common(peak, horizon, warmup, start, floor, warmup_shape=warmup_shape)
     return _stable_decay(common, decay, decay_ends, decay_shape, parameters)
 
 
@@ -540,15 +615,16 @@ def one_cycle(
         if warmup < 0:
             raise illegal("horizon", horizon, "leaves no warmup of 30 %; pass warmup")
     begin = rate("peak", peak) / 25 if start is None else rate("start", start)
-    common = _Common(peak, end, warmup, begin, begin / 1e4 if floor is None else floor)
+    last = begin / 1e4 if floor is None else floor
     by = one_of(("cosine", "linear"))("shape", shape)
+    common = _Common(peak, end, warmup, begin, last, warmup_shape=by)
     if not flag("three_phase", three_phase):
-        return common.then(common.fall(by, common.rest), rise=by)
+        return common.decayed(by)
     some("warmup", common.warmup)
     _at_most("warmup", common.warmup, common.rest, "half the horizon, where there are three phases")
     back = phase_of(by, common.warmup, common.start, common.peak)
     down = phase_of(by, common.rest - common.warmup, common.floor, common.start)
-    return common.then(back, down, rise=by)
+    return common.then(back, down)
 
 
 @_named
@@ -621,6 +697,7 @@ def infinite(
     decay: Number,
     cooldown_shape: str = "cosine",
     decay_shape: str = "exponential",
+    warmup_shape: ShapeChoice = "linear",
 ) -> Schedule:
     """Cool down to a constant, which a run of any length can stay at, and decay at the end.
 
@@ -638,6 +715,8 @@ def infinite(
         decay: Length of the last fall, in units, more than 0.
         cooldown_shape: A name of `dist_sched.schedules.shapes()`.
         decay_shape: A name of `dist_sched.schedules.shapes()`.
+        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
+            parameters.
 
     Raises:
         ConfigError: An argument is illegal; names it, its value and the rule.
@@ -650,7 +729,7 @@ def infinite(
     >>> [schedule(position) for position in (0, 10, 55, 100, 160, 180, 200)]
     [0.0, 1.0, 0.75, 0.5, 0.5, 0.25, 0.125]
     """
-    common = _Common(peak, horizon, warmup, start, floor)
+    common = _Common(peak, horizon, warmup, start, floor, warmup_shape=warmup_shape)
     level = rate("constant", constant)
     _at_most("constant", level, common.peak, f"peak={common.peak!r}")
     first, last = some("cooldown", cooldown), some("decay", decay)
@@ -662,6 +741,129 @@ def infinite(
         _hold(left - last, level),
         phase_of(_fall_shape("decay_shape", decay_shape, common.floor), last, common.floor, level),
     )
+
+
+@_named
+def power(
+    peak: float,
+    horizon: Number,
+    warmup: Number = 0,
+    start: float = 0.0,
+    floor: float = 0.0,
+    *,
+    decay: Number,
+    exponent: float = -0.51,
+    hold: Number = 0,
+    decay_shape: str = "linear",
+    warmup_shape: ShapeChoice = "linear",
+    **parameters: Any,
+) -> Schedule:
+    """Fall as a power of the position, whatever the horizon, and decay at the end.
+
+    From position `m = w + hold` on it is `max(floor, peak (n / m)^exponent)`. The last `decay`
+    units go from the value there to the floor.
+
+    Agrees with OLMo-core's `PowerLR` (`b=exponent`, `decay_min_lr=floor`), which has no lower bound
+    before its decay. The paper's `min(lr_max, beta a n^b)`, where beta is the batch size, is a peak
+    of `lr_max` that is held up to position `(lr_max / (beta a))^(1 / b)`.
+
+    Args:
+        peak: Value from position `warmup` to `warmup + hold`, more than 0.
+        horizon: Where the decay ends, in units.
+        warmup: Length of the rise, in units.
+        start: Value at position 0, where there is a warmup.
+        floor: Lower bound, and where there is a decay, value at the horizon; at most the peak.
+        decay: Length of the decay, in units; 0 for none.
+        exponent: Less than 0; OLMo-core's and the paper's `b`.
+        hold: Length at the peak, in units; more than 0 where there is no warmup.
+        decay_shape: A name of `dist_sched.schedules.shapes()`.
+        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
+            parameters.
+        **parameters: The decay shape's own, by name.
+
+    Raises:
+        ConfigError: An argument is illegal; names it, its value and the rule.
+
+    Reference: Shen et al. 2024, https://arxiv.org/abs/2408.13359.
+
+    >>> schedule = power(1.0, 200, warmup=10, decay=40, exponent=-0.5)
+    >>> [schedule(position) for position in (0, 10, 40, 160, 180, 200)]
+    [0.0, 1.0, 0.5, 0.25, 0.125, 0.0]
+    """
+    common = _Common(peak, horizon, warmup, start, floor, warmup_shape=warmup_shape)
+    high, low = positive("peak", common.peak), common.floor
+    if finite("exponent", exponent) >= 0:
+        raise illegal("exponent", exponent, "must be less than 0, such as -0.51")
+    fall = positive("-exponent", -exponent)
+    _at_most("floor", low, high, f"peak={high!r}")
+    held, tail = length("hold", hold), length("decay", decay)
+    _at_most("hold", held, common.rest, f"horizon - warmup = {common.rest!r}")
+    left = common.rest - held
+    _at_most("decay", tail, left, f"horizon - warmup - hold = {left!r}")
+    begins, steps = some("warmup + hold", common.warmup + held), left - tail
+    end = high * ((begins + steps) / begins) ** -fall
+    if end < low:
+        # The phase ends where it meets the floor, as a law has no lower bound.
+        end, steps = low, min(steps, begins * ((high / low) ** (1 / fall) - 1))
+    shape = _fall_shape("decay_shape", decay_shape, low if tail else high)
+    return common.then(
+        _hold(held, high),
+        phase_of("power_law", steps, end, high, power=fall),
+        _hold(left - tail - steps, end),
+        phase_of(shape, tail, low, end, **parameters),
+    )
+
+
+@_named
+def piecewise(
+    points: Iterable[Sequence[Number]],
+    shape: str = "linear",
+    *,
+    horizon: Number | None = None,
+    **parameters: Any,
+) -> Schedule:
+    """Go through points, each of which is a position and the value there.
+
+    `shape` joins each two. With "step" a value holds until the next point: a table of stages. Two
+    points at one position are a jump, and the later one has the position.
+
+    Agrees with numpy's `interp`, where no two points are at one position.
+
+    Args:
+        points: Pairs of position and value. The first is at position 0, and positions rise.
+        shape: A name of `dist_sched.schedules.shapes()`.
+        horizon: Where the schedule ends, in units, not before the last point; if None, there.
+        **parameters: The shape's own, by name.
+
+    Raises:
+        ConfigError: An argument is illegal; names it, its value and the rule.
+
+    >>> schedule = piecewise([(0, 0.0), (10, 1.0), (90, 1.0), (110, 0.5)])
+    >>> [schedule(position) for position in (0, 5, 10, 90, 100, 110)]
+    [0.0, 0.5, 1.0, 1.0, 0.75, 0.5]
+    >>> stages = piecewise([(0, 4.0), (10, 8.0), (20, 16.0)], "step")
+    >>> [stages(position) for position in (0, 9, 10, 19, 20)]
+    [4.0, 4.0, 8.0, 8.0, 16.0]
+    """
+    by, found = shape_name("shape", shape), _points(points)
+    own = _own_parameters(by, parameters)
+    last, reached = found[-1]
+    end = last if horizon is None else length("horizon", horizon)
+    if end < last:
+        raise illegal("horizon", horizon, f"must be at least {last!r}, the last point's position")
+    phases = []
+    for (begin, first), (until, value) in itertools.pairwise(found):
+        if begin < until:
+            steps = until - begin
+            # Between equal values it is a constant, which an extension may lengthen.
+            is_flat = first == value
+            phases.append(
+                _hold(steps, value) if is_flat else phase_of(by, steps, value, first, **own)
+            )
+    # A jump at the last point has no other phase to begin, nor has a single point.
+    if end > last or not phases or phases[-1].end != reached:
+        phases.append(_hold(end - last, reached))
+    return Schedule(phases)
 
 
 NAMED: dict[str, Callable[..., Schedule]] = {
@@ -680,6 +882,8 @@ NAMED: dict[str, Callable[..., Schedule]] = {
     "one_cycle": one_cycle,
     "cyclic": cyclic,
     "infinite": infinite,
+    "power": power,
+    "piecewise": piecewise,
 }
 """The schedules that a config file may name."""
 
@@ -704,8 +908,8 @@ def build(name: str, /, **arguments: Any) -> Schedule:
         taken = dict(inspect.signature(function).parameters)
         known = list(taken)
         if taken.pop("parameters", None):
-            shape = arguments.get("decay_shape", taken["decay_shape"].default)
-            known = [*taken, *shape_of(shape, "decay_shape").rules]
+            by = "decay_shape" if "decay_shape" in taken else "shape"
+            known = [*taken, *shape_of(arguments.get(by, taken[by].default), by).rules]
         refuse_unknown(arguments, known, f"is not known; must be one of {listed(known)}")
         needed = (key for key, one in taken.items() if one.default is inspect.Parameter.empty)
         missing = [key for key in needed if key not in arguments]
@@ -727,6 +931,7 @@ class _Common:
         floor: float = 0.0,
         *,
         horizon_rule: Callable[[str, object], Number] = some,
+        warmup_shape: ShapeChoice = "linear",
     ) -> None:
         self.peak = rate("peak", peak)
         self.warmup = length("warmup", warmup)
@@ -737,23 +942,56 @@ class _Common:
         _at_most("start", self.start, self.peak, f"peak={self.peak!r}")
         self.rest = self.horizon - self.warmup
         """Length after the warmup, in units."""
-
-    def rise(self, shape: str = "linear") -> list[Phase]:
-        """Return the warmup, if there is one."""
-        return [phase_of(shape, self.warmup, self.peak, self.start)] if self.warmup else []
+        self.rise = _rise(warmup_shape, self.warmup, self.peak, self.start)
+        """The warmup, if there is one."""
 
     def fall(self, shape: str, steps: Number, **parameters: Any) -> Phase:
         """Return a phase from the peak to the floor."""
         return phase_of(shape, steps, self.floor, self.peak, **parameters)
 
-    def then(self, *phases: Phase, rise: str = "linear") -> Schedule:
+    def then(self, *phases: Phase) -> Schedule:
         """Return the warmup joined with those of the phases that have a length."""
         # One of length 0 would be a jump that nobody asked for.
-        return Schedule([*self.rise(rise), *(phase for phase in phases if phase.steps)])
+        return Schedule([*self.rise, *(phase for phase in phases if phase.steps)])
 
     def decayed(self, shape: str, **parameters: Any) -> Schedule:
         """Return the warmup joined with one fall over the rest."""
         return self.then(self.fall(shape, self.rest, **parameters))
+
+
+def _rise(choice: ShapeChoice, warmup: Number, peak: float, start: float) -> list[Phase]:
+    """Return the warmup in the chosen shape, if it has a length.
+
+    Raises:
+        ConfigError: There is no such shape, or it cannot go from `start` to `peak`.
+    """
+    shape, parameters = _chosen("warmup_shape", choice)
+    with within(f"warmup_shape={shown(choice)}"):
+        phase = phase_of(shape, warmup, peak, start, **parameters)
+        if not warmup:
+            return []
+        Schedule([phase])  # which asks the shape
+        return [phase]
+
+
+def _chosen(name: str, choice: object) -> tuple[str, dict[str, Any]]:
+    """Return the name of a shape and its parameters, or raise."""
+    if not isinstance(choice, Mapping):
+        return shape_name(name, choice), {}
+    if "shape" not in choice:
+        raise illegal(name, choice, "must have shape, and the parameters of that shape")
+    shape = shape_name(f"{name}['shape']", choice["shape"])
+    with within(name):
+        given = {key: value for key, value in choice.items() if key != "shape"}
+        return shape, _own_parameters(shape, given)
+
+
+def _own_parameters(shape: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a shape's parameters, completed with the defaults, or raise."""
+    found = shape_of(shape)
+    rule = f"is not a parameter of shape {shape!r} (it has {listed(found.rules) or 'none'})"
+    refuse_unknown(given, found.rules, rule)
+    return found.parameters(shape, given)
 
 
 def _hold(steps: Number, value: float) -> Phase:
@@ -776,6 +1014,32 @@ def _positions(name: str, value: object, common: _Common) -> tuple[Number, ...]:
     if found and not common.warmup < found[0] <= found[-1] <= common.horizon:
         rule = f"must be after warmup={common.warmup!r} and not after horizon={common.horizon!r}"
         raise illegal(name, value, rule)
+    return found
+
+
+def _points(value: object) -> list[tuple[Number, float]]:
+    """Return pairs of position and value whose positions rise from 0, or raise."""
+    if not isinstance(value, Iterable) or isinstance(value, str | Mapping):
+        raise illegal("points", value, "must be a list of pairs of position and value")
+    found: list[tuple[Number, float]] = []
+    for index, point in enumerate(value):
+        match list(point) if getattr(point, "ndim", 0) == 1 else point:
+            case [position, number]:
+                with within(f"points[{index}]"):
+                    found.append((length("position", position), rate("value", number)))
+            case _:
+                rule = "must be a pair: a position and the value there"
+                raise illegal(f"points[{index}]", point, rule)
+    positions = [position for position, _ in found]
+    if not 0 < len(found) <= MOST_PHASES:
+        raise ConfigError(f"points: {len(found)} of them; must be from 1 to {MOST_PHASES:,}")
+    if positions[0] != 0:
+        raise illegal("points[0]", found[0], "must be at position 0")
+    for index, (before, position) in enumerate(itertools.pairwise(positions), start=1):
+        is_third = position == before and before in (0, positions[index - 2])
+        if position < before or is_third:
+            rule = f"must be after position {before!r}; two points at one position are a jump"
+            raise illegal(f"points[{index}]", found[index], rule)
     return found
 
 

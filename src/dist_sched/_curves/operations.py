@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dist_sched._curves.phases import JOIN_TOLERANCE, factors_of, part, phase_of, product_of, scaled
+from dist_sched._curves.phases import (
+    JOIN_TOLERANCE,
+    Factor,
+    Phase,
+    Piece,
+    factors_of,
+    part,
+    phase_of,
+    piece_of,
+    scaled,
+)
 from dist_sched._curves.schedule import MOST_PHASES, Schedule
 from dist_sched._curves.shapes import PRODUCT
-from dist_sched._rules import Number, illegal, plain, rate, some, whole
-from dist_sched.errors import ConfigError
+from dist_sched._rules import Number, finite, illegal, plain, rate, whole
 
-if TYPE_CHECKING:
-    from dist_sched._curves.phases import Phase
+_SHARES = (0, 1e-4, 0.01, *(index / 16 for index in range(1, 16)), 0.99, 1 - 1e-4, 1)
+"""Places at which a product is looked at for where it turns, as parts of its length."""
+_FINEST = 1e-5
+"""Part of a product's length to which such a place is found."""
 
 
 def product(*factors: Schedule | float) -> Schedule:
@@ -27,32 +39,80 @@ def product(*factors: Schedule | float) -> Schedule:
         *factors: Schedules, and numbers >= 0; at least one schedule.
 
     Raises:
-        ConfigError: A factor is no schedule and no number, or is rounded to whole multiples.
+        ConfigError: A factor is no schedule and no number.
 
     >>> from dist_sched import Phase, schedules
     >>> tail = schedules.wsd(1.0, 100, decay=50, decay_shape="linear")
     >>> stages = Schedule([Phase("step", 80, end=0.5, start=2.0)])
-    >>> [schedules.product(0.1, tail, stages)(position) for position in (0, 75, 80, 100)]
-    [0.2, 0.1, 0.020000000000000004, 0.0]
+    >>> [schedules.product(0.5, tail, stages)(position) for position in (0, 75, 100)]
+    [1.0, 0.5, 0.0]
     """
-    schedules = []
-    number = 1.0
-    for index, one in enumerate(factors):
-        if not isinstance(one, Schedule):
-            number *= rate(f"factors[{index}]", one)
-        elif one.multiple_of is not None:
-            raise illegal(f"factors[{index}]", one, "is rounded: round the product instead")
-        else:
-            schedules.append(one)
+    schedules = [one for one in factors if isinstance(one, Schedule)]
+    numbers = [
+        rate(f"factors[{index}]", one)
+        for index, one in enumerate(factors)
+        if not isinstance(one, Schedule)
+    ]
     if not schedules:
         raise illegal("factors", factors, "must have at least one schedule")
-    joins = sorted({join for one in schedules for join in (*one.boundaries, one.horizon)})
-    phases = [
-        _multiplied([_held(one.phase_between(begin, end)) for one in schedules], number)
-        for begin, end in pairwise(joins)
-        if end - begin > JOIN_TOLERANCE
-    ]
-    last = number * math.prod(one.end_value for one in schedules)
+    return _multiplied([(stages(one), 1.0) for one in schedules], math.prod(numbers))
+
+
+def raised_to(schedule: Schedule, power: float) -> Schedule:
+    """Return the schedule whose value is a power of another's: `f(n)^power`.
+
+    Such as the square root of a batch size, by which lr is multiplied.
+
+    Args:
+        schedule: The other.
+        power: Any number but 0; below 0 the other must be above 0 throughout.
+
+    Raises:
+        ConfigError: The power is illegal, or leaves the range of floats.
+
+    >>> from dist_sched import schedules
+    >>> batch_size = schedules.piecewise([(0, 64), (100, 256)])
+    >>> [schedules.raised_to(batch_size, 0.5)(position) for position in (0, 100)]
+    [8.0, 16.0]
+    """
+    exponent = float(finite("power", power))
+    if exponent == 0 or (exponent < 0 and schedule.min_value == 0):
+        rule = "must not be 0, and not negative where the schedule is 0 somewhere"
+        raise illegal("power", power, rule)
+    if exponent == 1:
+        return schedule
+    return _multiplied([(stages(schedule), exponent)], 1.0)
+
+
+def stages(schedule: Schedule) -> Schedule:
+    """Return a rounded schedule as constant phases, one for each multiple; another as it is."""
+    if schedule.multiple_of is None:
+        return schedule
+    phases: list[Phase] = []
+    begin, last = 0, math.ceil(schedule.horizon)
+    while begin < last:
+        value = schedule(begin)
+        join = schedule.boundaries[schedule.index(begin) + 1 :] or (last,)
+        end = min(math.ceil(join[0]), last)
+        if schedule(end - 1) != value:  # shapes go one way
+            end = bisect_left(range(begin, end), True, key=lambda at: schedule(at) != value) + begin
+        phases.append(phase_of("constant", end - begin, value, value))
+        if len(phases) > MOST_PHASES:
+            rule = f"has more than {MOST_PHASES:,} stages: multiply it before it is rounded"
+            raise illegal("factors", schedule, rule)
+        begin = end
+    return Schedule([*phases, phase_of("constant", 0, schedule.end_value, schedule.end_value)])
+
+
+def _multiplied(factors: list[tuple[Schedule, float]], number: float) -> Schedule:
+    """Return the product of powers of schedules, and of a number."""
+    joins = sorted({join for one, _ in factors for join in (*one.boundaries, one.horizon)})
+    phases = []
+    for begin, end in pairwise(joins):
+        if end - begin > JOIN_TOLERANCE:
+            here = [(_held(one.phase_between(begin, end)), power) for one, power in factors]
+            phases += _at_turns(_phase(here, number))
+    last = number * math.prod(one.end_value**power for one, power in factors)
     # One may jump where it ends.
     if not phases or not math.isclose(phases[-1].end, last, rel_tol=JOIN_TOLERANCE):
         phases.append(phase_of("constant", 0, last, last))
@@ -66,25 +126,70 @@ def _held(phase: Phase) -> Phase:
     return phase_of("constant", phase.duration, phase.start, phase.start)
 
 
-def _multiplied(phases: list[Phase], number: float) -> Phase:
-    """Return the phase that is the product of phases of one length, and of a number."""
-    moving = [one for one in phases if one.shape != "constant"]
-    number *= math.prod(one.end for one in phases if one.shape == "constant")
+def _phase(factors: list[tuple[Phase, float]], number: float) -> Phase:
+    """Return the phase that is the product of powers of phases of one length, and of a number."""
+    steps = factors[0][0].duration
+    moving = [(one, power) for one, power in factors if one.shape != "constant"]
+    number *= math.prod(one.end**power for one, power in factors if one.shape == "constant")
     if not moving or number == 0:
-        return phase_of("constant", phases[0].duration, number, number)
-    if len(moving) == 1:
-        return scaled(moving[0], number)
-    moving[0] = scaled(moving[0], number)
+        return phase_of("constant", steps, number, number)
+    if len(moving) == 1 and moving[0][1] == 1:
+        return scaled(moving[0][0], number)
     # Factors of a factor stand beside the others.
-    flat = [factor for one in moving for factor in _factors(one)]
-    return product_of(flat)
+    flat = [
+        Factor(part(inner, one.since or 0, one.stop), power * inner_power)
+        for one, power in moving
+        for inner, inner_power in factors_of(one)
+        if one.shape == PRODUCT
+    ] + [Factor(one, power) for one, power in moving if one.shape != PRODUCT]
+    flat[0] = Factor(scaled(flat[0].phase, number ** (1 / flat[0].power)), flat[0].power)
+    ends = [(Schedule([one]), power) for one, power in flat]
+    start = math.prod(one(0) ** power for one, power in ends)
+    end = math.prod(one.end_value**power for one, power in ends)
+    return phase_of(
+        PRODUCT,
+        steps,
+        end,
+        start,
+        factors=[one.to_dict() for one, _ in flat],
+        powers=[power for _, power in flat],
+    )
 
 
-def _factors(phase: Phase) -> Iterable[Phase]:
-    """Return the factors of a product as they go in it, or else the phase."""
-    if phase.shape != PRODUCT:
+def _at_turns(phase: Phase) -> list[Phase]:
+    """Return the parts of a product between the places where it turns, in which it goes one way.
+
+    Where some factors rise and others fall, it may be at its highest in its middle.
+    """
+    ways = {
+        (one.start or 0.0) <= one.end if power > 0 else (one.start or 0.0) >= one.end
+        for one, power in factors_of(phase)
+    }
+    is_part = phase.since is not None or phase.until is not None
+    if len(ways) == 1 or is_part:  # of one that was looked at
         return [phase]
-    return [part(one, phase.since or 0, phase.stop) for one in factors_of(phase)]
+    piece = piece_of(phase, phase.start or 0.0)
+    places = [phase.steps * share for share in _SHARES]
+    values = [piece(place) for place in places]
+    turns: list[Number] = [0]
+    for index in range(1, len(places) - 1):
+        before, here, after = values[index - 1 : index + 2]
+        if (here - before) * (after - here) < 0:
+            sign = 1 if here > before else -1
+            turns.append(_turn(piece, places[index - 1], places[index + 1], sign))
+    return [part(phase, begin, end) for begin, end in pairwise([*turns, phase.steps])]
+
+
+def _turn(piece: Piece, low: float, high: float, sign: int) -> float:
+    """Return where a product turns between two places: at a top, or at a bottom (-1)."""
+    # Near a turn a value is off by the square of what the place is off by.
+    while high - low > _FINEST * piece.steps:
+        left, right = low + (high - low) / 3, high - (high - low) / 3
+        if sign * piece(left) < sign * piece(right):
+            low = left
+        else:
+            high = right
+    return (low + high) / 2
 
 
 def repeat(
@@ -135,7 +240,7 @@ def whole_multiples(schedule: Schedule, multiple_of: int = 1) -> Schedule:
     Such as a batch size, which must be a multiple of the number of ranks.
 
     Args:
-        schedule: What is rounded. A value within 1e-9 of a multiple counts as that.
+        schedule: What is rounded. A value that rounding keeps from a multiple counts as that.
         multiple_of: At least 1.
 
     Raises:
@@ -153,83 +258,3 @@ def whole_multiples(schedule: Schedule, multiple_of: int = 1) -> Schedule:
 def _check_schedule(schedule: object) -> None:
     if not isinstance(schedule, Schedule):
         raise illegal("schedule", schedule, "must be a schedule")
-
-
-def units_after(updates: int, batch_size: Schedule | int, per_item: int = 1) -> int:
-    """Return the position after so many optimizer updates, where the batch grows on the way.
-
-    An update at position `n` completes `batch_size(n) * per_item` units. Each is counted, so the
-    position is exact: a warmup in steps beside a decay in tokens ends where the run's does.
-
-    Args:
-        updates: How many, from position 0 on.
-        batch_size: Items of an update, by position, such as a `schedules.whole(...)`.
-        per_item: Units of an item, such as the tokens of a sequence.
-
-    Raises:
-        ConfigError: An argument is illegal, or a batch size is no whole number above 0.
-
-    >>> from dist_sched import schedules
-    >>> ramp = schedules.whole(schedules.piecewise([(0, 2), (100, 4)]), multiple_of=2)
-    >>> units_after(4, ramp, per_item=25)
-    250
-    """
-    return position_after(updates, [(batch_size, per_item)])
-
-
-def position_after(
-    updates: int, factors: Iterable[tuple[Schedule | int, int]], begin: int = 0
-) -> int:
-    """Return the position so many updates after another.
-
-    Args:
-        updates: How many.
-        factors: Pairs whose product is what an update completes.
-        begin: Where the first update is made.
-
-    Raises:
-        ConfigError: As for `units_after`.
-    """
-    count, position = whole("updates", updates), begin
-    curves: list[Schedule] = []
-    number = 1
-    for one, times in factors:
-        number *= whole("per_item", times)
-        if isinstance(one, Schedule):
-            curves.append(one)
-        else:
-            number *= whole("batch_size", one)
-    some("units of an update", number)
-    while count:
-        units = number
-        for curve in curves:
-            units *= _items(curve, position)
-        # Up to the next join, or for ever, at once where nothing moves.
-        end = _constant_until(curves, position)
-        jump = count if end is None else min(count, max(1, math.ceil((end - position) / units)))
-        position, count = position + units * jump, count - jump
-    return whole("position", position)
-
-
-def _items(curve: Schedule, position: int) -> int:
-    found = curve(position)
-    nearest = round(found)
-    if nearest < 1 or not math.isclose(found, nearest, rel_tol=JOIN_TOLERANCE):
-        rule = (
-            f"is {found!r} at position {position}, and must be a whole number above 0: round it "
-            "with schedules.whole(...) (multiple_of in a file)"
-        )
-        raise ConfigError(f"batch_size: {rule}")
-    return nearest
-
-
-def _constant_until(curves: Iterable[Schedule], position: int) -> Number | None:
-    """Return up to which position nothing changes from here; None for no end."""
-    ends = []
-    for one in curves:
-        if position >= one.horizon:
-            continue
-        index = one.index(position)
-        is_flat = one.phases[index].shape in {"constant", "step"}
-        ends.append((*one.boundaries, one.horizon)[index + 1] if is_flat else position)
-    return min(ends, default=None)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from dist_sched._curves.shapes import (
     PHASE_NAMES,
@@ -20,21 +20,20 @@ from dist_sched._curves.shapes import (
 )
 from dist_sched._rules import (
     Number,
+    finite,
     illegal,
     length,
     rate,
     refuse_shares,
     typed_lengths,
 )
+from dist_sched.errors import ConfigError
 
 _LENGTHS = "steps", "since", "until", "timescale", "milestones"
 """The arguments of a phase that are lengths."""
 _NO_PARAMETERS: Mapping[str, Parameter] = MappingProxyType({})
 JOIN_TOLERANCE = 1e-9
 """How far rounding may move a sum of lengths from a whole number, which it then counts as."""
-_FEWEST_FACTORS = 2
-_SAMPLES = 64
-"""Places at which a product is looked at for its highest and its lowest value."""
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -157,8 +156,7 @@ class Phase:
         return {**{name: getattr(self, name) for name in PHASE_NAMES}, **self.parameters}
 
     def __repr__(self) -> str:
-        defaults = dict.fromkeys(("start", "since", "until"))
-        defaults |= shape_of(self.shape).defaults
+        defaults = {"start": None, "since": None, "until": None, **shape_of(self.shape).defaults}
         others = list(self._arguments().items())[2:]
         named = [f"{key}={value!r}" for key, value in others if defaults.get(key, ...) != value]
         return f"Phase({self.shape!r}, {self.steps!r}, {', '.join(named)})"
@@ -181,27 +179,55 @@ def phase_of(
 
 
 def replaced(phase: Phase, **changes: Any) -> Phase:
+    """Return a phase in which some arguments are changed; lengths are as they were computed."""
     return phase_of(**{**phase.to_dict(), **changes})
 
 
+class Factor(NamedTuple):
+    """A phase, and its power in a product."""
+
+    phase: Phase
+    power: float
+
+
+def factors_of(phase: Phase) -> list[Factor]:
+    """Return what a phase is a product of; one that is no product is its only factor."""
+    if phase.shape != PRODUCT:
+        return [Factor(phase, 1.0)]
+    factors: Any = phase.parameters["factors"]
+    powers: Any = phase.parameters["powers"] or (1.0,) * len(factors)
+    return [Factor(*pair) for pair in zip(factors, powers, strict=True)]
+
+
 def scaled(phase: Phase, factor: float) -> Phase:
-    """Return a phase whose values are multiplied by a factor; for 0, one that is 0 throughout."""
+    """Return a phase whose values are multiplied by a factor; for 0, one that is 0 throughout.
+
+    Raises:
+        ConfigError: Its shape says more than how to go between two values.
+    """
+    if not shape_of(phase.shape).is_homogeneous and factor != 1:
+        raise ConfigError(f"a phase of shape {phase.shape!r} cannot be multiplied")
     if factor == 0:  # which a geometric shape cannot reach
         return phase_of("constant", phase.duration, 0.0, 0.0)
     changes: dict[str, Any] = {"end": phase.end * factor}
     if phase.start is not None:
         changes["start"] = phase.start * factor
     if phase.shape == PRODUCT:
-        first, *others = factors_of(phase)
-        changes["factors"] = [scaled(first, factor), *others]
+        (first, power), *others = factors_of(phase)
+        changes["factors"] = [scaled(first, factor ** (1 / power)), *(one for one, _ in others)]
     return replaced(phase, **changes)
 
 
 def stretched(phase: Phase, duration: Number) -> Phase:
     """Return a phase that takes another time, more than 0, along the same values."""
     if phase.shape == PRODUCT:
-        parts = [part(one, phase.since or 0, phase.stop) for one in factors_of(phase)]
-        return product_of(stretched(one, duration) for one in parts)
+        factors = [
+            Factor(stretched(part(one, phase.since or 0, phase.stop), duration), power)
+            for one, power in factors_of(phase)
+        ]
+        start, end = ends_of_product(factors)
+        changes = {"steps": duration, "start": start, "end": end, "since": None, "until": None}
+        return replaced(phase, **changes, factors=[one for one, _ in factors])
     factor = duration / phase.duration
     # A multiple of this adds up with the duration, and a position less it, without rounding.
     grid = math.ulp((phase.since or 0) * factor + duration)
@@ -210,18 +236,18 @@ def stretched(phase: Phase, duration: Number) -> Phase:
         return round(units * factor / grid) * grid
 
     stop = duration if phase.since is None else longer(phase.since) + duration
-    changes: dict[str, Any] = {"steps": stop}
+    found: dict[str, Any] = {"steps": stop}
     if phase.since is not None:
-        changes["since"] = stop - duration
+        found["since"] = stop - duration
     if phase.until is not None:
-        changes |= {"steps": max(longer(phase.steps), stop), "until": stop}
+        found |= {"steps": max(longer(phase.steps), stop), "until": stop}
     # Other parameters are numbers that a shape blends by.
     for name, value in phase.parameters.items():
         if name == "timescale" and isinstance(value, int | float):
-            changes[name] = value * factor
+            found[name] = value * factor
         elif name == "milestones" and isinstance(value, tuple):
-            changes[name] = [min(longer(one), changes["steps"]) for one in value]
-    return replaced(phase, **changes)
+            found[name] = [min(longer(one), found["steps"]) for one in value]
+    return replaced(phase, **found)
 
 
 def part(phase: Phase, first: Number, last: Number | None = None) -> Phase:
@@ -260,24 +286,45 @@ class Piece:
 
 
 def piece_of(phase: Phase, start: float) -> Piece:
-    return Piece(shape_of(phase.shape).law, phase.steps, start, phase.end, phase.parameters)
+    """Return a phase's shape, ready to be evaluated."""
+    law, parameters = shape_of(phase.shape).law, phase.parameters
+    if phase.shape == PRODUCT:  # built once, as it is asked at every step
+        law, parameters = _Product.of(phase), _NO_PARAMETERS
+    return Piece(law, phase.steps, start, phase.end, parameters)
 
 
-def _product(
-    units: float,
-    steps: float,  # noqa: ARG001 - the factors have their own lengths
-    start: float,  # noqa: ARG001 - and their own ends
-    end: float,  # noqa: ARG001
-    factors: tuple[Phase, ...],
-) -> float:
-    """Multiply the values of phases that run at the same time."""
-    # A phase that is a factor has a start.
-    return math.prod(piece_of(one, one.start or 0.0)(units + (one.since or 0)) for one in factors)
+@dataclass(frozen=True, slots=True)
+class _Product:
+    """The law of a product: powers of shapes that run at the same time, multiplied."""
+
+    factors: tuple[tuple[Piece, Number, float], ...]
+    """A shape, where on its clock the product begins, and its power."""
+
+    @classmethod
+    def of(cls, phase: Phase) -> _Product:
+        # A phase that is a factor has a start.
+        return cls(
+            tuple(
+                (piece_of(one, one.start or 0.0), one.since or 0, power)
+                for one, power in factors_of(phase)
+            )
+        )
+
+    def __call__(self, units: float, *_: float) -> float:
+        value = 1.0
+        for piece, since, power in self.factors:
+            one = piece(units + since)
+            value *= one if power == 1 else one**power
+        return value
+
+
+def _product(units: float, steps: float, start: float, end: float, **parameters: Any) -> float:
+    return _Product.of(phase_of(PRODUCT, steps, end, start, **parameters))(units)
 
 
 def _factors(name: str, value: object) -> tuple[Phase, ...]:
     """Return the factors of a product as phases, or raise."""
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, list | tuple) or not value:
         raise illegal(name, value, "must be a list of phases")
     # Before they are built, or data could nest without end.
     if any(isinstance(one, Mapping) and one.get("shape") == PRODUCT for one in value):
@@ -288,62 +335,49 @@ def _factors(name: str, value: object) -> tuple[Phase, ...]:
             raise illegal(name, value, "must be phases with a start, and no products")
         if not math.isclose(one.duration, found[0].duration, rel_tol=JOIN_TOLERANCE):
             raise illegal(name, value, "must be phases of one length")
-    if len(found) < _FEWEST_FACTORS:
-        raise illegal(name, value, "must have at least two phases")
     return found
 
 
-def factors_of(phase: Phase) -> tuple[Phase, ...]:
-    """Return the phases that a product is made of."""
-    found: Any = phase.parameters["factors"]
-    return tuple(found)
+def _powers(name: str, value: object) -> tuple[float, ...] | None:
+    """Return the powers of the factors of a product; None where all are 1."""
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple):
+        raise illegal(name, value, "must be a list of numbers, one for each factor")
+    found = tuple(float(finite(name, one)) for one in value)
+    if 0 in found:
+        raise illegal(name, value, "must not be 0")
+    return None if all(one == 1 for one in found) else found
 
 
-def product_of(factors: Iterable[Phase]) -> Phase:
-    """Return the product of at least two phases of one length, none of them a product."""
-    found = tuple(factors)
-    start, end = ends_of_product(found)
-    return phase_of(PRODUCT, found[0].duration, end, start, factors=found)
+SHAPES[PRODUCT] = Shape(
+    _product, {"factors": _factors, "powers": _powers}, {"powers": None}, version=2
+)
 
 
-def ends_of_product(factors: Iterable[Phase]) -> tuple[float, float]:
-    """Return the first value of a product of phases, and the one that it reaches."""
-    # Each at its own end: lengths that are equal but for rounding would miss a 0 there.
-    pieces = [(one, piece_of(one, one.start or 0.0)) for one in factors]
-    first = math.prod(piece(one.since or 0) for one, piece in pieces)
-    return first, math.prod(piece(one.stop) for one, piece in pieces)
+def ends_of_product(factors: Iterable[Factor]) -> tuple[float, float]:
+    """Return the first value of a product, and the one that it reaches."""
+    first = last = 1.0
+    for one, power in factors:
+        piece = piece_of(one, one.start or 0.0)
+        first *= piece(one.since or 0) ** power
+        # At its own end: lengths that are equal but for rounding would miss a 0 there.
+        last *= piece(one.stop) ** power
+    return first, last
 
 
-SHAPES[PRODUCT] = Shape(_product, {"factors": _factors}, version=2)
-
-
-def extremes(phase: Phase, piece: Piece) -> list[float]:
-    """Return the first and the last value of a phase, and what a product has between them.
+def ends(phase: Phase, piece: Piece) -> tuple[float, float]:
+    """Return the first value of a phase, and the one that it reaches.
 
     Raises:
         ConfigError: A product's start or end is not that of its factors.
     """
-    begin, end = phase.since or 0, phase.stop
+    if phase.shape == PRODUCT:
+        values = ends_of_product(factors_of(phase))
+        owns = piece.start, piece.end
+        for name, own, expected in zip(("start", "end"), owns, values, strict=True):
+            if not math.isclose(expected, own, rel_tol=JOIN_TOLERANCE):
+                rule = f"must be the product of its factors' {name}s, {expected!r}"
+                raise illegal(name, own, rule)
     # A phase of length 0 would be at its end already.
-    found = [piece(begin) if begin else piece.start, piece(end)]
-    if phase.shape != PRODUCT:
-        return found
-    factors = factors_of(phase)
-    expected = ends_of_product(factors)
-    for name, own, value in zip(("start", "end"), (piece.start, piece.end), expected, strict=True):
-        if not math.isclose(value, own, rel_tol=JOIN_TOLERANCE):
-            raise illegal(name, own, f"must be the product of its factors' {name}s, {value!r}")
-    if len({(one.start or 0.0) <= one.end for one in factors}) > 1:  # some rise and some fall
-        width = (end - begin) / _SAMPLES
-        places = [begin + width * index for index in range(1, _SAMPLES)]
-        found += map(piece, places)
-        found.append(_highest(piece, max(places, key=piece), width))
-    return found
-
-
-def _highest(piece: Piece, near: float, width: float) -> float:
-    """Return the highest value within some width of a place that is close to it."""
-    while width > JOIN_TOLERANCE * piece.steps:
-        near = max((near - width, near, near + width), key=piece)
-        width /= 2
-    return piece(near)
+    return (piece.start if phase.since is None else piece(phase.since)), piece(phase.stop)

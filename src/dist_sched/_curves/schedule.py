@@ -13,7 +13,7 @@ from dist_sched._curves.phases import (
     JOIN_TOLERANCE,
     Phase,
     Piece,
-    extremes,
+    ends,
     part,
     phase_of,
     piece_of,
@@ -41,6 +41,8 @@ from dist_sched.errors import ConfigError
 MOST_PHASES = 100_000
 """More are a mistake, such as cycles of one unit in a run of billions."""
 
+_ROUNDING = 1e-12
+"""How far, as a part of it, rounding may move a value from a multiple, which it then counts as."""
 _SHOWN = 12
 """How many phases `str(schedule)` names one by one."""
 
@@ -84,9 +86,9 @@ class Schedule:
     end_value: float = field(compare=False)
     """Value at and past the horizon."""
     max_value: float = field(compare=False)
-    """Highest value where a phase starts or ends; of a product, on its way too."""
+    """Highest value where a phase starts or ends."""
     min_value: float = field(compare=False)
-    """Lowest value, likewise."""
+    """Lowest value where a phase starts or ends."""
     _pieces: tuple[Piece, ...] = field(compare=False)
     _origins: tuple[Number, ...] = field(compare=False)
     """Position at which the clock of each phase's shape is 0."""
@@ -95,11 +97,12 @@ class Schedule:
         multiple = optional(whole)("multiple_of", multiple_of)
         if multiple == 0:
             raise illegal("multiple_of", multiple_of, "must be greater than 0")
-        kept, boundaries, origins, pieces, values = [], [], [], [], []
+        kept, boundaries, origins, pieces = [], [], [], []
+        values: list[float] = []
         end: Number = 0
         reached = math.nan  # equal to no start
         for index, phase in enumerate(_checked(phases)):
-            piece, extremes = _joined(index, phase, reached)
+            piece, first_and_last = _joined(index, phase, reached)
             # Equal curves are equal schedules, however they were written: a checkpoint would
             # otherwise differ from a script that repeats where the phase before ended.
             is_known = phase.start == reached and phase.since is None
@@ -107,11 +110,11 @@ class Schedule:
             boundaries.append(end)
             origins.append(end if phase.since is None else end - phase.since)
             pieces.append(piece)
-            values += extremes
-            end, reached = _end(end + phase.duration), piece(phase.stop)
+            values += first_and_last
+            end, reached = _end(end + phase.duration), first_and_last[1]
         highest, lowest = max(values), min(values)
         if multiple is not None:
-            if any(0 < value < multiple * (1 - JOIN_TOLERANCE) for value in values):
+            if any(value > 0 and _rounded(value, multiple) == 0 for value in values):
                 rule = f"would round {min(filter(None, values))!r} down to 0"
                 raise illegal("multiple_of", multiple_of, rule)
             highest, lowest, reached = (
@@ -155,10 +158,7 @@ class Schedule:
 
     def spans(self) -> list[tuple[float, float]]:
         """Return for each phase its first value and the one that it reaches, not rounded."""
-        return [
-            (piece.start if phase.since is None else piece(phase.since), piece(phase.stop))
-            for piece, phase in zip(self._pieces, self.phases, strict=True)
-        ]
+        return [ends(phase, piece) for piece, phase in zip(self._pieces, self.phases, strict=True)]
 
     def values(self, positions: Iterable[float]) -> Any:
         """Return the values at many positions: a numpy array of their shape; without numpy, a list.
@@ -222,8 +222,8 @@ class Schedule:
             ConfigError: A position is illegal, or no part lies between the two.
 
         >>> fall = Schedule([Phase("linear", 10, end=0.0, start=1.0)])
-        >>> [fall.cut(2, 5)(position) for position in (0, 2, 3, 4)]
-        [0.8, 0.6, 0.5, 0.5]
+        >>> [fall.cut(2, 5)(position) for position in (0, 3, 4)]
+        [0.8, 0.5, 0.5]
         """
         first = length("since", 0 if since is None else since)
         last = self.horizon if until is None else length("until", until)
@@ -503,8 +503,8 @@ def _spliced(phases: Iterable[object]) -> Iterator[Phase]:
             raise illegal(f"phases[{index}]", one, rule)
 
 
-def _joined(index: int, phase: Phase, before: float) -> tuple[Piece, list[float]]:
-    """Return a phase of some index with its start, and values that none of its others leaves.
+def _joined(index: int, phase: Phase, before: float) -> tuple[Piece, tuple[float, float]]:
+    """Return a phase of some index with its start, its first value and the one that it reaches.
 
     Raises:
         ConfigError: Its shape cannot go from there to its end.
@@ -513,7 +513,7 @@ def _joined(index: int, phase: Phase, before: float) -> tuple[Piece, list[float]
     piece = piece_of(phase, start)
     try:
         shape_of(phase.shape).check(phase.steps, start, phase.end, **phase.parameters)
-        return piece, extremes(phase, piece)
+        return piece, ends(phase, piece)
     except OverflowError as error:
         rule = "its values leave the range of floats"
         raise ConfigError(f"phases[{index}] ({phase.shape}): {rule}") from error
@@ -526,7 +526,7 @@ def _rounded(value: float, multiple: int) -> int:
     """Return a value rounded down to a multiple; one that is a multiple but for rounding is one."""
     quotient = value / multiple
     nearest = round(quotient)
-    tolerance = JOIN_TOLERANCE * max(1.0, quotient)
+    tolerance = _ROUNDING * max(1.0, quotient)
     return multiple * (nearest if abs(quotient - nearest) <= tolerance else math.floor(quotient))
 
 

@@ -19,13 +19,14 @@ from typing import Any, TypeVar
 from dist_sched._curves import coefficients
 from dist_sched._rules import (
     Number,
+    finite,
     illegal,
     length,
     listed,
     near_miss,
     optional,
-    plain,
     positive,
+    rate,
     refuse_unknown,
     shown,
     text,
@@ -71,6 +72,8 @@ class Shape:
     """Whether start and end must be greater than 0."""
     stays_between: bool = False
     """Whether every value is between start and end, whatever the parameters."""
+    is_homogeneous: bool = True
+    """Whether values are multiplied with start and end."""
     version: int = 1
     """The lowest version of the state's format that has it."""
     origin: tuple[str, str] | None = None
@@ -239,15 +242,15 @@ def _parameters_of(name: str, coefficient: Callable[..., float]) -> dict[str, An
 
 def _any_parameter(name: str, value: object) -> Parameter:
     if isinstance(value, list | tuple):
-        return tuple(_finite(name, one) for one in value)
-    return _finite(name, value)
+        return tuple(_any_number(name, one) for one in value)
+    return _any_number(name, value)
 
 
-def _finite(name: str, value: object) -> Number:
-    found = plain(value)
-    if isinstance(found, bool) or not isinstance(found, numbers.Real) or not math.isfinite(found):
-        raise illegal(name, value, "must be a finite number, or a list of such")
-    return int(found) if isinstance(found, numbers.Integral) else float(found)
+def _any_number(name: str, value: object) -> Number:
+    try:
+        return finite(name, value)
+    except ConfigError as error:
+        raise illegal(name, value, "must be a finite number, or a list of such") from error
 
 
 def _blend(coefficient: Callable[..., float]) -> Law:
@@ -347,6 +350,31 @@ def _power_law(
     return _clamp(coefficients.between(1 - fall / whole_fall, start, end), start, end)
 
 
+def _log(units: float, steps: float, start: float, end: float, timescale: float) -> float:
+    """Fall as `1 - log(1 + units / timescale) / log(1 + steps / timescale)`.
+
+    With a timescale of one update, the rise is that of DeepSpeed's `WarmupLR`, whose value at
+    iteration `n` is `log(n + 1) / log(w)` with `w = steps + 1`.
+    """
+    passed = math.log1p(units / timescale) / math.log1p(steps / timescale)
+    return _clamp(coefficients.between(1 - passed, start, end), start, end)
+
+
+def _ratio(name: str, value: object) -> float:
+    """Return a number greater than 0 and not 1, or raise."""
+    found = positive(name, value)
+    if found == 1:
+        raise illegal(name, value, "must not be 1, where the shape is a line: use shape 'linear'")
+    return found
+
+
+def _below_one(name: str, value: object) -> float:
+    found = rate(name, value)
+    if found >= 1:
+        raise illegal(name, value, "must be less than 1")
+    return found
+
+
 def milestones(name: str, value: object) -> tuple[Number, ...]:
     """Return rising lengths greater than 0 as a tuple, or raise."""
     if not isinstance(value, Iterable) or isinstance(value, str | Mapping):
@@ -355,6 +383,18 @@ def milestones(name: str, value: object) -> tuple[Number, ...]:
     if not found or found[0] <= 0 or list(found) != sorted(found):
         raise illegal(name, value, "must rise from above 0")
     return found
+
+
+def _half_life(units: float, steps: float, start: float, end: float) -> float:
+    """Go from start to end by a line in the half-life: the weight of a running mean.
+
+    A mean of weight `b` halves what it has seen in `ln 0.5 / ln b` updates. AdEMAMix warms `beta3`
+    up so: Pagliardini et al. 2024, https://arxiv.org/abs/2409.03137.
+    """
+    if not max(start, end) < 1:
+        raise illegal("start or end", max(start, end), "must be below 1, as the weight of a mean")
+    half_life = coefficients.between(1 - units / steps, 1 / math.log(start), 1 / math.log(end))
+    return _clamp(math.exp(1 / half_life), start, end)
 
 
 _TIMESCALE = {"timescale": optional(positive)}
@@ -376,4 +416,16 @@ SHAPES |= {
     "inverse": Shape(partial(_power_law, power=1.0), _TIMESCALE, {"timescale": None}),
     "step": Shape(_hold, stays_between=True),
     "multistep": Shape(_multistep, {"milestones": milestones}, is_geometric=True),
+    "minus_power": Shape(
+        _blend(coefficients.minus_power), {"power": positive}, stays_between=True, version=2
+    ),
+    "exponential_to_zero": Shape(
+        _blend(coefficients.exponential_to_zero), {"ratio": _ratio}, stays_between=True, version=2
+    ),
+    "rex": Shape(
+        _blend(coefficients.rex), {"beta": _below_one}, {"beta": 0.5}, stays_between=True, version=2
+    ),
+    "log": Shape(_log, {"timescale": positive}, {"timescale": 1.0}, version=2),
+    "sine": Shape(_blend(coefficients.sine), stays_between=True, version=2),
+    "half_life": Shape(_half_life, is_geometric=True, is_homogeneous=False, version=2),
 }

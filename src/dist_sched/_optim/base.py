@@ -13,6 +13,7 @@ from dist_sched import _rules as rules
 from dist_sched._config import files, views
 from dist_sched._config.config import unit_word, with_change
 from dist_sched._config.history import Change
+from dist_sched._config.path import Path
 from dist_sched._curves.lint import in_order
 from dist_sched._optim import missed_loads, process_groups, wrappers
 from dist_sched._optim.agreement import NOTHING, Agreement
@@ -70,6 +71,14 @@ class _Prepared:
     """What this rank's script declares otherwise."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PreparedChange:
+    """A late change that this rank can apply."""
+
+    writer: Writer
+    agreement: Agreement
+
+
 _LIVE: weakref.WeakSet[Scheduler] = weakref.WeakSet()
 """The schedulers of this process, by which one is recognised whose turn it is not."""
 
@@ -106,6 +115,10 @@ class Scheduler:
         self._loaded_text: str | None = None
         self._saved: tuple[int, Config] | None = None
         """Position and config of the latest load's checkpoint, where they are known."""
+        self._updated_at: int | None = None
+        """Position of the update just made; None before a step, and after a load or a seek."""
+        self._update_values: dict[str, float] = {}
+        """Its values, where a late change has moved the curves since."""
         self._is_unplaced: bool = True
         """Whether neither a load nor a seek has said where the run is."""
         self._may_miss_loads = False
@@ -142,7 +155,10 @@ class Scheduler:
         self._hook_optimizer_loads()
         self._note_writes()
         if logger.isEnabledFor(logging.INFO) and process_groups.rank(process_group) == 0:
-            logger.info("each group gets:\n%s", self._writer.describe().brief())
+            if self.extras:
+                logger.info("extras at position 0: %s", self._extras_text())
+            if config.plan.fields:
+                logger.info("each group gets:\n%s", self._writer.describe().brief())
 
     def __copy__(self) -> NoReturn:
         raise ConfigError(
@@ -200,6 +216,14 @@ class Scheduler:
     def num_steps(self, position: int) -> None:
         self.seek(position)
 
+    @property
+    def extras(self) -> dict[str, float]:
+        """The value of each extra at the position, by name: a fresh dict.
+
+        As with what groups hold, the values at a position are those of the update that is next.
+        """
+        return self._agreed.plan.extra_values(self._writer.position)
+
     def step(self, increment: int = 1) -> None:
         """Advance the position, and write the values there into every group.
 
@@ -218,7 +242,9 @@ class Scheduler:
             rules.whole("position", position)
         if self._writer.tracker.is_waiting:
             self._stop_waiting()
+        used = self._writer.position
         self._go(position, is_step=True)
+        self._updated_at, self._update_values = used, {}
 
     def seek(self, position: int) -> None:
         """Go to an absolute position, and write the values there into every group.
@@ -231,6 +257,7 @@ class Scheduler:
         """
         self._go(rules.whole("position", position))
         self._is_unplaced = False
+        self._updated_at = None
 
     def get_last_lr(self) -> list[float]:
         """Return the learning rate of every group, as a float and in the optimizers' order.
@@ -241,6 +268,25 @@ class Scheduler:
             ConfigError: A group has an illegal bound or multiplier.
         """
         return self._writer.held("lr", self._writer.position)
+
+    def metrics(self) -> dict[str, float]:
+        """Return the values of the update just made, by field and group, for a logger.
+
+        Called after `step()`, they are those that the optimizer used, and not those of the next
+        update. Before the first step, and after a load or a seek, they are what the groups hold.
+
+        Returns:
+            `lr/<group>`, `weight_decay/<group>`, ... with a group's name, or its index where it has
+            none; both with the optimizer's, as `name.1.0`, where several are equal. Extras stand
+            under their own names.
+
+        Raises:
+            ConfigError: A group has an illegal bound or multiplier.
+        """
+        if self._update_values:
+            return {**self._update_values}
+        position = self._writer.position if self._updated_at is None else self._updated_at
+        return {**self._writer.metrics(position), **self._agreed.plan.extra_values(position)}
 
     def describe_groups(self) -> GroupTable:
         """Return what each group gets for each field, and why.
@@ -298,7 +344,7 @@ class Scheduler:
             end: Value at its end, and from there on, not above the current one; if None, the
                 schedule's present end value where that is lower, else 0 (`min_lr` in
                 `OptimizerParamScheduler`).
-            field: The field to change; overrides of its schedule change too.
+            field: The field, or the extra, to change; overrides of a field's schedule change too.
             allow_jump: Do it even if the value jumps here.
 
         Raises:
@@ -379,6 +425,16 @@ class Scheduler:
 
     def _change(self, operation: str, arguments: dict[str, Any], *, allow_jump: bool) -> None:
         rules.flag("allow_jump", allow_jump)
+        self._apply_change(self._prepare_change(operation, arguments, allow_jump=allow_jump))
+
+    def _prepare_change(
+        self, operation: str, arguments: dict[str, Any], *, allow_jump: bool
+    ) -> _PreparedChange:
+        """Check a late change against this rank's groups, and change nothing.
+
+        Raises:
+            ConfigError: It is illegal, or its values jump, or a group cannot be given them.
+        """
         self._resolve_missed_loads()
         before = self._agreed.effective
         effective, change = with_change(before, Change(self.num_steps, operation, arguments))
@@ -390,12 +446,22 @@ class Scheduler:
         writer.check_names(known=self._agreed.plan)
         writer.check_groups()
         history = (*self._agreed.history, change)
-        self._swap(
-            writer,
-            self._agreed.replace(effective=effective, history=history, position=self.num_steps),
+        agreement = self._agreed.replace(
+            effective=effective, history=history, position=self.num_steps
         )
+        return _PreparedChange(writer=writer, agreement=agreement)
+
+    def _apply_change(self, prepared: _PreparedChange) -> None:
+        before, after = self._agreed.effective, prepared.agreement.effective
+        made = {} if self._updated_at is None else self.metrics()
+        self._swap(prepared.writer, prepared.agreement)
+        self._update_values = made
         if process_groups.rank(self.process_group) == 0:
-            logger.info("%s", views.late_change(change, before, effective))
+            logger.info("%s", views.late_change(self._agreed.history[-1], before, after))
+
+    def _value(self, field: str) -> float:
+        """Return what the schedule of a field has here, without ratios and overrides."""
+        return self._agreed.plan.values(self.num_steps)[Path(field)]
 
     def lint(self, *, updates: int | None = None, increment: float = 1) -> tuple[Finding, ...]:
         """Return what is valid and probably a mistake, of schedules and groups, before the run.
@@ -577,11 +643,13 @@ class Scheduler:
         lines = [
             f"position: {self.num_steps} {agreed.unit}",
             *(f"{name}: {line}" for name, line in agreed.effective.summary().items()),
+            *([f"extras: {self._extras_text()}"] if self.extras else []),
             *(f"late change: {change}" for change in agreed.history),
             f"policy: {dict(agreed.policy.words)!r}",
         ]
         try:
-            lines += self._writer.describe().brief().splitlines()
+            if agreed.plan.fields:
+                lines += self._writer.describe().brief().splitlines()
         except ConfigError as error:
             lines.append(f"groups: {error}")
         return "\n    ".join([f"{type(self).__name__}(", *lines]) + "\n)"
@@ -596,6 +664,10 @@ class Scheduler:
         """What messages call this scheduler."""
         named = "" if self._agreed.name is None else f" {self._agreed.name!r}"
         return f"{type(self).__name__}{named}"
+
+    def _extras_text(self) -> str:
+        shown = [f"{name}={value:.15g}" for name, value in self.extras.items()]
+        return rules.joined(shown, ", ", rules.MOST)
 
     def _current(self) -> Agreement:
         """Return the agreement at the present position."""
@@ -782,6 +854,7 @@ class Scheduler:
         if not is_local:
             self._unmatched = ()
         self._swap(writer, agreed)
+        self._updated_at, self._update_values = None, {}
         if prepared.differences:
             rank = process_groups.rank(self.process_group)
             whose = "rank 0 has" if rank else "other ranks alone have"

@@ -88,7 +88,7 @@ def check_groups(optimizer: Any, fields: Sequence[Field]) -> None:
     Raises:
         ConfigError: There is none, or `param_groups` is a property that makes new dicts.
     """
-    for one in as_list(optimizer):
+    for one in as_list(optimizer, fields):
         warn_of_two_groups(one)
         for leaf in innermost(one):
             if all(map(is_, list(leaf.param_groups), list(leaf.param_groups))):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import weakref
+from collections import Counter
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from operator import is_
@@ -203,7 +204,7 @@ class Tracker:
     """
 
     def __init__(self, optimizer: Any, fields: Sequence[Field]) -> None:
-        self._turn_to(optimizer)
+        self._turn_to(optimizer, fields)
         self.driven = frozenset(field.key for field in fields)
         """The fields that are written."""
         self.is_replaced = False
@@ -223,14 +224,14 @@ class Tracker:
         self.known_lr = frozenset(id(one.own) for one in self.recalled if "lr" in one.own)
         self.tracked = self._recognise(self.recalled, fields)
 
-    def _turn_to(self, optimizer: Any) -> None:
-        self.sources = as_list(optimizer)
+    def _turn_to(self, optimizer: Any, fields: Sequence[Field]) -> None:
+        self.sources = as_list(optimizer, fields)
         # Wrappers are searched each time, since what is inside may be exchanged.
         self._leaves = None if any(map(may_wrap, self.sources)) else self.sources
         self._by_optimizer: dict[int, list[TrackedGroup]] | None = None
         """By identity of an optimizer, its tracked groups, once they were asked for."""
         is_sole = self.optimizers() == self.sources[:1]
-        self.sole = self.sources[0] if is_sole else None
+        self.sole = self.sources[0] if self.sources and is_sole else None
 
     def optimizers(self) -> list[Any]:
         """Return the optimizers that are stepped, without what wraps them."""
@@ -263,22 +264,23 @@ class Tracker:
             if source not in known:
                 yield source, optimizer
 
-    def turn_to(self, optimizer: Any, rebind: Callable[[], None]) -> None:
+    def turn_to(self, optimizer: Any, fields: Sequence[Field], rebind: Callable[[], None]) -> None:
         """Follow another optimizer; groups with the same parameters stay the same.
 
         Args:
             optimizer: One optimizer, or several.
+            fields: What is scheduled.
             rebind: Called after the exchange. If it raises, the exchange is undone.
 
         Raises:
             ConfigError: It is no optimizer, or what `rebind` raises.
         """
         sources, tracked = self.sources, self.tracked
-        self._turn_to(optimizer)
+        self._turn_to(optimizer, fields)
         try:
             rebind()
         except ConfigError:
-            self._turn_to(sources)
+            self._turn_to(sources, fields)
             self.tracked, self._by_optimizer = tracked, None
             raise
 
@@ -422,6 +424,19 @@ class Tracker:
                 _MEMORIES[optimizer] = _Memory(tracked, [*drivers, weakref.ref(self)])
             except TypeError:
                 logger.debug("%s cannot be referred to weakly", type(optimizer).__name__)
+
+    def labels(self) -> list[str]:
+        """Return what metrics call each group: a name or index, with both indices if not unique."""
+        names = [one.name if isinstance(one.name, str) else "" for one in self.tracked]
+        counts = Counter(
+            name or str(one.index) for name, one in zip(names, self.tracked, strict=True)
+        )
+        labels = []
+        for name, one in zip(names, self.tracked, strict=True):
+            short = name or str(one.index)
+            whole = f"{one.source}.{one.index}"
+            labels.append(short if counts[short] == 1 else f"{name}.{whole}" if name else whole)
+        return labels
 
     def names(self) -> list[str]:
         """Return how the groups are named, in order."""

@@ -14,7 +14,9 @@ from torch.optim import Optimizer
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from dist_sched._config.plan import Field
 
 logger = logging.getLogger("dist_sched")
 
@@ -153,16 +155,21 @@ def runs_load_hooks(optimizer: Any) -> bool:
     return type(optimizer).load_state_dict is Optimizer.load_state_dict
 
 
-def as_list(optimizer: Any) -> list[Any]:
+def as_list(optimizer: Any, fields: Sequence[Field]) -> list[Any]:
     """Return one optimizer, or several, as a list.
 
+    Args:
+        optimizer: What a scheduler was given.
+        fields: What is scheduled; for extras alone, which no optimizer has, the list may be empty.
+
     Raises:
-        ConfigError: There is none, one is in the list twice, or one has no param groups.
+        ConfigError: There is none for the fields, one is in the list twice, or one has no param
+            groups.
     """
     is_list = isinstance(optimizer, list | tuple)
     optimizers = list(optimizer) if is_list else [optimizer]
-    if not optimizers:
-        raise ConfigError("optimizer=[]: give at least one optimizer")
+    if not optimizers and fields:
+        raise ConfigError("optimizer=[]: give at least one optimizer; extras alone need none")
     for index, one in enumerate(optimizers):
         _check_groups(one, f"optimizer[{index}]" if is_list else "optimizer")
     leaves = [id(leaf) for one in optimizers for leaf in innermost(one)]

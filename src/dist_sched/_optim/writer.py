@@ -247,7 +247,7 @@ class Writer:
             self.values(0)
 
         try:
-            self.tracker.turn_to(optimizer, rebind)
+            self.tracker.turn_to(optimizer, self.plan.fields, rebind)
         except ConfigError:
             self._build_rows()
             raise
@@ -289,6 +289,16 @@ class Writer:
             for place, value in row.values(position):
                 found[place][row.field.key] = value
         return found
+
+    def metrics(self, position: int) -> dict[str, float]:
+        """Return what `write` would write, by field and group, in one flat mapping."""
+        values = self.values(position)
+        labels = self.tracker.labels()
+        return {
+            f"{key}/{label}": value
+            for label, one in zip(labels, values, strict=True)
+            for key, value in one.items()
+        }
 
     def held(self, key: str, position: int) -> list[float]:
         """Return one field of every group: what `write` would write, or else what it holds."""

@@ -79,7 +79,8 @@ def _torch(state: Mapping[Any, Any]) -> Foreign:
     if "num_bad_epochs" in state:
         raise StateError(
             "the state is a ReduceLROnPlateau's, which counts evaluations and follows a metric: "
-            "it has no position; call seek(position) with the trainer's own count"
+            "it has no position; call seek(position) with the trainer's own count, and let a "
+            "dist_sched.Plateau follow the metric"
         )
     position = _torch_position(state)
     entries = _legal(_curve(state, position))

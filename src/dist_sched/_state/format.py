@@ -4,8 +4,8 @@ A state is a flat dict of primitives: the keys of Megatron and NeMo, for them an
 one JSON text, which is the authority. It is one value because DCP writes each key from whichever
 rank it balances to: ranks that disagree leave a state mixed key by key; one value stays whole.
 
-Version 2 adds arguments of late changes to version 1. A state is written in the lowest version that
-can express it, so that older releases load it wherever they can.
+Version 2 adds extras, powers of proportions, and arguments of late changes to version 1. A state is
+written in the lowest version that can express it, so that older releases load it wherever they can.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def pack(
         entries = (effective or with_history(config, history)).to_dict()
         keys = {key: entries[key] for key in config.STATE_KEYS}
     text = {
-        "version": max((change.version for change in history), default=1),
+        "version": max([config.version, *(change.version for change in history)]),
         UNIT_KEY: unit,
         "position": position,
         config.TEXT_NAME: config.to_dict(),
@@ -244,7 +244,7 @@ def _read(
         if kind is not None and not kind.STATE_KEYS and format_of(state.keys()) != UPSTREAM:
             _refuse(TEXT_KEY, f"is missing: is it {kind.KIND}'s?")
         return _from_keys(state, OptimizerParamConfig, ())
-    text = _parse(state[TEXT_KEY])
+    text = parse(state[TEXT_KEY])
     found = next((one for one in KINDS if one.TEXT_NAME in text), kind or OptimizerParamConfig)
     checkpoint = _read_text(text, found).replace(text=state[TEXT_KEY])
     is_partial = kind is not None and kind is not found
@@ -415,6 +415,9 @@ def _read_text(text: dict[str, Any], kind: type[Config]) -> Checkpoint:
         history=tuple(_read_history(text[_HISTORY_KEY], version)),
     )
     _check_whole(checkpoint)
+    if checkpoint.config is not None and checkpoint.config.version > version:
+        reason = f"has what version {checkpoint.config.version} added in a text of {version}"
+        _refuse(f"{TEXT_KEY}.{kind.TEXT_NAME}", reason)
     return checkpoint
 
 
@@ -469,22 +472,23 @@ def _checked(key: str, rule: Callable[[str, object], T], name: str, value: objec
         raise StateError(f"key {key} of the checkpoint state: {error}") from error
 
 
-def _parse(text: object) -> dict[str, Any]:
+def parse(text: object, key: str = TEXT_KEY) -> dict[str, Any]:
+    """Return the JSON object that a state has under a key, or raise a StateError."""
     if not isinstance(text, str):
-        _refuse(TEXT_KEY, f"must be a text, not {type(text).__name__}")
+        _refuse(key, f"must be a text, not {type(text).__name__}")
     try:
         # Python reads NaN and a name given twice, and would go on with the last one.
         data = json.loads(text, parse_constant=_no_constant, object_pairs_hook=distinct)
     except (ValueError, RecursionError) as error:
         raise StateError(
-            f"key {TEXT_KEY!r} of the checkpoint state is not valid JSON: {error}"
+            f"key {key!r} of the checkpoint state is not valid JSON: {error}"
         ) from error
     try:
         refuse_large(data)
     except ConfigError as error:
-        raise StateError(f"key {TEXT_KEY!r} of the checkpoint state {error}") from error
+        raise StateError(f"key {key!r} of the checkpoint state {error}") from error
     if not isinstance(data, dict):
-        _refuse(TEXT_KEY, f"must be a JSON object, not {type(data).__name__}")
+        _refuse(key, f"must be a JSON object, not {type(data).__name__}")
     return data
 
 

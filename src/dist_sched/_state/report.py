@@ -50,11 +50,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class NextValue:
-    """A field's value for the next update, before ratios and multipliers of groups."""
+    """A field's or an extra's value for the next update, without groups' ratios and multipliers."""
 
     field: str
-    """A field, or `groups[...].` and a field for an override; a side that does not override it has
-    the field's value there."""
+    """A field, an extra, or `groups[...].` and a field for an override; a side that does not
+    override it has the field's value there."""
     config: float | None
     checkpoint: float | None
     """None where the checkpoint's entries alone make no legal config."""
@@ -152,7 +152,7 @@ class Reconciliation:
 
     @property
     def _is_refused(self) -> bool:
-        # A scheduler has at least one field, and an outcome that is used has a value for it.
+        # A scheduler has at least one field or extra, of which a used outcome has a value.
         return bool(self.next_update) and all(one.used is None for one in self.next_update)
 
     def _values_shown(self) -> list[NextValue]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
-from dist_sched._config import files, views
+from dist_sched._config import amounts, files, views
 from dist_sched._config.config import with_change
 from dist_sched._config.entries import InexpressibleChangeError, OptimizerParamConfig
 from dist_sched._config.history import Change
@@ -114,7 +114,11 @@ See what will happen:   dist-sched diff runs/7b cool.yaml
     "the run jump at the checkpoint, fork from an earlier checkpoint.",
 )
 @click.option(
-    "--field", metavar="FIELD", default="lr", show_default=True, help="The field that changes."
+    "--field",
+    metavar="FIELD",
+    default="lr",
+    show_default=True,
+    help="The field, or extra, that changes.",
 )
 @options.key
 @options.unit
@@ -214,7 +218,7 @@ def _units(option: str, written: str, config: Config, field: str) -> int | float
     """Return a length or horizon in units; a part is of the horizon of the field's schedule."""
     tracks = {track.label: track for track in views.tracks(config)}
     horizon = tracks[field].horizon if field in tracks else None
-    found: int | float = files.amount(option, written, horizon or None)
+    found: int | float = amounts.amount(option, written, horizon or None)
     if found < 1:
         part = f"{100 * found:.15g}%"
         raise ConfigError(

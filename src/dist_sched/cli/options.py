@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dist_sched import _rules as rules
-from dist_sched._config import files
+from dist_sched._config import amounts
 from dist_sched._config.config import UNITS
 from dist_sched._curves.lint import LEVELS
 from dist_sched.cli.output import VERSION
@@ -34,32 +34,32 @@ def _as_usage_error() -> Iterator[None]:
 @_as_usage_error()
 def position(value: str) -> int:
     """Read a position as people write it: 2000, 2k, 1.5B."""
-    return rules.whole("position", files.amount("position", value, None))
+    return rules.whole("position", amounts.amount("position", value, None))
 
 
 @_as_usage_error()
 def length(value: str) -> float:
     """Read a length of more than 0 units, written like a position."""
-    return rules.some("length", files.amount("length", value, None))
+    return rules.some("length", amounts.amount("length", value, None))
 
 
 @_as_usage_error()
 def written_length(value: str) -> str:
     """Check a length that may be a part of a horizon, as 20%, and return it as it is written."""
-    rules.some("length", files.amount("length", value, 1000))
+    rules.some("length", amounts.amount("length", value, 1000))
     return value
 
 
 @_as_usage_error()
 def rate(value: str) -> float:
     """Read a value of a field."""
-    return rules.rate("value", files.number(value))
+    return rules.rate("value", amounts.number(value))
 
 
 @_as_usage_error()
 def factor(value: str) -> float:
     """Read what values are multiplied by."""
-    return rules.positive("factor", files.number(value))
+    return rules.positive("factor", amounts.number(value))
 
 
 @_as_usage_error()

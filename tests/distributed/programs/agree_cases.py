@@ -155,6 +155,14 @@ def a_reader_returns_what_only_the_first_rank_can_import(ranks):
     sys.modules.pop("only_on_the_first_rank", None)
 
 
+@case
+def another_rank_declares_other_extras(ranks):
+    extras = {"length": 8.0} if ranks.is_another else {"batch_size": 32.0}
+    scheduler = scheduled(ranks, extras=extras)
+    yield load(scheduler, scheduled(ranks, extras={"batch_size": 64.0}).state_dict())
+    yield {**timed(lambda: scheduler.extras), "changed": [], "log": []}
+
+
 # Which scheduler it is
 
 

@@ -1,0 +1,1 @@
+"""Schedules in the words of other libraries, read into ours. No torch."""
