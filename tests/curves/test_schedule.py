@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from dist_sched import ConfigError, Phase, Schedule
 from dist_sched._curves.operations import product, repeat
 from dist_sched._curves.schedule import MOST_PHASES
-from dist_sched._curves.shapes import shapes
+from dist_sched._curves.shapes import shape_of, shapes
 
 RISE = Phase("linear", 10, end=1.0, start=0.0)
 HOLD = Phase("constant", 50, end=1.0)
@@ -62,7 +62,8 @@ def parameters_of(draw, shape, steps):
 
 @st.composite
 def phases_of_any_shape(draw, *, is_first, is_whole):
-    shape = draw(st.sampled_from(shapes()))
+    # Not half_life: it must stay below 1, where the phase before may have ended.
+    shape = draw(st.sampled_from([one for one in shapes() if one != "half_life"]))
     steps = draw(st.integers(1, 500) if is_whole else st.integers(1, 500) | st.floats(1, 500))
     end = draw(st.floats(0.1, 0.99))
     start = draw(st.floats(0.1, 0.99)) if is_first or draw(st.booleans()) else None
@@ -714,23 +715,15 @@ def test_extend_that_keeps_the_value_past_the_horizon_holds_it():
     assert [0.1, 0.1, 200] == [schedule(150), schedule(200), schedule.horizon]
 
 
-NEEDED = {
-    "multistep": {"milestones": [20, 40, 60]},
-    "minus_power": {"power": 2.0},
-    "exponential_to_zero": {"ratio": 0.1},
-}
-"""The parameters that shapes need."""
-
-
 @pytest.mark.parametrize("position", [1, 20, 33, 60, 77])
-@pytest.mark.parametrize("shape", shapes())
+@pytest.mark.parametrize("shape", sorted({*shapes()} - {"constant"}))
 def test_extend_that_keeps_the_value_keeps_it_in_every_shape(shape, position):
-    given = NEEDED.get(shape, {})
-    end = 0.9 if shape == "constant" else 0.1
-    schedule = over(Phase(shape, 100, end=end, start=0.9, **given))
+    needed = {"milestones": [20, 40, 60], "power": 2.0, "ratio": 0.1}
+    given = {name: needed[name] for name in shape_of(shape).rules if name in needed}
+    schedule = over(Phase(shape, 100, end=0.1, start=0.9, **given))
     longer = schedule.extend(position, 160, keep="value")
     assert pytest.approx(schedule(position), rel=1e-12) == longer(position)
-    assert (160, end) == (longer.horizon, longer.end_value)
+    assert (160, 0.1) == (longer.horizon, longer.end_value)
 
 
 @pytest.mark.parametrize("position", [7, 7_300_000_000_123, 14_900_000_000_001])

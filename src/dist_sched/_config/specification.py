@@ -279,18 +279,14 @@ class Specification(Config):
         if isinstance(schedule, ProportionalTo):
             return path.parts == ("power",)
         phases = schedule.phases
-        names = {
-            "start",
-            "since",
-            "until",
-            *(name for phase in phases for name in phase.parameters),
-        }
+        parameters = {name for phase in phases for name in phase.parameters}
+        names = {"start", "since", "until", *parameters}
         indices = {f"[{index}]" for index in range(len(phases))}
         match path.parts:
             case ("phases", index, name):
                 return index in indices and name in names
             case ("multiple_of",):
-                return isinstance(schedule, Schedule)
+                return True
         return False
 
     def _build_plan(self) -> Plan:
