@@ -267,8 +267,8 @@ class Specification(Config):
     def may_name(self, path: Path) -> bool:
         """Return whether a checkpoint may have an entry that this config lacks.
 
-        That is any part of one's own phases, what values are rounded to, the power of a proportion,
-        any override, and a field or an extra that is no misspelt one.
+        That is any part of one's own phases, the power of a proportion, any override, and a field
+        or an extra that is no misspelt one.
         """
         if path.pattern is not None:
             return True
@@ -279,7 +279,8 @@ class Specification(Config):
         if isinstance(schedule, ProportionalTo):
             return path.parts == ("power",)
         phases = schedule.phases
-        names = {"start", "since", "until", *(name for phase in phases for name in phase.parameters)}
+        parameters = {name for phase in phases for name in phase.parameters}
+        names = {"start", "since", "until", *parameters}
         indices = {f"[{index}]" for index in range(len(phases))}
         match path.parts:
             case ("phases", index, name):
@@ -535,13 +536,9 @@ def _parts(path: Path, mine: Any, other: Any) -> Iterator[tuple[Path, Sides]]:
         at = path.of("phases", index)
         for key, both in _phase_parts(*pair).items():
             yield Path(at.field, (*at.parts, key), at.pattern), Sides(*both, path.field)
-    if _are_rounded(mine, other):
-        yield path.of("multiple_of"), Sides(mine.multiple_of, other.multiple_of, path.field)
-
-
-def _are_rounded(mine: Schedule, other: Schedule) -> bool:
-    """Return whether one of two schedules is rounded; the row is left out where none is."""
-    return mine.multiple_of is not None or other.multiple_of is not None
+    if mine.multiple_of is not None or other.multiple_of is not None:
+        sides = Sides(mine.multiple_of, other.multiple_of, path.field)
+        yield path.of("multiple_of"), sides
 
 
 def _proportion_parts(mine: ProportionalTo, other: ProportionalTo) -> dict[str, tuple[Any, Any]]:
@@ -584,10 +581,10 @@ def _merged(path: Path, mine: Any, other: Any, used: Mapping[Path, Any]) -> Any:
             side = ours if chosen["shape"] == _shape_text(ours) else others
             chosen = {**chosen, **side.parameters, "shape": side.shape}
         phases.append({key: value for key, value in chosen.items() if value is not None})
+    multiples = {mine.multiple_of, other.multiple_of}
+    multiple_of = used[path.of("multiple_of")] if multiples != {None} else None
     # What it would be built as again, where the checkpoint wins throughout.
-    multiple_of = used[path.of("multiple_of")] if _are_rounded(mine, other) else None
-    data = {"phases": phases, "multiple_of": multiple_of}
-    if data == {"multiple_of": None, **other.to_dict()}:
+    if (phases, multiple_of) == (other.to_dict()["phases"], other.multiple_of):
         return other
     with within(brief(str(path))):
-        return Schedule.from_dict(data)
+        return Schedule.from_dict({"phases": phases, "multiple_of": multiple_of})

@@ -23,7 +23,9 @@ from dist_sched._curves.phases import (
 )
 from dist_sched._curves.shapes import PRODUCT, shape_of
 from dist_sched._rules import (
+    MAX_LENGTH,
     Number,
+    count,
     illegal,
     length,
     number,
@@ -93,7 +95,7 @@ class Schedule:
     """Position at which the clock of each phase's shape is 0."""
 
     def __init__(self, phases: Iterable[Phase | Schedule], multiple_of: int | None = None) -> None:
-        multiple = optional(whole)("multiple_of", multiple_of)
+        multiple = optional(count)("multiple_of", multiple_of)
         if multiple == 0:
             raise illegal("multiple_of", multiple_of, "must be greater than 0")
         kept, boundaries, origins, pieces = [], [], [], []
@@ -221,8 +223,8 @@ class Schedule:
             ConfigError: A position is illegal, or no part lies between the two.
 
         >>> fall = Schedule([Phase("linear", 10, end=0.0, start=1.0)])
-        >>> [fall.cut(2, 5)(position) for position in (0, 3, 4)]
-        [0.8, 0.5, 0.5]
+        >>> [fall.cut(2, 5)(position) for position in (0, 2, 3, 4)]
+        [0.8, 0.6, 0.5, 0.5]
         """
         first = length("since", 0 if since is None else since)
         last = self.horizon if until is None else length("until", until)
@@ -398,19 +400,27 @@ class Schedule:
         index = self._to_extend(whole("position", position), lengthen)
         phase, piece = self.phases[index], self._pieces[index]
         used, reached = position - self.boundaries[index], piece(phase.stop)
+        is_plain = phase.since is None and phase.shape != PRODUCT
         if phase.shape == "constant":
             longer = [replaced(phase, steps=phase.duration + more, until=None)]
         elif keep == KEEP_VALUE and 0 < used < phase.duration:
             left = phase.duration - used
+            if phase.steps * (1 + more / left) > MAX_LENGTH:
+                rule = f"would stretch the last {left!r} units of a phase too far: extend earlier"
+                raise illegal("horizon", horizon, rule)
             rest = part(replaced(phase, start=piece.start), used)
-            longer = [part(phase, 0, used), stretched(rest, (left + more) / left)]
-        elif phase.until is not None or (keep == KEEP_VALUE and used > 0):
+            longer = [part(phase, 0, used), stretched(rest, left + more)]
+        elif (
+            phase.until is not None
+            or (keep == KEEP_VALUE and used > 0)
+            or not (is_plain or phase.duration)
+        ):
             # Drawn out, a cut phase would go on to the end that it was cut from.
             longer = [phase, phase_of("constant", more, reached, reached)]
-        elif phase.since is None and phase.shape != PRODUCT:
+        elif is_plain:
             longer = [replaced(phase, steps=phase.steps + more)]
         else:
-            longer = [stretched(phase, (phase.duration + more) / phase.duration)]
+            longer = [stretched(phase, phase.duration + more)]
         return self._with([*self.phases[:index], *longer, *self.phases[index + 1 :]])
 
     def _to_extend(self, position: int, lengthen: str | None) -> int:
