@@ -113,6 +113,21 @@ def test_an_illegal_power_is_refused(power):
         schedules.raised_to(schedules.linear(1.0, 10, floor=0.5), power)
 
 
+@pytest.mark.parametrize("number", [3.0, 1e-5, 1e200])
+@pytest.mark.parametrize("power", [1e-3, -1e-3, 0.5])
+def test_a_product_of_a_number_and_any_power_has_the_product_of_the_values(number, power):
+    slow = Schedule([Phase("linear", 10, end=0.5, start=1.0)])
+    product = schedules.product(number, schedules.raised_to(slow, power))
+    assert number * 0.75**power == pytest.approx(product(5), rel=1e-12)
+    assert 2 * number * 0.75**power == pytest.approx(product.scale(5, 2.0)(5), rel=1e-12)
+
+
+@pytest.mark.parametrize("value, power", [(1e-300, -2), (1e200, 2)])
+def test_a_power_beyond_all_floats_is_refused(value, power):
+    with pytest.raises(ConfigError, match="leave the range of floats"):
+        schedules.raised_to(schedules.constant(value, 10), power)
+
+
 def test_a_negative_power_of_0_is_refused():
     with pytest.raises(ConfigError, match="not negative where the schedule is 0 somewhere"):
         schedules.raised_to(schedules.linear(1.0, 10), -1)

@@ -827,6 +827,30 @@ def test_a_value_that_is_a_multiple_but_for_rounding_is_that_multiple():
     assert 3 == Schedule([Phase("linear", 10, end=10.0, start=0.0)], multiple_of=1)(3 + 1e-12)
 
 
+@pytest.mark.parametrize(
+    "steps, start, end, multiple_of",
+    [(124_166_126_653, 512, 14_400, 64), (4_515_664_383_126, 17, 26_934, 1), (997, 1, 10**7, 1)],
+)
+def test_a_line_is_rounded_as_whole_numbers_are_divided(steps, start, end, multiple_of):
+    schedule = Schedule([Phase("linear", steps, end=end, start=start)], multiple_of)
+    first = -(-start // multiple_of)
+    crossings = [
+        -(-(multiple_of * index - start) * steps // (end - start))
+        for index in range(first, end // multiple_of, max(1, end // multiple_of // 100))
+    ]
+    positions = [at + by for at in crossings for by in (-1, 0, 1) if 0 <= at + by < steps]
+    expected = [
+        (start * steps + (end - start) * at) // (steps * multiple_of) * multiple_of
+        for at in positions
+    ]
+    assert expected == at_all(schedule, positions)
+
+
+def test_a_number_of_trillions_is_not_rounded_up():
+    schedule = Schedule([Phase("linear", 4, end=4e12 + 3, start=4e12)], multiple_of=1)
+    assert [4 * 10**12, 4 * 10**12] == at_all(schedule, [0, 1])
+
+
 @pytest.mark.parametrize("multiple_of", [0, -1, 1.5, "64", True, math.nan], ids=repr)
 def test_what_is_no_whole_multiple_is_refused(multiple_of):
     with pytest.raises(ConfigError, match="multiple_of="):
@@ -836,6 +860,11 @@ def test_what_is_no_whole_multiple_is_refused(multiple_of):
 def test_a_multiple_above_a_value_is_refused():
     with pytest.raises(ConfigError, match=r"multiple_of=65: would round 64\.0 down to 0"):
         ramp(65)
+
+
+def test_a_last_phase_of_no_length_that_jumps_is_held_where_an_extension_keeps_the_value():
+    jump = Schedule([Phase("linear", 10, 1.0, 0.0), Phase("linear", 0, end=0.5, start=0.7)])
+    assert [0.5, 0.5] == at_all(jump.extend(10, 20, keep="value"), [10, 15])
 
 
 def test_late_changes_of_a_rounded_schedule_are_rounded():

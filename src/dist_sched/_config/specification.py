@@ -101,7 +101,11 @@ class Specification(Config):
         extras: Mapping[str, FieldSchedule | float] | None = None,
     ) -> Specification:
         """Build a specification in which a number may stand for a constant schedule."""
-        parts: Any = {"fields": fields, "groups": groups or {}, "extras": extras or {}}
+        parts: Any = {
+            "fields": fields,
+            "groups": {} if groups is None else groups,
+            "extras": {} if extras is None else extras,
+        }
         return cls(**parts)
 
     def _check_references(self) -> None:

@@ -14,6 +14,7 @@ from dist_sched._curves.phases import (
     Phase,
     Piece,
     factors_of,
+    multiplied,
     part,
     phase_of,
     piece_of,
@@ -23,6 +24,7 @@ from dist_sched._curves.phases import (
 from dist_sched._curves.schedule import MOST_PHASES, Schedule
 from dist_sched._curves.shapes import PRODUCT
 from dist_sched._rules import Number, count, finite, illegal, plain, rate
+from dist_sched.errors import ConfigError
 
 _SHARES = (0, 1e-4, 0.01, *(index / 16 for index in range(1, 16)), 0.99, 1 - 1e-4, 1)
 """Places at which a product is looked at for where it turns, as parts of its length."""
@@ -60,7 +62,7 @@ def product(*factors: Schedule | float) -> Schedule:
     ]
     if not schedules:
         raise illegal("factors", factors, "must have at least one schedule")
-    return _multiplied([(stages(one), 1.0) for one in schedules], math.prod(numbers))
+    return _product([(stages(one), 1.0) for one in schedules], math.prod(numbers))
 
 
 def raised_to(schedule: Schedule, power: float) -> Schedule:
@@ -87,7 +89,7 @@ def raised_to(schedule: Schedule, power: float) -> Schedule:
         raise illegal("power", power, rule)
     if exponent == 1:
         return schedule
-    return _multiplied([(stages(schedule), exponent)], 1.0)
+    return _product([(stages(schedule), exponent)], 1.0)
 
 
 def stages(schedule: Schedule) -> Schedule:
@@ -110,18 +112,26 @@ def stages(schedule: Schedule) -> Schedule:
     return Schedule([*phases, phase_of("constant", 0, schedule.end_value, schedule.end_value)])
 
 
-def _multiplied(factors: list[tuple[Schedule, float]], number: float) -> Schedule:
-    """Return the product of powers of schedules, and of a number."""
+def _product(factors: list[tuple[Schedule, float]], number: float) -> Schedule:
+    """Return the product of powers of schedules, and of a number.
+
+    Raises:
+        ConfigError: It has too many phases, or leaves the range of floats.
+    """
     joins = sorted({join for one, _ in factors for join in (*one.boundaries, one.horizon)})
     if len(joins) * len(factors) > _MOST_PARTS:
         rule = f"must be at most {_MOST_PARTS:,}, for the phases of a product times its factors"
         raise illegal("parts", len(joins) * len(factors), rule)
     phases = []
-    for begin, end in pairwise(joins):
-        if end - begin > JOIN_TOLERANCE:
-            here = [(_held(one.phase_between(begin, end)), power) for one, power in factors]
-            phases += _at_turns(_phase(here, number))
-    last = number * math.prod(one.end_value**power for one, power in factors)
+    try:
+        for begin, end in pairwise(joins):
+            if end - begin > JOIN_TOLERANCE:
+                here = [(_held(one.phase_between(begin, end)), power) for one, power in factors]
+                phases += _at_turns(_phase(here, number))
+        last = number * math.prod(one.end_value**power for one, power in factors)
+    except OverflowError as error:
+        rule = "multiplied, or raised to their powers, they leave the range of floats"
+        raise ConfigError(f"factors: {rule}") from error
     # One may jump where it ends.
     if not phases or not math.isclose(phases[-1].end, last, rel_tol=JOIN_TOLERANCE):
         phases.append(phase_of("constant", 0, last, last))
@@ -151,10 +161,9 @@ def _phase(factors: list[tuple[Phase, float]], number: float) -> Phase:
         for inner, inner_power in factors_of(one)
         if one.shape == PRODUCT
     ] + [Factor(one, power) for one, power in moving if one.shape != PRODUCT]
-    flat[0] = Factor(scaled(flat[0].phase, number ** (1 / flat[0].power)), flat[0].power)
     if len(flat) > _MOST_FACTORS:
         raise illegal("factors", len(flat), f"must be at most {_MOST_FACTORS} that change at once")
-    return product_of(flat)
+    return product_of(multiplied(flat, number))
 
 
 def _at_turns(phase: Phase) -> list[Phase]:

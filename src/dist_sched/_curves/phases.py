@@ -213,9 +213,26 @@ def scaled(phase: Phase, factor: float) -> Phase:
     if phase.start is not None:
         changes["start"] = phase.start * factor
     if phase.shape == PRODUCT:
-        (first, power), *others = factors_of(phase)
-        changes["factors"] = [scaled(first, factor ** (1 / power)), *(one for one, _ in others)]
+        factors = multiplied(factors_of(phase), factor)
+        changes["factors"] = [one for one, _ in factors]
+        changes["powers"] = [power for _, power in factors]
     return replaced(phase, **changes)
+
+
+def multiplied(factors: list[Factor], number: float) -> list[Factor]:
+    """Return the factors of a product that is multiplied by a number.
+
+    A factor without a power takes it. Where there is none, the number becomes one: of a power near
+    0, the root of a number is beyond all floats.
+    """
+    index = next((index for index, (_, power) in enumerate(factors) if power == 1), len(factors))
+    if index == len(factors):
+        if number == 1:
+            return factors
+        duration = factors[0].phase.duration
+        return [*factors, Factor(phase_of("constant", duration, number, number), 1.0)]
+    taken = Factor(scaled(factors[index].phase, number), 1.0)
+    return [*factors[:index], taken, *factors[index + 1 :]]
 
 
 def stretched(phase: Phase, duration: Number) -> Phase:

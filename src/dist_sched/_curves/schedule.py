@@ -412,7 +412,7 @@ class Schedule:
             longer = [part(phase, 0, used), stretched(rest, left + more)]
         elif (
             phase.until is not None
-            or (keep == KEEP_VALUE and used > 0)
+            or (keep == KEEP_VALUE and used >= phase.duration)
             or not (is_plain or phase.duration)
         ):
             # Drawn out, a cut phase would go on to the end that it was cut from.
