@@ -140,7 +140,8 @@ class Specification(Config):
         found = own if isinstance(own, Schedule) else self.schedule_of(one.field)
         if not isinstance(found, Schedule):
             close = near_miss(one.field, [*self.fields, *self.extras])
-            rule = f"must be a field or an extra with a schedule{close}"
+            own = close if found is None else " of its own"
+            rule = f"must be a field or an extra with a schedule{own}"
             raise illegal(str(path.of("to")), one.field, rule)
         if found.max_value == 0:
             raise ConfigError(f"{brief(str(path))} follows {one.field}, which is 0 throughout")

@@ -96,6 +96,7 @@ def stages(schedule: Schedule) -> Schedule:
     """Return a rounded schedule as constant phases, one for each multiple; another as it is."""
     if schedule.multiple_of is None:
         return schedule
+    _check_stages(schedule, schedule.multiple_of)
     phases: list[Phase] = []
     begin, last = 0, math.ceil(schedule.horizon)
     while begin < last:
@@ -105,11 +106,19 @@ def stages(schedule: Schedule) -> Schedule:
         if schedule(end - 1) != value:  # shapes go one way
             end = bisect_left(range(begin, end), True, key=lambda at: schedule(at) != value) + begin
         phases.append(phase_of("constant", end - begin, value, value))
-        if len(phases) > _MOST_PARTS:
-            rule = f"has more than {_MOST_PARTS:,} stages: multiply it before it is rounded"
-            raise illegal("factors", schedule, rule)
         begin = end
     return Schedule([*phases, phase_of("constant", 0, schedule.end_value, schedule.end_value)])
+
+
+def _check_stages(schedule: Schedule, multiple_of: int) -> None:
+    """Raise where a rounded schedule has too many stages, each of which takes a search."""
+    spans = zip(schedule.spans(), schedule.phases, strict=True)
+    most = sum(
+        min(abs(end - start) / multiple_of, phase.duration) + 1 for (start, end), phase in spans
+    )
+    if most > _MOST_PARTS:
+        rule = f"has more than {_MOST_PARTS:,} stages: multiply it before it is rounded"
+        raise illegal("factors", schedule, rule)
 
 
 def _product(factors: list[tuple[Schedule, float]], number: float) -> Schedule:
