@@ -196,6 +196,13 @@ def test_extras_that_are_an_array_are_no_mapping():
         ParamScheduler([], {}, extras=np.array([1, 2]))
 
 
+def test_what_follows_a_follower_is_refused_without_a_near_miss():
+    extras = {"first": schedules.proportional_to("second", at_max=1.0), "second": RAMP}
+    extras["third"] = schedules.proportional_to("first", at_max=1.0)
+    with pytest.raises(ConfigError, match=r"third\.to='first': .*with a schedule of its own$"):
+        alone(extras)
+
+
 def test_a_group_cannot_override_an_extra():
     with pytest.raises(ConfigError, match=r"groups\[head\]\.batch_size: .* is an extra, which no"):
         beside(groups={"head": {"batch_size": 32}})

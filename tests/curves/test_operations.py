@@ -113,6 +113,12 @@ def test_an_illegal_power_is_refused(power):
         schedules.raised_to(schedules.linear(1.0, 10, floor=0.5), power)
 
 
+def test_a_rounded_factor_of_too_many_stages_is_refused_at_once():
+    ramp = schedules.whole(schedules.linear(1e9, 10**15))
+    with pytest.raises(ConfigError, match="has more than 50,000 stages: multiply it before"):
+        schedules.product(ramp, FALL)
+
+
 @pytest.mark.parametrize("number", [3.0, 1e-5, 1e200])
 @pytest.mark.parametrize("power", [1e-3, -1e-3, 0.5])
 def test_a_product_of_a_number_and_any_power_has_the_product_of_the_values(number, power):
