@@ -77,7 +77,9 @@ def values(schedule, *positions):
         ({"schedule": "constant", "peak": 1, "warmup": 4, "warmup_shape": "minus_sqrt"}, {1: 0.5}),
         (
             {
-                "schedule": "constant", "peak": 1, "warmup": 4,
+                "schedule": "constant",
+                "peak": 1,
+                "warmup": 4,
                 "warmup_shape": {"shape": "minus_power", "power": "2"},
             },
             {0: 0, 1: 1 / 16, 2: 0.25, 4: 1},
@@ -118,14 +120,19 @@ def test_values_of_a_rounded_extra_are_whole_numbers():
         ({**DOWN, "horizon": {"updates": 7}, "repeat": 2}, [18, 18]),
         (
             {
-                "schedule": "multistep", "peak": 1, "horizon": 40,
+                "schedule": "multistep",
+                "peak": 1,
+                "horizon": 40,
                 "milestones": [{"updates": 5}, {"updates": 7}],
             },
             [10, 8, 22],
         ),
         (
             {
-                "schedule": "wsd_s", "peak": 1, "horizon": 30, "decay": {"updates": 1},
+                "schedule": "wsd_s",
+                "peak": 1,
+                "horizon": 30,
+                "decay": {"updates": 1},
                 "decay_ends": [{"updates": 7}],
             },
             [14, 4, 8, 4],
@@ -200,7 +207,10 @@ EVERYTHING = {
         "lr": {
             "phases": [
                 {
-                    "schedule": "cosine", "peak": 1, "warmup": {"updates": 7}, "until": 200,
+                    "schedule": "cosine",
+                    "peak": 1,
+                    "warmup": {"updates": 7},
+                    "until": 200,
                     "warmup_shape": {"shape": "minus_power", "power": 2},
                 },
                 {**DOWN, "repeat": 3, "factors": 0.5},

@@ -12,7 +12,7 @@ from dist_sched._curves.operations import product, raised_to, repeat, whole_mult
 from dist_sched._curves.phases import Phase
 from dist_sched._curves.proportional import ProportionalTo
 from dist_sched._curves.schedule import Schedule
-from dist_sched._rules import Number, illegal, listed, refuse_unknown, some, within
+from dist_sched._rules import Number, illegal, listed, rate, refuse_unknown, some, within
 from dist_sched.errors import ConfigError
 
 PHASE_LENGTHS = frozenset({"steps", "since", "until", "timescale", "milestones"})
@@ -191,9 +191,11 @@ def _changed(schedule: Schedule, changes: Mapping[str, Any], scope: Scope) -> Sc
         raise ConfigError("factors are for the cycles of repeat, which is missing: add repeat")
     if "repeat" in changes:
         factors = changes.get("factors")
-        is_list = isinstance(factors, list | tuple)
-        factors = [number(one) for one in factors] if is_list else number(factors)  # type: ignore[union-attr] # a list
         with within("repeat"):
+            if isinstance(factors, list | tuple):
+                factors = [number(one) for one in factors]
+            elif factors is not None:
+                factors = rate("factors", number(factors))
             schedule = repeat(schedule, number(changes["repeat"]), factors)
     cuts = {name: scope.length(name, changes[name]) for name in CUTS if name in changes}
     if cuts:
