@@ -272,7 +272,10 @@ def test_lengths_in_updates_are_saved_as_units():
         ({"points": [[0, 1]], "shap": 5}, "'shap' is not known; .* did you mean 'shape'"),
         ({"point": [[0, 1]]}, "'point' is not known here; did you mean 'points'"),
         ({"phases": [{"schedul": "linear"}]}, r"phases\[0\]: 'schedul' is not known here; did you"),
-        ({"phases": [{"shape": "linear", "stps": 2, "end": 1}]}, r"phases\[0\]: .*lacks steps"),
+        (
+            {"phases": [{"shape": "linear", "stps": 2, "end": 1}]},
+            r"phases\[0\]: .*lacks steps; did you",
+        ),
         ({"phases": [5]}, r"lr: phases\[0\]: phase=5: must be a mapping"),
         (
             {"phases": [{"to": "lr", "peak": 1}]},
@@ -335,6 +338,7 @@ def test_what_cannot_be_meant_is_refused_by_its_place(written, message):
             {**PACE, "extras": {"batch_size": {"to": "lr", "peak": 1}}},
             "per_update: extra='batch_size': must be an extra that has a schedule of its own",
         ),
+        ({**PACE, "extras": {3: 4}}, "per_update: extra='batch_size': must be the name of an"),
         ({**PACE, "per_updates": 1}, "'per_updates' is not known here; did you mean 'per_update'"),
     ],
 )
