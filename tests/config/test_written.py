@@ -300,6 +300,7 @@ def test_lengths_in_updates_are_saved_as_units():
         ({**DOWN, "floor": 0.5, "multiple_of": 1}, "lr: multiple_of=1: would round 0.5 down to 0"),
         ({**DOWN, "multiple_of": 0}, "lr: multiple_of=0: must be greater than 0"),
         ({"points": {"updates": 2}}, "points={'updates': 2}: must be a list of pairs"),
+        ({"points": [[0, 1], {"updates": 2}]}, r"lr: points\[1\]={'updates': 2}: must be a pair"),
         ({"points": [[0, 1], [{"updats": 2}, 1]]}, r"lr: points\[1\]: 'updats' is not known here"),
         (
             {"schedule": "wsd", "peak": 1, "decay": {"updates": 1}},

@@ -143,7 +143,7 @@ def _point(name: str, point: Any, scope: Scope) -> Any:
         case [position, value]:
             return [scope.length(name, position), number(value)]
         case _:
-            return point
+            raise illegal(name, point, "must be a pair: a position and the value there")
 
 
 def _plain(name: str, value: Any, scope: Scope, where: str = "", *, is_length: bool) -> Any:
