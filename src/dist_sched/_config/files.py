@@ -187,7 +187,7 @@ def _specification(data: Mapping[str, Any]) -> tuple[Specification, tuple[Findin
 
 def _scope(data: Mapping[str, Any]) -> Scope:
     """Return what lengths are parts of or counted by, and the extras, which are read first."""
-    extras = mapping("extras", data.get("extras", {}))
+    extras: Mapping[Any, Any] = mapping("extras", data.get("extras", {}))
     if data.get(PER_UPDATE) is None:
         scope = Scope(horizon=written.horizon(data, Scope()))
         return replace(scope, schedules=_schedules(extras, scope, name="extras"))

@@ -130,7 +130,7 @@ def _argument(name: str, value: Any, scope: Scope) -> Any:
     """Read an argument of a named schedule."""
     if name == "points":
         if not isinstance(value, list | tuple):
-            return value  # for its rule to refuse
+            raise illegal(name, value, "must be a list of pairs of position and value")
         return [_point(f"points[{index}]", one, scope) for index, one in enumerate(value)]
     if name == "warmup_shape" and isinstance(value, Mapping):
         return _plain_phase(value, scope)
