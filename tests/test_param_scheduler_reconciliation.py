@@ -357,3 +357,11 @@ def test_the_factors_of_a_product_are_one_entry(word, end):
     scheduler.load_state_dict(saved_state(0, {"lr": theirs}))
     used = scheduler._agreed.effective.fields["lr"]
     assert used == (mine if word == "config" else theirs)
+
+
+@pytest.mark.parametrize("policy, value", [("checkpoint", 0.5), ("config", 0.25)])
+def test_a_cut_phase_of_another_shape_begins_in_the_middle_of_its_own(policy, value):
+    mine = Schedule([Phase("cosine", 16, end=0.0, start=0.5, since=8)])
+    scheduler = param_scheduler(fields={"lr": mine}, policy=policy)
+    scheduler.load_state_dict(saved_state(0, {"lr": schedules.linear(1.0, 8).cut(4)}))
+    assert pytest.approx([value]) == held(scheduler)

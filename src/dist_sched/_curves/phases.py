@@ -275,6 +275,8 @@ class Piece:
     start: float
     end: float
     parameters: Mapping[str, Parameter]
+    is_line: bool = False
+    """Whether the shape is a straight line."""
 
     def __call__(self, units: float) -> float:
         # Not by the law, which may miss an end by rounding.
@@ -290,7 +292,7 @@ def piece_of(phase: Phase, start: float) -> Piece:
     law, parameters = shape_of(phase.shape).law, phase.parameters
     if phase.shape == PRODUCT:  # built once, as it is asked at every step
         law, parameters = _Product.of(phase), _NO_PARAMETERS
-    return Piece(law, phase.steps, start, phase.end, parameters)
+    return Piece(law, phase.steps, start, phase.end, parameters, phase.shape == "linear")
 
 
 @dataclass(frozen=True, slots=True)

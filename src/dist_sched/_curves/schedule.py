@@ -42,8 +42,8 @@ from dist_sched.errors import ConfigError
 MOST_PHASES = 100_000
 """More are a mistake, such as cycles of one unit in a run of billions."""
 
-_ROUNDING = 1e-12
-"""How far, as a part of it, rounding may move a value from a multiple, which it then counts as."""
+_ROUNDING = 16
+"""How many last bits of a phase's highest value the arithmetic of a shape may be off by."""
 _SHOWN = 12
 """How many phases `str(schedule)` names one by one."""
 
@@ -150,8 +150,8 @@ class Schedule:
         if not position >= 0:
             raise illegal("position", position, "must be a number >= 0")
         index = bisect_right(self.boundaries, position) - 1
-        value = self._pieces[index](position - self._origins[index])
-        return value if self.multiple_of is None else _rounded(value, self.multiple_of)
+        piece, units = self._pieces[index], position - self._origins[index]
+        return piece(units) if self.multiple_of is None else _whole(piece, units, self.multiple_of)
 
     def index(self, position: float) -> int:
         """Return which phase a position belongs to; the last one past the horizon."""
@@ -523,12 +523,32 @@ def _joined(index: int, phase: Phase, before: float) -> tuple[Piece, tuple[float
         raise ConfigError(f"phases[{index}] ({phase.shape}): {error}") from error
 
 
-def _rounded(value: float, multiple: int) -> int:
-    """Return a value rounded down to a multiple; one that is a multiple but for rounding is one."""
-    quotient = value / multiple
-    nearest = round(quotient)
-    tolerance = _ROUNDING * max(1.0, quotient)
-    return multiple * (nearest if abs(quotient - nearest) <= tolerance else math.floor(quotient))
+def _whole(piece: Piece, units: Number, multiple: int) -> int:
+    """Return the value of a shape rounded down to a multiple."""
+    value, highest = piece(units), max(piece.start, piece.end)
+    numbers = piece.start, piece.end, units, piece.steps
+    is_exact = piece.is_line and all(number == int(number) for number in numbers)
+    if is_exact and _is_near(value, multiple, highest):
+        # In whole numbers: other code that computes a batch size so gets the same.
+        first, last, passed, steps = map(int, numbers)
+        return (first * steps + (last - first) * passed) // (steps * multiple) * multiple
+    return _rounded(value, multiple, highest)
+
+
+def _is_near(value: float, multiple: int, highest: float) -> bool:
+    """Return whether arithmetic may have moved a value across a multiple."""
+    return abs(value - multiple * round(value / multiple)) <= _ROUNDING * math.ulp(highest)
+
+
+def _rounded(value: float, multiple: int, highest: float | None = None) -> int:
+    """Return a value rounded down to a multiple; one that is a multiple but for rounding is one.
+
+    `highest` is the largest number that the value was computed with, if it is not the value.
+    """
+    scale = value if highest is None else max(value, highest)
+    if _is_near(value, multiple, scale):
+        return multiple * round(value / multiple)
+    return multiple * math.floor(value / multiple)
 
 
 def _end(position: Number) -> Number:

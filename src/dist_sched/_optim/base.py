@@ -257,7 +257,7 @@ class Scheduler:
         """
         self._go(rules.whole("position", position))
         self._is_unplaced = False
-        self._updated_at = None
+        self._updated_at, self._update_values = None, {}
 
     def get_last_lr(self) -> list[float]:
         """Return the learning rate of every group, as a float and in the optimizers' order.
