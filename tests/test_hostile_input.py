@@ -61,7 +61,7 @@ OPERATIONS = {
                 {"schedule": "linear", "peak": 1, "horizon": 10, "repeat": 3, "factors": 0.5},
             ]
         },
-        "momentum": {"points": [[0, 0.5], ["50%", 0.9], [{"updates": 90}, 0.8]], "until": 0.5},
+        "momentum": {"points": [[0, 0.5], ["50%", 0.9], [{"updates": 200}, 0.8]], "until": 0.5},
         "weight_decay": {
             "product": [
                 {"schedule": "cosine", "peak": 1, "since": 9, "warmup_shape": {"shape": "rex"}},

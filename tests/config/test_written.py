@@ -272,7 +272,10 @@ def test_lengths_in_updates_are_saved_as_units():
         ({"points": [[0, 1]], "shap": 5}, "'shap' is not known; .* did you mean 'shape'"),
         ({"point": [[0, 1]]}, "'point' is not known here; did you mean 'points'"),
         ({"phases": [{"schedul": "linear"}]}, r"phases\[0\]: 'schedul' is not known here; did you"),
-        ({"phases": [{"shape": "linear", "stps": 2, "end": 1}]}, r"phases\[0\]: .*lacks steps"),
+        (
+            {"phases": [{"shape": "linear", "stps": 2, "end": 1}]},
+            r"phases\[0\]: .*lacks steps; did you",
+        ),
         ({"phases": [5]}, r"lr: phases\[0\]: phase=5: must be a mapping"),
         (
             {"phases": [{"to": "lr", "peak": 1}]},
@@ -297,6 +300,7 @@ def test_lengths_in_updates_are_saved_as_units():
         ({**DOWN, "floor": 0.5, "multiple_of": 1}, "lr: multiple_of=1: would round 0.5 down to 0"),
         ({**DOWN, "multiple_of": 0}, "lr: multiple_of=0: must be greater than 0"),
         ({"points": {"updates": 2}}, "points={'updates': 2}: must be a list of pairs"),
+        ({"points": [[0, 1], {"updates": 2}]}, r"lr: points\[1\]={'updates': 2}: must be a pair"),
         ({"points": [[0, 1], [{"updats": 2}, 1]]}, r"lr: points\[1\]: 'updats' is not known here"),
         (
             {"schedule": "wsd", "peak": 1, "decay": {"updates": 1}},
@@ -335,6 +339,7 @@ def test_what_cannot_be_meant_is_refused_by_its_place(written, message):
             {**PACE, "extras": {"batch_size": {"to": "lr", "peak": 1}}},
             "per_update: extra='batch_size': must be an extra that has a schedule of its own",
         ),
+        ({**PACE, "extras": {3: 4}}, "per_update: extra='batch_size': must be the name of an"),
         ({**PACE, "per_updates": 1}, "'per_updates' is not known here; did you mean 'per_update'"),
     ],
 )

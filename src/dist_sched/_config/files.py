@@ -187,7 +187,7 @@ def _specification(data: Mapping[str, Any]) -> tuple[Specification, tuple[Findin
 
 def _scope(data: Mapping[str, Any]) -> Scope:
     """Return what lengths are parts of or counted by, and the extras, which are read first."""
-    extras = mapping("extras", data.get("extras", {}))
+    extras: Mapping[Any, Any] = mapping("extras", data.get("extras", {}))
     if data.get(PER_UPDATE) is None:
         scope = Scope(horizon=written.horizon(data, Scope()))
         return replace(scope, schedules=_schedules(extras, scope, name="extras"))
@@ -195,11 +195,12 @@ def _scope(data: Mapping[str, Any]) -> Scope:
     is_counted = isinstance(data.get("horizon"), Mapping)
     scope = Scope(horizon=None if is_counted else written.horizon(data, Scope()))
     pace = data[PER_UPDATE]
+    names = [key for key in extras if isinstance(key, str)]
     named = (
         [one for one in pace.values() if isinstance(one, str)] if isinstance(pace, Mapping) else []
     )
     known = _schedules({key: extras[key] for key in extras if key in named}, scope, name="extras")
-    scope = replace(scope, pace=read_pace(pace, known, extras), schedules=known)
+    scope = replace(scope, pace=read_pace(pace, known, names), schedules=known)
     scope = replace(scope, horizon=written.horizon(data, scope))
     others = {key: one for key, one in extras.items() if key not in known}
     found = {**known, **_schedules(others, scope, name="extras")}

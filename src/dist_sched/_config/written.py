@@ -12,7 +12,7 @@ from dist_sched._curves.operations import product, raised_to, repeat, whole_mult
 from dist_sched._curves.phases import Phase
 from dist_sched._curves.proportional import ProportionalTo
 from dist_sched._curves.schedule import Schedule
-from dist_sched._rules import Number, illegal, listed, refuse_unknown, some, within
+from dist_sched._rules import Number, illegal, listed, rate, refuse_unknown, some, within
 from dist_sched.errors import ConfigError
 
 PHASE_LENGTHS = frozenset({"steps", "since", "until", "timescale", "milestones"})
@@ -130,7 +130,7 @@ def _argument(name: str, value: Any, scope: Scope) -> Any:
     """Read an argument of a named schedule."""
     if name == "points":
         if not isinstance(value, list | tuple):
-            return value  # for its rule to refuse
+            raise illegal(name, value, "must be a list of pairs of position and value")
         return [_point(f"points[{index}]", one, scope) for index, one in enumerate(value)]
     if name == "warmup_shape" and isinstance(value, Mapping):
         return _plain_phase(value, scope)
@@ -143,7 +143,7 @@ def _point(name: str, point: Any, scope: Scope) -> Any:
         case [position, value]:
             return [scope.length(name, position), number(value)]
         case _:
-            return point
+            raise illegal(name, point, "must be a pair: a position and the value there")
 
 
 def _plain(name: str, value: Any, scope: Scope, where: str = "", *, is_length: bool) -> Any:
@@ -191,9 +191,11 @@ def _changed(schedule: Schedule, changes: Mapping[str, Any], scope: Scope) -> Sc
         raise ConfigError("factors are for the cycles of repeat, which is missing: add repeat")
     if "repeat" in changes:
         factors = changes.get("factors")
-        is_list = isinstance(factors, list | tuple)
-        factors = [number(one) for one in factors] if is_list else number(factors)  # type: ignore[union-attr] # a list
         with within("repeat"):
+            if isinstance(factors, list | tuple):
+                factors = [number(one) for one in factors]
+            elif factors is not None:
+                factors = rate("factors", number(factors))
             schedule = repeat(schedule, number(changes["repeat"]), factors)
     cuts = {name: scope.length(name, changes[name]) for name in CUTS if name in changes}
     if cuts:

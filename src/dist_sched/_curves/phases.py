@@ -23,6 +23,7 @@ from dist_sched._rules import (
     finite,
     illegal,
     length,
+    near_miss,
     rate,
     refuse_shares,
     typed_lengths,
@@ -149,7 +150,9 @@ class Phase:
             raise illegal("phase", data, "must be a mapping with shape, steps and end")
         missing = [name for name in ("shape", "steps", "end") if name not in data]
         if missing:
-            raise illegal("phase", dict(data), f"lacks {', '.join(missing)}")
+            others = (name for name in data if name not in PHASE_NAMES)
+            close = next(filter(None, (near_miss(name, missing) for name in others)), "")
+            raise illegal("phase", dict(data), f"lacks {', '.join(missing)}{close}")
         return phase_of(**data)
 
     def _arguments(self) -> dict[str, Any]:
