@@ -667,7 +667,7 @@ def test_points_may_be_an_iterator_or_an_array(points):
 
 @pytest.mark.parametrize("points", [np.array(3.0), torch.tensor(3.0)])
 def test_an_array_without_dimensions_is_no_list_of_points(points):
-    with pytest.raises(ConfigError, match="points=.*must be a list of pairs"):
+    with pytest.raises(ConfigError, match=r"points=.*must be a list of pairs"):
         schedules.piecewise(points)
 
 
