@@ -18,6 +18,8 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
     set_state_dict,
 )
 from torch.distributed.device_mesh import init_device_mesh
@@ -124,17 +126,20 @@ class Full(Run):
         super().__init__(wrap, full_state_dict=True, cpu_offload=True, broadcast_from_rank0=True)
 
     def save(self, folder):
-        state = {"run": self.state_dict(), "scheduler": self.scheduler.state_dict()}
+        states = (*self.state_dict().values(), self.scheduler.state_dict())
         if dist.get_rank() == 0:
-            torch.save(state, folder.with_suffix(".pt"))
+            torch.save(states, folder.with_suffix(".pt"))
         dist.barrier()
 
     def load(self, folder):
-        state = {"run": {"model": {}, "optimizer": {}}, "scheduler": {}}
+        model, optimizer, scheduler = {}, {}, {}
         if dist.get_rank() == 0:
-            state = torch.load(folder.with_suffix(".pt"))
-        self.load_state_dict(state["run"])
-        self.scheduler.load_state_dict(state["scheduler"])
+            model, optimizer, scheduler = torch.load(folder.with_suffix(".pt"))
+        # Not `set_state_dict`: where it gets no state of the model, as on these other ranks, it
+        # takes part in no broadcast of the model, and the first rank waits for ever.
+        set_model_state_dict(self.model, model, options=self.options)
+        set_optimizer_state_dict(self.model, self.optimizer, optimizer, options=self.options)
+        self.scheduler.load_state_dict(scheduler)
 
 
 class Zero(Run):
