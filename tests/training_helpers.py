@@ -5,8 +5,9 @@ Programs and tests of training loops share it. lr is on a cosine curve and weigh
 
 from __future__ import annotations
 
+import torch
+
 from dist_sched import ParamScheduler, schedules
-from helpers import held
 
 UPDATES = 16
 SAVED = 7
@@ -39,11 +40,18 @@ def schedule(optimizer, **arguments):
     return ParamScheduler(optimizer, fields, groups=groups, **arguments)
 
 
-def values_of(optimizer):
+def values_of(*optimizers):
     """Return lr and weight decay of every group, by the group's name."""
-    names = [group["name"] for group in optimizer.param_groups]
-    values = zip(held(optimizer), held(optimizer, "weight_decay"), strict=True)
-    return dict(zip(names, values, strict=True))
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    return {group["name"]: [float(group["lr"]), group["weight_decay"]] for group in groups}
+
+
+def as_float32(sequence):
+    """Return updates with every lr as a tensor of 32 bits has it."""
+    return [
+        {name: [torch.tensor(lr).item(), decay] for name, (lr, decay) in update.items()}
+        for update in sequence
+    ]
 
 
 def curves(names=RATIOS, begin=0):
