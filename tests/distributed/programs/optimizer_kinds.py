@@ -112,6 +112,7 @@ def in_backward(run):
 def torchao(run):
     from torchao.optim import AdamW8bit
 
+    torch.compiler.set_stance("force_eager")  # it compiles its update, which needs a C++ compiler
     return [AdamW8bit(run.groups())]
 
 
