@@ -892,17 +892,17 @@ class Scheduler:
         for optimizer in optimizers:
             if wrappers.has_hooks(optimizer):
                 is_enough = wrappers.runs_load_hooks(optimizer)
-                before = _weakly(self._before_optimizer_load)
+                before = wrappers.weakly(self._before_optimizer_load)
                 after = self._after_optimizer_load if is_enough else self._after_own_load
                 handles = [
                     optimizer.register_load_state_dict_pre_hook(before),
-                    optimizer.register_load_state_dict_post_hook(_weakly(after)),
+                    optimizer.register_load_state_dict_post_hook(wrappers.weakly(after)),
                 ]
                 if self._unmatched:
-                    update = _weakly(self._before_update)
+                    update = wrappers.weakly(self._before_update)
                     handles.append(optimizer.register_step_pre_hook(update))
                 if not is_enough:
-                    step = _weakly(self._before_optimizer_step)
+                    step = wrappers.weakly(self._before_optimizer_step)
                     handles.append(optimizer.register_step_pre_hook(step))
                 # The optimizer outlives the scheduler in many scripts; its hooks must not.
                 self._hooks += [weakref.finalize(self, handle.remove) for handle in handles]
@@ -1047,18 +1047,6 @@ def _short(lines: list[str]) -> str:
     """Return the first of some lines, and how many there are beside them."""
     more = [f"... and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else []
     return "\n".join([*lines[:_MOST_LINES], *more])
-
-
-def _weakly(method: Callable[..., None]) -> Callable[..., None]:
-    """Make a function that calls a method for as long as its object lives."""
-    reference = weakref.WeakMethod(method)
-
-    def call(*arguments: Any) -> None:
-        found = reference()
-        if found is not None:
-            found(*arguments)
-
-    return call
 
 
 def _check_kinds(rank: int, mine: Config, first: Config) -> None:

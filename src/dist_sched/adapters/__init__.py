@@ -10,12 +10,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dist_sched.adapters import lr_scheduler
+    from dist_sched.adapters import loggers, lr_scheduler
+    from dist_sched.adapters.loggers import metrics
+    from dist_sched.adapters.lr_scheduler import as_lr_scheduler
 
-__all__ = ["lr_scheduler"]
+__all__ = ["as_lr_scheduler", "loggers", "lr_scheduler", "metrics"]
 
 _MODULES = {
+    "as_lr_scheduler": "lr_scheduler",
+    "loggers": "loggers",
     "lr_scheduler": "lr_scheduler",
+    "metrics": "loggers",
 }
 
 
