@@ -111,10 +111,16 @@ def ours():
     return small(torchtitan_config.debugmodel())
 
 
-def own():
-    config = llama3_debugmodel()
+def own_manager():
+    config = ours()
     config.checkpoint = CheckpointManager.Config(enable=True, interval=7)
-    return small(config)
+    return config
+
+
+def own():
+    config = own_manager()
+    config.lr_scheduler = llama3_debugmodel().lr_scheduler
+    return config
 
 
 def train_run(name, folder, steps):
