@@ -15,7 +15,7 @@ from dist_sched._config.config import unit_word, with_change
 from dist_sched._config.history import Change
 from dist_sched._config.path import Path
 from dist_sched._curves.lint import in_order
-from dist_sched._optim import missed_loads, process_groups, wrappers
+from dist_sched._optim import frameworks, missed_loads, process_groups, wrappers
 from dist_sched._optim.agreement import NOTHING, Agreement
 from dist_sched._optim.stages import Stage, common_names, common_references, lost_groups
 from dist_sched._optim.writer import Writer
@@ -150,7 +150,7 @@ class Scheduler:
         # The position is the writer's: a new frozen agreement at each step would take longer than
         # all that a step does to one group.
         self._writer.write(0)
-        self._writer.tracker.is_waiting |= bool(self._unmatched)
+        self._writer.tracker.is_waiting |= bool(self._unmatched) or frameworks.may_accumulate()
         _LIVE.add(self)
         self._hook_optimizer_loads()
         self._note_writes()
@@ -914,6 +914,8 @@ class Scheduler:
             ConfigError: No rank was looked for that has what this one's groups lack.
         """
         self._refuse_unmatched()
+        if self.unit == "steps" and (problem := frameworks.step_of_micro_batch()):
+            logger.warning("%s", problem)
         carried = self._writer.carried_lr() if self._is_unplaced else None
         if carried is not None:
             one, lr = carried
@@ -921,11 +923,12 @@ class Scheduler:
                 "the optimizer was loaded and the scheduler was not: %s carried lr=%r, and at "
                 "position %d the schedule has %r and goes on from there: load the scheduler's "
                 "state too (load_state_dict, or dist_sched.checkpoint.load), or seek(position) to "
-                "where the run is",
+                "where the run is%s",
                 one,
                 lr,
                 self.num_steps,
                 self._writer.values(self.num_steps)[one.place]["lr"],
+                frameworks.advice(self._writer.tracker.sources),
             )
             self._is_unplaced = False
         self._writer.stop_waiting()
