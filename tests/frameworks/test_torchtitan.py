@@ -1,4 +1,4 @@
-"""torchtitan's Trainer on CPU, started by its own command line, with a scheduler of this library."""
+"""torchtitan's Trainer on CPU, by its own command line, with a scheduler of this library."""
 
 from __future__ import annotations
 

@@ -69,17 +69,16 @@ class SchedulersContainer(LRSchedulersContainer):  # type: ignore[misc]
                     torchtitan's own beside them; or the schedule is illegal.
             """
             _refuse_own_entries(self)
-            if (self.file is None) == (self.make is None):
+            if self.file is not None and self.make is None:
+                scheduler: Scheduler = from_config(optimizers, self.file)
+            elif self.make is not None and self.file is None:
+                scheduler = self.make(optimizers, training_steps)
+            else:
                 raise ConfigError(
                     f"lr_scheduler: file={rules.shown(self.file)}, make={rules.shown(self.make)}: "
                     "exactly one must be given: a file for from_config, or a function of the "
                     "optimizers and training.steps that returns a scheduler"
                 )
-            scheduler = (
-                from_config(optimizers, self.file)
-                if self.make is None
-                else self.make(optimizers, training_steps)
-            )
             return SchedulersContainer(scheduler, increment=self.increment)
 
     def __init__(self, scheduler: Scheduler, *, increment: int | None = None) -> None:

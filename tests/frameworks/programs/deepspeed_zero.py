@@ -15,9 +15,9 @@ os.environ["DS_ACCELERATOR"] = "cpu"
 import deepspeed
 import torch
 import torch.distributed as dist
-import worker
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+import worker
 from dist_sched import ParamScheduler, adapters, schedules
 
 ACCUMULATION = 2
@@ -46,9 +46,7 @@ def build(stage, way):
         engine, *_ = deepspeed.initialize(**given)
         return engine, ParamScheduler(engine.optimizer, fields)
     scheduler = ParamScheduler(optimizer, fields)
-    engine, *_ = deepspeed.initialize(
-        **given, lr_scheduler=adapters.as_lr_scheduler(scheduler)
-    )
+    engine, *_ = deepspeed.initialize(**given, lr_scheduler=adapters.as_lr_scheduler(scheduler))
     return engine, None
 
 

@@ -13,8 +13,9 @@ from types import SimpleNamespace
 from unittest import mock
 
 import torch
-import worker
 from torch.optim import optimizer as torch_optimizer
+
+import worker
 
 # It needs triton, which no CPU has. Its kernels are of experts in parallel.
 sys.modules["torchtitan.distributed.minimal_async_ep.kernels"] = mock.MagicMock()
@@ -23,12 +24,12 @@ from torchtitan.tools import utils  # noqa: E402
 # torchtitan falls back to CUDA where it finds no accelerator.
 utils.device_type = "cpu"
 utils.device_module = SimpleNamespace(
-    set_device=lambda device: None,
+    set_device=lambda _: None,
     device_count=lambda: 1,
     current_device=lambda: 0,
-    get_device_name=lambda device: "CPU",
-    get_device_properties=lambda device: SimpleNamespace(total_memory=1),
-    memory_stats=lambda device: {},
+    get_device_name=lambda _: "CPU",
+    get_device_properties=lambda _: SimpleNamespace(total_memory=1),
+    memory_stats=lambda _: {},
     reset_peak_memory_stats=lambda: None,
     empty_cache=lambda: None,
     synchronize=lambda: None,
@@ -36,11 +37,11 @@ utils.device_module = SimpleNamespace(
 utils.get_local_device = lambda: torch.device("cpu")
 
 from torchtitan import train  # noqa: E402
+from torchtitan.components.checkpointer import CheckpointManager  # noqa: E402
 from torchtitan.components.dataloader import BaseDataLoader  # noqa: E402
 from torchtitan.components.metrics import MetricsProcessor  # noqa: E402
 from torchtitan.components.optimizer import OptimizersContainer  # noqa: E402
 from torchtitan.components.tokenizer import BaseTokenizer  # noqa: E402
-from torchtitan.components.checkpointer import CheckpointManager  # noqa: E402
 from torchtitan.distributed import utils as distributed_utils  # noqa: E402
 from torchtitan.distributed.activation_checkpoint import FullAC  # noqa: E402
 from torchtitan.models.common.attention import ScaledDotProductAttention  # noqa: E402
@@ -59,7 +60,7 @@ class Tokens(BaseDataLoader):
     class Config(BaseDataLoader.Config):
         pass
 
-    def __init__(self, config, *, seq_len, local_batch_size, **_):
+    def __init__(self, *, seq_len, local_batch_size, **_):
         self.tokens = torch.ones(local_batch_size, seq_len, dtype=torch.long)
 
     def __iter__(self):
@@ -78,7 +79,7 @@ class NoTokenizer(BaseTokenizer):
     class Config(BaseTokenizer.Config):
         pass
 
-    def __init__(self, config, **_):
+    def __init__(self, **_):
         super().__init__()
 
     def encode(self, *_, **__):
@@ -137,7 +138,7 @@ def train_run(name, folder, steps):
         if is_update and not isinstance(optimizer, OptimizersContainer):  # it is an Optimizer too
             used.extend([group["lr"], group["weight_decay"]] for group in optimizer.param_groups)
 
-    def log(processor, step, *_, extra_metrics):
+    def log(*_, extra_metrics):
         logged.append({k: v for k, v in extra_metrics.items() if "/" in k})
 
     wrapped = Trainer.train_step
