@@ -1,4 +1,4 @@
-"""Sixteen updates in every wrapper of torch's, and nine of them in new processes, are on the curve."""
+"""Updates in every wrapper of torch's are on the curve, and so are those of new processes."""
 
 from __future__ import annotations
 
