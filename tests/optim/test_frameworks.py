@@ -11,20 +11,20 @@ from dist_sched import ParamScheduler, adapters, schedules
 from helpers import adamw
 
 FALL = schedules.linear(1.0, 10)
+TRAINER = "Trainer(optimizers=(optimizer, dist_sched.adapters.as_lr_scheduler("
 ACCELERATE = "accelerate's prepare() paces and saves nothing but an LRScheduler"
 KNOWN = {
     "nemo_automodel.recipes": "dist_sched.adapters.nemo.install()",
-    "torchtitan": "dist_sched.adapters.torchtitan",
+    "torchtitan.trainer": "dist_sched.adapters.torchtitan",
     "lightning": "Lightning's Trainer paces and saves nothing but an LRScheduler",
     "pytorch_lightning": "Lightning's Trainer paces and saves nothing but an LRScheduler",
-    "transformers.trainer": "Trainer(optimizers=(optimizer, dist_sched.adapters.as_lr_scheduler(",
 }
 
 
 @pytest.fixture(autouse=True)
 def imported(monkeypatch):
     """Forget what other tests have imported, and return what imports a module without content."""
-    for name in [*KNOWN, "accelerate", "accelerate.state"]:
+    for name in [*KNOWN, "transformers.trainer", "accelerate", "accelerate.state"]:
         monkeypatch.delitem(sys.modules, name, raising=False)
 
     def imports(name, **content):
@@ -84,8 +84,18 @@ def test_accelerate_is_named_where_it_is_used(run, accelerated, caplog):
 
 
 @BOTH_NETS
+def test_transformers_trainer_is_named_before_the_accelerate_that_it_uses(
+    run, accelerated, imported, caplog
+):
+    accelerated()
+    imported("transformers.trainer")
+    run()
+    assert TRAINER in caplog.text
+
+
+@BOTH_NETS
 def test_packages_that_train_nothing_are_not_named(run, imported, caplog):
-    for name in ("accelerate", "transformers", "nemo_automodel"):
+    for name in ("accelerate", "transformers.trainer", "torchtitan", "nemo_automodel"):
         imported(name)
     run()
     assert 1 == len(caplog.records)

@@ -14,16 +14,20 @@ _ADVICE = {
     "nemo_automodel": "AutoModel's recipes know schedulers by class, and save ours only after "
     "dist_sched.adapters.nemo.install()",
     "torchtitan": "torchtitan's Trainer takes the container of dist_sched.adapters.torchtitan",
-    "lightning": f"Lightning's Trainer {_PACES_AND_SAVES}",
-    "pytorch_lightning": f"Lightning's Trainer {_PACES_AND_SAVES}",
     "transformers": "transformers' Trainer makes a scheduler of its own unless it gets one: "
     "Trainer(optimizers=(optimizer, dist_sched.adapters.as_lr_scheduler(scheduler)))",
     "accelerate": f"accelerate's prepare() {_PACES_AND_SAVES}",
+    "lightning": f"Lightning's Trainer {_PACES_AND_SAVES}",
+    "pytorch_lightning": f"Lightning's Trainer {_PACES_AND_SAVES}",
 }
-"""By package, the most specific first: those above import those below."""
+"""By package, the surest first: those above import or use those below."""
 
-_USED = {"transformers": "transformers.trainer", "nemo_automodel": "nemo_automodel.recipes"}
-"""Modules without which a package is imported for something else than training."""
+_TRAINERS = {
+    "nemo_automodel": "nemo_automodel.recipes",
+    "torchtitan": "torchtitan.trainer",
+    "transformers": "transformers.trainer",
+}
+"""Modules without which a package was imported for something else than its training loop."""
 
 
 def advice(optimizers: list[Any]) -> str:
@@ -33,16 +37,15 @@ def advice(optimizers: list[Any]) -> str:
         optimizers: As the scheduler was given them. A framework may have wrapped one.
     """
     packages = [type(one).__module__.partition(".")[0] for one in optimizers]
-    packages += [name for name in _ADVICE if _USED.get(name, name) in sys.modules]
-    for package in packages:
-        if package in _ADVICE and (package != "accelerate" or _is_accelerated()):
-            return f" ({_ADVICE[package]})"
-    return ""
+    packages += [name for name in _ADVICE if _is_used(name)]
+    found = next((package for package in packages if package in _ADVICE), None)
+    return "" if found is None else f" ({_ADVICE[found]})"
 
 
-def _is_accelerated() -> bool:
-    """Return whether an `Accelerator` was made: many packages import accelerate."""
-    return bool(_shared("AcceleratorState"))
+def _is_used(package: str) -> bool:
+    if package in ("accelerate", "transformers") and not _shared("AcceleratorState"):
+        return False  # many packages import them, and their trainers make an `Accelerator`
+    return _TRAINERS.get(package, package) in sys.modules
 
 
 def may_accumulate() -> bool:
