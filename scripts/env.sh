@@ -2,15 +2,19 @@
 # To be sourced. Defines
 #   make_environment EXTRA…   .venv in the repository root, with the project and these extras in it
 #   install_upstream          the two released packages that tests and benchmarks compare with
+#   make_frameworks_environment   .venv-frameworks, with the frameworks that tests/frameworks runs
 # PYTHON is the interpreter to build on, python3 by default.
 
 _repository="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 _venv="$_repository/.venv"
+_constraints="constraints.txt"
 
 _say() { printf '== %s\n' "$*" >&2; }
 
 # PIP_USER=0, because pip refuses to install here where a user's settings have user = true.
 _pip() { PIP_USER=0 "$_venv/bin/python" -m pip --disable-pip-version-check "$@"; }
+
+_install() { _pip install --constraint "$_repository/$_constraints" "$@"; }
 
 _check_python() {
   if ! command -v "$1" >/dev/null; then
@@ -28,7 +32,7 @@ _check_python() {
 # An environment that was moved, or made by another Python, cannot be used.
 _base_of() { echo "$_repository" && "$1" -c 'import sys; print(sys.version)'; }
 
-_inputs() { (cd "$_repository" && cat pyproject.toml constraints.txt scripts/env.sh && echo "$@"); }
+_inputs() { (cd "$_repository" && cat pyproject.toml "$_constraints" scripts/env.sh && echo "$@"); }
 
 _has_content() { [[ -f "$1" && "$(cat "$1")" == "$2" ]]; }
 
@@ -51,15 +55,14 @@ _make_venv() {
 # nemo-automodel requires Python 3.11, but the one file of it that is used also runs on 3.10.
 install_upstream() {
   _begin_change
-  _pip install --quiet --no-deps --ignore-requires-python \
-    --constraint "$_repository/constraints.txt" megatron-core nemo-automodel || return
+  _install --quiet --no-deps --ignore-requires-python megatron-core nemo-automodel || return
   _end_change
 }
 
 _install_builder() {
   _begin_change
   rm -f "$_venv/inputs"
-  _pip install --quiet --constraint "$_repository/constraints.txt" hatchling || return
+  _install --quiet hatchling || return
   _end_change
 }
 
@@ -71,7 +74,7 @@ _build_wheel() {
 _install_dependencies() {
   local IFS=,
   _say "installing what the project needs; PyTorch is a large download"
-  _pip install --constraint "$_repository/constraints.txt" "$(echo "$_venv"/wheel/*.whl)[$*]"
+  _install "$(echo "$_venv"/wheel/*.whl)[$*]"
 }
 
 _install_wheel() { _pip install --quiet --no-deps --force-reinstall "$_venv"/wheel/*.whl; }
@@ -91,4 +94,11 @@ make_environment() {
   fi
   _end_change
   export VIRTUAL_ENV="$_venv" PATH="$_venv/bin:$PATH"
+}
+
+# An environment of its own, because the frameworks bring many packages and want older versions of
+# some, and the ordinary tests must need none of it.
+make_frameworks_environment() {
+  local _venv="$_repository/.venv-frameworks" _constraints="constraints-frameworks.txt"
+  make_environment frameworks && install_upstream
 }

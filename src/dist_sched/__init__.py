@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dist_sched import checkpoint, schedules
+    from dist_sched import adapters, checkpoint, schedules
     from dist_sched._curves.phases import Phase
     from dist_sched._curves.schedule import Schedule
     from dist_sched._curves.shapes import register_shape
@@ -29,6 +29,7 @@ __all__ = [
     "Schedule",
     "StateError",
     "__version__",
+    "adapters",
     "checkpoint",
     "from_config",
     "plot",
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "ConfigError": "errors",
+    "adapters": "adapters",
     "checkpoint": "checkpoint",
     "OptimizerParamScheduler": "scheduler",
     "ParamScheduler": "scheduler",

@@ -2,102 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parents[1]
+from launcher import launch
+
 PROGRAMS = Path(__file__).parent / "programs"
-ABORT = "terminate called without an active exception"
-"""Printed by processes with FSDP that abort at exit, after their work.
-
-A thread of torch's is still running then. All ranks meet in a barrier after they wrote, so what
-they wrote is complete.
-"""
-GRACE = 10
-"""Seconds that torchrun has to end after the time of its workers."""
-
-
-class LaunchError(RuntimeError):
-    """A launch ran past its time, failed, or left a rank without a result."""
-
-
-def launch(folder, program, world_size, *args, timeout=60, aborts=False):
-    """Run one of the programs under torchrun, and return the result of each rank.
-
-    Args:
-        folder: An empty folder, for the results and the output.
-        program: File name in `programs`; it writes its results with `worker.write`.
-        world_size: How many processes on this machine.
-        *args: The program's own arguments.
-        timeout: Seconds that a worker has: past them it prints its stack and ends itself.
-        aborts: Accept ranks that abort at exit after all have written, for programs with FSDP.
-            They must write once, at their end.
-
-    Raises:
-        LaunchError: Past the time, a process failed, or a rank wrote no result; carries the output.
-    """
-    __tracebackhide__ = True
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={world_size}", str(PROGRAMS / program), *map(str, args)]
-    search_path = filter(None, [str(TESTS), os.environ.get("PYTHONPATH")])  # TESTS has helpers.py
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(search_path),
-        "WORKER_RESULTS": str(folder),
-        "WORKER_TIMEOUT": str(timeout),
-    }
-    printed = folder / "output.txt"
-    with (
-        printed.open("wb") as file,
-        subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-        ) as process,
-    ):
-        try:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout + GRACE)
-        finally:
-            is_late = process.poll() is None
-            if is_late:
-                stop(process, folder)
-    output = printed.read_text(errors="replace")
-    files = [folder / f"rank{rank}.json" for rank in range(world_size)]
-    silent = [rank for rank, file in enumerate(files) if not file.exists()]
-    problem = ""
-    if is_late:
-        problem = f"ran past {timeout} s"
-    elif silent:
-        problem = f"left no result of ranks {silent} and ended with status {process.returncode}"
-    elif process.returncode and not (aborts and ABORT in output):
-        problem = f"ended with status {process.returncode}"
-    if problem:
-        raise LaunchError(f"{program} on {world_size} ranks {problem}\n{output}")
-    return [json.loads(file.read_text()) for file in files]
-
-
-def stop(process, folder):
-    """Kill torchrun, and its workers, which are in sessions of their own and wrote their ids."""
-    workers = [int(file.read_text()) for file in folder.glob("rank*.pid")]
-    for leader in (process.pid, *workers):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(leader, signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")
 def torchrun(tmp_path_factory):
-    """Return `launch` without its first argument: every launch gets a folder of its own."""
+    """Return `launch` of one of the programs: every launch gets a folder of its own."""
 
     def run(program, world_size, *args, **options):
         __tracebackhide__ = True
         folder = tmp_path_factory.mktemp(Path(program).stem)
-        return launch(folder, program, world_size, *args, **options)
+        return launch(folder, PROGRAMS / program, world_size, *args, **options)
 
     return run

@@ -1023,8 +1023,9 @@ def _points(value: object) -> list[tuple[Number, float]]:
     # An array without dimensions is iterable by its class alone.
     if not isinstance(value, Iterable) or is_other or getattr(value, "ndim", 1) == 0:
         raise illegal("points", value, "must be a list of pairs of position and value")
+    points: Iterable[Any] = value  # type: ignore[assignment] # a list, as was seen
     found: list[tuple[Number, float]] = []
-    for index, point in enumerate(value):
+    for index, point in enumerate(points):
         match list(point) if getattr(point, "ndim", 0) == 1 else point:
             case [position, number]:
                 with within(f"points[{index}]"):

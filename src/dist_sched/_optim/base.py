@@ -15,7 +15,7 @@ from dist_sched._config.config import unit_word, with_change
 from dist_sched._config.history import Change
 from dist_sched._config.path import Path
 from dist_sched._curves.lint import in_order
-from dist_sched._optim import missed_loads, process_groups, wrappers
+from dist_sched._optim import frameworks, missed_loads, process_groups, wrappers
 from dist_sched._optim.agreement import NOTHING, Agreement
 from dist_sched._optim.stages import Stage, common_names, common_references, lost_groups
 from dist_sched._optim.writer import Writer
@@ -150,7 +150,7 @@ class Scheduler:
         # The position is the writer's: a new frozen agreement at each step would take longer than
         # all that a step does to one group.
         self._writer.write(0)
-        self._writer.tracker.is_waiting |= bool(self._unmatched)
+        self._writer.tracker.is_waiting |= bool(self._unmatched) or frameworks.may_accumulate()
         _LIVE.add(self)
         self._hook_optimizer_loads()
         self._note_writes()
@@ -286,6 +286,10 @@ class Scheduler:
         if self._update_values:
             return {**self._update_values}
         position = self._writer.position if self._updated_at is None else self._updated_at
+        return self._metrics_at(position)
+
+    def _metrics_at(self, position: int) -> dict[str, float]:
+        """Return the values at a position, for frameworks that log before they update."""
         return {**self._writer.metrics(position), **self._agreed.plan.extra_values(position)}
 
     def describe_groups(self) -> GroupTable:
@@ -888,17 +892,17 @@ class Scheduler:
         for optimizer in optimizers:
             if wrappers.has_hooks(optimizer):
                 is_enough = wrappers.runs_load_hooks(optimizer)
-                before = _weakly(self._before_optimizer_load)
+                before = wrappers.weakly(self._before_optimizer_load)
                 after = self._after_optimizer_load if is_enough else self._after_own_load
                 handles = [
                     optimizer.register_load_state_dict_pre_hook(before),
-                    optimizer.register_load_state_dict_post_hook(_weakly(after)),
+                    optimizer.register_load_state_dict_post_hook(wrappers.weakly(after)),
                 ]
                 if self._unmatched:
-                    update = _weakly(self._before_update)
+                    update = wrappers.weakly(self._before_update)
                     handles.append(optimizer.register_step_pre_hook(update))
                 if not is_enough:
-                    step = _weakly(self._before_optimizer_step)
+                    step = wrappers.weakly(self._before_optimizer_step)
                     handles.append(optimizer.register_step_pre_hook(step))
                 # The optimizer outlives the scheduler in many scripts; its hooks must not.
                 self._hooks += [weakref.finalize(self, handle.remove) for handle in handles]
@@ -910,6 +914,8 @@ class Scheduler:
             ConfigError: No rank was looked for that has what this one's groups lack.
         """
         self._refuse_unmatched()
+        if self.unit == "steps" and (problem := frameworks.step_of_micro_batch()):
+            logger.warning("%s", problem)
         carried = self._writer.carried_lr() if self._is_unplaced else None
         if carried is not None:
             one, lr = carried
@@ -917,11 +923,12 @@ class Scheduler:
                 "the optimizer was loaded and the scheduler was not: %s carried lr=%r, and at "
                 "position %d the schedule has %r and goes on from there: load the scheduler's "
                 "state too (load_state_dict, or dist_sched.checkpoint.load), or seek(position) to "
-                "where the run is",
+                "where the run is%s",
                 one,
                 lr,
                 self.num_steps,
                 self._writer.values(self.num_steps)[one.place]["lr"],
+                frameworks.advice(self._writer.tracker.sources),
             )
             self._is_unplaced = False
         self._writer.stop_waiting()
@@ -1043,18 +1050,6 @@ def _short(lines: list[str]) -> str:
     """Return the first of some lines, and how many there are beside them."""
     more = [f"... and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else []
     return "\n".join([*lines[:_MOST_LINES], *more])
-
-
-def _weakly(method: Callable[..., None]) -> Callable[..., None]:
-    """Make a function that calls a method for as long as its object lives."""
-    reference = weakref.WeakMethod(method)
-
-    def call(*arguments: Any) -> None:
-        found = reference()
-        if found is not None:
-            found(*arguments)
-
-    return call
 
 
 def _check_kinds(rank: int, mine: Config, first: Config) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from dist_sched._curves.lint import Finding
 from dist_sched._optim import fields as group_fields
-from dist_sched._optim import ratios
+from dist_sched._optim import frameworks, ratios
 from dist_sched._optim.rows import highest, row_of
 from dist_sched._rules import listed
 
@@ -155,12 +155,13 @@ def name_other_writes(written: list[Written], tracker: Tracker) -> None:
     was = "" if isinstance(ours, tuple) else f" instead of {ours!r}, which was written last"
     logger.warning(
         "something else writes %s of %s: it held %r%s; it has the schedule's value again: leave %s "
-        "to one of the two",
+        "to one of the two%s",
         key,
         one,
         group_fields.plain(found),
         was,
         key,
+        frameworks.advice(tracker.sources),
     )
 
 

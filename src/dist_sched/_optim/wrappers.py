@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import weakref
 from collections.abc import Mapping
 from operator import is_
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from torch.optim import Optimizer
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from dist_sched._config.plan import Field
 
@@ -153,6 +154,18 @@ def runs_load_hooks(optimizer: Any) -> bool:
     if not has_hooks(optimizer) or "load_state_dict" in vars(optimizer):
         return False
     return type(optimizer).load_state_dict is Optimizer.load_state_dict
+
+
+def weakly(method: Callable[..., None]) -> Callable[..., None]:
+    """Return a hook that calls a method for as long as its object lives."""
+    reference = weakref.WeakMethod(method)
+
+    def call(*arguments: Any) -> None:
+        found = reference()
+        if found is not None:
+            found(*arguments)
+
+    return call
 
 
 def as_list(optimizer: Any, fields: Sequence[Field]) -> list[Any]:

@@ -16,6 +16,7 @@ import load_cases  # noqa: F401
 import models
 import torch.distributed as dist
 import verify_cases  # noqa: F401
+
 import worker
 
 

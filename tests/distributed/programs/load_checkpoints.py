@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-import worker
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 
+import worker
 from dist_sched import OptimizerParamScheduler, checkpoint
 from helpers import CONFIG, adamw
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import cases
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-import worker
 
+import worker
 from dist_sched import ParamScheduler, Plateau
 from helpers import held, sgd
 

@@ -7,9 +7,9 @@ import random
 
 import torch
 import torch.distributed as dist
-import worker
 
 import helpers
+import worker
 from dist_sched import OptimizerParamScheduler, ParamScheduler, Phase, Schedule, register_shape
 from dist_sched._curves import shapes
 

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 import torch.distributed.checkpoint as dcp
-import worker
 
+import worker
 from recipe_helpers import NAMES, build, held, held_at, splits_of
 
 

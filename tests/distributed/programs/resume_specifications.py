@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-import worker
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+import worker
 from dist_sched import (
     OptimizerParamScheduler,
     ParamScheduler,
