@@ -1019,9 +1019,9 @@ def _positions(name: str, value: object, common: _Common) -> tuple[Number, ...]:
 
 def _points(value: object) -> list[tuple[Number, float]]:
     """Return pairs of position and value whose positions rise from 0, or raise."""
-    is_other = isinstance(value, str | Mapping)
     # An array without dimensions is iterable by its class alone.
-    if not isinstance(value, Iterable) or is_other or getattr(value, "ndim", 1) == 0:
+    is_list = isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0
+    if not is_list or isinstance(value, str | Mapping):
         raise illegal("points", value, "must be a list of pairs of position and value")
     points: Iterable[Any] = value  # type: ignore[assignment] # a list, as was seen
     found: list[tuple[Number, float]] = []
