@@ -665,6 +665,12 @@ def test_points_may_be_an_iterator_or_an_array(points):
     assert 2.0 == schedules.piecewise(points)(2)
 
 
+@pytest.mark.parametrize("points", [np.array(3.0), torch.tensor(3.0)])
+def test_an_array_without_dimensions_is_no_list_of_points(points):
+    with pytest.raises(ConfigError, match=r"points=.*must be a list of pairs"):
+        schedules.piecewise(points)
+
+
 @pytest.mark.parametrize("name", WITH_WARMUP_SHAPE)
 def test_a_warmup_takes_another_shape_and_parameters(name):
     cosine = build(name, start=0.2, warmup_shape="cosine")

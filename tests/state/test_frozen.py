@@ -46,6 +46,9 @@ FILES = [
     ("dcp", "steps", 60, LINEAR, 0.55),
     ("file.pt", "tokens", 900, WSD, 0.1 + 0.9 * (1 - 0.5**0.5)),
 ]
+OF_VERSION_2 = json.loads((DATA.parent / "v2" / "states.json").read_text())
+POSITIONS_2 = OF_VERSION_2.pop("positions")
+SUM_2 = "a441f719caebb111745d7ae97cd718a08f040d277b5b0c23fcfc675911f77e5b"
 LATE_CHANGES = json.loads((DATA / "late_changes.json").read_text())
 POSITIONS = LATE_CHANGES.pop("positions")
 
@@ -120,3 +123,41 @@ def test_late_changes_of_version_1_give_their_values_bit_for_bit(name, key):
 def test_late_changes_of_version_1_are_saved_as_they_were(name):
     state = LATE_CHANGES[name]["state"]
     assert state == resumed(state).state_dict()
+
+
+def resumed_of_version_2(name, state):
+    """Return a scheduler of another script, with the groups of the run that saved a state."""
+    bounds = {"max_lr": 2.0, "min_lr": 0.5}
+    if name.startswith("entries"):
+        decays = {"start_wd": 0.2, "end_wd": 0.3}
+        optimizer = adamw({"name": "body"}, {"name": "embed", **bounds, **decays})
+        scheduler = opt_param_scheduler(optimizer)
+    else:
+        others = (
+            [] if name.startswith("fields") else [{"name": "bounded", **bounds}, {"name": "own"}]
+        )
+        fields = {"lr": 1.0, "weight_decay": 0.1}
+        scheduler = param_scheduler(adamw({"name": "body"}, *others), fields, reference=1.0)
+    scheduler.load_state_dict(state)
+    return scheduler
+
+
+def test_the_states_of_version_2_are_never_written_again():
+    content = (DATA.parent / "v2" / "states.json").read_bytes()
+    assert SUM_2 == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("name", OF_VERSION_2)
+def test_a_state_of_version_2_gives_its_values_bit_for_bit(name):
+    saved = OF_VERSION_2[name]
+    scheduler, found = resumed_of_version_2(name, saved["state"]), []
+    for position in POSITIONS_2:
+        scheduler.seek(position)
+        found.append(scheduler.metrics())
+    assert saved["values"] == found
+
+
+@pytest.mark.parametrize("name", OF_VERSION_2)
+def test_a_state_of_version_2_is_saved_as_it_was(name):
+    state = OF_VERSION_2[name]["state"]
+    assert state == resumed_of_version_2(name, state).state_dict()
