@@ -1,7 +1,4 @@
-"""Train as Megatron-LM does with --ckpt-format torch_dcp; run it again, and it goes on.
-
-torchrun --nproc-per-node=2 examples/megatron.py FOLDER UPDATES
-"""
+"""Megatron-LM's loop with torch_dcp, under torchrun: examples/megatron.py FOLDER UPDATES."""
 
 import pathlib
 import sys
@@ -12,8 +9,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.fsdp import fully_shard
 
-# Instead of: from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
-from dist_sched import OptimizerParamScheduler, adapters
+from dist_sched import OptimizerParamScheduler, adapters  # instead of megatron.core's
 
 BATCH = 8
 ENTRIES = {"init_lr": 0.0, "max_lr": 1e-3, "min_lr": 1e-5, "lr_decay_style": "cosine"}
