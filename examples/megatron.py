@@ -22,36 +22,39 @@ ENTRIES |= {"start_wd": 0.1, "end_wd": 0.2, "wd_incr_steps": 16 * BATCH, "wd_inc
 
 
 def build():
+    """Return what is trained, and a scheduler that DCP loads from Megatron's folders too."""
     model = fully_shard(torch.nn.Linear(8, 8))
     groups = [{"params": [model.weight]}, {"params": [model.bias], "wd_mult": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.1)
     scheduler = OptimizerParamScheduler(optimizer, **ENTRIES, unit="samples")
-    return model, optimizer, adapters.megatron.ten_keys(scheduler)  # for DCP's sake
+    return model, optimizer, adapters.megatron.ten_keys(scheduler)
 
 
 def state_of(model, optimizer, opt_param_scheduler, iteration):
+    """Return what a checkpoint has, under Megatron's names."""
     state = {"iteration": iteration, "opt_param_scheduler": opt_param_scheduler}
     state["model"], state["optimizer"] = get_state_dict(model, optimizer)
     return state
 
 
 def train(folder, updates):
+    """Go on from the last checkpoint to a number of updates, and save another one."""
     model, optimizer, opt_param_scheduler = build()
-    iteration = 0
+    first = 0
     if last := sorted(folder.glob("iter_*")):
-        state = state_of(model, optimizer, opt_param_scheduler, iteration)
+        state = state_of(model, optimizer, opt_param_scheduler, first)
         dcp.load(state, checkpoint_id=last[-1])
-        iteration, parts = state["iteration"], (state["model"], state["optimizer"])
+        first, parts = state["iteration"], (state["model"], state["optimizer"])
         set_state_dict(model, optimizer, model_state_dict=parts[0], optim_state_dict=parts[1])
-    for iteration in range(iteration + 1, updates + 1):
+    for _ in range(first, updates):
         model(torch.ones(BATCH, 8)).square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
         if dist.get_rank() == 0:
             print([[group["lr"], group["weight_decay"]] for group in optimizer.param_groups])
         opt_param_scheduler.step(increment=BATCH)
-    state = state_of(model, optimizer, opt_param_scheduler, iteration)
-    dcp.save(state, checkpoint_id=folder / f"iter_{iteration:07d}")
+    state = state_of(model, optimizer, opt_param_scheduler, updates)
+    dcp.save(state, checkpoint_id=folder / f"iter_{updates:07d}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from dist_sched import adapters
 
 
 def config(folder, updates):
+    """Return what the recipe's YAML file would have."""
     return {
         "step_scheduler": {
             "global_batch_size": 2,
@@ -47,6 +48,7 @@ def config(folder, updates):
 
 
 def train(folder, updates):
+    """Run the recipe, which goes on from the last checkpoint in the folder."""
     recipe = TrainFinetuneRecipeForNextTokenPrediction(ConfigNode(config(folder, updates)))
     recipe.setup()
     recipe.run_train_validation_loop()

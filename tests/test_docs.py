@@ -21,6 +21,7 @@ from dist_sched import (
     ParamScheduler,
     Phase,
     Schedule,
+    checkpoint,
     reconcile,
     schedules,
 )
@@ -125,9 +126,12 @@ def test_the_examples_about_resuming_run():
 @pytest.mark.usefixtures("folder")
 def test_the_examples_about_checkpoints_run():
     dcp.save({"app": {"scheduler": at(6).state_dict()}}, checkpoint_id="runs/7b/step-6")
-    scheduler = at(0)
-    run_examples("docs/checkpoints.md", {"scheduler": scheduler, "step": 6})
-    assert 6 == scheduler.num_steps
+    megatron = checkpoint.to_megatron_state(at(42).state_dict())
+    dcp.save({"scheduler": megatron}, checkpoint_id="megatron/iter_0000042")
+    scheduler, theirs = at(0), at(0)
+    names = {"scheduler": scheduler, "theirs": theirs, "step": 6}
+    run_examples("docs/checkpoints.md", names)
+    assert (6, 42) == (scheduler.num_steps, theirs.num_steps)
 
 
 def test_the_examples_about_config_files_run(folder):

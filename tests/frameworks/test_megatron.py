@@ -13,7 +13,7 @@ import pytest
 
 from helpers import adamw
 
-pytestmark = [pytest.mark.frameworks, pytest.mark.distributed]
+pytestmark = [pytest.mark.frameworks, pytest.mark.distributed, pytest.mark.timeout(600)]
 
 EXAMPLE = Path(__file__).parents[2] / "examples/megatron.py"
 
@@ -24,7 +24,7 @@ def run(folder, updates, world_size):
     command += [f"--nproc-per-node={world_size}", EXAMPLE, folder, str(updates)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    # Judged by what it wrote, because processes with FSDP sometimes abort at exit, after their work.
+    # Judged by what it wrote: processes with FSDP sometimes abort at exit, after their work.
     assert list(folder.glob(f"iter_{updates:07d}/.metadata")), done.stdout + done.stderr[-4000:]
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[[")]
 

@@ -14,7 +14,11 @@ import pytest
 from dist_sched import OptimizerParamScheduler, ParamScheduler, adapters, schedules
 from helpers import sgd
 
-pytestmark = [pytest.mark.frameworks, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.frameworks,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(sys.version_info < (3, 11), reason="nemo-automodel needs Python 3.11"),
+]
 
 PROGRAM = Path(__file__).parent / "programs/nemo_recipe.py"
 ENTRIES = {"init_lr": 1e-4, "max_lr": 1e-3, "min_lr": 1e-5, "start_wd": 0.1, "end_wd": 0.1}

@@ -301,14 +301,15 @@ def _compare_with_keys(
 
 
 def _doubts(state: Mapping[Any, Any], own: State, position: int) -> list[str]:
-    """Say whether a state, with or without its text, is perhaps what DCP was given as the target."""
+    """Say whether a state, with or without its text, is perhaps the target of a load itself."""
     keys = {key: value for key, value in own.items() if key != TEXT_KEY or key in state}
     if position != 0 or dict(state) != keys:
         return []
-    return [
+    warning = (
         "the state equals this scheduler's own at position 0: "
         "perhaps nothing was read from the checkpoint"
-    ]
+    )
+    return [warning]
 
 
 def format_of(keys: Collection[object], name: str = "") -> str | None:

@@ -25,8 +25,8 @@ _ORIGINAL = "_replaced_by_dist_sched"
 def install(build: Build | None = None, *, multipliers: bool = True) -> None:
     """Make the recipes of NeMo AutoModel train with schedulers of this library, and save them.
 
-    A recipe decides by class what it saves, so that a scheduler of ours was silently not in its
-    checkpoints. Call this before the recipe is built. It may be called again, to change an argument.
+    A recipe decides by class what it saves, so that a scheduler of ours is silently not in its
+    checkpoints without this. Call it before the recipe is built. Another call replaces the first.
 
     - `lr_scheduler:` of the recipe's config makes an `OptimizerParamScheduler` of ours, with the
       values that AutoModel's own class has.

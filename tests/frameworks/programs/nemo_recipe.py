@@ -1,8 +1,8 @@
 """Run the real recipe of NeMo AutoModel on the CPU, several times in one process.
 
 Each argument is whose scheduler, the folder and the number of updates, joined by commas: `theirs`
-is AutoModel's, before anything is installed, `ours` is the example, `built` a schedule of one's own.
-Prints lr and weight decay of every group at every update, and whether a recipe knew our scheduler
+is AutoModel's, before anything is installed, `ours` the example, `built` a schedule of one's own.
+Writes lr and weight decay of every group at every update, and whether a recipe knew our scheduler
 before and after, as one line of JSON.
 """
 
@@ -77,7 +77,8 @@ def main():
         updates.clear()
         run(*argument.split(","))
         runs.append([*updates])
-    print("RESULT", json.dumps({"runs": runs, "knew": knew, "knows": knows_ours()}))
+    result = {"runs": runs, "knew": knew, "knows": knows_ours()}
+    sys.stdout.write(f"\nRESULT {json.dumps(result)}\n")
 
 
 if __name__ == "__main__":
