@@ -102,6 +102,8 @@ def small(config):
     config.tokenizer = NoTokenizer.Config()
     config.activation_checkpoint = FullAC.Config()
     config.validator.enable = False
+    # With torchtitan's default, fully_shard of torch 2.13 refuses its parameters.
+    config.parallelism.spmd_backend = "partial_dtensor"
     config.training.disable_cuda_graphs = True
     config.training.local_batch_size = 1
     config.training.seq_len = 64
