@@ -33,10 +33,15 @@ from helpers import CONFIG, adamw, held, sgd
 
 ROOT = Path(__file__).parents[1]
 HOME = Path(dist_sched.__file__).parent
+NEED_A_FRAMEWORK = {"adapters.torchtitan"}
+"""They import a framework that the ordinary environment lacks."""
 MODULES = sorted(
-    ".".join(path.relative_to(HOME).with_suffix("").parts)
-    for path in HOME.rglob("*.py")
-    if not path.stem.startswith("__")
+    {
+        ".".join(path.relative_to(HOME).with_suffix("").parts)
+        for path in HOME.rglob("*.py")
+        if not path.stem.startswith("__")
+    }
+    - NEED_A_FRAMEWORK
 )
 DOCS = [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *DOCS]

@@ -6,6 +6,7 @@ import copy
 import logging
 import pickle
 
+import numpy as np
 import pytest
 
 from dist_sched import (
@@ -190,6 +191,18 @@ def test_an_illegal_extra_is_refused_by_name(extras, message):
         beside(extras)
 
 
+def test_extras_that_are_an_array_are_no_mapping():
+    with pytest.raises(ConfigError, match=r"extras=.*must be a mapping"):
+        ParamScheduler([], {}, extras=np.array([1, 2]))
+
+
+def test_what_follows_a_follower_is_refused_without_a_near_miss():
+    extras = {"first": schedules.proportional_to("second", at_max=1.0), "second": RAMP}
+    extras["third"] = schedules.proportional_to("first", at_max=1.0)
+    with pytest.raises(ConfigError, match=r"third\.to='first': .*with a schedule of its own$"):
+        alone(extras)
+
+
 def test_a_group_cannot_override_an_extra():
     with pytest.raises(ConfigError, match=r"groups\[head\]\.batch_size: .* is an extra, which no"):
         beside(groups={"head": {"batch_size": 32}})
@@ -358,6 +371,14 @@ def test_a_late_change_that_takes_what_a_negative_power_follows_to_0_is_refused(
     scheduler = ParamScheduler(adamw(), {"lr": 1.0, "weight_decay": decay})
     with pytest.raises(ConfigError, match=r"power=-1\.0: must not be negative where lr is 0"):
         scheduler.cooldown(8, end=0.0)
+    assert () == scheduler.history
+
+
+def test_a_scale_that_takes_a_follower_out_of_the_range_of_floats_is_refused():
+    follows = schedules.proportional_to("batch_size", at_max=1.0, power=-5)
+    scheduler = beside({"batch_size": RAMP, "rate": follows})
+    with pytest.raises(ConfigError, match=r"power=-5\.0: leaves the range of floats"):
+        scheduler.scale(1e-200, field="batch_size")
     assert () == scheduler.history
 
 

@@ -51,6 +51,28 @@ SPECIFICATION = {
     },
     "groups": {"embed*": {"lr": 0.1, "weight_decay": {"schedule": "linear", "peak": 0.2}}},
 }
+OPERATIONS = {
+    "horizon": {"updates": 300},
+    "per_update": {"extra": "batch_size", "times": 3},
+    "fields": {
+        "lr": {
+            "phases": [
+                {"schedule": "wsd", "peak": 1, "warmup": {"updates": 7}, "decay": "10%"},
+                {"schedule": "linear", "peak": 1, "horizon": 10, "repeat": 3, "factors": 0.5},
+            ]
+        },
+        "momentum": {"points": [[0, 0.5], ["50%", 0.9], [{"updates": 200}, 0.8]], "until": 0.5},
+        "weight_decay": {
+            "product": [
+                {"schedule": "cosine", "peak": 1, "since": 9, "warmup_shape": {"shape": "rex"}},
+                {"to": "batch_size", "peak": 1, "power": 0.5},
+                0.1,
+            ]
+        },
+    },
+    "extras": {"batch_size": {"points": [[0, 2], [90, 4]], "multiple_of": 1}},
+}
+DECLARED = CONFIG, SPECIFICATION, OPERATIONS
 TORCH = {
     "_schedulers": [
         {"start_factor": 0.1, "end_factor": 1.0, "total_iters": 5, "base_lrs": [1.0]},
@@ -121,6 +143,12 @@ TOKENS = (
 )
 
 
+NAMES = (
+    *("", "lr", "x" * 300, "peak", "phases", "product", "repeat", "factors", "since", "until"),
+    *("multiple_of", "updates", "points", "power", "per_update", "extras"),
+)
+
+
 def places(data, depth=5):
     """Return where values are in nested dicts and lists."""
     keys = list(data) if isinstance(data, dict) else range(min(len(data), 20))
@@ -144,7 +172,7 @@ def changed(draw, data, odd=ODD):
             case 2:
                 del one[key]
             case 3 if isinstance(one, dict):
-                one[draw.choice(["", "lr", "x" * 300, "peak", "phases", name])] = draw.choice(odd)
+                one[draw.choice([*NAMES, name])] = draw.choice(odd)
             case _:
                 one[key] = other[name]
     return found
@@ -179,7 +207,7 @@ def driven():
 def states():
     """Return states of ours and of others."""
     found = []
-    for config in (CONFIG, SPECIFICATION):
+    for config in (CONFIG, OPERATIONS, SPECIFICATION):
         scheduler = from_config(driven(), config)
         scheduler.step(7)
         found.append(scheduler.state_dict())
@@ -238,7 +266,7 @@ def test_mutated_states_raise_typed_errors(tried, states):
 
 def test_mutated_texts_of_states_raise_typed_errors(tried, states):
     def case(draw):
-        state = dict(draw.choice(states[:3]))
+        state = dict(draw.choice(states[:4]))
         text = json.loads(state["dist_sched"])
         if draw.random() < 0.5:
             with contextlib.suppress(ValueError):  # it may hold itself
@@ -253,7 +281,7 @@ def test_mutated_texts_of_states_raise_typed_errors(tried, states):
 
 def test_mutated_configs_raise_typed_errors(tried):
     def case(draw):
-        from_config(driven(), changed(draw, draw.choice([CONFIG, SPECIFICATION])))
+        from_config(driven(), changed(draw, draw.choice(DECLARED)))
 
     tried(case, 0.15)
 
@@ -261,7 +289,7 @@ def test_mutated_configs_raise_typed_errors(tried):
 def written():
     """Return configs as files have them, by their names."""
     yaml, toml = pytest.importorskip("yaml"), pytest.importorskip("tomli_w")
-    for config in (CONFIG, SPECIFICATION):
+    for config in DECLARED:
         yield "run.json", json.dumps(config)
         yield "run.yaml", yaml.safe_dump(config)
         yield "run.toml", toml.dumps(config)

@@ -36,6 +36,14 @@ def test_after_a_seek_they_are_what_the_groups_hold(jump):
     assert {"lr/body": 0.6} == scheduler.metrics()
 
 
+def test_after_a_late_change_and_a_seek_they_are_what_the_groups_hold():
+    scheduler = falling()
+    scheduler.step()
+    scheduler.scale(0.5)
+    scheduler.seek(4)
+    assert {"lr/body": 0.3} == scheduler.metrics()
+
+
 def test_after_a_load_they_are_what_the_groups_hold():
     scheduler = falling()
     scheduler.seek(4)

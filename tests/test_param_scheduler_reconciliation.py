@@ -315,3 +315,53 @@ def test_the_report_of_a_load_shows_what_a_multiplier_gives():
     values = {one.field: one for one in scheduler.last_reconciliation.next_update}
     text = values["groups[embed].lr"]
     assert (0.5, 0.25, 0.5) == (text.config, text.checkpoint, text.used)
+
+
+LATE = Schedule([Phase("linear", 100, end=0.0, start=1.0, since=20), Phase("linear", 10, end=0.5)])
+"""0.8 at 0, 0 at 80."""
+LATER = Schedule([Phase("linear", 100, end=0.0, start=1.0, since=60), *LATE.phases[1:]])
+"""0.4 at 0, 0 at 40."""
+WHOLE = Schedule([Phase("linear", 100, end=0.0, start=1.0), *LATE.phases[1:]])
+
+
+@pytest.mark.parametrize("mine, theirs", [(LATE, LATER), (LATE, WHOLE), (WHOLE, LATE)], ids=str)
+@pytest.mark.parametrize("word", ["checkpoint", "config"])
+def test_where_a_phase_begins_is_an_entry_of_its_own(mine, theirs, word):
+    policy = {"lr.phases[0].since": word, "*": "strict"}
+    scheduler = param_scheduler(fields={"lr": mine}, policy=policy)
+    scheduler.load_state_dict(saved_state(0, {"lr": theirs}))
+    assert ["lr.phases[0].since"] == changed(scheduler)
+    used = scheduler._agreed.effective.fields["lr"]
+    assert used == (mine if word == "config" else theirs)
+
+
+@pytest.mark.parametrize("mine, theirs", [(2, 4), (None, 4), (2, None)])
+@pytest.mark.parametrize("word", ["checkpoint", "config"])
+def test_what_values_are_rounded_to_is_an_entry_of_its_own(mine, theirs, word):
+    mine, theirs = (Schedule([Phase("linear", 8, 9.0, 4.0)], one) for one in (mine, theirs))
+    policy = {"lr.multiple_of": word, "*": "strict"}
+    scheduler = param_scheduler(fields={"lr": mine}, policy=policy)
+    scheduler.load_state_dict(saved_state(0, {"lr": theirs}))
+    assert ["lr.multiple_of"] == changed(scheduler)
+    used = scheduler._agreed.effective.fields["lr"]
+    assert used == (mine if word == "config" else theirs)
+
+
+@pytest.mark.parametrize("word", ["checkpoint", "config"])
+@pytest.mark.parametrize("end", [0.5, 1.0])
+def test_the_factors_of_a_product_are_one_entry(word, end):
+    rise, fall = (Schedule([Phase("linear", 8, b, a)]) for a, b in ((0.5, 1.0), (1.0, end)))
+    falls = Schedule([Phase("cosine", 8, end=end, start=1.0)])
+    mine, theirs = (schedules.product(rise, one) for one in (fall, falls))
+    scheduler = param_scheduler(fields={"lr": mine}, policy=word)
+    scheduler.load_state_dict(saved_state(0, {"lr": theirs}))
+    used = scheduler._agreed.effective.fields["lr"]
+    assert used == (mine if word == "config" else theirs)
+
+
+@pytest.mark.parametrize("policy, value", [("checkpoint", 0.5), ("config", 0.25)])
+def test_a_cut_phase_of_another_shape_begins_in_the_middle_of_its_own(policy, value):
+    mine = Schedule([Phase("cosine", 16, end=0.0, start=0.5, since=8)])
+    scheduler = param_scheduler(fields={"lr": mine}, policy=policy)
+    scheduler.load_state_dict(saved_state(0, {"lr": schedules.linear(1.0, 8).cut(4)}))
+    assert pytest.approx([value]) == held(scheduler)

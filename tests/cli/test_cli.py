@@ -819,6 +819,11 @@ LATE_CHANGES = {
     "extended by a part": (("--extend", "150%"), lambda one: one.extend(1500)),
     "rewarmed": (("--rewarm", "2%", "--peak", "6e-4"), lambda one: one.rewarm(20, 6e-4)),
     "rewarmed to the highest": (("--rewarm", 20), lambda one: one.rewarm(20)),
+    "scaled": (("--scale", 0.5), lambda one: one.scale(0.5)),
+    "stretched": (
+        ("--extend", "2k", "--keep", "value"),
+        lambda one: one.extend(2000, keep="value"),
+    ),
     "cooled for a part": (("--cooldown", "2%"), lambda one: one.cooldown(20)),
 }
 
@@ -840,6 +845,22 @@ def test_a_run_that_resumes_from_a_forked_config_goes_on_as_after_the_late_chang
         expected.seek(position)
         forked.seek(position)
         assert expected.get_last_lr() == forked.get_last_lr()
+
+
+def test_fork_stretches_what_is_left_of_a_decay_of_entries_as_a_param_schedulers(cli, tmp_path):
+    path = tmp_path / "longer.yaml"
+    status, _, err = cli("fork", "before", "--extend", 160, "--keep", "value", "-o", path)
+    assert (0, True) == (status, "a decay that goes on from its middle has no entries" in err)
+    forked = from_config(optimizer(), path)
+    forked.load_state_dict(checkpoint.read_state("before")[0])
+    forked.seek(110)
+    assert [pytest.approx(0.2)] == forked.get_last_lr()
+
+
+def test_fork_scales_a_config_of_entries_as_one_of_entries(cli):
+    status, out, err = cli("fork", "stable", "--scale", 0.5)
+    found = yaml.safe_load(out)
+    assert (0, "", 0.5) == (status, err, found["max_lr"])
 
 
 def test_fork_extends_a_config_of_entries_as_one_of_entries(cli):
@@ -926,7 +947,13 @@ def test_fork_prints_yaml_where_no_file_is_named(cli):
         (("megatron.pt", "--cooldown", 20), "use --unit"),
         (("stable", "--cooldown", 20, "--end", 2), "lr is 1.0 here, so 2.0 is a rise: use rewarm"),
         (("spec", "--cooldown", 20, "--end", "4e-4"), "so 0.0004 is a rise: use rewarm"),
-        (("spec",), "give exactly one of --cooldown, --extend and --rewarm (see dist-sched fork"),
+        (("spec",), "give exactly one of --cooldown, --extend, --rewarm and --scale (see"),
+        (("spec", "--scale", 0), "must be greater than 0"),
+        (("spec", "--scale", "half"), "must be a number"),
+        (("spec", "--scale", 2, "--extend", "2k"), "give exactly one of"),
+        (("spec", "--scale", 2, "--keep", "value"), "--keep is for --extend, not for --scale"),
+        (("spec", "--extend", "2k", "--keep", "slope"), "'slope' is not 'value'"),
+        (("stable", "--scale", 0.5, "--at", 80), "leave out --at"),
         (("spec", "--cooldown", 20, "--extend", "2k"), "give exactly one of"),
         (("spec", "--extend", "2k", "--end", 1), "--end is for --cooldown, not for --extend"),
         (("spec", "--cooldown", 2, "--peak", 1), "--peak is for --rewarm, not for --cooldown"),

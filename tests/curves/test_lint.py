@@ -8,6 +8,7 @@ import pytest
 
 from dist_sched import ConfigError, Phase, Schedule
 from dist_sched._curves.lint import LEVELS, Finding, in_order
+from dist_sched.schedules import linear, repeat
 
 RISE = Phase("linear", 10, end=1.0, start=0.0)
 HOLD = Phase("constant", 50, end=1.0)
@@ -245,3 +246,10 @@ def test_a_run_that_ends_before_the_horizon_at_the_last_value_is_no_finding():
 
 def test_a_constant_schedule_is_compared_with_no_run():
     assert () == over(Phase("constant", 0, 1.0, 1.0)).lint(updates=30)
+
+
+def test_many_equal_jumps_are_one_finding():
+    cycles = repeat(linear(1.0, 100), 66)
+    found = [one for one in cycles.lint() if one.code == "jump"]
+    message = "jumps from 0 to 1 at a join, and at 64 more up to 6500"
+    assert [Finding(100, message, "jump")] == found

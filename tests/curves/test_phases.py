@@ -1,4 +1,4 @@
-"""Phases and schedules: joins, clocks, saving, what is refused, and late changes."""
+"""Phases: their arguments, parts, products, and what they are as data."""
 
 from __future__ import annotations
 
@@ -7,229 +7,41 @@ import dataclasses
 import json
 import math
 import pickle
-import sys
-import time
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from dist_sched import ConfigError, Phase, Schedule
-from dist_sched._curves.schedule import MOST_PHASES
-from dist_sched._curves.shapes import shapes
+from dist_sched._curves.phases import part, scaled, stretched
 
 RISE = Phase("linear", 10, end=1.0, start=0.0)
-HOLD = Phase("constant", 50, end=1.0)
 FALL = Phase("cosine", 100, end=0.1)
+LATE = Phase("linear", 100, end=0.0, start=1.0, since=40, until=80)
 NO_NUMBERS = [True, "1", [1], 1j, np.bool_(True)]
 NO_RATES = [-1, -1e-9, math.nan, math.inf, -math.inf, 10**400]
-quick = settings(max_examples=60, deadline=None, database=None)
-
-
-def over(*phases):
-    return Schedule(phases)
-
-
-def rise_and_fall():
-    return Schedule([RISE, FALL])
-
-
-def wsd():
-    return Schedule([RISE, HOLD, Phase("minus_sqrt", 40, end=0.0)])
-
-
-def at_all(schedule, positions):
-    return [schedule(position) for position in positions]
-
-
-@st.composite
-def parameters_of(draw, shape, steps):
-    some = st.floats(1, 3)
-    if shape == "multistep":
-        places = st.lists(st.floats(0.01, 1), min_size=1, max_size=4)
-        return {"milestones": sorted(max(1, place * steps) for place in draw(places))}
-    names = {"cosine": ["exponent"], "polynomial": ["power"], "inverse": ["timescale"]}
-    names |= {"inverse_sqrt": ["timescale"], "power_law": ["power", "timescale"]}
-    names |= {"log": ["timescale"]}
-    if shape in {"minus_power", "exponential_to_zero"}:
-        needed = {"minus_power": "power", "exponential_to_zero": "ratio"}[shape]
-        return {needed: draw(st.floats(0.1, 0.9))}
-    return {name: draw(some) for name in names.get(shape, []) if draw(st.booleans())}
-
-
-@st.composite
-def phases_of_any_shape(draw, *, is_first, is_whole):
-    shape = draw(st.sampled_from(shapes()))
-    steps = draw(st.integers(1, 500) if is_whole else st.integers(1, 500) | st.floats(1, 500))
-    end = draw(st.floats(0.1, 1))
-    start = draw(st.floats(0.1, 1)) if is_first or draw(st.booleans()) else None
-    until = draw(st.none() | st.integers(0, int(steps)))
-    given = draw(parameters_of(shape, steps))
-    start = end if shape == "constant" else start
-    return Phase(shape, steps, end=end, start=start, until=until, **given)
-
-
-@st.composite
-def schedules(draw, *, is_whole=False):
-    count = draw(st.integers(1, 6))
-    return Schedule(
-        draw(phases_of_any_shape(is_first=not index, is_whole=is_whole)) for index in range(count)
-    )
-
-
-@st.composite
-def positions_in(draw, schedule):
-    """Draw whole positions, those about the joins too."""
-    edges = {max(0, int(join) + more) for join in schedule.boundaries for more in (-1, 0, 1)}
-    return draw(st.sampled_from(sorted(edges)) | st.integers(0, int(schedule.horizon) + 100))
-
-
-# What a schedule is.
-
-
-def test_a_phase_without_start_begins_where_the_one_before_ended():
-    schedule = rise_and_fall()
-    assert [0.0, 0.5, 1.0, 0.55, 0.1] == at_all(schedule, [0, 5, 10, 60, 110])
-
-
-def test_each_phase_runs_on_its_own_clock():
-    alone = Schedule([Phase("cosine", 100, end=0.1, start=1.0)])
-    joined = rise_and_fall()
-    assert at_all(alone, range(120)) == at_all(joined, range(10, 130))
-
-
-def test_the_value_at_a_join_belongs_to_the_later_phase():
-    schedule = over(RISE, Phase("linear", 10, end=0.0, start=0.5))
-    assert [0.9, 0.5, 0.45] == at_all(schedule, [9, 10, 11])
-
-
-def test_a_declared_start_jumps():
-    schedule = over(Phase("constant", 5, 0.3, 0.3), Phase("constant", 5, 0.7, 0.7))
-    assert [0.3, 0.3, 0.7, 0.7] == at_all(schedule, [0, 4, 5, 10])
-
-
-@pytest.mark.parametrize("position", [110, 111, 10**9, 2**60, 110.5, math.inf])
-def test_past_the_horizon_the_last_value_is_held(position):
-    assert 0.1 == rise_and_fall()(position)
-
-
-def test_a_schedule_has_its_boundaries_horizon_bounds_and_last_value_as_attributes():
-    schedule = wsd()
-    found = (
-        schedule.boundaries,
-        schedule.horizon,
-        schedule.min_value,
-        schedule.max_value,
-        schedule.end_value,
-    )
-    assert ((0, 10, 60), 100, 0.0, 1.0, 0.0) == found
-
-
-def test_spans_are_the_first_and_last_value_of_each_phase():
-    assert [(0.0, 1.0), (1.0, 1.0), (1.0, 0.0)] == wsd().spans()
-
-
-def test_a_step_phase_jumps_where_the_next_one_begins():
-    schedule = over(Phase("step", 10, end=0.1, start=1.0), Phase("linear", 10, end=0.0))
-    assert [1.0, 0.1, 0.05] == pytest.approx(at_all(schedule, [9, 10, 15]))
-
-
-def test_until_hands_over_before_the_end_at_the_value_reached():
-    schedule = over(Phase("linear", 10, 0.0, 1.0, until=4), Phase("linear", 6, end=0.0))
-    assert [1.0, 0.7, 0.6, 0.3, 0.0] == pytest.approx(at_all(schedule, [0, 3, 4, 7, 10]))
-    assert 10 == schedule.horizon
-
-
-def test_until_at_the_end_of_the_schedule_holds_the_value_reached():
-    schedule = over(Phase("linear", 10, 0.0, 1.0, until=4))
-    assert [0.7, 0.6, 0.6] == pytest.approx(at_all(schedule, [3, 4, 100]))
-    assert (4, 0.6) == (schedule.horizon, schedule.end_value)
-
-
-def test_a_phase_of_length_0_sets_where_the_next_one_starts():
-    schedule = over(RISE, Phase("step", 0, end=0.5), Phase("linear", 10, end=0.0))
-    assert [0.9, 0.5, 0.25, 0.0] == at_all(schedule, [9, 10, 15, 20])
-
-
-def test_a_last_phase_of_length_0_sets_the_last_value():
-    assert [0.9, 0.5, 0.5] == at_all(over(RISE, Phase("linear", 0, end=0.5)), [9, 10, 11])
-
-
-def test_a_first_phase_of_length_0_does_not_show():
-    schedule = over(Phase("linear", 0, end=0.5, start=0.9), Phase("linear", 10, end=0.0))
-    assert [0.5, 0.25] == at_all(schedule, [0, 5])
-
-
-def test_lengths_may_be_fractions():
-    schedule = over(Phase("linear", 2.5, end=1.0, start=0.0), Phase("linear", 2.5, end=0.0))
-    assert [0.0, 0.8, 0.8, 0.4, 0.0] == pytest.approx(at_all(schedule, [0, 2, 3, 4, 5]))
-
-
-def test_lengths_that_add_up_to_a_whole_number_but_for_rounding_join_there():
-    tenth = {"shape": "linear", "steps": 0.1, "end": 1.0, "start": 0.0}
-    schedule = over(*(Phase.from_dict({**tenth, "end": float(index)}) for index in range(30)))
-    assert (2, 3) == (schedule.boundaries[20], schedule.horizon)
-
-
-def test_positions_may_be_fractions():
-    assert 0.25 == over(Phase("linear", 2, end=1.0, start=0.0))(0.5)
-
-
-@pytest.mark.parametrize("position", [-1, -0.5, math.nan, "5", None, [1], 1j], ids=repr)
-def test_a_position_that_is_negative_or_no_number_is_refused(position):
-    with pytest.raises(ConfigError, match=r"position=.*must be a (finite )?number"):
-        rise_and_fall()(position)
-
-
-@quick
-@given(schedule=schedules())
-def test_a_phase_without_start_begins_where_the_one_before_ended_whatever_is_drawn(schedule):
-    spans = schedule.spans()
-    joins = zip(schedule.phases[1:], spans, spans[1:], strict=False)
-    apart = [(end, start) for phase, (_, end), (start, _) in joins if phase.start is None]
-    assert [] == [pair for pair in apart if pair[0] != pair[1]]
-
-
-@quick
-@given(schedule=schedules())
-def test_a_phase_but_for_steps_approaches_the_value_that_it_reaches(schedule):
-    ends = (*schedule.boundaries[1:], schedule.horizon)
-    rows = zip(schedule.phases, ends, schedule.spans(), strict=True)
-    found = {
-        end: (schedule(end - 1e-6 * phase.duration), reached)
-        for phase, end, (_, reached) in rows
-        if phase.duration and phase.shape not in {"step", "multistep"}
-    }
-    # A square root, the steepest that is drawn, moves by a thousandth over a millionth.
-    assert {end: near for end, (near, _) in found.items()} == pytest.approx(
-        {end: reached for end, (_, reached) in found.items()}, abs=3e-3
-    )
-
-
-@quick
-@given(data=st.data(), schedule=schedules())
-def test_a_schedule_stays_between_the_lowest_and_the_highest_value(data, schedule):
-    found = schedule(data.draw(positions_in(schedule)))
-    assert schedule.min_value <= found <= schedule.max_value
-
-
-def test_a_schedule_of_most_phases_finds_each_by_bisection():
-    schedule = Schedule(Phase("constant", 1, 0.5, start=0.5) for _ in range(MOST_PHASES))
-    few = Schedule(schedule.phases[:10])
-
-    def seconds(curve):
-        begun = time.perf_counter()
-        for index in range(2000):
-            curve(curve.horizon - 1 - index % 5)
-        return time.perf_counter() - begun
-
-    assert 20 * min(seconds(few) for _ in range(3)) > min(seconds(schedule) for _ in range(3))
-
-
-# What is refused.
+HILL = {
+    "shape": "product",
+    "steps": 10,
+    "end": 0.0,
+    "start": 0.0,
+    "factors": [
+        {"shape": "linear", "steps": 10, "end": 1.0, "start": 0.0},
+        {"shape": "linear", "steps": 10, "end": 0.0, "start": 1.0},
+    ],
+}
+"""A rise from 0 to 1 times a fall from 1 to 0: 0.25 in the middle."""
+
+
+def values(phase, *positions):
+    return [Schedule([phase])(position) for position in positions]
+
+
+@pytest.mark.parametrize("name", ["shape", "steps", "end", "start", "until", "parameters"])
+def test_a_phase_is_frozen(name):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(copy.copy(RISE), name, 1)
 
 
 @pytest.mark.parametrize("value", [*NO_NUMBERS, None, *NO_RATES], ids=str)
@@ -248,11 +60,6 @@ def test_an_illegal_number_is_refused_by_name(name):
 def test_a_length_over_2_to_the_53_is_refused(name):
     with pytest.raises(ConfigError, match=rf"{name}=9007199254740993: must be at most 2\*\*53"):
         Phase(**{"shape": "linear", "steps": 10, "end": 0.1, name: 2**53 + 1})
-
-
-def test_a_horizon_over_2_to_the_53_is_refused():
-    with pytest.raises(ConfigError, match=r"horizon=9007199254740993: must be at most 2\*\*53"):
-        over(RISE.replace(steps=2**53), Phase("linear", 1, end=0.0))
 
 
 def test_an_until_past_the_end_is_refused():
@@ -276,68 +83,6 @@ def test_a_scalar_of_another_library_is_stored_as_a_plain_number(value, kind):
     phase = Phase("linear", value, end=value, start=value, until=value)
     found = [type(one) for one in (phase.steps, phase.until, phase.end, phase.start)]
     assert [kind, kind, float, float] == found
-
-
-def test_a_first_phase_without_start_is_refused():
-    with pytest.raises(ConfigError, match=r"phases\[0\].start=None: the first phase must say"):
-        over(FALL)
-
-
-def test_a_constant_phase_that_starts_elsewhere_than_it_ends_is_refused():
-    message = r"phases\[1\] \(constant\): starts at 1.0 and ends at 0.5: .*pass start="
-    with pytest.raises(ConfigError, match=message):
-        over(RISE, Phase("constant", 10, end=0.5))
-
-
-def test_a_constant_phase_whose_own_start_and_end_differ_is_refused():
-    with pytest.raises(ConfigError, match=r"phases\[0\] \(constant\): starts at 1.0 and ends"):
-        over(Phase("constant", 0, end=0.5, start=1.0))
-
-
-def test_a_shape_that_cannot_start_where_the_phase_before_ended_is_refused():
-    with pytest.raises(ConfigError, match=r"phases\[1\] \(exponential\): start=0.0"):
-        over(Phase("linear", 10, end=0.0, start=1.0), Phase("exponential", 10, end=1.0))
-
-
-def test_no_phases_are_refused():
-    with pytest.raises(ConfigError, match=r"phases: 0 of them; must be from 1 to 100,000"):
-        over()
-
-
-def test_too_many_phases_are_refused():
-    with pytest.raises(ConfigError, match=r"phases: 100001 of them; must be from 1 to 100,000"):
-        Schedule([RISE] * (MOST_PHASES + 1))
-
-
-@pytest.mark.parametrize("phases", [None, 3, "linear", RISE, {"phases": []}], ids=repr)
-def test_what_is_no_list_of_phases_is_refused(phases):
-    with pytest.raises(ConfigError, match=r"phases=.*must be a list of phases"):
-        Schedule(phases)
-
-
-@pytest.mark.parametrize("thing", [None, "linear", {"shape": "linear"}, 0.5], ids=repr)
-def test_what_is_no_phase_is_refused_by_its_index(thing):
-    with pytest.raises(ConfigError, match=r"phases\[1\]=.*must be a Phase"):
-        over(RISE, thing)
-
-
-def test_phases_may_come_from_a_generator():
-    assert rise_and_fall() == Schedule(phase for phase in (RISE, FALL))
-
-
-# Plain data.
-
-
-@pytest.mark.parametrize("name", ["shape", "steps", "end", "start", "until", "parameters"])
-def test_a_phase_is_frozen(name):
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        setattr(copy.copy(RISE), name, 1)
-
-
-@pytest.mark.parametrize("name", ["phases", "boundaries", "horizon", "end_value"])
-def test_a_schedule_is_frozen(name):
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        setattr(rise_and_fall(), name, 1)
 
 
 def test_the_parameters_of_a_phase_are_frozen_too():
@@ -367,80 +112,6 @@ def test_phases_that_differ_in_a_parameter_are_not_equal():
     assert FALL == FALL.replace(exponent=1)
 
 
-def test_equal_phases_and_schedules_have_equal_hashes():
-    assert 1 == len({RISE, RISE.replace(), Phase("linear", 10.0, end=1, start=0)})
-    assert 1 == len({wsd(), wsd()})
-    assert 2 == len({wsd(), rise_and_fall()})
-
-
-def test_equal_curves_with_explicit_or_implied_starts_are_equal():
-    explicit = over(RISE, HOLD.replace(start=1.0), Phase("minus_sqrt", 40, end=0.0, start=1.0))
-    assert wsd() == explicit
-    assert hash(wsd()) == hash(explicit)
-    assert repr(wsd()) == repr(explicit)
-
-
-def test_a_start_that_jumps_is_kept():
-    schedule = over(RISE, FALL.replace(start=0.5))
-    assert 0.5 == schedule.phases[1].start
-    assert rise_and_fall() != schedule
-
-
-def test_a_schedule_equals_no_phase_and_no_list():
-    assert over(RISE) != RISE
-    assert over(RISE) != [RISE]
-
-
-def test_a_repr_shows_what_is_not_default():
-    schedule = over(RISE.replace(until=5), FALL.replace(exponent=2))
-    expected = (
-        "Schedule([Phase('linear', 10, end=1.0, start=0.0, until=5), "
-        "Phase('cosine', 100, end=0.1, exponent=2.0)])"
-    )
-    assert expected == repr(schedule)
-
-
-def test_a_text_shows_the_values_of_each_phase():
-    expected = "linear 10 units 0 to 1; constant 50 units 1 to 1; minus_sqrt 40 units 1 to 0"
-    assert expected == str(wsd())
-
-
-@quick
-@given(schedule=schedules())
-def test_a_repr_evaluates_to_an_equal_schedule(schedule):
-    names = {"Phase": Phase, "Schedule": Schedule}
-    assert schedule == eval(repr(schedule), names)  # noqa: S307
-
-
-@quick
-@given(data=st.data(), schedule=schedules())
-def test_copies_are_equal_and_give_the_same_bits(data, schedule):
-    saved = json.loads(json.dumps(schedule.to_dict()))
-    copies = [Schedule.from_dict(saved), copy.deepcopy(schedule), copy.copy(schedule)]
-    copies += [pickle.loads(pickle.dumps(schedule, protocol)) for protocol in (2, 5)]  # noqa: S301
-    position = data.draw(positions_in(schedule))
-    assert [schedule] * 5 == copies
-    assert [schedule(position)] * 5 == [one(position) for one in copies]
-    assert [schedule.to_dict()] * 5 == [one.to_dict() for one in copies]
-
-
-@quick
-@given(phase=phases_of_any_shape(is_first=False, is_whole=False))
-def test_a_phase_comes_back_from_json_pickle_and_copy(phase):
-    loaded = Phase.from_dict(json.loads(json.dumps(phase.to_dict())))
-    pickled = pickle.loads(pickle.dumps(phase))  # noqa: S301
-    assert [phase] * 3 == [loaded, pickled, copy.deepcopy(phase)]
-
-
-def test_a_schedule_is_saved_as_a_list_of_its_phases():
-    expected = [
-        {"shape": "linear", "steps": 10, "end": 1.0, "start": 0.0},
-        {"shape": "multistep", "steps": 9, "end": 0.1, "until": 8, "milestones": [3, 6]},
-    ]
-    schedule = over(RISE, Phase("multistep", 9, 0.1, until=8, milestones=(3, 6)))
-    assert {"phases": expected} == schedule.to_dict()
-
-
 def test_defaults_of_parameters_are_saved():
     assert {"shape": "cosine", "steps": 100, "end": 0.1, "exponent": 1.0} == FALL.to_dict()
 
@@ -468,325 +139,115 @@ def test_data_that_is_no_phase_is_refused(data, message):
         Phase.from_dict(data)
 
 
+# Parts.
+
+
+def test_a_phase_that_begins_in_its_middle_goes_on_from_there():
+    assert [0.6, 0.4, 0.2, 0.2] == pytest.approx(values(LATE, 0, 20, 40, 99))
+    assert 40 == LATE.duration
+
+
+def test_a_phase_that_begins_at_0_is_the_whole():
+    assert RISE == RISE.replace(since=0)
+
+
 @pytest.mark.parametrize(
-    "data, message",
+    "change, message",
     [
-        (None, "schedule=None: must be a mapping with a list of phases"),
-        ({}, "must be a mapping with a list of phases"),
-        ({"phases": "linear"}, "must be a mapping with a list of phases"),
-        ({"phases": {}}, "must be a mapping with a list of phases"),
-        ({"phases": []}, "phases: 0 of them"),
-        ({"phases": [RISE.to_dict()], "phase": 1}, r"'phase' is not a key.*mean 'phases'\?"),
-        ({"phases": [RISE.to_dict()], 7: 1}, "7 is not a key of a schedule"),
-        ({"phases": [RISE.to_dict(), {"shape": "linear"}]}, r"phases\[1\]: .*lacks steps, end"),
-        ({"phases": [RISE.to_dict(), None]}, r"phases\[1\]: phase=None"),
-        ({"phases": [FALL.to_dict()]}, r"phases\[0\].start=None"),
+        ({"since": 81}, "since=81: must be at most until=80"),
+        ({"since": 101, "until": None}, "since=101: must be at most steps=100"),
+        ({"start": None}, "since=40: needs start=, the value where the whole shape begins"),
+    ],
+)
+def test_a_beginning_that_does_not_fit_is_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        LATE.replace(**change)
+
+
+def test_a_beginning_below_one_unit_is_refused_with_both_meanings():
+    with pytest.raises(ConfigError, match=r"since=0\.25: .* 25% of .* or 0\.25 of a unit"):
+        RISE.replace(since=0.25)
+
+
+def test_a_part_of_a_part_is_a_part_of_the_whole():
+    assert LATE.replace(since=50, until=60) == part(LATE, 10, 20)
+    assert LATE.replace(since=50) == part(LATE, 10)
+
+
+def test_a_part_of_a_constant_phase_is_a_shorter_one():
+    assert Phase("constant", 3, 0.5, 0.5) == part(Phase("constant", 10, 0.5, 0.5), 4, 7)
+
+
+def test_a_scaled_phase_has_all_values_multiplied():
+    assert LATE.replace(end=0.0, start=3.0) == scaled(LATE, 3.0)
+
+
+def test_a_phase_that_is_scaled_by_0_is_constant():
+    geometric = Phase("exponential", 10, end=0.1, start=1.0)
+    assert Phase("constant", 10, 0.0, 0.0) == scaled(geometric, 0.0)
+
+
+def test_a_stretched_phase_takes_another_time_along_the_same_values():
+    longer = stretched(LATE, 80)
+    assert LATE.replace(steps=200, since=80, until=160) == longer
+    assert values(LATE, 0, 10, 40) == pytest.approx(values(longer, 0, 20, 80))
+
+
+def test_lengths_among_the_parameters_are_stretched_and_numbers_are_not():
+    law = Phase("power_law", 10, end=0.1, start=1.0, timescale=5, power=2)
+    assert law.replace(steps=30, timescale=15.0) == stretched(law, 30)
+    steps = Phase("multistep", 10, end=0.1, start=1.0, milestones=[5, 10])
+    assert steps.replace(steps=30, milestones=[15, 30]) == stretched(steps, 30)
+
+
+# Products.
+
+
+def test_a_product_has_the_values_of_its_factors_multiplied():
+    assert [0.0, 0.1875, 0.25, 0.0] == values(Phase.from_dict(HILL), 0, 2.5, 5, 10)
+
+
+def test_a_scaled_product_and_a_stretched_one_are_that_of_their_values():
+    hill = Phase.from_dict(HILL)
+    assert [0.5] == values(scaled(hill, 2.0), 5)
+    assert [0.25, 0.0] == values(stretched(hill, 40), 20, 40)
+    assert [0.25, 0.1875] == pytest.approx(values(part(hill, 5, 8), 0, 2.5))
+
+
+def test_a_product_comes_back_from_json_pickle_and_repr():
+    hill = Phase.from_dict(HILL)
+    loaded = Phase.from_dict(json.loads(json.dumps(hill.to_dict())))
+    pickled = pickle.loads(pickle.dumps(hill))  # noqa: S301
+    evaluated = eval(repr(hill), {"Phase": Phase})  # noqa: S307
+    assert [hill] * 4 == [loaded, pickled, copy.deepcopy(hill), evaluated]
+
+
+@pytest.mark.parametrize(
+    "factors, message",
+    [
+        (3, "must be a list of phases"),
+        ([], "must be a list of phases"),
+        ([RISE, FALL], "must be phases with a start"),
+        ([RISE, RISE.replace(steps=11)], "must be phases of one length"),
+        ([HILL, RISE], "must be no products"),
+        ([RISE, {}], "lacks shape, steps, end"),
     ],
     ids=str,
 )
-def test_data_that_is_no_schedule_is_refused(data, message):
+def test_factors_that_make_no_product_are_refused(factors, message):
     with pytest.raises(ConfigError, match=message):
-        Schedule.from_dict(data)
+        Phase.from_dict({**HILL, "factors": factors})
 
 
-# Many positions at once.
+@pytest.mark.parametrize("name", ["start", "end"])
+def test_a_product_that_begins_or_ends_elsewhere_than_its_factors_is_refused(name):
+    with pytest.raises(ConfigError, match=f"{name}=0.5: must be the product of its factors'"):
+        Schedule.from_dict({"phases": [{**HILL, name: 0.5}]})
 
 
-@quick
-@given(data=st.data(), schedule=schedules())
-def test_values_gives_the_same_bits_as_calls(data, schedule):
-    places = st.lists(positions_in(schedule) | st.floats(0, 3000), max_size=30)
-    positions = data.draw(places)
-    assert at_all(schedule, positions) == schedule.values(positions).tolist()
-
-
-@pytest.mark.parametrize(
-    "positions",
-    [
-        [0, 5, 10, 60, 110, 200],
-        [200, 110, 60, 10, 5, 0, 5],
-        (0, 5.5, 10, 60.25),
-        range(130),
-        range(0),
-        [],
-        np.arange(130),
-        np.arange(0, 120, dtype=np.uint8),
-        np.arange(0, 130, dtype=np.int32),
-        np.linspace(0, 130, 77),
-        np.linspace(0, 130, 77, dtype=np.float32),
-        torch.arange(130),
-    ],
-    ids=lambda positions: f"{type(positions).__name__}-{len(positions)}",
-)
-def test_values_takes_whatever_holds_positions(positions):
-    schedule = wsd()
-    found = schedule.values(positions)
-    assert isinstance(found, np.ndarray)
-    assert np.float64 == found.dtype
-    assert [float(schedule(position)) for position in positions] == found.tolist()
-
-
-def test_values_takes_a_generator():
-    assert [0.0, 0.5, 1.0] == wsd().values(position for position in (0, 5, 10)).tolist()
-
-
-def test_values_keeps_the_form_of_the_positions():
-    grid = np.arange(120).reshape(2, 3, 20)
-    found = wsd().values(grid)
-    assert (2, 3, 20) == found.shape
-    assert at_all(wsd(), range(120)) == found.ravel().tolist()
-    assert [[0.0, 0.5], [1.0, 0.0]] == wsd().values([[0, 5], [10, 100]]).tolist()
-
-
-def test_values_without_numpy_is_a_list(monkeypatch):
-    monkeypatch.setitem(sys.modules, "numpy", None)
-    schedule = wsd()
-    assert at_all(schedule, range(130)) == schedule.values(range(130))
-    assert [0.5, 1.0] == schedule.values(position for position in (5, 10))
-
-
-@pytest.mark.parametrize("position", [-1, -0.5, math.nan, "5", None], ids=repr)
-def test_values_refuses_what_a_call_refuses(position):
-    with pytest.raises(ConfigError, match=r"position=.*must be a (finite )?number"):
-        rise_and_fall().values([position])
-
-
-def test_values_without_numpy_refuses_a_negative_position(monkeypatch):
-    monkeypatch.setitem(sys.modules, "numpy", None)
-    with pytest.raises(ConfigError, match=r"position=-1: must be a number >= 0"):
-        rise_and_fall().values([-1])
-
-
-def test_values_refuses_a_negative_position_among_others():
-    with pytest.raises(ConfigError, match=r"position=.*-1.*must be a number >= 0"):
-        rise_and_fall().values([5, 200, -1, 7])
-
-
-@pytest.mark.parametrize("position", [np.int64(5), np.array(5), np.float32(5)], ids=repr)
-def test_values_of_one_position_is_an_array_of_no_dimension(position):
-    found = rise_and_fall().values(position)
-    assert ((), 0.5) == (found.shape, found.item())
-
-
-# Late changes.
-
-
-@quick
-@given(
-    data=st.data(), schedule=schedules(is_whole=True), shape=st.sampled_from(["linear", "cosine"])
-)
-def test_a_cooldown_changes_nothing_up_to_its_position(data, schedule, shape):
-    position = data.draw(positions_in(schedule))
-    changed = schedule.cooldown(position, 50, shape, end=0.05)
-    assert at_all(schedule, range(position + 1)) == at_all(changed, range(position + 1))
-    assert 0.05 == changed(position + 50) == changed.end_value
-    assert position + 50 == changed.horizon
-
-
-@quick
-@given(data=st.data(), schedule=schedules())
-def test_a_rewarm_changes_nothing_up_to_its_position(data, schedule):
-    position = data.draw(positions_in(schedule))
-    changed = schedule.rewarm(position, 50, peak=2.0)
-    assert at_all(schedule, range(position + 1)) == at_all(changed, range(position + 1))
-    middle = (schedule(position) + 2) / 2
-    assert [middle, 2.0, 2.0] == pytest.approx(
-        at_all(changed, [position + 25, position + 50, position + 51])
-    )
-
-
-def test_a_cooldown_cuts_the_phase_that_runs():
-    expected = over(RISE, HOLD.replace(until=20), Phase("minus_sqrt", 40, end=0.0))
-    assert expected == wsd().cooldown(30, 40)
-
-
-def test_a_cooldown_at_a_join_takes_the_place_of_the_phase_that_would_begin():
-    assert over(RISE, Phase("linear", 5, end=0.1)) == rise_and_fall().cooldown(10, 5, "linear")
-
-
-def test_a_cooldown_at_a_join_that_jumps_begins_at_the_value_there():
-    schedule = over(RISE, Phase("linear", 10, end=0.2, start=0.5)).cooldown(10, 5, "linear")
-    assert [0.9, 0.5, 0.2] == at_all(schedule, [9, 10, 15])
-
-
-def test_a_cooldown_at_position_0_is_the_whole_schedule():
-    schedule = over(Phase("linear", 10, end=0.0, start=1.0)).cooldown(0, 4, "linear")
-    assert over(Phase("linear", 4, end=0.0, start=1.0)) == schedule
-
-
-def test_a_cooldown_at_the_horizon_follows_the_last_phase():
-    expected = over(RISE, FALL, Phase("linear", 5, end=0.0))
-    assert expected == rise_and_fall().cooldown(110, 5, "linear", end=0.0)
-
-
-def test_a_cooldown_past_the_horizon_holds_the_last_value_until_then():
-    schedule = rise_and_fall().cooldown(150, 10, "linear", end=0.0)
-    assert [0.1, 0.1, 0.1, 0.05, 0.0, 0.0] == at_all(schedule, [110, 111, 150, 155, 160, 161])
-
-
-@pytest.mark.parametrize("position, end", [(50, 0.1), (110, 0.0), (120, 0.0), (0, 0.0)])
-def test_a_cooldown_goes_to_the_last_value_where_that_is_lower_or_else_to_0(position, end):
-    assert end == rise_and_fall().cooldown(position, 10).end_value
-
-
-def test_a_second_cooldown_leaves_the_first():
-    once = wsd().cooldown(30, 40, "linear")
-    twice = once.cooldown(50, 10, "linear")
-    assert at_all(once, range(51)) == at_all(twice, range(51))
-    assert [0.5, 0.25, 0.0] == at_all(twice, [50, 55, 60])
-
-
-def test_a_second_cooldown_past_the_first_holds_0():
-    schedule = wsd().cooldown(30, 10).cooldown(100, 10, end=0.0)
-    assert [0.0, 0.0, 0.0] == at_all(schedule, [40, 100, 200])
-
-
-def test_a_rewarm_rises_in_a_line_to_the_highest_value():
-    schedule = rise_and_fall().rewarm(110, 9)
-    assert [0.1, 0.4, 1.0, 1.0] == pytest.approx(at_all(schedule, [110, 113, 119, 500]))
-
-
-def test_a_rewarm_and_then_a_cooldown_is_a_new_cycle():
-    schedule = rise_and_fall().rewarm(200, 9).cooldown(209, 10, "linear", end=0.0)
-    assert [0.1, 0.1, 1.0, 0.5, 0.0] == pytest.approx(at_all(schedule, [110, 200, 209, 214, 219]))
-
-
-def test_a_cooldown_may_have_a_shape_that_needs_an_end_above_0():
-    schedule = over(Phase("constant", 10, 1.0, 1.0)).cooldown(5, 2, "exponential", end=0.01)
-    assert [1.0, 0.1, 0.01] == pytest.approx(at_all(schedule, [5, 6, 7]))
-
-
-def test_extend_lengthens_the_constant_phase():
-    expected = over(RISE, HOLD.replace(steps=150), Phase("minus_sqrt", 40, end=0.0))
-    assert expected == wsd().extend(30, 200)
-
-
-@pytest.mark.parametrize("position", [0, 9, 10, 30, 59])
-def test_extending_a_constant_phase_that_has_not_ended_changes_nothing_before(position):
-    longer = wsd().extend(position, 200)
-    assert at_all(wsd(), range(60)) == at_all(longer, range(60))
-    assert [1.0, 1.0, 0.5, 0.0] == at_all(longer, [60, 160, 170, 200])
-
-
-def test_extend_takes_the_first_constant_phase_that_has_not_ended():
-    fall, low = Phase("linear", 10, end=0.5), Phase("constant", 10, end=0.5)
-    schedule = over(RISE, HOLD, fall, low)
-    assert over(RISE, HOLD.replace(steps=70), fall, low) == schedule.extend(59, 100)
-    assert over(RISE, HOLD, fall, low.replace(steps=30)) == schedule.extend(61, 100)
-
-
-def test_extend_lengthens_the_constant_phase_that_ends_here_where_a_decay_begins():
-    assert wsd().extend(30, 200) == wsd().extend(60, 200)
-    fall, low = Phase("linear", 10, end=0.5), Phase("constant", 10, end=0.5)
-    expected = over(RISE, HOLD.replace(steps=70), fall, low)
-    assert expected == over(RISE, HOLD, fall, low).extend(60, 100)
-
-
-def test_extend_lengthens_the_stable_phase_of_the_decay_that_begins_here_and_no_other():
-    fall, back = Phase("linear", 10, end=0.0), HOLD.replace(start=1.0)
-    schedule = over(HOLD.replace(start=1.0), fall, back, fall)
-    assert over(HOLD.replace(start=1.0), fall, back.replace(steps=60), fall) == schedule.extend(
-        110, 130
-    )
-
-
-@pytest.mark.parametrize(
-    "phases, position",
-    [
-        ((Phase("constant", 10, 0.0, 0.0), RISE, FALL), 10),
-        ((Phase("constant", 10, 1.0, 1.0), Phase("linear", 90, 0.5, 0.8)), 10),
-        ((Phase("constant", 10, 1.0, 1.0), Phase("linear", 90, 0.5)), 11),
-        ((RISE, FALL), 10),
-    ],
-    ids=["a rise begins", "it jumps there", "past it", "a rise ends"],
-)
-def test_extend_lengthens_no_phase_that_has_ended_elsewhere(phases, position):
-    *before, last = phases
-    expected = over(*before, last.replace(steps=last.steps + 100))
-    assert expected == over(*phases).extend(position, expected.horizon)
-
-
-def test_extend_without_the_rule_does_as_version_1_of_the_format():
-    expected = over(RISE, HOLD, Phase("minus_sqrt", 140, end=0.0))
-    assert expected == wsd().extend(60, 200, lengthen=None)
-
-
-def test_extend_refuses_an_unknown_rule():
-    with pytest.raises(ConfigError, match="lengthen='longest': must be one of 'stable'"):
-        wsd().extend(60, 200, lengthen="longest")
-
-
-def test_extend_without_a_constant_phase_lengthens_the_longest_that_has_not_ended():
-    assert over(RISE, FALL.replace(steps=190)) == rise_and_fall().extend(0, 200)
-    long_rise = over(RISE.replace(steps=300), FALL)
-    assert over(RISE.replace(steps=400), FALL) == long_rise.extend(0, 500)
-    assert over(RISE.replace(steps=300), FALL.replace(steps=200)) == long_rise.extend(300, 500)
-
-
-@pytest.mark.parametrize("position", [110, 150, 10**6])
-def test_extend_past_the_horizon_lengthens_the_last_phase(position):
-    assert over(RISE, FALL.replace(steps=190)) == rise_and_fall().extend(position, 200)
-
-
-def test_extend_twice_is_extend_once_to_the_later_horizon():
-    assert wsd().extend(30, 300) == wsd().extend(30, 200).extend(30, 300)
-
-
-def test_extend_of_a_cut_phase_stays_at_the_value_where_it_was_cut():
-    cut = Phase("linear", 10, 0.0, 1.0, until=5)
-    assert over(cut, Phase("constant", 5, end=0.5)) == over(cut).extend(2, 10)
-    stable = Phase("constant", 10, 1.0, 1.0, until=5)
-    assert over(Phase("constant", 10, 1.0, 1.0)) == over(stable).extend(2, 10)
-
-
-@quick
-@given(data=st.data(), schedule=schedules(is_whole=True), more=st.integers(1, 500))
-def test_extend_ends_where_it_shall_at_the_same_value(data, schedule, more):
-    position = data.draw(positions_in(schedule))
-    longer = schedule.extend(position, schedule.horizon + more)
-    assert schedule.horizon + more == longer.horizon
-    assert schedule.end_value == longer.end_value
-    held = [span for span in longer.spans() if span[0] != span[1]]
-    assert [span for span in schedule.spans() if span[0] != span[1]] == held
-
-
-@pytest.mark.parametrize("horizon", [110, 109, 0, -1, math.nan, "200", None, True], ids=repr)
-def test_extend_refuses_a_horizon_that_is_not_later(horizon):
-    with pytest.raises(ConfigError, match=r"horizon=.*must be"):
-        rise_and_fall().extend(0, horizon)
-
-
-@pytest.mark.parametrize("position", [-1, math.nan, "5", None, [5]], ids=repr)
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda schedule, position: schedule.cooldown(position, 10),
-        lambda schedule, position: schedule.cooldown(position, 10, end=0.0),
-        lambda schedule, position: schedule.rewarm(position, 10),
-        lambda schedule, position: schedule.extend(position, 200),
-    ],
-    ids=["cooldown", "cooldown_to", "rewarm", "extend"],
-)
-def test_a_late_change_refuses_what_is_no_position(change, position):
-    with pytest.raises(ConfigError, match=r"position=.*must be"):
-        change(rise_and_fall(), position)
-
-
-@pytest.mark.parametrize("steps", [0, -1, math.nan, "10", None, True, 2**53 + 1], ids=repr)
-@pytest.mark.parametrize("name", ["cooldown", "rewarm"])
-def test_a_late_change_refuses_what_is_no_length(name, steps):
-    with pytest.raises(ConfigError, match=r"steps=.*must be"):
-        getattr(rise_and_fall(), name)(50, steps)
-
-
-@pytest.mark.parametrize("end", [-1, math.nan, "0", True], ids=repr)
-def test_a_late_change_refuses_an_end_that_is_no_value(end):
-    with pytest.raises(ConfigError, match=r"end=.*must be"):
-        rise_and_fall().cooldown(50, 10, end=end)
-    with pytest.raises(ConfigError, match=r"end=.*must be"):
-        rise_and_fall().rewarm(50, 10, peak=end)
-
-
-def test_a_cooldown_refuses_an_unknown_shape():
-    with pytest.raises(ConfigError, match=r"shape='minus_sqr'.*did you mean 'minus_sqrt'\?"):
-        rise_and_fall().cooldown(50, 10, "minus_sqr")
+def test_products_in_products_are_refused_however_deep():
+    data = HILL
+    for _ in range(400):
+        data = {**HILL, "factors": [data]}
+    with pytest.raises(ConfigError, match="must be no products"):
+        Phase.from_dict(data)

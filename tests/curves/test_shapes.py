@@ -29,6 +29,7 @@ BUILT_IN = (
     "rex",
     "log",
     "sine",
+    "half_life",
 )
 NEEDED = {"minus_power": {"power": 2}, "exponential_to_zero": {"ratio": 0.25}}
 """Parameters that have no default."""
@@ -107,6 +108,15 @@ TABLE = [
     ("log", {"timescale": 2}, 14, 0.0, 1.0, {0: 0.0, 2: 1 / 3, 6: 2 / 3, 14: 1.0}),
     ("sine", {}, 3, 1.0, 0.0, {0: 1.0, 1: 0.5, 2: 0.1339745962155614, 3: 0.0, 4: 0.0}),
     ("sine", {}, 3, 0.0, 1.0, {0: 0.0, 1: 0.5, 2: 0.8660254037844386, 3: 1.0, 4: 1.0}),
+    # Half-lives of 1, 2, 3 and 4 units.
+    (
+        "half_life",
+        {},
+        3,
+        0.5,
+        0.8408964152537145,
+        {0: 0.5, 1: ROOT, 2: 0.7937005259840998, 4: 0.8408964152537145},
+    ),
 ]
 NAMES = [f"{shape}-{start:g}-{end:g}-{given}" for shape, given, _, start, end, _ in TABLE]
 SMOOTH = [row for row in TABLE if row[0] not in {"constant", "step", "multistep"}]
@@ -147,7 +157,7 @@ def test_a_phase_begins_and_ends_at_exactly_its_start_and_end(
     assert [start, end, end] == [schedule(0), schedule(steps), schedule(max(values))]
 
 
-@pytest.mark.parametrize("shape, given, steps, start, end, values", TABLE, ids=NAMES)
+@pytest.mark.parametrize("shape, given, steps, start, end, values", TABLE[:-1], ids=NAMES[:-1])
 def test_a_shape_scales_with_its_values(shape, given, steps, start, end, values):
     schedule = alone(shape, steps, 3 * start, 3 * end, **given)
     assert {at: 3 * value for at, value in values.items()} == pytest.approx(
@@ -155,7 +165,7 @@ def test_a_shape_scales_with_its_values(shape, given, steps, start, end, values)
     )
 
 
-@pytest.mark.parametrize("value", [0.3, 1.0])
+@pytest.mark.parametrize("value", [0.3, 0.9])
 @pytest.mark.parametrize("shape", [shape for shape in BUILT_IN if shape != "multistep"])
 def test_a_shape_that_ends_where_it_starts_is_flat(shape, value):
     schedule = alone(shape, 7, value, value, **NEEDED.get(shape, {}))
@@ -205,7 +215,7 @@ def test_a_log_rise_of_the_same_updates_is_the_same_in_any_unit():
 
 
 def test_only_the_new_shapes_need_version_2_of_the_state_format():
-    new = {"minus_power", "exponential_to_zero", "rex", "log", "sine"}
+    new = {"minus_power", "exponential_to_zero", "rex", "log", "sine", "half_life"}
     assert {2: new, 1: set(BUILT_IN) - new} == {
         version: {name for name in BUILT_IN if shape_of(name).version == version}
         for version in (2, 1)
@@ -563,3 +573,15 @@ def test_a_shape_that_is_not_checked_stays_between_its_bounds(
     shape = shape_of(name)
     value = shape.law(progress, 1, start, end, **dict.fromkeys(shape.rules, parameter))
     assert min(start, end) <= value <= max(start, end)
+
+
+@pytest.mark.parametrize("start, end", [(0.5, 1.0), (1.5, 0.5)])
+def test_a_half_life_of_a_weight_of_1_is_refused(start, end):
+    with pytest.raises(ConfigError, match="must be below 1, as the weight of a mean"):
+        alone("half_life", 3, start, end)
+
+
+def test_a_half_life_cannot_be_multiplied():
+    warmup = alone("half_life", 10, 0.5, 0.9)
+    with pytest.raises(ConfigError, match="a phase of shape 'half_life' cannot be multiplied"):
+        warmup.scale(3, 0.5)

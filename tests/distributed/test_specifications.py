@@ -37,13 +37,18 @@ def test_the_first_three_updates_of_a_random_run_differ(uninterrupted):
 
 
 def test_a_no_decay_group_keeps_its_zero(uninterrupted):
-    assert {0.0} == {bias[1] for run in uninterrupted for _, bias, _ in run}
+    assert {0.0} == {bias[1] for run in uninterrupted for _, bias, _, _ in run}
 
 
-def test_a_late_change_on_one_rank_is_named_and_synchronized(resumed):
+# wsd's tail goes from 1 at 90 to 0 at 100: at 95 a stretch leaves 55 units from 1 - sqrt(0.5) on.
+ON_ONE_RANK = {"late_change": 0.0, "scale": 0.5, "stretch": 1 - (0.5 + 0.5 * 10 / 55) ** 0.5}
+
+
+@pytest.mark.parametrize("name", ON_ONE_RANK)
+def test_a_late_change_on_one_rank_is_named_and_synchronized(resumed, name):
     for result in resumed:
-        late = result["late_change"]
-        assert ([0.0], 1) == (late["lr"], late["changes"])
+        late = result[name]
+        assert ([pytest.approx(ON_ONE_RANK[name])], 1) == (late["lr"], late["changes"])
         assert (len(resumed) > 1) == ("rank 1: history" in late["error"])
 
 

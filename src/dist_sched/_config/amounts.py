@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
 from dist_sched._curves.pace import Pace
+from dist_sched._curves.proportional import ProportionalTo
 from dist_sched._curves.schedule import Schedule
 from dist_sched._rules import (
     SHOWN,
     Number,
+    count,
     illegal,
     listed,
-    mapping,
+    near_miss,
     plain,
     refuse_unknown,
     some,
-    whole,
+    within,
 )
 from dist_sched.errors import ConfigError
 
@@ -27,6 +29,10 @@ UPDATES = "updates"
 """The key of a length that is written as a number of optimizer updates."""
 PER_UPDATE = "per_update"
 """The key of what an update completes."""
+_MOST_PHASES = 500_000
+PRODUCT_COST = READ_COST = 10
+"""Phases that are made in the time of one phase of a product, for each of its factors; and in that
+of reading a schedule of one phase."""
 
 
 def number(value: Any) -> Any:
@@ -98,35 +104,83 @@ def _plain_number(found: Decimal) -> int | float:
     return int(found) if found == found.to_integral_value() else float(found)
 
 
-def read_pace(data: Any, extras: Mapping[str, Any]) -> Pace:
+def read_pace(data: Any, schedules: Mapping[str, Any], extras: Iterable[str]) -> Pace:
     """Read what an update completes: a number of units, or a mapping with `extra` and `times`.
 
     Args:
         data: As a file has it; `times` is a number or another extra, and 1 if it is left out.
-        extras: The schedules of extras.
+        schedules: Of the extras that `data` names.
+        extras: The names of all extras, for errors.
 
     Raises:
         ConfigError: A key or a name is unknown, or a number illegal.
     """
     if not isinstance(data, Mapping):
-        return Pace.of(whole(PER_UPDATE, amount(PER_UPDATE, data, None)))
-    refuse_unknown(data, ("extra", "times"))
-    if "extra" not in data:
-        raise ConfigError(f"{PER_UPDATE} lacks extra: name the extra that says the batch size")
-    times = data.get("times", 1)
-    is_name = isinstance(times, str) and times in extras
-    other = _extra(times, extras) if is_name else whole("times", amount("times", times, None))
-    return Pace.of(_extra(data["extra"], extras), other)
+        if isinstance(data, str) and not _is_count(data):
+            rule = (
+                "must be a number of units, or a mapping such as {extra: batch_size, times: 4096}"
+            )
+            raise illegal(PER_UPDATE, data, rule)
+        return Pace.of(_some_count(PER_UPDATE, data))
+    with within(PER_UPDATE):
+        refuse_unknown(data, ("extra", "times"))
+        if "extra" not in data:
+            raise ConfigError("extra is missing: name the extra that says the batch size")
+        times = data.get("times", 1)
+        is_name = isinstance(times, str) and not _is_count(times)
+        return Pace.of(
+            _extra("extra", data["extra"], schedules, extras),
+            _extra("times", times, schedules, extras) if is_name else _some_count("times", times),
+        )
 
 
-def _extra(name: Any, extras: Mapping[str, Any]) -> Schedule | int:
-    found = extras.get(name) if isinstance(name, str) else None
-    if isinstance(found, Schedule):
-        return found
-    if isinstance(found, int | float) and found == int(found):
-        return int(found)
-    rule = f"must be an extra whose schedule is in units ({listed(extras) or 'there is none'})"
-    raise illegal(PER_UPDATE, name, rule)
+def _extra(
+    key: str, name: Any, schedules: Mapping[str, Any], extras: Iterable[str]
+) -> Schedule | int:
+    if not isinstance(name, str) or name not in schedules:
+        close = near_miss(name, extras) if isinstance(name, str) else ""
+        rule = f"must be the name of an extra ({listed(extras) or 'there is none'}){close}"
+        raise illegal(key, name, rule)
+    found = schedules[name]
+    if isinstance(found, ProportionalTo):
+        raise illegal(key, name, "must be an extra that has a schedule of its own")
+    return found if isinstance(found, Schedule) else _some_count(name, found)
+
+
+def _is_count(written: str) -> bool:
+    return written.strip()[:1].isdigit() and not written.strip().endswith("%")
+
+
+def _count(name: str, value: Any) -> int:
+    """Return a whole number, which may be a text such as "2k"; no part of a horizon."""
+    if isinstance(value, str) and _is_count(value):
+        value = amount(name, value, None)
+    is_whole = isinstance(value, float) and value.is_integer()  # such as 2e3
+    return count(name, int(value) if is_whole else value)
+
+
+def _some_count(name: str, value: Any) -> int:
+    return int(some(name, _count(name, value)))
+
+
+@dataclass(slots=True)
+class Budget:
+    """Phases that a config may still make: a line of a file may ask for any number of them."""
+
+    left: int = _MOST_PHASES
+
+    def spend(self, phases: int) -> None:
+        """Count phases that were made.
+
+        Raises:
+            ConfigError: They are too many.
+        """
+        self.left -= phases
+        if self.left < 0:
+            raise ConfigError(
+                f"the schedules up to this one have more than {_MOST_PHASES:,} phases (one of a "
+                f"product counts as {PRODUCT_COST} for each factor): repeat less often"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +193,7 @@ class Scope:
     """Where on the run's clock the schedule begins that is read."""
     schedules: Mapping[str, Any] = field(default_factory=dict)
     """Of extras, by name: what a product may follow."""
+    budget: Budget = field(default_factory=Budget)
 
     def at(self, begin: Number) -> Scope:
         """Return the scope of what begins elsewhere."""
@@ -162,7 +217,8 @@ class Scope:
         """
         if not isinstance(value, Mapping):
             return amount(name, value, self.horizon)
-        refuse_unknown(mapping(name, value), (UPDATES,))
+        with within(name):
+            refuse_unknown(value, (UPDATES,))
         if UPDATES not in value:
             raise illegal(name, value, "must be a length in units, or have updates")
         if self.pace is None:
@@ -173,7 +229,7 @@ class Scope:
             )
             raise illegal(name, dict(value), rule)
         written = f"{name}.{UPDATES}"
-        updates = whole(written, amount(written, value[UPDATES], None))
+        updates = _count(written, value[UPDATES])
         if ends is None:
             first = self.begin
             if first != int(first):

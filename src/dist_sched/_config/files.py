@@ -130,8 +130,12 @@ def _declaration(data: Mapping[str, Any]) -> Declaration:
     with within("config"):
         refuse_large(data)
     rest = {name: value for name, value in data.items() if name not in (*SETTINGS, *BOOLEANS)}
-    has_schedules = "fields" in data or "extras" in data
-    config = _specification(rest) if has_schedules else _entries(rest)
+    config: Specification | OptimizerParamConfig
+    findings: tuple[Finding, ...] = ()
+    if "fields" in data or "extras" in data:
+        config, findings = _specification(rest)
+    else:
+        config = _entries(rest)
     booleans = {name: flag(name, data[name]) for name in BOOLEANS if name in data}
     if booleans and isinstance(config, Specification):
         raise ConfigError(f"{listed(booleans)}: give policy instead")
@@ -149,14 +153,14 @@ def _declaration(data: Mapping[str, Any]) -> Declaration:
         keep_group_ratios=flag("keep_group_ratios", data.get("keep_group_ratios", True)),
         reference=_reference(data.get("reference")),
         name=optional(text)("name", data.get("name")),
-        findings=tuple(_findings(data, config)) if isinstance(config, Specification) else (),
+        findings=findings,
     )
 
 
 def _entries(data: Mapping[str, Any]) -> OptimizerParamConfig:
     known = (*OptimizerParamConfig.entry_names(), *SETTINGS, *BOOLEANS)
     # First, so that a misspelt 'fields' is named before the groups beside it.
-    refuse_unknown(data, (*known, "fields", "groups", "extras", "horizon"))
+    refuse_unknown(data, (*known, "fields", "groups", "extras", "horizon", PER_UPDATE))
     refuse_unknown(data, known, "is not known without 'fields'")
     horizon = written.horizon(data, Scope(), "lr_decay_steps")
     found = dict(data)
@@ -168,7 +172,8 @@ def _entries(data: Mapping[str, Any]) -> OptimizerParamConfig:
     return OptimizerParamConfig.from_parts(found)
 
 
-def _specification(data: Mapping[str, Any]) -> Specification:
+def _specification(data: Mapping[str, Any]) -> tuple[Specification, tuple[Finding, ...]]:
+    """Read schedules, and what is probably a mistake in how they are written."""
     refuse_unknown(data, ("fields", "groups", "extras", "horizon", PER_UPDATE, *SETTINGS))
     scope = _scope(data)
     fields = _schedules(data.get("fields", {}), scope)
@@ -176,24 +181,26 @@ def _specification(data: Mapping[str, Any]) -> Specification:
         pattern: _schedules(overrides, scope, pattern)
         for pattern, overrides in mapping("groups", data.get("groups", {})).items()
     }
-    return Specification(fields=fields, groups=groups, extras={**scope.schedules})
+    config = Specification(fields=fields, groups=groups, extras={**scope.schedules})
+    return config, tuple(_findings(data, config, scope))
 
 
 def _scope(data: Mapping[str, Any]) -> Scope:
     """Return what lengths are parts of or counted by, and the extras, which are read first."""
-    extras = mapping("extras", data.get("extras", {}))
-    if PER_UPDATE not in data:
+    extras: Mapping[Any, Any] = mapping("extras", data.get("extras", {}))
+    if data.get(PER_UPDATE) is None:
         scope = Scope(horizon=written.horizon(data, Scope()))
         return replace(scope, schedules=_schedules(extras, scope, name="extras"))
     # A horizon in updates needs the pace, and the pace needs the extras that it names.
     is_counted = isinstance(data.get("horizon"), Mapping)
     scope = Scope(horizon=None if is_counted else written.horizon(data, Scope()))
     pace = data[PER_UPDATE]
+    names = [key for key in extras if isinstance(key, str)]
     named = (
         [one for one in pace.values() if isinstance(one, str)] if isinstance(pace, Mapping) else []
     )
     known = _schedules({key: extras[key] for key in extras if key in named}, scope, name="extras")
-    scope = replace(scope, pace=read_pace(pace, known), schedules=known)
+    scope = replace(scope, pace=read_pace(pace, known, names), schedules=known)
     scope = replace(scope, horizon=written.horizon(data, scope))
     others = {key: one for key, one in extras.items() if key not in known}
     found = {**known, **_schedules(others, scope, name="extras")}
@@ -211,13 +218,12 @@ def _schedules(
     return found
 
 
-def _findings(data: Mapping[str, Any], config: Specification) -> Iterator[Finding]:
+def _findings(data: Mapping[str, Any], config: Specification, scope: Scope) -> Iterator[Finding]:
     """Yield where phases do not fill the horizon that is written beside them.
 
     The horizon at the top is lr's. Other fields, and extras, may end before it; fields are compared
     with lr.
     """
-    scope = _scope(data)
     base = {**data.get("fields", {}), **data.get("extras", {})}
     sources = [(None, base), *data.get("groups", {}).items()]
     for pattern, schedules in sources:

@@ -101,7 +101,11 @@ class Specification(Config):
         extras: Mapping[str, FieldSchedule | float] | None = None,
     ) -> Specification:
         """Build a specification in which a number may stand for a constant schedule."""
-        parts: Any = {"fields": fields, "groups": groups or {}, "extras": extras or {}}
+        parts: Any = {
+            "fields": fields,
+            "groups": {} if groups is None else groups,
+            "extras": {} if extras is None else extras,
+        }
         return cls(**parts)
 
     def _check_references(self) -> None:
@@ -136,7 +140,8 @@ class Specification(Config):
         found = own if isinstance(own, Schedule) else self.schedule_of(one.field)
         if not isinstance(found, Schedule):
             close = near_miss(one.field, [*self.fields, *self.extras])
-            rule = f"must be a field or an extra with a schedule{close}"
+            own = close if found is None else " of its own"
+            rule = f"must be a field or an extra with a schedule{own}"
             raise illegal(str(path.of("to")), one.field, rule)
         if found.max_value == 0:
             raise ConfigError(f"{brief(str(path))} follows {one.field}, which is 0 throughout")
@@ -279,11 +284,14 @@ class Specification(Config):
         if isinstance(schedule, ProportionalTo):
             return path.parts == ("power",)
         phases = schedule.phases
-        names = {"start", "until", *(name for phase in phases for name in phase.parameters)}
+        parameters = {name for phase in phases for name in phase.parameters}
+        names = {"start", "since", "until", *parameters}
         indices = {f"[{index}]" for index in range(len(phases))}
         match path.parts:
             case ("phases", index, name):
                 return index in indices and name in names
+            case ("multiple_of",):
+                return True
         return False
 
     def _build_plan(self) -> Plan:
@@ -533,6 +541,9 @@ def _parts(path: Path, mine: Any, other: Any) -> Iterator[tuple[Path, Sides]]:
         at = path.of("phases", index)
         for key, both in _phase_parts(*pair).items():
             yield Path(at.field, (*at.parts, key), at.pattern), Sides(*both, path.field)
+    if mine.multiple_of is not None or other.multiple_of is not None:
+        sides = Sides(mine.multiple_of, other.multiple_of, path.field)
+        yield path.of("multiple_of"), sides
 
 
 def _proportion_parts(mine: ProportionalTo, other: ProportionalTo) -> dict[str, tuple[Any, Any]]:
@@ -547,7 +558,7 @@ def _phase_parts(mine: Phase, other: Phase) -> dict[str, tuple[Any, Any]]:
     if mine.shape == other.shape:
         return {key: (ours.get(key), others.get(key)) for key in ours | others}
     # Parameters of two shapes cannot be chosen one by one: cosine has no power.
-    common = ("steps", "end", "start", "until")
+    common = ("steps", "end", "start", "since", "until")
     parts = {key: (ours.get(key), others.get(key)) for key in common if key in {*ours, *others}}
     return {"shape": (_shape_text(mine), _shape_text(other)), **parts}
 
@@ -575,8 +586,10 @@ def _merged(path: Path, mine: Any, other: Any, used: Mapping[Path, Any]) -> Any:
             side = ours if chosen["shape"] == _shape_text(ours) else others
             chosen = {**chosen, **side.parameters, "shape": side.shape}
         phases.append({key: value for key, value in chosen.items() if value is not None})
+    multiples = {mine.multiple_of, other.multiple_of}
+    multiple_of = used[path.of("multiple_of")] if multiples != {None} else None
     # What it would be built as again, where the checkpoint wins throughout.
-    if phases == other.to_dict()["phases"]:
+    if (phases, multiple_of) == (other.to_dict()["phases"], other.multiple_of):
         return other
     with within(brief(str(path))):
-        return Schedule.from_dict({"phases": phases})
+        return Schedule.from_dict({"phases": phases, "multiple_of": multiple_of})

@@ -111,13 +111,16 @@ def late_change(change: Change, before: Config, after: Config) -> str:
         if new.field == change.field and old.spans != new.spans:
             # By curve, since a multiplier's is the field's own, which is named once.
             changed.setdefault(id(new.curve), (old, new))
-    done = [
-        f"{_done(change, old, new)}; horizon {_number(old.horizon)} → {_number(new.horizon)}"
-        for old, new in changed.values()
-    ]
+    done = [_done(change, old, new) + _moved_horizon(old, new) for old, new in changed.values()]
     more = [f"and {len(done) - _NAMED} more"] if len(done) > _NAMED else []
     text = "; ".join([*done[:_NAMED], *more]) or "changes nothing"
     return f"{change.operation} at {change.position}: {text}"
+
+
+def _moved_horizon(old: Track, new: Track) -> str:
+    if old.horizon == new.horizon:
+        return ""
+    return f"; horizon {_number(old.horizon)} → {_number(new.horizon)}"
 
 
 def _done(change: Change, old: Track, new: Track) -> str:

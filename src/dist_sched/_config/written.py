@@ -6,13 +6,13 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from dist_sched._config.amounts import Scope, number
+from dist_sched._config.amounts import PRODUCT_COST, READ_COST, Scope, number
 from dist_sched._curves import named
 from dist_sched._curves.operations import product, raised_to, repeat, whole_multiples
 from dist_sched._curves.phases import Phase
 from dist_sched._curves.proportional import ProportionalTo
 from dist_sched._curves.schedule import Schedule
-from dist_sched._rules import Number, illegal, refuse_unknown, some, within
+from dist_sched._rules import Number, illegal, listed, rate, refuse_unknown, some, within
 from dist_sched.errors import ConfigError
 
 PHASE_LENGTHS = frozenset({"steps", "since", "until", "timescale", "milestones"})
@@ -25,8 +25,12 @@ LENGTHENS = frozenset({"repeat", *CUTS})
 _FOLLOWS = ("to", "peak", "power")
 _FROM_END = frozenset({"decay"})
 """Lengths that end at the horizon."""
-_FROM_BEGINNING = frozenset({"horizon", "warmup", "points", "milestones", "decay_ends", *CUTS})
+_FROM_BEGINNING = frozenset(
+    {"horizon", "warmup", "steps", "points", "milestones", "decay_ends", *CUTS}
+)
 """Lengths from the beginning, and positions."""
+_IN_UPDATES = _FROM_BEGINNING | _FROM_END
+"""Lengths that may be in updates, since it is known where they begin or end."""
 
 
 def read(data: Any, scope: Scope) -> Any:
@@ -61,7 +65,9 @@ def read(data: Any, scope: Scope) -> Any:
         raise illegal(
             "schedule", data, "must have schedule, phases (a list), points, product, or peak and to"
         )
-    return _changed(found, changes, scope)
+    found = _changed(found, changes, scope)
+    scope.budget.spend(READ_COST + len(found.phases))
+    return found
 
 
 def horizon(data: Mapping[str, Any], outer: Scope, name: str = "horizon") -> Number | None:
@@ -122,7 +128,9 @@ def _named(data: Mapping[str, Any], scope: Scope) -> Schedule:
 
 def _argument(name: str, value: Any, scope: Scope) -> Any:
     """Read an argument of a named schedule."""
-    if name == "points" and isinstance(value, list | tuple):
+    if name == "points":
+        if not isinstance(value, list | tuple):
+            raise illegal(name, value, "must be a list of pairs of position and value")
         return [_point(f"points[{index}]", one, scope) for index, one in enumerate(value)]
     if name == "warmup_shape" and isinstance(value, Mapping):
         return _plain_phase(value, scope)
@@ -135,7 +143,7 @@ def _point(name: str, point: Any, scope: Scope) -> Any:
         case [position, value]:
             return [scope.length(name, position), number(value)]
         case _:
-            return point
+            raise illegal(name, point, "must be a pair: a position and the value there")
 
 
 def _plain(name: str, value: Any, scope: Scope, where: str = "", *, is_length: bool) -> Any:
@@ -144,10 +152,12 @@ def _plain(name: str, value: Any, scope: Scope, where: str = "", *, is_length: b
     if not is_length:
         return number(value)
     if isinstance(value, Mapping) and name in _FROM_END:
+        if scope.horizon is None:
+            raise illegal(name, dict(value), "ends at the horizon, which is missing")
         return scope.length(name, value, ends=some("horizon", scope.horizon))
-    if isinstance(value, Mapping) and name not in {*_FROM_BEGINNING, "steps"}:
-        rule = "begins where other lengths end, so it cannot be in updates: write units, or phases"
-        raise illegal(name, dict(value), rule)
+    if isinstance(value, Mapping) and name not in _IN_UPDATES:
+        rule = f"cannot be in updates ({listed(sorted(_IN_UPDATES))} can): write units, or phases"
+        raise illegal(f"{where}{name}", dict(value), rule)
     return scope.length(f"{where}{name}", value)
 
 
@@ -159,7 +169,10 @@ def _product(factors: Any, scope: Scope) -> Schedule:
         with within(f"product[{index}]"):
             factor = read(one, scope)
             found.append(_followed(factor, scope) if isinstance(factor, ProportionalTo) else factor)
-    return product(*found)
+    with within("product"):
+        made = product(*found)
+    scope.budget.spend(PRODUCT_COST * len(found) * len(made.phases))
+    return made
 
 
 def _followed(one: ProportionalTo, scope: Scope) -> Schedule:
@@ -175,12 +188,15 @@ def _followed(one: ProportionalTo, scope: Scope) -> Schedule:
 def _changed(schedule: Schedule, changes: Mapping[str, Any], scope: Scope) -> Schedule:
     """Return a schedule as what stands beside it changes it: repeated, then cut, then rounded."""
     if "factors" in changes and "repeat" not in changes:
-        raise ConfigError("factors: are those of the cycles of repeat, which is missing")
+        raise ConfigError("factors are for the cycles of repeat, which is missing: add repeat")
     if "repeat" in changes:
         factors = changes.get("factors")
-        is_list = isinstance(factors, list | tuple)
-        factors = [number(one) for one in factors] if is_list else number(factors)  # type: ignore[union-attr] # a list
-        schedule = repeat(schedule, number(changes["repeat"]), factors)
+        with within("repeat"):
+            if isinstance(factors, list | tuple):
+                factors = [number(one) for one in factors]
+            elif factors is not None:
+                factors = rate("factors", number(factors))
+            schedule = repeat(schedule, number(changes["repeat"]), factors)
     cuts = {name: scope.length(name, changes[name]) for name in CUTS if name in changes}
     if cuts:
         schedule = schedule.cut(**cuts)

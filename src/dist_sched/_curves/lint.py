@@ -39,6 +39,8 @@ LEVELS: dict[str, Level] = {
 }
 """Level of each code; docs/cli.md says what the codes mean."""
 
+_MOST_EQUAL = 3
+"""Equal jumps that are named one by one."""
 FEWEST_UPDATES = 10
 """A shorter horizon is probably written in another unit."""
 
@@ -198,9 +200,16 @@ def _exact(units: Number) -> str:
 
 def _jumps(schedule: Schedule) -> Iterator[Finding]:
     joins = zip(schedule.boundaries[1:], pairwise(schedule.spans()), strict=True)
+    found: dict[str, list[Number]] = {}
     for join, ((_, before), (after, _)) in joins:
         if before != after:
-            yield Finding(join, f"jumps from {before:g} to {after:g} at a join", "jump")
+            found.setdefault(f"jumps from {before:g} to {after:g} at a join", []).append(join)
+    for message, positions in found.items():
+        if len(positions) <= _MOST_EQUAL:
+            yield from (Finding(position, message, "jump") for position in positions)
+        else:  # cycles would bury what else there is
+            more = f"{message}, and at {len(positions) - 1} more up to {_exact(positions[-1])}"
+            yield Finding(positions[0], more, "jump")
 
 
 def _short_phases(schedule: Schedule, increment: Number) -> Iterator[Finding]:

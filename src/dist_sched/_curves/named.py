@@ -1019,10 +1019,13 @@ def _positions(name: str, value: object, common: _Common) -> tuple[Number, ...]:
 
 def _points(value: object) -> list[tuple[Number, float]]:
     """Return pairs of position and value whose positions rise from 0, or raise."""
-    if not isinstance(value, Iterable) or isinstance(value, str | Mapping):
+    # An array without dimensions is iterable by its class alone.
+    is_list = isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0
+    if not is_list or isinstance(value, str | Mapping):
         raise illegal("points", value, "must be a list of pairs of position and value")
+    points: Iterable[Any] = value  # type: ignore[assignment] # a list, as was seen
     found: list[tuple[Number, float]] = []
-    for index, point in enumerate(value):
+    for index, point in enumerate(points):
         match list(point) if getattr(point, "ndim", 0) == 1 else point:
             case [position, number]:
                 with within(f"points[{index}]"):

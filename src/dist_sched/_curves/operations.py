@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
+from typing import Any
 
 from dist_sched._curves.phases import (
     JOIN_TOLERANCE,
@@ -13,20 +14,26 @@ from dist_sched._curves.phases import (
     Phase,
     Piece,
     factors_of,
+    multiplied,
     part,
     phase_of,
     piece_of,
-    replaced,
+    product_of,
     scaled,
 )
 from dist_sched._curves.schedule import MOST_PHASES, Schedule
 from dist_sched._curves.shapes import PRODUCT
-from dist_sched._rules import Number, finite, illegal, rate, whole
+from dist_sched._rules import Number, count, finite, illegal, plain, rate
+from dist_sched.errors import ConfigError
 
 _SHARES = (0, 1e-4, 0.01, *(index / 16 for index in range(1, 16)), 0.99, 1 - 1e-4, 1)
 """Places at which a product is looked at for where it turns, as parts of its length."""
 _FINEST = 1e-5
 """Part of a product's length to which such a place is found."""
+_MOST_PARTS = 50_000
+"""Phases of a product times its factors, at most: they take seconds."""
+_MOST_FACTORS = 64
+"""Factors of a product that change at the same time, at most."""
 
 
 def product(*factors: Schedule | float) -> Schedule:
@@ -55,7 +62,7 @@ def product(*factors: Schedule | float) -> Schedule:
     ]
     if not schedules:
         raise illegal("factors", factors, "must have at least one schedule")
-    return _multiplied([(stages(one), 1.0) for one in schedules], math.prod(numbers))
+    return _product([(stages(one), 1.0) for one in schedules], math.prod(numbers))
 
 
 def raised_to(schedule: Schedule, power: float) -> Schedule:
@@ -75,19 +82,21 @@ def raised_to(schedule: Schedule, power: float) -> Schedule:
     >>> [schedules.raised_to(batch_size, 0.5)(position) for position in (0, 100)]
     [8.0, 16.0]
     """
+    _check_schedule(schedule)
     exponent = float(finite("power", power))
     if exponent == 0 or (exponent < 0 and schedule.min_value == 0):
         rule = "must not be 0, and not negative where the schedule is 0 somewhere"
         raise illegal("power", power, rule)
     if exponent == 1:
         return schedule
-    return _multiplied([(stages(schedule), exponent)], 1.0)
+    return _product([(stages(schedule), exponent)], 1.0)
 
 
 def stages(schedule: Schedule) -> Schedule:
     """Return a rounded schedule as constant phases, one for each multiple; another as it is."""
     if schedule.multiple_of is None:
         return schedule
+    _check_stages(schedule, schedule.multiple_of)
     phases: list[Phase] = []
     begin, last = 0, math.ceil(schedule.horizon)
     while begin < last:
@@ -97,22 +106,41 @@ def stages(schedule: Schedule) -> Schedule:
         if schedule(end - 1) != value:  # shapes go one way
             end = bisect_left(range(begin, end), True, key=lambda at: schedule(at) != value) + begin
         phases.append(phase_of("constant", end - begin, value, value))
-        if len(phases) > MOST_PHASES:
-            rule = f"has more than {MOST_PHASES:,} stages: multiply it before it is rounded"
-            raise illegal("factors", schedule, rule)
         begin = end
     return Schedule([*phases, phase_of("constant", 0, schedule.end_value, schedule.end_value)])
 
 
-def _multiplied(factors: list[tuple[Schedule, float]], number: float) -> Schedule:
-    """Return the product of powers of schedules, and of a number."""
+def _check_stages(schedule: Schedule, multiple_of: int) -> None:
+    """Raise where a rounded schedule has too many stages, each of which takes a search."""
+    spans = zip(schedule.spans(), schedule.phases, strict=True)
+    most = sum(
+        min(abs(end - start) / multiple_of, phase.duration) + 1 for (start, end), phase in spans
+    )
+    if most > _MOST_PARTS:
+        rule = f"has more than {_MOST_PARTS:,} stages: multiply it before it is rounded"
+        raise illegal("factors", schedule, rule)
+
+
+def _product(factors: list[tuple[Schedule, float]], number: float) -> Schedule:
+    """Return the product of powers of schedules, and of a number.
+
+    Raises:
+        ConfigError: It has too many phases, or leaves the range of floats.
+    """
     joins = sorted({join for one, _ in factors for join in (*one.boundaries, one.horizon)})
+    if len(joins) * len(factors) > _MOST_PARTS:
+        rule = f"must be at most {_MOST_PARTS:,}, for the phases of a product times its factors"
+        raise illegal("parts", len(joins) * len(factors), rule)
     phases = []
-    for begin, end in pairwise(joins):
-        if end - begin > JOIN_TOLERANCE:
-            here = [(_held(one.phase_between(begin, end)), power) for one, power in factors]
-            phases += _at_turns(_phase(here, number))
-    last = number * math.prod(one.end_value**power for one, power in factors)
+    try:
+        for begin, end in pairwise(joins):
+            if end - begin > JOIN_TOLERANCE:
+                here = [(_held(one.phase_between(begin, end)), power) for one, power in factors]
+                phases += _at_turns(_phase(here, number))
+        last = number * math.prod(one.end_value**power for one, power in factors)
+    except OverflowError as error:
+        rule = "multiplied, or raised to their powers, they leave the range of floats"
+        raise ConfigError(f"factors: {rule}") from error
     # One may jump where it ends.
     if not phases or not math.isclose(phases[-1].end, last, rel_tol=JOIN_TOLERANCE):
         phases.append(phase_of("constant", 0, last, last))
@@ -142,18 +170,9 @@ def _phase(factors: list[tuple[Phase, float]], number: float) -> Phase:
         for inner, inner_power in factors_of(one)
         if one.shape == PRODUCT
     ] + [Factor(one, power) for one, power in moving if one.shape != PRODUCT]
-    flat[0] = Factor(scaled(flat[0].phase, number ** (1 / flat[0].power)), flat[0].power)
-    ends = [(Schedule([one]), power) for one, power in flat]
-    start = math.prod(one(0) ** power for one, power in ends)
-    end = math.prod(one.end_value**power for one, power in ends)
-    return phase_of(
-        PRODUCT,
-        steps,
-        end,
-        start,
-        factors=[one.to_dict() for one, _ in flat],
-        powers=[power for _, power in flat],
-    )
+    if len(flat) > _MOST_FACTORS:
+        raise illegal("factors", len(flat), f"must be at most {_MOST_FACTORS} that change at once")
+    return product_of(multiplied(flat, number))
 
 
 def _at_turns(phase: Phase) -> list[Phase]:
@@ -214,22 +233,23 @@ def repeat(
     >>> [schedule(position) for position in (0, 5, 10, 15, 20, 30)]
     [1.0, 0.5, 0.5, 0.25, 0.25, 0.0]
     """
-    count = whole("times", times)
+    _check_schedule(schedule)
+    cycles = count("times", times)
+    given: Any = plain(factors)
     most = MOST_PHASES // len(schedule.phases)
-    if not 0 < count <= most:
+    if not 0 < cycles <= most:
         raise illegal("times", times, f"must be from 1 to {most:,}, for at most 100,000 phases")
-    if factors is None:
-        numbers = [1.0] * count
-    elif isinstance(factors, Iterable) and not isinstance(factors, str | Mapping):
-        numbers = [rate("factors", one) for one in factors]
-        if len(numbers) != count:
-            raise illegal("factors", factors, f"must be {count} numbers, one for each cycle")
+    if given is None:
+        numbers = [1.0] * cycles
+    elif isinstance(given, Iterable) and not isinstance(given, str | Mapping):
+        numbers = [rate("factors", one) for one in given]
+        if len(numbers) != cycles:
+            raise illegal("factors", factors, f"must be {cycles} numbers, one for each cycle")
     else:
-        numbers = [rate("factors", factors) ** index for index in range(count)]
-    first, *others = schedule.phases
-    # Said again at each cycle, since the one before ends elsewhere.
-    cycle = [replaced(first, start=first.start), *others]
-    phases = [one if number == 1 else scaled(one, number) for number in numbers for one in cycle]
+        numbers = [rate("factors", given) ** index for index in range(cycles)]
+    phases = [
+        one if number == 1 else scaled(one, number) for number in numbers for one in schedule.phases
+    ]
     return Schedule(phases, schedule.multiple_of)
 
 
@@ -250,6 +270,10 @@ def whole_multiples(schedule: Schedule, multiple_of: int = 1) -> Schedule:
     >>> [batch_size(position) for position in (0, 33, 34, 99, 100)]
     [64, 64, 128, 192, 256]
     """
+    _check_schedule(schedule)
+    return Schedule(schedule.phases, multiple_of)
+
+
+def _check_schedule(schedule: object) -> None:
     if not isinstance(schedule, Schedule):
         raise illegal("schedule", schedule, "must be a schedule")
-    return Schedule(schedule.phases, multiple_of)

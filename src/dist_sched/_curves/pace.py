@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dist_sched._curves.phases import JOIN_TOLERANCE
 from dist_sched._curves.schedule import Schedule
-from dist_sched._rules import Number, illegal, some, whole
+from dist_sched._curves.shapes import PRODUCT
+from dist_sched._rules import Number, some, whole
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,12 +19,18 @@ _MOST_RUNS = 1_000_000
 """Updates of a batch that grows on the way, at most: each is counted by itself."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Pace:
     """Units that an update completes, by position: a number times schedules of whole numbers."""
 
     number: int
     curves: tuple[Schedule, ...] = ()
+    _left: int = _MOST_RUNS
+    """Runs of updates of one size that may still be counted, by all calls together."""
+    _positions: dict[tuple[int, int], int] = field(default_factory=dict)
+    """What was asked for, since a config asks for the same again and again."""
+    _updates: dict[Number, int] = field(default_factory=dict)
+    """Likewise, by position."""
 
     @classmethod
     def of(cls, *factors: Schedule | int) -> Pace:
@@ -44,12 +51,15 @@ class Pace:
         Raises:
             ConfigError: A schedule is no whole number above 0 on the way, or the way is too long.
         """
-        left = updates
-        for position, units, count in self._runs(begin):
-            if count is None or left <= count:
-                return whole("position", position + units * left)
-            left -= count
-        raise AssertionError("the last run has no end")
+        key = updates, begin
+        if key not in self._positions:
+            left = updates
+            for position, units, count in self._runs(begin):
+                if count is None or left <= count:
+                    self._positions[key] = whole("position", position + units * left)
+                    break
+                left -= count
+        return self._positions[key]
 
     def updates_until(self, end: Number) -> int:
         """Return how many updates from position 0 on reach a position.
@@ -57,39 +67,47 @@ class Pace:
         Raises:
             ConfigError: As for `position_after`.
         """
-        updates = 0
-        for position, units, count in self._runs(0):
-            needed = max(0, math.ceil((end - position) / units))
-            if count is None or needed <= count:
-                return updates + needed
-            updates += count
-        raise AssertionError("the last run has no end")
+        if end not in self._updates:
+            updates = 0
+            for position, units, count in self._runs(0):
+                needed = max(0, math.ceil((end - position) / units))
+                if count is None or needed <= count:
+                    self._updates[end] = updates + needed
+                    break
+                updates += count
+        return self._updates[end]
 
     def _runs(self, position: int) -> Iterator[tuple[int, int, int | None]]:
         """Yield where updates of one size begin, their units, and how many; None for no end."""
-        for _ in range(_MOST_RUNS):
+        end: Number | None = position
+        is_flat = False
+        while self._left > 0:
+            self._left -= 1
+            if end is not None and position >= end:
+                is_flat, end = self._span(position)
             units = self.number
             for curve in self.curves:
                 units *= _items(curve, position)
-            end = self._constant_until(position)
-            count = None if end is None else max(1, math.ceil((end - position) / units))
-            yield position, units, count
-            if count is None:
+            if end is None:
+                yield position, units, None
                 return
+            count = max(1, math.ceil((end - position) / units)) if is_flat else 1
+            yield position, units, count
             position += units * count
-        rule = f"must be reached within {_MOST_RUNS:,} updates of a batch that grows on the way"
-        raise illegal("position", position, rule)
+        rule = f"more than {_MOST_RUNS:,} updates of a batch that grows on the way: write units"
+        raise ConfigError(f"position {position:,} is reached by {rule}")
 
-    def _constant_until(self, position: int) -> Number | None:
-        """Return up to which position nothing changes from here; None for no end."""
+    def _span(self, position: int) -> tuple[bool, Number | None]:
+        """Return whether nothing changes from a position up to the next join, and that join."""
+        running = [one for one in self.curves if position < one.horizon]
+        if not running:
+            return True, None
         ends = []
-        for one in self.curves:
-            if position >= one.horizon:
-                continue
-            index = one.index(position)
-            is_flat = one.phases[index].shape in {"constant", "step"}
-            ends.append((*one.boundaries, one.horizon)[index + 1] if is_flat else position)
-        return min(ends, default=None)
+        for one in running:
+            joins = (*one.boundaries, one.horizon)
+            ends.append(joins[one.index(position) + 1])
+        end = min(ends)
+        return all(_is_flat(one, position, end) for one in running), end
 
 
 def units_after(updates: int, batch_size: Schedule | int, per_item: int = 1) -> int:
@@ -111,7 +129,14 @@ def units_after(updates: int, batch_size: Schedule | int, per_item: int = 1) -> 
     >>> units_after(4, ramp, per_item=25)
     300
     """
-    return Pace.of(batch_size, per_item).position_after(whole("updates", updates))
+    items = batch_size if isinstance(batch_size, Schedule) else _count("batch_size", batch_size)
+    pace = Pace.of(items, _count("per_item", per_item))
+    return pace.position_after(whole("updates", updates))
+
+
+def _count(name: str, value: object) -> int:
+    some(name, whole(name, value))
+    return whole(name, value)
 
 
 def _items(curve: Schedule, position: int) -> int:
@@ -123,3 +148,8 @@ def _items(curve: Schedule, position: int) -> int:
             "round it with schedules.whole(...) (multiple_of in a file)"
         )
     return nearest
+
+
+def _is_flat(curve: Schedule, position: int, end: Number) -> bool:
+    phase = curve.phase_between(position, end)
+    return phase.shape == "step" or (phase.shape != PRODUCT and phase.start == phase.end)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from dist_sched._rules import (
     finite,
     illegal,
     length,
+    near_miss,
     rate,
     refuse_shares,
     typed_lengths,
@@ -149,7 +150,9 @@ class Phase:
             raise illegal("phase", data, "must be a mapping with shape, steps and end")
         missing = [name for name in ("shape", "steps", "end") if name not in data]
         if missing:
-            raise illegal("phase", dict(data), f"lacks {', '.join(missing)}")
+            others = (name for name in data if name not in PHASE_NAMES)
+            close = next(filter(None, (near_miss(name, missing) for name in others)), "")
+            raise illegal("phase", dict(data), f"lacks {', '.join(missing)}{close}")
         return phase_of(**data)
 
     def _arguments(self) -> dict[str, Any]:
@@ -200,32 +203,67 @@ def factors_of(phase: Phase) -> list[Factor]:
 
 
 def scaled(phase: Phase, factor: float) -> Phase:
-    """Return a phase whose values are multiplied by a factor.
+    """Return a phase whose values are multiplied by a factor; for 0, one that is 0 throughout.
 
     Raises:
         ConfigError: Its shape says more than how to go between two values.
     """
+    if factor == 0:  # which a geometric shape cannot reach
+        return phase_of("constant", phase.duration, 0.0, 0.0)
     if not shape_of(phase.shape).is_homogeneous and factor != 1:
         raise ConfigError(f"a phase of shape {phase.shape!r} cannot be multiplied")
     changes: dict[str, Any] = {"end": phase.end * factor}
     if phase.start is not None:
         changes["start"] = phase.start * factor
     if phase.shape == PRODUCT:
-        (first, power), *others = factors_of(phase)
-        changes["factors"] = [scaled(first, factor ** (1 / power)), *(one for one, _ in others)]
+        factors = multiplied(factors_of(phase), factor)
+        changes["factors"] = [one for one, _ in factors]
+        changes["powers"] = [power for _, power in factors]
     return replaced(phase, **changes)
 
 
-def stretched(phase: Phase, factor: float) -> Phase:
-    """Return a phase that takes a multiple of the time, along the same values."""
-    # Of lengths alone: the others are numbers that a shape blends by.
-    changes: dict[str, Any] = {}
-    for name, value in phase.to_dict().items():
-        if name in _LENGTHS:
-            is_list = isinstance(value, list)
-            changes[name] = [one * factor for one in value] if is_list else value * factor
+def multiplied(factors: list[Factor], number: float) -> list[Factor]:
+    """Return the factors of a product that is multiplied by a number.
+
+    A factor without a power takes it. Where there is none, the number becomes one: of a power near
+    0, the root of a number is beyond all floats.
+    """
+    index = next((index for index, (_, power) in enumerate(factors) if power == 1), len(factors))
+    if index == len(factors):
+        if number == 1:
+            return factors
+        duration = factors[0].phase.duration
+        return [*factors, Factor(phase_of("constant", duration, number, number), 1.0)]
+    taken = Factor(scaled(factors[index].phase, number), 1.0)
+    return [*factors[:index], taken, *factors[index + 1 :]]
+
+
+def stretched(phase: Phase, duration: Number) -> Phase:
+    """Return a phase that takes another time, more than 0, along the same values."""
     if phase.shape == PRODUCT:
-        changes["factors"] = [stretched(one, factor) for one, _ in factors_of(phase)]
+        return product_of(
+            Factor(stretched(part(one, phase.since or 0, phase.stop), duration), power)
+            for one, power in factors_of(phase)
+        )
+    factor = duration / phase.duration
+    # A multiple of this adds up with the duration, and a position less it, without rounding.
+    grid = math.ulp((phase.since or 0) * factor + duration)
+
+    def longer(units: Number) -> float:
+        return round(units * factor / grid) * grid
+
+    stop = duration if phase.since is None else longer(phase.since) + duration
+    changes: dict[str, Any] = {"steps": stop}
+    if phase.since is not None:
+        changes["since"] = stop - duration
+    if phase.until is not None:
+        changes |= {"steps": max(longer(phase.steps), stop), "until": stop}
+    # Other parameters are numbers that a shape blends by.
+    for name, value in phase.parameters.items():
+        if name == "timescale" and isinstance(value, int | float):
+            changes[name] = value * factor
+        elif name == "milestones" and isinstance(value, tuple):
+            changes[name] = [min(longer(one), changes["steps"]) for one in value]
     return replaced(phase, **changes)
 
 
@@ -254,6 +292,8 @@ class Piece:
     start: float
     end: float
     parameters: Mapping[str, Parameter]
+    is_line: bool = False
+    """Whether the shape is a straight line."""
 
     def __call__(self, units: float) -> float:
         # Not by the law, which may miss an end by rounding.
@@ -269,7 +309,7 @@ def piece_of(phase: Phase, start: float) -> Piece:
     law, parameters = shape_of(phase.shape).law, phase.parameters
     if phase.shape == PRODUCT:  # built once, as it is asked at every step
         law, parameters = _Product.of(phase), _NO_PARAMETERS
-    return Piece(law, phase.steps, start, phase.end, parameters)
+    return Piece(law, phase.steps, start, phase.end, parameters, phase.shape == "linear")
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +345,9 @@ def _factors(name: str, value: object) -> tuple[Phase, ...]:
     """Return the factors of a product as phases, or raise."""
     if not isinstance(value, list | tuple) or not value:
         raise illegal(name, value, "must be a list of phases")
+    # Before they are built, or data could nest without end.
+    if any(isinstance(one, Mapping) and one.get("shape") == PRODUCT for one in value):
+        raise illegal(name, value, "must be no products")
     found = tuple(one if isinstance(one, Phase) else Phase.from_dict(one) for one in value)
     for one in found:
         if one.start is None or one.shape == PRODUCT:
@@ -331,6 +374,31 @@ SHAPES[PRODUCT] = Shape(
 )
 
 
+def product_of(factors: Iterable[Factor]) -> Phase:
+    """Return the product of powers of phases of one length, none of them a product."""
+    found = list(factors)
+    start, end = _ends_of_product(found)
+    return phase_of(
+        PRODUCT,
+        found[0].phase.duration,
+        end,
+        start,
+        factors=[one for one, _ in found],
+        powers=[power for _, power in found],
+    )
+
+
+def _ends_of_product(factors: Iterable[Factor]) -> tuple[float, float]:
+    """Return the first value of a product of phases, and the one that it reaches."""
+    first = last = 1.0
+    for one, power in factors:
+        piece = piece_of(one, one.start or 0.0)
+        first *= piece(one.since or 0) ** power
+        # At its own end: lengths that are equal but for rounding would miss a 0 there.
+        last *= piece(one.stop) ** power
+    return first, last
+
+
 def ends(phase: Phase, piece: Piece) -> tuple[float, float]:
     """Return the first value of a phase, and the one that it reaches.
 
@@ -338,10 +406,11 @@ def ends(phase: Phase, piece: Piece) -> tuple[float, float]:
         ConfigError: A product's start or end is not that of its factors.
     """
     if phase.shape == PRODUCT:
-        for name, units in (("start", 0), ("end", phase.steps)):
-            expected, own = piece.law(units), piece(units)
-            if not math.isclose(expected, own, rel_tol=JOIN_TOLERANCE):
-                rule = f"must be the product of its factors' {name}s, {expected!r}"
-                raise illegal(name, own, rule)
+        expected = _ends_of_product(factors_of(phase))
+        own = piece.start, piece.end
+        for name, mine, value in zip(("start", "end"), own, expected, strict=True):
+            if not math.isclose(value, mine, rel_tol=JOIN_TOLERANCE):
+                rule = f"must be the product of its factors' {name}s, {value!r}"
+                raise illegal(name, mine, rule)
     # A phase of length 0 would be at its end already.
     return (piece.start if phase.since is None else piece(phase.since)), piece(phase.stop)

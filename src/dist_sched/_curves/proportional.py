@@ -57,8 +57,16 @@ class ProportionalTo:
         object.__setattr__(self, "power", float(finite("power", self.power)))
 
     def scaled(self, factor: float) -> ProportionalTo:
-        """Return what follows a field whose highest value is multiplied, at the same values."""
-        return replace(self, at_max=self.at_max * factor**self.power)
+        """Return what follows a field whose highest value is multiplied, at the same values.
+
+        Raises:
+            ConfigError: The value leaves its range.
+        """
+        try:
+            return replace(self, at_max=self.at_max * factor**self.power)
+        except OverflowError as error:
+            rule = f"leaves the range of floats where {self.field} is multiplied by {factor:g}"
+            raise illegal("power", self.power, rule) from error
 
     def following(self, schedule: Schedule) -> ProportionalCurve:
         """Return the curve that follows a schedule of the other field or extra.

@@ -23,7 +23,9 @@ from dist_sched._curves.phases import (
 )
 from dist_sched._curves.shapes import PRODUCT, shape_of
 from dist_sched._rules import (
+    MAX_LENGTH,
     Number,
+    count,
     illegal,
     length,
     number,
@@ -40,8 +42,8 @@ from dist_sched.errors import ConfigError
 MOST_PHASES = 100_000
 """More are a mistake, such as cycles of one unit in a run of billions."""
 
-_ROUNDING = 1e-12
-"""How far, as a part of it, rounding may move a value from a multiple, which it then counts as."""
+_ROUNDING = 16
+"""How many last bits of a phase's highest value the arithmetic of a shape may be off by."""
 _SHOWN = 12
 """How many phases `str(schedule)` names one by one."""
 
@@ -93,7 +95,7 @@ class Schedule:
     """Position at which the clock of each phase's shape is 0."""
 
     def __init__(self, phases: Iterable[Phase | Schedule], multiple_of: int | None = None) -> None:
-        multiple = optional(whole)("multiple_of", multiple_of)
+        multiple = optional(count)("multiple_of", multiple_of)
         if multiple == 0:
             raise illegal("multiple_of", multiple_of, "must be greater than 0")
         kept, boundaries, origins, pieces = [], [], [], []
@@ -148,8 +150,8 @@ class Schedule:
         if not position >= 0:
             raise illegal("position", position, "must be a number >= 0")
         index = bisect_right(self.boundaries, position) - 1
-        value = self._pieces[index](position - self._origins[index])
-        return value if self.multiple_of is None else _rounded(value, self.multiple_of)
+        piece, units = self._pieces[index], position - self._origins[index]
+        return piece(units) if self.multiple_of is None else _whole(piece, units, self.multiple_of)
 
     def index(self, position: float) -> int:
         """Return which phase a position belongs to; the last one past the horizon."""
@@ -221,8 +223,8 @@ class Schedule:
             ConfigError: A position is illegal, or no part lies between the two.
 
         >>> fall = Schedule([Phase("linear", 10, end=0.0, start=1.0)])
-        >>> [fall.cut(2, 5)(position) for position in (0, 3, 4)]
-        [0.8, 0.5, 0.5]
+        >>> [fall.cut(2, 5)(position) for position in (0, 2, 3, 4)]
+        [0.8, 0.6, 0.5, 0.5]
         """
         first = length("since", 0 if since is None else since)
         last = self.horizon if until is None else length("until", until)
@@ -398,19 +400,27 @@ class Schedule:
         index = self._to_extend(whole("position", position), lengthen)
         phase, piece = self.phases[index], self._pieces[index]
         used, reached = position - self.boundaries[index], piece(phase.stop)
+        is_plain = phase.since is None and phase.shape != PRODUCT
         if phase.shape == "constant":
             longer = [replaced(phase, steps=phase.duration + more, until=None)]
         elif keep == KEEP_VALUE and 0 < used < phase.duration:
             left = phase.duration - used
+            if phase.steps * (1 + more / left) > MAX_LENGTH:
+                rule = f"would stretch the last {left!r} units of a phase too far: extend earlier"
+                raise illegal("horizon", horizon, rule)
             rest = part(replaced(phase, start=piece.start), used)
-            longer = [part(phase, 0, used), stretched(rest, (left + more) / left)]
-        elif phase.until is not None or (keep == KEEP_VALUE and used > 0):
+            longer = [part(phase, 0, used), stretched(rest, left + more)]
+        elif (
+            phase.until is not None
+            or (keep == KEEP_VALUE and used >= phase.duration)
+            or not (is_plain or phase.duration)
+        ):
             # Drawn out, a cut phase would go on to the end that it was cut from.
             longer = [phase, phase_of("constant", more, reached, reached)]
-        elif phase.since is None and phase.shape != PRODUCT:
+        elif is_plain:
             longer = [replaced(phase, steps=phase.steps + more)]
         else:
-            longer = [stretched(phase, (phase.duration + more) / phase.duration)]
+            longer = [stretched(phase, phase.duration + more)]
         return self._with([*self.phases[:index], *longer, *self.phases[index + 1 :]])
 
     def _to_extend(self, position: int, lengthen: str | None) -> int:
@@ -513,12 +523,32 @@ def _joined(index: int, phase: Phase, before: float) -> tuple[Piece, tuple[float
         raise ConfigError(f"phases[{index}] ({phase.shape}): {error}") from error
 
 
-def _rounded(value: float, multiple: int) -> int:
-    """Return a value rounded down to a multiple; one that is a multiple but for rounding is one."""
-    quotient = value / multiple
-    nearest = round(quotient)
-    tolerance = _ROUNDING * max(1.0, quotient)
-    return multiple * (nearest if abs(quotient - nearest) <= tolerance else math.floor(quotient))
+def _whole(piece: Piece, units: Number, multiple: int) -> int:
+    """Return the value of a shape rounded down to a multiple."""
+    value, highest = piece(units), max(piece.start, piece.end)
+    numbers = piece.start, piece.end, units, piece.steps
+    is_exact = piece.is_line and all(number == int(number) for number in numbers)
+    if is_exact and _is_near(value, multiple, highest):
+        # In whole numbers: other code that computes a batch size so gets the same.
+        first, last, passed, steps = map(int, numbers)
+        return (first * steps + (last - first) * passed) // (steps * multiple) * multiple
+    return _rounded(value, multiple, highest)
+
+
+def _is_near(value: float, multiple: int, highest: float) -> bool:
+    """Return whether arithmetic may have moved a value across a multiple."""
+    return abs(value - multiple * round(value / multiple)) <= _ROUNDING * math.ulp(highest)
+
+
+def _rounded(value: float, multiple: int, highest: float | None = None) -> int:
+    """Return a value rounded down to a multiple; one that is a multiple but for rounding is one.
+
+    `highest` is the largest number that the value was computed with, if it is not the value.
+    """
+    scale = value if highest is None else max(value, highest)
+    if _is_near(value, multiple, scale):
+        return multiple * round(value / multiple)
+    return multiple * math.floor(value / multiple)
 
 
 def _end(position: Number) -> Number:

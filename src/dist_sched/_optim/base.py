@@ -257,7 +257,7 @@ class Scheduler:
         """
         self._go(rules.whole("position", position))
         self._is_unplaced = False
-        self._updated_at = None
+        self._updated_at, self._update_values = None, {}
 
     def get_last_lr(self) -> list[float]:
         """Return the learning rate of every group, as a float and in the optimizers' order.
@@ -286,6 +286,10 @@ class Scheduler:
         if self._update_values:
             return {**self._update_values}
         position = self._writer.position if self._updated_at is None else self._updated_at
+        return self._metrics_at(position)
+
+    def _metrics_at(self, position: int) -> dict[str, float]:
+        """Return the values at a position, for frameworks that log before they update."""
         return {**self._writer.metrics(position), **self._agreed.plan.extra_values(position)}
 
     def describe_groups(self) -> GroupTable:

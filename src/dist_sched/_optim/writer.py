@@ -317,6 +317,19 @@ class Writer:
             return followed.curve(position)
         return row.between().at(position)(*bounds)
 
+    def write_multipliers(self) -> None:
+        """Write into each group the multiplier that gives it the values that it has already.
+
+        A group that has one keeps it, and so does one with bounds of its own lr, as in NeMo.
+        """
+        self._refresh()
+        for members in self._followed:
+            for one, followed, ratio in members:
+                field, group = followed.field, one.group
+                bounds = {field.upper, field.lower} if field.key == "lr" else set()
+                if field.multiplier and group.keys().isdisjoint({field.multiplier, *bounds}):
+                    group[field.multiplier] = ratio
+
     def check_names(self, known: Plan | None = None) -> None:
         """Check that the groups have the fields and names of the plan.
 

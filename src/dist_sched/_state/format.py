@@ -243,7 +243,10 @@ def _read(
     if TEXT_KEY not in state:
         if kind is not None and not kind.STATE_KEYS and format_of(state.keys()) != UPSTREAM:
             _refuse(TEXT_KEY, f"is missing: is it {kind.KIND}'s?")
-        return _from_keys(state, OptimizerParamConfig, ())
+        checkpoint = _from_keys(state, OptimizerParamConfig, ())
+        return checkpoint.replace(
+            warnings=(*checkpoint.warnings, *_doubts(state, own or {}, checkpoint.position))
+        )
     text = parse(state[TEXT_KEY])
     found = next((one for one in KINDS if one.TEXT_NAME in text), kind or OptimizerParamConfig)
     checkpoint = _read_text(text, found).replace(text=state[TEXT_KEY])
@@ -293,12 +296,19 @@ def _compare_with_keys(
             f"the state is torn: {', '.join(torn)} differ from its text, which is trusted "
             "(ranks that disagreed saved it)"
         )
-    if dict(state) == own and checkpoint.position == 0:
-        warnings.append(
-            "the state equals this scheduler's own at position 0: "
-            "perhaps nothing was read from the checkpoint"
-        )
+    warnings += _doubts(state, own or {}, checkpoint.position)
     return checkpoint.replace(warnings=tuple(warnings), torn=tuple(torn))
+
+
+def _doubts(state: Mapping[Any, Any], own: State, position: int) -> list[str]:
+    """Say whether a state, with or without its text, is perhaps what DCP was given as the target."""
+    keys = {key: value for key, value in own.items() if key != TEXT_KEY or key in state}
+    if position != 0 or dict(state) != keys:
+        return []
+    return [
+        "the state equals this scheduler's own at position 0: "
+        "perhaps nothing was read from the checkpoint"
+    ]
 
 
 def format_of(keys: Collection[object], name: str = "") -> str | None:

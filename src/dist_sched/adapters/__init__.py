@@ -10,18 +10,30 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dist_sched.adapters import ignite, loggers, lr_scheduler
+    from dist_sched.adapters import ignite, loggers, lr_scheduler, megatron, nemo, torchtitan
     from dist_sched.adapters.loggers import metrics
     from dist_sched.adapters.lr_scheduler import as_lr_scheduler
 
-__all__ = ["as_lr_scheduler", "ignite", "loggers", "lr_scheduler", "metrics"]
+__all__ = [
+    "as_lr_scheduler",
+    "ignite",
+    "loggers",
+    "lr_scheduler",
+    "megatron",
+    "metrics",
+    "nemo",
+    "torchtitan",
+]
 
 _MODULES = {
     "as_lr_scheduler": "lr_scheduler",
     "ignite": "ignite",
     "loggers": "loggers",
     "lr_scheduler": "lr_scheduler",
+    "megatron": "megatron",
     "metrics": "loggers",
+    "nemo": "nemo",
+    "torchtitan": "torchtitan",
 }
 
 

@@ -13,6 +13,7 @@ from dist_sched._config.entries import InexpressibleChangeError, OptimizerParamC
 from dist_sched._config.history import Change
 from dist_sched._config.policy import CONFIG
 from dist_sched._config.translation import to_specification
+from dist_sched._curves.schedule import KEEP_VALUE
 from dist_sched._curves.shapes import shape_of, shapes
 from dist_sched._rules import listed, near_miss
 from dist_sched.cli import inputs, options, output
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
 _SHAPE = "minus_sqrt"
 _TAKES = {
     "cooldown": ("steps", "shape", "end"),
-    "extend": ("horizon",),
+    "extend": ("horizon", "keep"),
     "rewarm": ("steps", "peak"),
+    "scale": ("factor",),
 }
-"""The arguments of each late change: first the length, or the horizon."""
+"""The arguments of each late change: first the length, the horizon or the factor."""
 
 
 def _plain_shapes() -> list[str]:
@@ -70,6 +72,18 @@ See what will happen:   dist-sched diff runs/7b cool.yaml
     metavar="LENGTH",
     type=options.written_length,
     help="Rise in a line over this length, written as for --cooldown.",
+)
+@click.option(
+    "--scale",
+    metavar="FACTOR",
+    type=options.factor,
+    help="Multiply the values from here on, as after a spike: 0.5.",
+)
+@click.option(
+    "--keep",
+    metavar="value",
+    type=click.Choice([KEEP_VALUE]),
+    help="Of --extend: stretch what is left of the phase, so that the value does not jump.",
 )
 @click.option(
     "--shape",
@@ -115,6 +129,8 @@ def command(
     cooldown: str | None,
     extend: str | None,
     rewarm: str | None,
+    scale: float | None,
+    keep: str | None,
     shape: str | None,
     end: float | None,
     peak: float | None,
@@ -127,22 +143,28 @@ def command(
 ) -> None:
     """Write the config of a run that goes on from a checkpoint with a late change.
 
-    Exactly one of --cooldown, --extend and --rewarm. The checkpoint is left as it is. A run that
-    resumes from it with this config, whose policy is "config", goes on as after
-    scheduler.cooldown(...), extend(...) or rewarm(...) there. A cooldown never rises: see
-    --rewarm.
+    Exactly one of --cooldown, --extend, --rewarm and --scale. The checkpoint is left as it is. A
+    run that resumes from it with this config, whose policy is "config", goes on as after
+    scheduler.cooldown(...), extend(...), rewarm(...) or scale(...) there. A cooldown never rises:
+    see --rewarm.
 
     Where the entries of OptimizerParamScheduler cannot express the change, it is a config of
     ParamScheduler (with "fields"), whose values agree with the run's up to rounding.
     """
-    operation, written = _operation({"cooldown": cooldown, "extend": extend, "rewarm": rewarm})
-    given = _checked(operation, {"shape": shape, "end": end, "peak": peak})
+    changes = {"cooldown": cooldown, "extend": extend, "rewarm": rewarm, "scale": scale}
+    operation, written = _operation(changes)
+    given = _checked(operation, {"shape": shape, "end": end, "peak": peak, "keep": keep})
     # Before the checkpoint is read, which may take long, only for a wrong ending.
     write = output.config_writer(destination)
     source = inputs.read_checkpoint(path, key)
-    length = _units(f"--{operation}", written, source.config, field)
+    # A factor is a number already; a length may be a part of the horizon that was read.
+    amount = (
+        _units(f"--{operation}", written, source.config, field)
+        if isinstance(written, str)
+        else written
+    )
     position = source.position if at is None else at
-    arguments = {"field": field, _TAKES[operation][0]: length, **given}
+    arguments = {"field": field, _TAKES[operation][0]: amount, **given}
     change = Change(position, operation, arguments)
     before, after, notes = _fork(source.config, change, source.position)
     unit = inputs.require_unit(path, inputs.agreed_unit(source, {"--unit": unit}))
@@ -164,8 +186,11 @@ def command(
     output.say(f"resume with it from {source.location.checkpoint}")
 
 
-def _operation(given: dict[str, str | None]) -> tuple[str, str]:
-    """Return the one late change that is asked for, and its length or horizon as it was written."""
+def _operation(given: dict[str, str | float | None]) -> tuple[str, str | float]:
+    """Return the one late change that is asked for, and its first argument.
+
+    A length and a horizon are as they were written.
+    """
     found = [(name, written) for name, written in given.items() if written is not None]
     if len(found) != 1:
         names = [f"--{name}" for name in given]
@@ -180,7 +205,8 @@ def _checked(operation: str, given: dict[str, Any]) -> dict[str, Any]:
         if value is not None and name not in taken:
             owner = next(one for one, names in _TAKES.items() if name in names)
             _misused(f"--{name} is for --{owner}, not for --{operation}")
-    found = {name: given[name] for name in taken}
+    # What is kept is an argument only where it is asked for.
+    found = {name: given[name] for name in taken if name != "keep" or given[name] is not None}
     return {**found, "shape": found["shape"] or _SHAPE} if "shape" in found else found
 
 
@@ -227,9 +253,12 @@ def _fork(config: Config, change: Change, position: int) -> tuple[Config, Config
             "this is a ParamScheduler's config, whose values agree with the run's up to rounding: "
             f"{OptimizerParamConfig.KIND} cannot express the {change.operation}, {error.reason}"
         )
-    if jumps := changed.plan.jumps(config.plan, change.position):
+    jumps = changed.plan.jumps(config.plan, change.position)
+    if jumps and change.operation != "scale":
         raise ConfigError(f"{change}: {jumps}: fork where the values are steady")
-    if jumps := changed.plan.jumps(config.plan, position):
+    jumps = changed.plan.jumps(config.plan, position)
+    # A scale that begins there is a jump that is asked for.
+    if jumps and not (change.operation == "scale" and change.position == position):
         raise ConfigError(
             f"{change}: {jumps}, where the run would go on: leave out --at, or fork "
             f"from a checkpoint at {change.position} or before"

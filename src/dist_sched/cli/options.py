@@ -57,6 +57,12 @@ def rate(value: str) -> float:
 
 
 @_as_usage_error()
+def factor(value: str) -> float:
+    """Read what values are multiplied by."""
+    return rules.positive("factor", amounts.number(value))
+
+
+@_as_usage_error()
 def code(value: str) -> str:
     """Read the code of a finding."""
     return rules.one_of(tuple(LEVELS))("code", value)

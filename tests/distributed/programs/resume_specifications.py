@@ -36,6 +36,14 @@ RUNS = 6
 UPDATES = 8
 INCREMENTS = (1, 3, 2, 5, 1, 4, 2, 3)
 SHAPES = ("linear", "cosine", "polynomial", "minus_sqrt", "halving", "exponential", "inverse_sqrt")
+SHAPES += ("rex", "log", "sine")
+LATE_CHANGES = [
+    ("cooldown", {"steps": 6, "shape": "linear", "allow_jump": True}),
+    ("scale", {"factor": 0.5}),
+    ("scale", {"factor": 0.25, "field": "batch_size"}),
+    ("extend", {"horizon": 40, "keep": "value"}),
+    ("rewarm", {"steps": 5, "allow_jump": True}),
+]
 
 
 def random_schedule(draw, highest):
@@ -49,21 +57,29 @@ def random_schedule(draw, highest):
         )
         for index, (start, end) in enumerate(pairwise(starts))
     ]
-    return Schedule(phases[: draw.randint(1, 3)])
+    schedule = Schedule(phases[: draw.randint(1, 3)])
+    if draw.random() < 0.3:
+        tail = Schedule([Phase("linear", 9, end=0.5, start=0.25)])
+        schedule = schedules.product(schedule, tail)
+    return schedule
 
 
 def declaration(seed):
-    """Return fields, groups, and the update before which the run cools down, if it does."""
+    """Return fields, groups, extras, and late changes by the update before which they are made."""
     draw = random.Random(seed)
     decay = schedules.proportional_to("lr", at_max=0.1)
     fields = {"lr": random_schedule(draw, 1e-2), "weight_decay": decay}
     if draw.random() < 0.5:
         fields["weight_decay"] = random_schedule(draw, 0.1)
+    extras = {
+        "batch_size": schedules.whole(random_schedule(draw, 640), multiple_of=8),
+        "loss_weight": schedules.proportional_to("batch_size", at_max=0.5, power=0.5),
+    }
     fields["betas[0]"] = random_schedule(draw, 0.9)
     fields["momentum"] = random_schedule(draw, 0.9)
     groups = {"embed*": {"lr": draw.choice([0.5, random_schedule(draw, 2e-2)])}}
-    cooldown = draw.choice([None, *range(UPDATES)])
-    return fields, groups, cooldown
+    changes = draw.sample(LATE_CHANGES, draw.randint(0, 3))
+    return fields, groups, extras, {draw.randrange(UPDATES): change for change in changes}
 
 
 def models():
@@ -89,11 +105,16 @@ class Run:
     """A run with a random specification."""
 
     def __init__(self, seed, folder):
-        fields, groups, self.cooldown = declaration(seed)
+        fields, groups, extras, self.changes = declaration(seed)
         self.model, *self.optimizers = models()
         reference = {key: own for key, own in OWN_VALUES.items() if key in fields}
         self.scheduler = ParamScheduler(
-            self.optimizers, fields, groups=groups, reference=reference, unit="samples"
+            self.optimizers,
+            fields,
+            groups=groups,
+            extras=extras,
+            reference=reference,
+            unit="samples",
         )
         self.folder = folder
         self.seed = seed
@@ -104,7 +125,8 @@ class Run:
     def held(self):
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
         names = ("lr", "weight_decay", "momentum", "betas")
-        return [[group.get(name) for name in names] for group in groups]
+        found = [[group.get(name) for name in names] for group in groups]
+        return [*found, list(self.scheduler.extras.values())]
 
     def train(self, begin=0, *, save=False):
         """Make the updates from `begin` on; return what the groups held at each."""
@@ -112,8 +134,9 @@ class Run:
         for update in range(begin, UPDATES):
             if save:
                 dcp.save({"scheduler": self.scheduler}, checkpoint_id=self.checkpoint(update))
-            if update == self.cooldown:
-                self.scheduler.cooldown(6, "linear", allow_jump=True)
+            if update in self.changes:
+                name, arguments = self.changes[update]
+                getattr(self.scheduler, name)(**arguments)
             held.append(self.held())
             self.model(torch.ones(2, 6)).square().mean().backward()
             for optimizer in self.optimizers:
@@ -138,7 +161,9 @@ def load(folder):
     runs = [[Run(seed, folder).resume(update) for update in range(UPDATES)] for seed in range(RUNS)]
     return {
         "runs": runs,
-        "late_change": late_change_on_one_rank(),
+        "late_change": late_change_on_one_rank("cooldown", {"steps": 10}),
+        "scale": late_change_on_one_rank("scale", {"factor": 0.5}),
+        "stretch": late_change_on_one_rank("extend", {"horizon": 150, "keep": "value"}, 95),
         "config": another_config_on_one_rank(),
         "fields": another_order_of_fields(),
         "kind": another_scheduler_on_one_rank(),
@@ -152,12 +177,12 @@ def build(peak=1.0):
     return ParamScheduler(sgd(), {"lr": schedules.wsd(peak, 100, decay=10)})
 
 
-def late_change_on_one_rank():
-    """The first rank alone cools down: `verify` names it, and `synchronize` changes the others."""
+def late_change_on_one_rank(name, arguments, position=50):
+    """The first rank alone changes: `verify` names it, and `synchronize` changes the others."""
     scheduler = build()
-    scheduler.seek(50)
+    scheduler.seek(position)
     if dist.get_rank() == 0:
-        scheduler.cooldown(10)
+        getattr(scheduler, name)(**arguments)
     try:
         scheduler.verify()
         error = ""

@@ -1,0 +1,60 @@
+"""Train as Megatron-LM does with --ckpt-format torch_dcp; run it again, and it goes on.
+
+torchrun --nproc-per-node=2 examples/megatron.py FOLDER UPDATES
+"""
+
+import pathlib
+import sys
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.fsdp import fully_shard
+
+# Instead of: from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
+from dist_sched import OptimizerParamScheduler, adapters
+
+BATCH = 8
+ENTRIES = {"init_lr": 0.0, "max_lr": 1e-3, "min_lr": 1e-5, "lr_decay_style": "cosine"}
+ENTRIES |= {"lr_warmup_steps": 4 * BATCH, "lr_decay_steps": 16 * BATCH}
+ENTRIES |= {"start_wd": 0.1, "end_wd": 0.2, "wd_incr_steps": 16 * BATCH, "wd_incr_style": "linear"}
+
+
+def build():
+    model = fully_shard(torch.nn.Linear(8, 8))
+    groups = [{"params": [model.weight]}, {"params": [model.bias], "wd_mult": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.1)
+    scheduler = OptimizerParamScheduler(optimizer, **ENTRIES, unit="samples")
+    return model, optimizer, adapters.megatron.ten_keys(scheduler)  # for DCP's sake
+
+
+def state_of(model, optimizer, opt_param_scheduler, iteration):
+    state = {"iteration": iteration, "opt_param_scheduler": opt_param_scheduler}
+    state["model"], state["optimizer"] = get_state_dict(model, optimizer)
+    return state
+
+
+def train(folder, updates):
+    model, optimizer, opt_param_scheduler = build()
+    iteration = 0
+    if last := sorted(folder.glob("iter_*")):
+        state = state_of(model, optimizer, opt_param_scheduler, iteration)
+        dcp.load(state, checkpoint_id=last[-1])
+        iteration, parts = state["iteration"], (state["model"], state["optimizer"])
+        set_state_dict(model, optimizer, model_state_dict=parts[0], optim_state_dict=parts[1])
+    for iteration in range(iteration + 1, updates + 1):
+        model(torch.ones(BATCH, 8)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if dist.get_rank() == 0:
+            print([[group["lr"], group["weight_decay"]] for group in optimizer.param_groups])
+        opt_param_scheduler.step(increment=BATCH)
+    state = state_of(model, optimizer, opt_param_scheduler, iteration)
+    dcp.save(state, checkpoint_id=folder / f"iter_{iteration:07d}")
+
+
+if __name__ == "__main__":
+    dist.init_process_group()
+    train(pathlib.Path(sys.argv[1]), int(sys.argv[2]))
+    dist.destroy_process_group()

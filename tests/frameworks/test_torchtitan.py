@@ -1,0 +1,133 @@
+"""torchtitan's Trainer on CPU, by its own command line, with a scheduler of this library."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+pytest.importorskip("torchtitan", reason="torchtitan needs Python 3.11")
+
+import torch
+from torch import nn
+from torchtitan.components.optimizer import default_adamw
+
+from dist_sched import ConfigError, ParamScheduler, schedules
+from dist_sched.adapters.torchtitan import SchedulersContainer
+
+pytestmark = [pytest.mark.frameworks, pytest.mark.timeout(900)]
+
+PROGRAM = "torchtitan_on_cpu.py"
+FIELDS = {
+    "lr": schedules.cosine(peak=8e-4, horizon=16, warmup=4, floor=8e-5),
+    "weight_decay": schedules.proportional_to("lr", at_max=0.1),
+}
+"""Those of examples/torchtitan_config.py."""
+
+
+def container(unit="steps", **entries):
+    optimizers = default_adamw(lr=8e-4).build(model_parts=[nn.Linear(2, 2)])
+    entries = {"make": lambda found, _: ParamScheduler(found, FIELDS, unit=unit), **entries}
+    return SchedulersContainer.Config(**entries).build(optimizers=optimizers, training_steps=16)
+
+
+def curve():
+    """Return lr and weight decay of 16 updates in a plain loop."""
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=8e-4, weight_decay=0.1)
+    scheduler = ParamScheduler(optimizer, FIELDS)
+    values = []
+    for _ in range(16):
+        values.append([optimizer.param_groups[0][key] for key in ("lr", "weight_decay")])
+        scheduler.step()
+    return values
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one process", "two processes"])
+def runs(torchrun, tmp_path_factory, request):
+    """Return runs of 16 updates, and what new processes make of their checkpoints after 7.
+
+    One is of this library's scheduler, and one of torchtitan's own.
+    """
+    folder = tmp_path_factory.mktemp("torchtitan")
+    ours, own = folder / "ours", folder / "own"
+    launched = {"timeout": 300, "aborts": True}
+    first = torchrun(PROGRAM, request.param, f"ours:{ours}:16", f"own:{own}:16", **launched)
+    for run in (ours, own):
+        for later in ("step-14", "step-16"):
+            shutil.rmtree(run / "checkpoint" / later)
+    copy = shutil.copytree(ours, folder / "own_manager")
+    runs = [f"ours:{ours}:16", f"ours:{own}:16", f"own_manager:{copy}:16"]
+    return first, torchrun(PROGRAM, request.param, *runs, **launched)
+
+
+def test_every_update_uses_the_curve(runs):
+    first, _ = runs
+    assert [curve()] * len(first) == [rank["ours"]["used"] for rank in first]
+
+
+def test_a_new_process_goes_on_bit_for_bit(runs):
+    _, resumed = runs
+    assert [curve()[7:]] * len(resumed) == [rank["ours"]["used"] for rank in resumed]
+
+
+def test_torchtitans_own_checkpoint_manager_goes_on_bit_for_bit(runs):
+    _, resumed = runs
+    assert [curve()[7:]] * len(resumed) == [rank["own_manager"]["used"] for rank in resumed]
+
+
+def test_a_run_of_torchtitans_own_scheduler_is_resumed_at_its_position(runs):
+    _, resumed = runs
+    assert [curve()[7:]] * len(resumed) == [rank["own"]["used"] for rank in resumed]
+
+
+def test_what_is_logged_is_what_the_update_used_after_a_resume_too(runs):
+    for rank in [*runs[0], *runs[1]]:
+        used = rank["ours"]["used"]
+        assert used == [[row["lr/0"], row["weight_decay/0"]] for row in rank["ours"]["logged"]]
+
+
+def test_the_container_saves_what_the_scheduler_saves():
+    ours = container()
+    ours.step()
+    assert ours.scheduler.state_dict() == ours.state_dict()
+
+
+def test_it_loads_the_state_of_torchtitans_own_container():
+    ours = container()
+    ours.load_state_dict({"last_epoch": 7})
+    assert 7 == ours.scheduler.num_steps
+
+
+def test_an_update_advances_by_the_units_of_a_global_batch():
+    ours = container(unit="tokens", increment=512)
+    ours.step()
+    assert 512 == ours.scheduler.num_steps
+
+
+@pytest.mark.parametrize("increment", [None, 0, 1.5, True])
+def test_the_units_of_an_update_must_be_said_where_they_are_no_steps(increment):
+    with pytest.raises(ConfigError, match=r"increment=.*: must be a positive whole number"):
+        container(unit="tokens", increment=increment)
+
+
+def test_a_file_may_say_the_schedule(tmp_path):
+    file = tmp_path / "schedule.yaml"
+    file.write_text("fields:\n  lr: {schedule: constant, peak: 2e-4}\n")
+    assert {"lr/0": 2e-4} == container(file=str(file), make=None).get_metrics()
+
+
+@pytest.mark.parametrize("entries", [{"file": "a.yaml"}, {"make": None}])
+def test_either_a_file_or_a_function_says_the_schedule(entries):
+    with pytest.raises(ConfigError, match="exactly one must be given"):
+        container(**entries)
+
+
+def test_entries_of_torchtitans_own_schedule_are_refused():
+    with pytest.raises(ConfigError, match=r"warmup_steps=5: is an entry of torchtitan's own"):
+        container(warmup_steps=5)
+
+
+def test_it_has_what_torchtitans_trainers_read():
+    ours = container()
+    assert [[0.0]] == [one.get_last_lr() for one in ours]
+    assert 1 == len(ours)
