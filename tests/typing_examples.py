@@ -16,6 +16,7 @@ from dist_sched import (
     ReconcileError,
     Schedule,
     StateError,
+    adapters,
     checkpoint,
     from_config,
     reconcile,
@@ -194,6 +195,14 @@ def follow_a_metric(scheduler: ParamScheduler, losses: list[torch.Tensor]) -> bo
     saved: dict[str, int | float | str] = plateau.state_dict()
     plateau.load_state_dict(saved)
     return any(cut) and plateau.best < 1.0 and stateful is plateau
+
+
+def adapt(scheduler: ParamScheduler, path: Path) -> list[float]:
+    adapter = adapters.as_lr_scheduler(scheduler, increment=lambda: 4096)
+    torchs: torch.optim.lr_scheduler.LRScheduler = adapter
+    torchs.step()
+    used: dict[str, float] = adapters.metrics(adapter, path, print, step=adapter.last_epoch)
+    return [*adapter.get_last_lr(), *adapter.base_lrs, *used.values()]
 
 
 def build_from_a_file(

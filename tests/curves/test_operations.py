@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from dist_sched import ConfigError, Phase, Schedule, schedules
+from dist_sched import ConfigError, Phase, Schedule, register_shape, schedules
 
 FALL = Schedule([Phase("linear", 10, end=0.0, start=1.0)])
 RISE = Schedule([Phase("linear", 10, end=1.0, start=0.0)])
@@ -311,3 +311,13 @@ def test_a_product_comes_back_equal_from_json_and_pickle(seed):
     loaded = [Schedule.from_dict(json.loads(json.dumps(one.to_dict()))) for one in changed]
     assert changed == loaded
     assert changed == pickle.loads(pickle.dumps(changed))  # noqa: S301
+
+
+def test_a_rounded_registered_shape_is_no_factor():
+    @register_shape("there_and_back")
+    def there_and_back(progress):
+        return 1 - progress + 0.5 * progress * (1 - progress)
+
+    hill = Schedule([Phase("there_and_back", 10, end=8.0, start=80.0)], multiple_of=8)
+    with pytest.raises(ConfigError, match="has a registered shape, which may turn"):
+        schedules.product(hill, FALL)

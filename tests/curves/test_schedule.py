@@ -894,3 +894,10 @@ def test_late_changes_of_a_rounded_schedule_are_rounded():
 )
 def test_a_schedule_is_of_the_lowest_version_that_has_its_parts(schedule, version):
     assert version == schedule.version
+
+
+def test_a_cooldown_of_whole_multiples_needs_an_end():
+    ramp = Schedule([Phase("linear", 10, end=64.0, start=8.0)], multiple_of=8)
+    with pytest.raises(ConfigError, match="end=None: must be given for whole multiples"):
+        ramp.cooldown(5, 4)
+    assert 16 == ramp.cooldown(5, 4, end=16)(9)

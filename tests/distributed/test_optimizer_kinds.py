@@ -26,8 +26,8 @@ OF_CUDA = [*KINDS, "capturable", "capturable, tensor lr"]
 
 def whole_and_resumed(torchrun, folder, kinds, device="cpu"):
     """Return by kind what was held in one process, and in another after a load."""
-    [whole] = torchrun(PROGRAM, 1, "save", folder, device, *kinds)
-    [resumed] = torchrun(PROGRAM, 1, "load", folder, device, *kinds)
+    [whole] = torchrun(PROGRAM, 1, "save", folder, device, *kinds, timeout=120)
+    [resumed] = torchrun(PROGRAM, 1, "load", folder, device, *kinds, timeout=120)
     return {kind: [whole[kind], resumed[kind]] for kind in kinds}
 
 

@@ -33,17 +33,18 @@ def torchrun(tmp_path_factory):
 
 @pytest.fixture
 def run_example(tmp_path):
-    """Return what runs an example, and returns what each update of each rank used."""
+    """Return what runs an example in a folder, and returns what each update of each rank used."""
 
-    def run(name, *arguments, world_size=1):
+    def run(name, runs, *arguments, world_size=1):
         __tracebackhide__ = True
         folder = Path(tempfile.mkdtemp(dir=tmp_path))
         several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world_size}"]
         command = [sys.executable, *(several if world_size > 1 else [])]
-        command += [str(PROGRAMS / "record.py"), str(folder), str(EXAMPLES / name), *arguments]
+        command += [str(PROGRAMS / "record.py"), str(folder), str(EXAMPLES / name)]
+        command += ["--folder", str(tmp_path / runs), *arguments]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
-            command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, check=False
+            command, env=environment, stderr=subprocess.PIPE, text=True, check=False
         )
         assert 0 == done.returncode, done.stderr[-4000:]
         return [json.loads(file.read_text()) for file in sorted(folder.glob("rank*.json"))]
@@ -61,9 +62,9 @@ def check_example(run_example):
         weight_decay = schedules.linear(0.1, horizon=16, floor=0.01)
         curve = [[[lr(position), weight_decay(position)]] for position in range(16)]
         options = {"world_size": world_size}
-        whole = run_example(name, "--folder", "whole", "--updates", "16", **options)
-        first = run_example(name, "--folder", "parts", "--updates", "7", **options)
-        second = run_example(name, "--folder", "parts", "--updates", "16", "--resume", **options)
+        whole = run_example(name, "whole", "--updates", "16", **options)
+        first = run_example(name, "parts", "--updates", "7", **options)
+        second = run_example(name, "parts", "--updates", "16", "--resume", **options)
         assert [curve] * world_size == whole
         assert [curve[:7]] * world_size == first
         assert [curve[7:]] * world_size == second

@@ -42,7 +42,7 @@ def train(accelerator, model, optimizer, data, scheduler):
             optimizer.zero_grad()
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_the_example_is_on_its_curves_through_a_resume(check_example, world_size):
     check_example("accelerate_loop.py", world_size)

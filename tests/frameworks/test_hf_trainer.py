@@ -50,7 +50,7 @@ def falling(**arguments):
     return model, optimizer, ParamScheduler(optimizer, {"lr": FALL}, **arguments)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_the_example_is_on_its_curves_through_a_resume(check_example):
     check_example("hf_trainer.py")
 

@@ -70,7 +70,7 @@ def fit(model, folder, *, epochs=1, ckpt_path=None, **arguments):
     return trainer
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_the_example_is_on_its_curves_through_a_resume(check_example):
     check_example("lightning_trainer.py")
 

@@ -18,7 +18,8 @@ KINDS = {"torchao": as_float32, "schedule-free": list}
 @pytest.fixture(scope="module")
 def runs(torchrun, tmp_path_factory):
     folder = tmp_path_factory.mktemp("optimizers")
-    return [torchrun(PROGRAM, 1, what, folder, "cpu", *KINDS)[0] for what in ("save", "load")]
+    arguments = (folder, "cpu", *KINDS)
+    return [torchrun(PROGRAM, 1, what, *arguments, timeout=120)[0] for what in ("save", "load")]
 
 
 @pytest.mark.parametrize("kind", KINDS)

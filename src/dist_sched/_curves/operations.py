@@ -22,7 +22,7 @@ from dist_sched._curves.phases import (
     scaled,
 )
 from dist_sched._curves.schedule import MOST_PHASES, Schedule
-from dist_sched._curves.shapes import PRODUCT
+from dist_sched._curves.shapes import PRODUCT, shape_of
 from dist_sched._rules import Number, count, finite, illegal, plain, rate
 from dist_sched.errors import ConfigError
 
@@ -112,6 +112,9 @@ def stages(schedule: Schedule) -> Schedule:
 
 def _check_stages(schedule: Schedule, multiple_of: int) -> None:
     """Raise where a rounded schedule has too many stages, each of which takes a search."""
+    if any(shape_of(phase.shape).origin is not None for phase in schedule.phases):
+        rule = "has a registered shape, which may turn: multiply it before it is rounded"
+        raise illegal("factors", schedule, rule)
     spans = zip(schedule.spans(), schedule.phases, strict=True)
     most = sum(
         min(abs(end - start) / multiple_of, phase.duration) + 1 for (start, end), phase in spans

@@ -288,6 +288,9 @@ class Schedule:
         """
         if end is None:
             end = self.end_value if self.end_value < self(whole("position", position)) else 0.0
+            if end == 0 and self.multiple_of is not None:
+                rule = "must be given for whole multiples, since a batch size of 0 is none"
+                raise illegal("end", None, rule)
         return self._replaced_from(position, phase_of(shape, some("steps", steps), end))
 
     @typed_lengths("steps")
@@ -398,30 +401,40 @@ class Schedule:
             rule = f"must be more than the present {self.horizon!r} units"
             raise illegal("horizon", horizon, rule)
         index = self._to_extend(whole("position", position), lengthen)
+        used = position - self.boundaries[index]
+        longer = self._longer(index, more, used if keep == KEEP_VALUE else None)
+        return self._with([*self.phases[:index], *longer, *self.phases[index + 1 :]])
+
+    def _longer(self, index: int, more: Number, used: Number | None) -> list[Phase]:
+        """Return a phase that takes so many more units, as one phase or two.
+
+        Args:
+            index: Of the phase.
+            more: Units.
+            used: Units of it that have passed, whose values stay; None to draw out all of it.
+
+        Raises:
+            ConfigError: The phase would be too long.
+        """
         phase, piece = self.phases[index], self._pieces[index]
-        used, reached = position - self.boundaries[index], piece(phase.stop)
-        is_plain = phase.since is None and phase.shape != PRODUCT
         if phase.shape == "constant":
-            longer = [replaced(phase, steps=phase.duration + more, until=None)]
-        elif keep == KEEP_VALUE and 0 < used < phase.duration:
+            return [replaced(phase, steps=phase.duration + more, since=None, until=None)]
+        if used is not None and 0 < used < phase.duration:
             left = phase.duration - used
             if phase.steps * (1 + more / left) > MAX_LENGTH:
                 rule = f"would stretch the last {left!r} units of a phase too far: extend earlier"
-                raise illegal("horizon", horizon, rule)
+                raise illegal("horizon", self.horizon + more, rule)
             rest = part(replaced(phase, start=piece.start), used)
-            longer = [part(phase, 0, used), stretched(rest, left + more)]
-        elif (
-            phase.until is not None
-            or (keep == KEEP_VALUE and used >= phase.duration)
-            or not (is_plain or phase.duration)
-        ):
-            # Drawn out, a cut phase would go on to the end that it was cut from.
-            longer = [phase, phase_of("constant", more, reached, reached)]
-        elif is_plain:
-            longer = [replaced(phase, steps=phase.steps + more)]
-        else:
-            longer = [stretched(phase, phase.duration + more)]
-        return self._with([*self.phases[:index], *longer, *self.phases[index + 1 :]])
+            return [part(phase, 0, used), stretched(rest, left + more)]
+        is_whole = phase.since is None and phase.shape != PRODUCT
+        has_passed = used is not None and used >= phase.duration
+        # Drawn out, a phase that was cut would go on to the end that it was cut from.
+        if phase.until is not None or has_passed or not (is_whole or phase.duration):
+            reached = piece(phase.stop)
+            return [phase, phase_of("constant", more, reached, reached)]
+        if is_whole:
+            return [replaced(phase, steps=phase.steps + more)]
+        return [stretched(phase, phase.duration + more)]
 
     def _to_extend(self, position: int, lengthen: str | None) -> int:
         """Return the index of the phase that an extension makes longer."""
