@@ -49,7 +49,11 @@ def row(device: str, count: int) -> str:
     optimizer = torch.optim.AdamW(groups, capturable=device == "cuda", foreach=False)
     scheduler = ParamScheduler(optimizer, {"lr": schedules.cosine(1.0, 10 * STEPS)})
     is_cuda = device == "cuda"
-    synchronize = torch.cuda.synchronize if is_cuda else lambda: None
+
+    def synchronize() -> None:
+        if is_cuda:
+            torch.cuda.synchronize()
+
     scheduler.step()
     synchronize()
     before = torch.cuda.memory_allocated() if is_cuda else 0
@@ -64,8 +68,7 @@ def row(device: str, count: int) -> str:
     with profile(activities=activities) as profiled:
         scheduler.step()
         synchronize()
-    kind = torch.autograd.DeviceType.CUDA if is_cuda else torch.autograd.DeviceType.CPU
-    launched = sum(event.device_type == kind for event in profiled.events())
+    launched = sum(event.device_type.name == device.upper() for event in profiled.events())
     host, whole = (1e6 * (end - begin) / STEPS for end in (enqueued, finished))
     return f"| {count} | {launched} | {host:.0f} | {whole:.0f} | {kept} |"
 

@@ -44,7 +44,7 @@ def launches(scheduler):
         scheduler.step()
         torch.cuda.synchronize()
     events = profiled.events()
-    return [each.name for each in events if each.device_type == torch.autograd.DeviceType.CUDA]
+    return [each.name for each in events if each.device_type.name == "CUDA"]
 
 
 @pytest.mark.parametrize("count", [1, 10, 100])
