@@ -27,12 +27,10 @@ if "TORCHFT_LIGHTHOUSE" not in os.environ:  # a job of one replica
     os.environ["TORCHFT_LIGHTHOUSE"] = lighthouse.address()
 store = torch.distributed.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
 
-torch.manual_seed(0)
 model = torch.nn.Linear(8, 1)
-adamw = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
 place = {"store_addr": "localhost", "store_port": store.port, "rank": 0, "world_size": 1}
 manager = Manager(ProcessGroupGloo(), None, None, min_replica_size=1, **place)
-optimizer = Optimizer(manager, adamw)
+optimizer = Optimizer(manager, torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1))
 fields = {
     "lr": schedules.cosine(1e-3, horizon=16, warmup=4, floor=1e-4),
     "weight_decay": schedules.linear(0.1, horizon=16, floor=0.01),
@@ -45,7 +43,6 @@ parts["manager"] = manager
 if options.resume:
     for name, state in torch.load(options.folder / "replica.pt").items():
         parts[name].load_state_dict(state)
-
 attempts = 0
 while manager.current_step() < options.updates:
     optimizer.zero_grad()
@@ -58,8 +55,6 @@ while manager.current_step() < options.updates:
     optimizer.step()
     scheduler.step()
 scheduler.scheduler.check_position(manager.current_step())
-
 options.folder.mkdir(parents=True, exist_ok=True)
-states = {name: part.state_dict() for name, part in parts.items()}
-torch.save(states, options.folder / "replica.pt")
+torch.save({name: part.state_dict() for name, part in parts.items()}, options.folder / "replica.pt")
 manager.shutdown()
