@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 import torch
+import torch.distributed as dist
 from torch.distributed.fsdp import FSDPModule
 from torch.optim import optimizer as torch_optimizer
 
@@ -155,6 +156,9 @@ def train_run(name, folder, steps):
         mock.patch.object(sys, "argv", ["train", *arguments]),
         mock.patch.object(Trainer, "train_step", train_step),
         mock.patch.object(MetricsProcessor, "log", log),
+        # A second group of the same processes would find the addresses of the first.
+        mock.patch.object(dist, "init_process_group"),
+        mock.patch.object(dist, "destroy_process_group"),
         # It calls torch.distributed.set_timeout, which torch 2.13 lacks.
         mock.patch.object(distributed_utils, "set_pg_timeouts"),
     ):
@@ -163,4 +167,10 @@ def train_run(name, folder, steps):
     return {"used": used, "logged": logged}
 
 
-worker.write({Path(run.split(":")[1]).name: train_run(*run.split(":")) for run in sys.argv[1:]})
+def main():
+    with worker.joined():
+        runs = [run.split(":") for run in sys.argv[1:]]
+        worker.write({Path(run[1]).name: train_run(*run) for run in runs})
+
+
+main()
