@@ -36,8 +36,10 @@ def main():
         while scheduler.num_steps < UPDATES:
             used.append([start, scheduler.num_steps, values_of(optimizer)])
             kept.write_text(json.dumps(used))
-            if start == 0 and scheduler.num_steps == SAVED and dist.get_rank() == 1:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if start == 0 and scheduler.num_steps == SAVED:
+                dist.barrier()  # torchrun stops the others where they are, which have written by now
+                if dist.get_rank() == 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
             for parameter in model.parameters():
                 parameter.grad = torch.ones_like(parameter)
             optimizer.step()
