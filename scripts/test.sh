@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes the environment, then lints, checks types and imports, and runs the tests, last those of the
-# frameworks in an environment of their own. Arguments select among the ordinary tests, and go to
+# Makes the environment, then lints, checks types and imports, and runs the tests. Arguments go to
 # pytest:
-#   bash scripts/test.sh                        all tests
-#   bash scripts/test.sh -m "not distributed"   without those that start processes, or of frameworks
+#   bash scripts/test.sh                        all tests but those of frameworks
+#   bash scripts/test.sh -m "not distributed"   without those that start processes
+# scripts/test_frameworks.sh runs those of frameworks.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/env.sh
@@ -16,10 +16,3 @@ python -m mypy
 lint-imports --no-cache
 pyright
 python -m pytest "$@"
-if (($#)); then
-  echo "== the tests of frameworks run only without arguments" >&2
-  exit
-fi
-
-make_frameworks_environment
-python -m pytest tests/frameworks

@@ -12,7 +12,7 @@ from hypothesis import settings
 from dist_sched._curves import shapes
 from helpers import CONFIG, adamw, opt_param_scheduler
 
-# The frameworks have an environment of their own, which scripts/test.sh makes.
+# The frameworks have an environment of their own, which scripts/test_frameworks.sh makes.
 collect_ignore = [] if find_spec("lightning") else ["frameworks"]
 
 # The same examples each time, so that a failure is of the change at hand. New ones are drawn with

@@ -37,7 +37,7 @@ def main():
             used.append([start, scheduler.num_steps, values_of(optimizer)])
             kept.write_text(json.dumps(used))
             if start == 0 and scheduler.num_steps == SAVED:
-                dist.barrier()  # torchrun stops the others where they are, which have written by now
+                dist.barrier()  # or torchrun might stop the others before they have written
                 if dist.get_rank() == 1:
                     os.kill(os.getpid(), signal.SIGKILL)
             for parameter in model.parameters():
