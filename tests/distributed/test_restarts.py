@@ -10,9 +10,9 @@ pytestmark = pytest.mark.distributed
 
 
 def test_a_killed_worker_is_started_again_and_goes_on_on_the_curve(torchrun, tmp_path):
-    ranks = torchrun("restarted.py", 2, tmp_path, options=["--max-restarts=1"], timeout=90)
+    ranks = torchrun("restarted.py", 2, tmp_path, options=["--max-restarts=3"], timeout=110)
     positions = [*range(SAVED + 1), *range(SAVED, UPDATES)]
-    starts = [0] * (SAVED + 1) + [1] * (UPDATES - SAVED)
+    starts = [False] * (SAVED + 1) + [True] * (UPDATES - SAVED)
     for used in ranks:
         curve = curves(used[0][2])
         expected = [curve[position] for position in positions]
