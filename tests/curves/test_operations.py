@@ -321,3 +321,15 @@ def test_a_rounded_registered_shape_is_no_factor():
     hill = Schedule([Phase("there_and_back", 10, end=8.0, start=80.0)], multiple_of=8)
     with pytest.raises(ConfigError, match="has a registered shape, which may turn"):
         schedules.product(hill, FALL)
+
+
+def test_a_factor_that_is_cut_and_then_jumps_at_its_end_jumps_in_the_product_too():
+    cut = Phase("linear", 100, end=0.0, start=1.0, until=50)
+    jumping = Schedule([cut, Phase("constant", 0, end=0.0, start=0.0)])
+    assert [0.52, 0.0] == [schedules.product(1.0, jumping)(one) for one in (48, 50)]
+
+
+def test_a_factor_that_is_cut_stays_at_the_value_that_it_has_reached():
+    half = schedules.linear(1.0, 100).cut(until=50)
+    product = schedules.product(2.0, half)
+    assert (1, 1.0) == (len(product.phases), product(70))

@@ -145,9 +145,14 @@ def _product(factors: list[tuple[Schedule, float]], number: float) -> Schedule:
         rule = "multiplied, or raised to their powers, they leave the range of floats"
         raise ConfigError(f"factors: {rule}") from error
     # One may jump where it ends.
-    if not phases or not math.isclose(phases[-1].end, last, rel_tol=JOIN_TOLERANCE):
+    if not phases or not math.isclose(_reached(phases[-1]), last, rel_tol=JOIN_TOLERANCE):
         phases.append(phase_of("constant", 0, last, last))
     return Schedule(phases)
+
+
+def _reached(phase: Phase) -> float:
+    """Return the last value of a phase that has a start: not its shape's, where it is cut."""
+    return piece_of(phase, phase.start or 0.0)(phase.stop)
 
 
 def _held(phase: Phase) -> Phase:
