@@ -396,3 +396,22 @@ def test_a_short_file_that_asks_for_a_lot_is_refused_soon(tmp_path, text, messag
         files.read(path)
     assert 1_024 >= len(text)
     assert 60 > time.process_time() - start
+
+
+@pytest.mark.parametrize("peak", [1e200, 1e-200])
+def test_a_product_follows_an_extra_of_any_size(peak):
+    data = {
+        "fields": {"lr": {"product": [{"to": "batch_size", "peak": 0.5, "power": 2}, 2.0]}},
+        "extras": {"batch_size": {"points": [[0, peak / 2], [10, peak]]}},
+    }
+    lr = files.read(data).config.fields["lr"]
+    assert [0.25, 1.0] == pytest.approx([lr(0), lr(10)], rel=1e-15)
+
+
+def test_a_product_cannot_follow_an_extra_that_is_0_throughout():
+    data = {
+        "fields": {"lr": {"product": [{"to": "batch_size", "peak": 0.5}, 2.0]}},
+        "extras": {"batch_size": {"schedule": "constant", "peak": 0}},
+    }
+    with pytest.raises(ConfigError, match="to='batch_size': is 0 throughout"):
+        files.read(data)

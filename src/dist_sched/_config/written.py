@@ -181,8 +181,12 @@ def _followed(one: ProportionalTo, scope: Scope) -> Schedule:
     if not isinstance(followed, Schedule):
         rule = "must be an extra that has a schedule of its own"
         raise illegal("to", one.field, rule)
+    if followed.max_value == 0:
+        raise illegal("to", one.field, "is 0 throughout, so nothing can be in proportion to it")
     one.following(followed)  # raises where the power is illegal
-    return product(one.at_max / followed.max_value**one.power, raised_to(followed, one.power))
+    # The quotient first, as a power of the value itself may leave the range of floats.
+    share = product(1 / followed.max_value, followed)
+    return product(one.at_max, raised_to(share, one.power))
 
 
 def _changed(schedule: Schedule, changes: Mapping[str, Any], scope: Scope) -> Schedule:
