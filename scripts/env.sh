@@ -18,9 +18,9 @@ _install() { _pip install --constraint "$_repository/$_constraints" "$@"; }
 
 _check_python() {
   if ! command -v "$1" >/dev/null; then
-    _say "no $1 here: install Python 3.10 or newer, or set PYTHON to one"
-  elif ! "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
-    _say "$1 is $("$1" -V 2>&1), and Python 3.10 or newer is needed: set PYTHON to one"
+    _say "no $1 here: install Python 3.11 or newer, or set PYTHON to one"
+  elif ! "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    _say "$1 is $("$1" -V 2>&1), and Python 3.11 or newer is needed: set PYTHON to one"
   elif ! "$1" -c 'import ensurepip, venv' 2>/dev/null; then
     _say "$1 cannot make environments: install its venv package (Debian, Ubuntu: python3-venv)"
   else
@@ -52,10 +52,9 @@ _make_venv() {
 }
 
 # Without dependencies: the two files that are used need only what the extra "test" installs.
-# nemo-automodel requires Python 3.11, but the one file of it that is used also runs on 3.10.
 install_upstream() {
   _begin_change
-  _install --quiet --no-deps --ignore-requires-python megatron-core nemo-automodel || return
+  _install --quiet --no-deps megatron-core nemo-automodel || return
   _end_change
 }
 
