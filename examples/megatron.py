@@ -19,7 +19,8 @@ ENTRIES |= {"start_wd": 0.1, "end_wd": 0.2, "wd_incr_steps": 16 * BATCH, "wd_inc
 
 def build():
     """Return what is trained, and a scheduler that DCP loads from Megatron's folders too."""
-    model = fully_shard(torch.nn.Linear(8, 8))
+    model = torch.nn.Linear(8, 8)
+    fully_shard(model)
     groups = [{"params": [model.weight]}, {"params": [model.bias], "wd_mult": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.1)
     scheduler = OptimizerParamScheduler(optimizer, **ENTRIES, unit="samples")

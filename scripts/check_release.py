@@ -1,6 +1,6 @@
 """Check that a tag, the version and CHANGELOG.md say the same, before a release is published.
 
-    python scripts/check_release.py v0.2.0
+python scripts/check_release.py v0.2.0
 """
 
 from __future__ import annotations

@@ -84,7 +84,29 @@ GROUPS: list[dict[str, Any]] = [
     {"wd_mult": 0.0},
     {"wd_mult": 0.5, "max_lr": 0.7},
 ]
-POSITIONS = (0, 1, 2, 9, 10, 11, 37, 38, 60, 77, 89, 90, 91, 99, 100, 101, 109, 110, 111, 333, 10**9)
+POSITIONS = (
+    0,
+    1,
+    2,
+    9,
+    10,
+    11,
+    37,
+    38,
+    60,
+    77,
+    89,
+    90,
+    91,
+    99,
+    100,
+    101,
+    109,
+    110,
+    111,
+    333,
+    10**9,
+)
 
 ILLEGAL: dict[str, list[Any]] = {
     "lr_decay_style": ["cosinus", None],
@@ -419,9 +441,10 @@ def main() -> int:
     if arguments.installed:
         from importlib import metadata
 
-        from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler as theirs
+        from megatron.core import optimizer_param_scheduler
 
-        name, found = metadata.version("megatron-core"), differences(theirs)
+        name = metadata.version("megatron-core")
+        found = differences(optimizer_param_scheduler.OptimizerParamScheduler)
     else:
         with tempfile.TemporaryDirectory() as folder:
             name, path = download(arguments.version, Path(folder))

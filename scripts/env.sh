@@ -117,9 +117,12 @@ make_lowest_environment() {
   local _venv="$_repository/.venv-lowest" _constraints="build/constraints-lowest.txt"
   local PYTHON="${PYTHON:-python3.11}"
   _check_python "$PYTHON" && mkdir -p "$_repository/build" || return
-  { _upstream_pins && "$PYTHON" "$_repository/scripts/lowest_versions.py"; } \
-    >"$_repository/$_constraints" || return
-  make_environment test && install_upstream
+  local pins="$_repository/build/lowest.txt"
+  "$PYTHON" "$_repository/scripts/lowest_versions.py" >"$pins" || return
+  { _upstream_pins && grep '^torch==' "$pins"; } >"$_repository/$_constraints" || return
+  make_environment test && install_upstream || return
+  # Without dependencies: what else the tests need asks for newer ones of some.
+  _pip install --quiet --no-deps --requirement "$pins"
 }
 
 # The date makes pip look for newer versions once a day.

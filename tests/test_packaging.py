@@ -104,7 +104,7 @@ def files_of(names):
     """Return what stands of these packages in the folder where they are installed."""
     for name in names:
         distribution = metadata.distribution(name)
-        roots = {path.parts[0] for path in distribution.files if path.parts[0] != ".."}
+        roots = {path.parts[0] for path in distribution.files} - {"..", "__pycache__"}
         yield from (Path(distribution.locate_file(root)) for root in sorted(roots))
 
 
@@ -218,7 +218,9 @@ def test_what_needs_an_extra_names_one_that_exists(home, about, code, extra):
 
 @WITH_EXTRAS
 def test_the_command_prints_its_version(home):
-    assert f"dist-sched, version {dist_sched.__version__}\n" == run(home / "bin/dist-sched", "--version")
+    assert f"dist-sched, version {dist_sched.__version__}\n" == run(
+        home / "bin/dist-sched", "--version"
+    )
 
 
 @WITH_EXTRAS

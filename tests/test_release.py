@@ -52,12 +52,11 @@ def test_a_release_needs_its_tag_and_a_date(tag, date, problem):
 
 
 def test_a_requirement_without_a_lowest_version_is_named():
-    project = {"dependencies": ["torch"], "optional-dependencies": dict.fromkeys("x", [])}
+    extras = {"cli": [], "plot": [], "yaml": []}
     with pytest.raises(ValueError, match="'torch' has no lowest version"):
-        script("lowest_versions").lowest_versions(project | {"optional-dependencies": EMPTY})
-
-
-EMPTY = {"cli": [], "plot": [], "yaml": []}
+        script("lowest_versions").lowest_versions(
+            {"dependencies": ["torch"], "optional-dependencies": extras}
+        )
 
 
 def test_every_requirement_of_users_has_a_lowest_version():
@@ -87,7 +86,9 @@ def test_the_workflows_test_every_supported_python():
 
 
 def test_the_workflows_are_safe():
-    pytest.importorskip("zizmor", reason="zizmor is one of the tools of the extra dev")
-    command = [Path(sys.executable).with_name("zizmor"), "--offline", "--quiet", ROOT]
+    zizmor = Path(sys.executable).with_name("zizmor")
+    if not zizmor.exists():
+        pytest.skip("zizmor is one of the tools of the extra dev")
+    command = [zizmor, "--offline", "--quiet", ROOT]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert 0 == done.returncode, done.stdout + done.stderr
