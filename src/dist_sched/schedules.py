@@ -51,13 +51,10 @@ from dist_sched._curves.named import (
 from dist_sched._curves.operations import product, raised_to, repeat
 from dist_sched._curves.operations import whole_multiples as whole
 from dist_sched._curves.pace import units_after
-from dist_sched._curves.proportional import ProportionalTo
+from dist_sched._curves.proportional import ProportionalTo as proportional_to  # noqa: N813
 from dist_sched._curves.shapes import shapes
 from dist_sched._peers.registry import from_peer
 from dist_sched._rules import near_miss
-
-proportional_to = ProportionalTo
-"""A field in proportion to another's schedule, such as weight decay that follows lr."""
 
 __all__ = [
     "LENGTHS",
