@@ -238,6 +238,7 @@ EXAMPLES = {
     "docs/resume.md": Example(resume, resume_left),
     "docs/checkpoints.md": Example(checkpoints, checkpoints_left),
     "docs/pictures.md": Example(check=pictures_left),
+    "docs/api/index.md": Example(),
     "docs/frameworks/index.md": Example(frameworks, frameworks_left),
     "docs/frameworks/plain-torch.md": Example(plain_torch, plain_torch_left),
     "docs/frameworks/transformers.md": Example(hf_trainer, hf_trainer_left),
