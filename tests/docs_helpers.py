@@ -26,16 +26,24 @@ class Example:
 
 
 def blocks(page, language):
-    return re.findall(rf"^```{language}\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE)
+    """Return the blocks of a language, those with a title too."""
+    fence = rf'^```{language}(?: title="[^"]*")?\n(.*?)^```$'
+    return re.findall(fence, text_of(page), re.DOTALL | re.MULTILINE)
 
 
 def text_of(page):
     return (ROOT / page).read_text()
 
 
-def run_page(page, example, capsys):
-    """Run the Python of a page from top to bottom, and check what it leaves."""
-    names = {"__name__": "example", **example.start()}
+def run_examples(page, names):
+    """Run the Python of a page from top to bottom, and return the names that it leaves."""
+    names = {"__name__": "example", **names}
     for block in blocks(page, "python"):
         exec(compile(block, page, "exec"), names)  # noqa: S102
+    return names
+
+
+def run_page(page, example, capsys):
+    """Run the Python of a page, and check what it leaves."""
+    names = run_examples(page, example.start())
     example.check(names, capsys.readouterr().out)
