@@ -24,7 +24,7 @@ def with_headings(docstring: str) -> str:
     return _EXAMPLES.sub(under_a_heading, docstring)
 
 
-class Examples(griffe.Extension):  # type: ignore[misc] # griffe is not where mypy runs
+class Examples(griffe.Extension):
     """Change every docstring after it was read."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
