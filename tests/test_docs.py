@@ -266,6 +266,13 @@ def test_the_picture_of_diff_shows_what_the_command_prints():
     assert script.printed().plain == script.read()
 
 
+def test_the_readmes_loop_restores_trains_and_saves_in_twelve_lines():
+    (code,) = blocks("README.md", "python")
+    lines = [line for line in code.splitlines() if line]
+    last = next(number for number, line in enumerate(lines) if "dcp.save(" in line)
+    assert 12 == last + 1 - lines.index("def state():")
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_leads_to_a_file(page):
     links = re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text())

@@ -22,11 +22,11 @@ README, QUICKSTART = ROOT / "README.md", ROOT / "docs" / "quickstart.md"
 
 def test_the_readmes_program_goes_on_with_the_same_lr_after_a_kill(torchrun, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    curve = schedules.cosine(3e-4, horizon=300, warmup=30)
+    curve = schedules.cosine(3e-4, horizon=100, warmup=10)
     with pytest.raises(LaunchError, match="SIGKILL"):
-        torchrun("run_page.py", 2, README, 210, timeout=200)
-    resumed = torchrun("run_page.py", 3, README, 0, "checkpoints/200", aborts=True, timeout=200)
-    assert [[curve(position) for position in range(200, 300)]] * 3 == resumed
+        torchrun("run_page.py", 2, README, 68, timeout=200)
+    resumed = torchrun("run_page.py", 3, README, 0, "checkpoints/60", aborts=True, timeout=200)
+    assert [[curve(position) for position in range(60, 100)]] * 3 == resumed
 
 
 def test_the_picture_of_a_resume_shows_what_such_runs_do(tmp_path):
