@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import json
@@ -35,7 +36,7 @@ from dist_sched._curves.lint import LEVELS
 from dist_sched._state.format import pack
 from dist_sched.cli import application
 from docs_helpers import DOCS, PAGES, ROOT, Example, blocks, run_page, text_of
-from helpers import CONFIG, adamw, held, sgd
+from helpers import CONFIG, adamw, held, load_script, sgd
 
 HOME = Path(dist_sched.__file__).parent
 NEED_A_FRAMEWORK = {"adapters.torchtitan"}
@@ -66,8 +67,14 @@ def folder(tmp_path, monkeypatch):
 # Python
 
 
-def readme_printed(_names, printed):
-    assert "position: 500 steps" in printed
+def home():
+    names = {"ParamScheduler": ParamScheduler, "schedules": schedules, "dcp": dcp}
+    return names | {"optimizer": sgd()}
+
+
+def home_left(names, _printed):
+    assert pytest.approx([3e-4 / 500]) == held(names["optimizer"])
+    assert names["scheduler"].state_dict() == checkpoint.read_state("checkpoint")[0]
 
 
 def guide():
@@ -231,7 +238,7 @@ def megatron_left(names, _printed):
 
 
 EXAMPLES = {
-    "README.md": Example(check=readme_printed),
+    "docs/index.md": Example(home, home_left),
     "docs/guide.md": Example(guide, guide_left),
     "docs/schedules.md": Example(check=schedules_left),
     "docs/configuration.md": Example(configuration, configuration_left),
@@ -248,6 +255,8 @@ EXAMPLES = {
 }
 """Every page with Python that runs in the ordinary environment."""
 ELSEWHERE = {
+    "README.md": "tests/distributed/test_front_page.py",
+    "docs/quickstart.md": "tests/distributed/test_front_page.py",
     "docs/gallery.md": "tests/test_gallery.py",
     "docs/frameworks/deepspeed.md": "tests/frameworks/test_docs.py",
     "docs/frameworks/ignite.md": "tests/frameworks/test_docs.py",
@@ -395,6 +404,50 @@ def test_the_page_lists_the_codes_of_findings_with_their_levels():
 
 def test_the_readme_has_fewer_than_120_lines():
     assert 120 > len(text_of("README.md").splitlines())
+
+
+def cells(path):
+    """Yield row, column and text of the cells of README's table that tests in a file hold."""
+    tree = ast.parse(path.read_text())
+    names = {
+        node.targets[0].id: node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+    }
+    for test in tree.body:
+        for call in getattr(test, "decorator_list", []):
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "cell":
+                row, *rest = (
+                    names[a.id] if isinstance(a, ast.Name) else a.value for a in call.args
+                )
+                yield row, *rest
+
+
+def test_each_cell_of_the_readmes_table_has_a_test():
+    header, _, *rows = re.findall(r"^\|.*\|$", text_of("README.md"), re.MULTILINE)
+    columns = [one.strip() for one in header.split("|")[2:-1]]
+    shown = set()
+    for line in rows:
+        row, *texts = (one.strip() for one in line.split("|")[1:-1])
+        pairs = zip(columns, texts, strict=True)
+        shown |= {(row, column, text) for column, text in pairs if text != "—"}
+    tested = {
+        found for path in sorted((ROOT / "tests").rglob("test_*.py")) for found in cells(path)
+    }
+    assert tested == shown
+    assert 8 >= max(len(text.split()) for _, _, text in shown)
+
+
+def test_the_picture_of_diff_shows_what_the_command_prints():
+    script = load_script("draw_diff")
+    assert script.printed().plain == script.read()
+
+
+def test_the_readmes_loop_restores_trains_and_saves_in_twelve_lines():
+    (code,) = blocks("README.md", "python")
+    lines = [line for line in code.splitlines() if line]
+    last = next(number for number, line in enumerate(lines) if "dcp.save(" in line)
+    assert 12 == last + 1 - lines.index("def state():")
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import re
 import types
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import tomllib
+
+from helpers import load_script
 
 ROOT = Path(__file__).parents[1]
 MODULES = [
@@ -23,14 +24,7 @@ MODULES = [
 ]
 
 
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-build_site = load("build_site")
+build_site = load_script("build_site")
 
 
 @pytest.fixture(scope="module")
@@ -157,5 +151,5 @@ def test_an_entry_has_defaults_units_errors_examples_and_source(site):
 
 
 def test_examples_in_a_docstring_get_a_heading():
-    with_headings = load("griffe_examples").with_headings
+    with_headings = load_script("griffe_examples").with_headings
     assert "A.\n\nExamples:\n    >>> 1\n    1" == with_headings("A.\n\n>>> 1\n1")
