@@ -155,9 +155,7 @@ def test_the_examples_about_pictures_run(folder):
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("page", ["docs/recipes.md", "docs/faq.md"])
 def test_the_code_of_every_section_runs_and_shows_what_stands_there(page):
-    shown = run_sections(page)
-    assert [] == [line for one in shown for line in one.missing()]
-    assert 5 < len(shown)
+    assert [] == [line for one in run_sections(page) for line in one.missing()]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime as dt
 
 import torch.distributed as dist
+
+from dist_sched import ParamScheduler, Phase, Schedule
 from helpers import sgd
 from page_helpers import output_of
 from worker import joined, write
-
-from dist_sched import ParamScheduler, Phase, Schedule
 
 
 def build(end=1.0, process_group=None, **arguments):
