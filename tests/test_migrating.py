@@ -87,8 +87,10 @@ LAST = {"CosineAnnealingWarmRestarts": 699, "OneCycleLR": 999}
 """Past these positions a class of torch begins anew, or raises an error."""
 PEAKS = {"OneCycleLR": 1e-2}
 SHARED = {"LambdaLR": "def factor(step):\n    return 1 / (1 + step / 100)\n"}
-BY_EPOCH = [pair for pair in TORCH if "get_lr" in pair[1]]
-BY_UPDATE = [pair for pair in TORCH if pair not in BY_EPOCH]
+FUNCTIONS = [pair for pair in TORCH if "get_lr" in pair[1]]
+IN_TRAINERS = [pair for pair in TORCH if "configure_optimizers" in pair[1]]
+"""Those are run in tests/frameworks."""
+BY_UPDATE = [pair for pair in TORCH if pair not in FUNCTIONS + IN_TRAINERS]
 
 
 def numbered(found):
@@ -101,14 +103,15 @@ def test_torchs_values_are_those_of_what_replaces_it(heading, before, after):
     compare("torch", before, after, LAST.get(heading, UPDATES), PEAKS.get(heading, 1e-3))
 
 
-@pytest.mark.parametrize("heading, before, after", numbered(BY_EPOCH))
+@pytest.mark.parametrize("heading, before, after", numbered(FUNCTIONS))
 def test_a_function_of_the_step_has_the_values_of_the_schedule(heading, before, after):
     left = run("torch", without=["checkpoint.pt"])
     exec(f"import math\n{before}{after}", left)  # noqa: S102
     theirs, ours = left["get_lr"], left["schedule"]
     assert heading == "Loops that write lr themselves"
-    positions = range(int(ours.horizon) + 10)
-    assert near([theirs(n) for n in positions]) == [ours(n) for n in positions]
+    updates = left.get("updates", 1)  # of an epoch, where that is what theirs counts
+    positions = range(int(ours.horizon) // updates + 10)
+    assert near([theirs(n) for n in positions]) == [ours(n * updates) for n in positions]
 
 
 @pytest.mark.parametrize(
@@ -143,6 +146,31 @@ def test_the_defaults_of_one_cycle_are_those_of_torch():
     before = "scheduler = lr_scheduler.OneCycleLR(optimizer, 1e-2, 1_000, cycle_momentum=False)"
     after = 'scheduler = ParamScheduler(optimizer, {"lr": schedules.one_cycle(1e-2, 999)})'
     compare("torch", before, after, 999, 1e-2)
+
+
+def test_a_list_of_max_lr_is_the_lr_of_the_groups():
+    groups = '{"params": body, "lr": 1e-3}, {"params": head, "lr": 1e-2}'
+    before = (
+        f"optimizer = torch.optim.AdamW([{groups}])\n"
+        "scheduler = lr_scheduler.OneCycleLR(optimizer, [1e-3, 1e-2], 1_000, cycle_momentum=False)"
+    )
+    after = (
+        f"optimizer = torch.optim.AdamW([{groups}])\n"
+        'scheduler = ParamScheduler(optimizer, {"lr": schedules.one_cycle(1e-2, 999)})'
+    )
+    compare("torch", before, after, 999, 1e-2)
+
+
+def test_timms_cosine_after_its_warmup_is_one_schedule():
+    (written,) = re.findall(r"`(schedules.cosine\(1e-3, 12 \* updates[^`]*)`", text_of("torch"))
+    ours = eval(written, {"schedules": schedules, "updates": EPOCH})  # noqa: S307
+
+    def peer(epoch):
+        if epoch < 2:
+            return 1e-5 + epoch * (1e-3 - 1e-5) / 2
+        return 1e-6 + 0.5 * (1e-3 - 1e-6) * (1 + math.cos(math.pi * (epoch - 2) / 10))
+
+    assert near([peer(n) for n in range(13)]) == [ours(n * EPOCH) for n in range(13)]
 
 
 def test_triangular2_is_a_cycle_decay_of_a_half():
@@ -572,5 +600,5 @@ def test_deepspeeds_engine_hands_its_state_to_the_adapter():
 
 
 def test_the_pages_have_pairs_of_blocks():
-    assert 21 == len(TORCH)
+    assert [2, 1, 19] == [len(found) for found in (FUNCTIONS, IN_TRAINERS, BY_UPDATE)]
     assert 2 == len(pairs("transformers"))

@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from dist_sched import OptimizerParamScheduler, schedules
-from migrating_helpers import names, run
+from migrating_helpers import names, pairs, run
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.timeout(300)]
 
@@ -169,3 +169,53 @@ def test_a_trainer_with_the_pages_class_has_the_trainers_values(words, tmp_path,
     checkpoint = str(tmp_path / "theirs/checkpoint-8")
     assert found[8:] == train(ours, tmp_path / "ours", 16, resume=checkpoint)
     assert "at position 8" in caplog.text
+
+
+# Lightning
+
+CONFIGURE = [pair for pair in pairs("torch") if "configure_optimizers" in pair[1]]
+
+
+def fit(part, folder, updates, ckpt_path=None):
+    """Train with one of the two pieces of code, and return the lr of each update."""
+    lightning = pytest.importorskip("lightning")
+    left = run("torch", without=["checkpoint.pt"])
+    exec(part, left)  # noqa: S102
+    found = []
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(2, 1)
+
+        def training_step(self, batch):
+            return self.layer(batch).sum()
+
+        def on_before_optimizer_step(self, optimizer):
+            found.append(optimizer.param_groups[0]["lr"])
+
+        def configure_optimizers(self):
+            # As long in both runs, whichever stops earlier.
+            self.trainer.fit_loop.epoch_loop.max_steps = 16
+            configured = left["configure_optimizers"](self)
+            self.trainer.fit_loop.epoch_loop.max_steps = updates
+            return configured
+
+    trainer = lightning.Trainer(
+        max_steps=16, accumulate_grad_batches=2, accelerator="cpu", logger=False,
+        default_root_dir=folder, enable_progress_bar=False,
+    )  # fmt: skip
+    trainer.fit(Module(), torch.ones(64, 2), ckpt_path=ckpt_path)
+    trainer.save_checkpoint(folder / f"{updates}.ckpt")
+    return found
+
+
+@pytest.mark.filterwarnings("ignore")  # of Lightning
+def test_lightnings_values_are_those_of_what_replaces_them(tmp_path):
+    ((_, before, after),) = CONFIGURE
+    theirs, ours = fit(before, tmp_path / "theirs", 16), fit(after, tmp_path / "ours", 16)
+    assert 16 == len(theirs)
+    assert pytest.approx(theirs, rel=1e-12, abs=1e-18) == ours
+    fit(before, tmp_path / "theirs", 8)
+    resumed = fit(after, tmp_path / "resumed", 16, tmp_path / "theirs/8.ckpt")
+    assert ours[8:] == resumed
