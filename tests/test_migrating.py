@@ -187,6 +187,18 @@ def test_a_linear_decay_is_that_of_torch():
     compare("torch", before, f'scheduler = ParamScheduler(optimizer, {{"lr": {ours}}})')
 
 
+@pytest.mark.parametrize("swa_lr, change", [(1e-4, "cooldown"), (1e-2, "rewarm")])
+def test_swalr_is_a_late_change(swa_lr, change):
+    how = "anneal_strategy='cos'" if change == "cooldown" else "anneal_strategy='linear'"
+    before = f"scheduler = torch.optim.swa_utils.SWALR(optimizer, {swa_lr}, 10, {how})"
+    call = {
+        "cooldown": f'cooldown(10, "cosine", end={swa_lr})',
+        "rewarm": f"rewarm(10, peak={swa_lr})",
+    }
+    after = f'scheduler = ParamScheduler(optimizer, {{"lr": 1e-3}})\nscheduler.{call[change]}'
+    compare("torch", before, after, 20, 1e-2)
+
+
 def test_a_chained_cosine_with_a_floor_has_no_formula():
     parts = (
         "[lr_scheduler.ExponentialLR(optimizer, 0.99),"
@@ -315,6 +327,9 @@ def test_deepspeeds_other_types_are_on_time():
     positions = range(UPDATES + 100)
     assert near([cycle(n) for n in positions]) == [left["cycle"](n) for n in positions]
     assert near([line(n) for n in positions]) == [left["range_test"](n) for n in positions]
+    # betas[0] of DeepSpeed falls as lr rises; only its first value is another.
+    beta = [0.9 - 0.1 * (cycle(n) - 1e-4) / 9e-4 for n in positions]
+    assert near(beta, 1.0) == [left["beta"](n) for n in positions]
     decay = schedules.cosine(1e-3, UPDATES, warmup=100, floor=1e-4)
     after = range(101, UPDATES + 100)
     assert near([decay(n) for n in after]) == [left["cosine"](n) for n in after]
