@@ -9,6 +9,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from peers_table import cell
+
 pytestmark = [pytest.mark.distributed, pytest.mark.timeout(240)]
 
 LAUNCH = {"timeout": 100}
@@ -452,6 +454,7 @@ def test_the_first_rank_alone_reports_a_load_once(world, case, level):
         assert [[]] * len(others) == others
 
 
+@cell("Ranks resume with different configs", "dist_sched", "all follow rank 0; the log says so")
 def test_a_rank_that_adopts_the_first_ranks_config_says_which_entries_differed(world):
     adopted = "adopts what rank 0 has: max_lr 1.0 instead of 0.5"
     for group in world.groups("another_rank_has_another_config"):
