@@ -173,13 +173,13 @@ def test_a_cooldown_takes_an_inverse_between_bounds_to_a_multiple_of_what_lrs_hi
 @pytest.mark.parametrize(
     "extras, message",
     [
-        ({"lr": 1.0}, "lr is in both extras and fields"),
+        ({"lr": 1.0}, "lr is in both fields and extras"),
         ({"batch.size": 1.0}, "extra='batch.size': must be a name such as batch_size"),
         ({"unit": 1.0}, "extra='unit': must be a name"),
         ({"history": 1.0}, "extra='history': must be a name"),
         ({"*": 1.0}, r"extra='\*': must be a name"),
-        ({"": 1.0}, "extra='': must be a text"),
-        ({3: 1.0}, "extra=3: must be a text"),
+        ({"": 1.0}, "extra='': must be a non-empty string"),
+        ({3: 1.0}, "extra=3: must be a non-empty string"),
         ({"batch_size": "big"}, "batch_size='big': must be a schedule"),
         ({"batch_size": -1}, "batch_size=-1"),
         ([RAMP], "extras=.*must be a mapping"),
@@ -369,7 +369,7 @@ def test_a_late_change_that_would_move_an_extra_is_refused():
 def test_a_late_change_that_takes_what_a_negative_power_follows_to_0_is_refused():
     decay = schedules.proportional_to("lr", at_max=0.125, power=-1)
     scheduler = ParamScheduler(adamw(), {"lr": 1.0, "weight_decay": decay})
-    with pytest.raises(ConfigError, match=r"power=-1\.0: must not be negative where lr is 0"):
+    with pytest.raises(ConfigError, match=r"power=-1\.0: a negative power needs values above 0"):
         scheduler.cooldown(8, end=0.0)
     assert () == scheduler.history
 

@@ -152,7 +152,7 @@ def test_a_group_added_later_that_two_patterns_match_is_refused():
     del groups["bb"]
     scheduler = ParamScheduler(optimizer, {"lr": HILL}, groups=groups)
     optimizer.add_param_group(new_group(name="ac"))
-    with pytest.raises(ConfigError, match=r"'a\*', '\*c' are all for lr of group 'ac'"):
+    with pytest.raises(ConfigError, match=r"'a\*', '\*c' all set lr of group 'ac'"):
         scheduler.step()
     assert 0 == scheduler.num_steps
 
@@ -208,7 +208,7 @@ def test_a_pattern_for_a_mean_is_checked_by_its_own_schedule():
     "groups, message",
     [
         ({"haed": {"lr": 0.5}}, r"groups\[haed\]\.lr: no group's name matches 'haed'.*'body', 'he"),
-        ({"*": {"lr": 0.5}, "head": {"lr": HILL}}, r"'\*', 'head' are all for lr of group 'head'"),
+        ({"*": {"lr": 0.5}, "head": {"lr": HILL}}, r"'\*', 'head' all set lr of group 'head'"),
         ({"head": {"momentum": 0.5}}, r"groups\[head\]\.momentum: .*not among the scheduled"),
         ({"head": {"lrr": 0.5}}, "did you mean 'lr'"),
         ({"head": {"lr_mult": 0.5}}, "did you mean 'lr', which a number in groups= multiplies"),
@@ -295,7 +295,7 @@ def test_a_field_may_follow_another_than_lr():
         ),
         (
             {"lr": 0.0, "weight_decay": schedules.proportional_to(at_max=0.1)},
-            "follows lr, which is 0 throughout",
+            "follows lr, which is always 0",
         ),
         (
             {"lr": schedules.proportional_to(at_max=0.1)},
@@ -437,5 +437,5 @@ def test_lint_reads_the_increment_in_the_schedulers_unit():
     counted = param_scheduler(fields=fields, unit="samples")
     assert ["phase-below-update"] == [one.code for one in counted.lint(increment=32)]
     assert () == param_scheduler(fields=fields).lint(updates=1000)
-    with pytest.raises(ConfigError, match="increment=32: must be 1 where the unit is steps"):
+    with pytest.raises(ConfigError, match="increment=32: must be 1 for unit steps"):
         param_scheduler(fields=fields).lint(increment=32)

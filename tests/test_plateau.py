@@ -511,7 +511,7 @@ def test_it_is_copied_with_its_scheduler_and_optimizer():
         ({"reduce": "sum"}, "reduce='sum': must be one of 'mean'"),
         ({"field": "momentun"}, "field='momentun': is not scheduled; did you mean 'momentum'"),
         ({"field": "weight_decay"}, "field='weight_decay': follows lr: change that one"),
-        ({"field": 1}, "field=1: must be a text"),
+        ({"field": 1}, "field=1: must be a non-empty string"),
     ],
 )
 def test_a_bad_argument_is_refused_by_name_value_and_rule(arguments, message):

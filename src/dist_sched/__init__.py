@@ -1,4 +1,4 @@
-"""Schedules of optimizer hyper-parameters that stop, resume and agree across ranks exactly."""
+"""Learning-rate and other optimizer schedules for distributed PyTorch, saved in the checkpoint."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for, so that `import dist_sched` is cheap."""
+    """Import a public name on first use, so that `import dist_sched` stays fast."""
     if name not in _MODULES:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)

@@ -207,12 +207,13 @@ def points(track: Track, positions: Sequence[int]) -> tuple[list[int], list[floa
 
     A jump is a change within one unit that is much larger than those before and after it.
 
-    >>> from dist_sched import Phase, Schedule
-    >>> from dist_sched._config.specification import Specification
-    >>> from dist_sched._config.views import tracks
-    >>> schedule = Schedule([Phase("constant", 2, 1.0, 1.0), Phase("constant", 2, 0.5, 0.5)])
-    >>> points(*tracks(Specification.of({"lr": schedule})), range(4))
-    ([0, 1, 2, 2, 3], [1.0, 1.0, 1.0, 0.5, 0.5])
+    Examples:
+        >>> from dist_sched import Phase, Schedule
+        >>> from dist_sched._config.specification import Specification
+        >>> from dist_sched._config.views import tracks
+        >>> schedule = Schedule([Phase("constant", 2, 1.0, 1.0), Phase("constant", 2, 0.5, 0.5)])
+        >>> points(*tracks(Specification.of({"lr": schedule})), range(4))
+        ([0, 1, 2, 2, 3], [1.0, 1.0, 1.0, 0.5, 0.5])
     """
     found = list(zip(positions, track.values(positions), strict=True))
     xs, ys = [found[0][0]], [found[0][1]]
@@ -255,8 +256,9 @@ def printable(text: str) -> str:
 def numbered(names: Sequence[str]) -> list[str]:
     """Return names of which those that come several times are numbered.
 
-    >>> numbered(["a", "b", "a"])
-    ['a (1)', 'b', 'a (2)']
+    Examples:
+        >>> numbered(["a", "b", "a"])
+        ['a (1)', 'b', 'a (2)']
     """
     if len({*names}) == len(names):
         return [*names]
@@ -277,10 +279,11 @@ def shortened(names: Sequence[str], room: int) -> list[str]:
 
     The middle is left out, else what all begin with, else numbers are added.
 
-    >>> shortened(["lr", "a" * 30, "b" * 30], 9)
-    ['lr', 'aaaa…aaaa', 'bbbb…bbbb']
-    >>> shortened(["run/lr_1/decay.yaml", "run/lr_2/decay.yaml"], 10)
-    ['…r_1/…yaml', '…r_2/…yaml']
+    Examples:
+        >>> shortened(["lr", "a" * 30, "b" * 30], 9)
+        ['lr', 'aaaa…aaaa', 'bbbb…bbbb']
+        >>> shortened(["run/lr_1/decay.yaml", "run/lr_2/decay.yaml"], 10)
+        ['…r_1/…yaml', '…r_2/…yaml']
     """
     letters = itertools.takewhile(lambda column: len({*column}) == 1, zip(*names, strict=False))
     begin = max(len([*letters]) - 2, 0)

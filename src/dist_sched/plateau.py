@@ -176,21 +176,22 @@ class Plateau:
     Raises:
         ConfigError: An argument is illegal; names it, its value and the rule.
 
-    >>> import torch
-    >>> from dist_sched import ParamScheduler
-    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    >>> scheduler = ParamScheduler(optimizer, {"lr": 1.0})
-    >>> plateau = Plateau(scheduler, factor=0.5, patience=1)
-    >>> for loss in (0.9, 0.8, 0.8, 0.8, 0.7):
-    ...     scheduler.step()
-    ...     print(plateau.update(loss), optimizer.param_groups[0]["lr"])
-    False 1.0
-    False 1.0
-    False 1.0
-    True 0.5
-    False 0.5
-    >>> print(scheduler.history[0])
-    scale at 4 (field=lr, factor=0.5)
+    Examples:
+        >>> import torch
+        >>> from dist_sched import ParamScheduler
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        >>> scheduler = ParamScheduler(optimizer, {"lr": 1.0})
+        >>> plateau = Plateau(scheduler, factor=0.5, patience=1)
+        >>> for loss in (0.9, 0.8, 0.8, 0.8, 0.7):
+        ...     scheduler.step()
+        ...     print(plateau.update(loss), optimizer.param_groups[0]["lr"])
+        False 1.0
+        False 1.0
+        False 1.0
+        True 0.5
+        False 0.5
+        >>> print(scheduler.history[0])
+        scale at 4 (field=lr, factor=0.5)
     """
 
     @rules.known_arguments

@@ -118,21 +118,22 @@ class OptimizerParamScheduler(Scheduler):
     Raises:
         ConfigError: An entry, a group or an argument is illegal; names it, its value and the rule.
 
-    >>> import torch
-    >>> optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    >>> scheduler = OptimizerParamScheduler(
-    ...     optimizer, init_lr=0.0, max_lr=1.0, min_lr=0.1, lr_warmup_steps=10,
-    ...     lr_decay_steps=110, lr_decay_style="linear",
-    ...     start_wd=0.1, end_wd=0.1, wd_incr_steps=110, wd_incr_style="constant",
-    ... )
-    >>> for position in (0, 10, 60, 110, 111):
-    ...     scheduler.seek(position)
-    ...     print(position, optimizer.param_groups[0]["lr"])
-    0 0.0
-    10 1.0
-    60 0.55
-    110 0.1
-    111 0.1
+    Examples:
+        >>> import torch
+        >>> optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        >>> scheduler = OptimizerParamScheduler(
+        ...     optimizer, init_lr=0.0, max_lr=1.0, min_lr=0.1, lr_warmup_steps=10,
+        ...     lr_decay_steps=110, lr_decay_style="linear",
+        ...     start_wd=0.1, end_wd=0.1, wd_incr_steps=110, wd_incr_style="constant",
+        ... )
+        >>> for position in (0, 10, 60, 110, 111):
+        ...     scheduler.seek(position)
+        ...     print(position, optimizer.param_groups[0]["lr"])
+        0 0.0
+        10 1.0
+        60 0.55
+        110 0.1
+        111 0.1
     """
 
     init_lr = _Entry[float]()
@@ -278,20 +279,25 @@ class ParamScheduler(Scheduler):
             one group, a name that is both a field and an extra, a value that is illegal; names it
             and the rule.
 
-    >>> import torch
-    >>> from dist_sched import Phase, Schedule
-    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
-    >>> scheduler = ParamScheduler(optimizer, {
-    ...     "lr": Schedule([Phase("linear", 10, end=1.0, start=0.0), Phase("cosine", 90, end=0.1)]),
-    ...     "momentum": Schedule([Phase("linear", 20, end=0.75, start=0.5)]),
-    ... })
-    >>> for position in (0, 10, 100, 101):
-    ...     scheduler.seek(position)
-    ...     print(position, optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["momentum"])
-    0 0.0 0.5
-    10 1.0 0.625
-    100 0.1 0.75
-    101 0.1 0.75
+    Examples:
+        >>> import torch
+        >>> from dist_sched import Phase, Schedule
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
+        >>> scheduler = ParamScheduler(optimizer, {
+        ...     "lr": Schedule([
+        ...         Phase("linear", 10, end=1.0, start=0.0),
+        ...         Phase("cosine", 90, end=0.1),
+        ...     ]),
+        ...     "momentum": Schedule([Phase("linear", 20, end=0.75, start=0.5)]),
+        ... })
+        >>> for position in (0, 10, 100, 101):
+        ...     scheduler.seek(position)
+        ...     group = optimizer.param_groups[0]
+        ...     print(position, group["lr"], group["momentum"])
+        0 0.0 0.5
+        10 1.0 0.625
+        100 0.1 0.75
+        101 0.1 0.75
     """
 
     @known_arguments

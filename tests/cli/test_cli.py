@@ -535,7 +535,7 @@ def test_an_entry_is_written_alike_by_inspect_and_diff(cli, home):
 def test_diff_names_the_entries_that_the_policy_has_no_word_for(cli):
     status, _, err = cli("diff", "spec", "spec.yaml", "--policy", "weight_decay=config")
     assert (2, 1) == (status, err.count("lr.phases[1].steps"))
-    assert "groups[embed*].lr: name them, or add '*'" in err
+    assert "groups[embed*].lr; add these entries, or '*'" in err
 
 
 def test_diff_prints_json_with_both_sides_and_the_reconciliation(as_json):
@@ -574,8 +574,8 @@ def test_check_names_path_position_and_values_and_ends_with_1(cli):
     assert (1, "") == (status, err)
     first, second = out.splitlines()
     assert "clean.yaml: no findings" == first
-    assert second.startswith("jump.yaml: warning: position 10: lr: the WSD tail begins at 5 and")
-    assert second.endswith(" where the warmup ends [tail-in-warmup]")
+    assert second.startswith("jump.yaml: warning: position 10: lr: the WSD decay begins at 5,")
+    assert second.endswith(" at the end of the warmup [tail-in-warmup]")
 
 
 def test_check_ends_with_0_if_there_are_only_notes_and_with_1_if_they_are_to_count(cli):
@@ -631,7 +631,7 @@ def test_check_finds_a_warmup_and_a_horizon_that_are_short_for_the_increment(cli
 def test_check_refuses_an_increment_in_steps(cli, path):
     status, out, err = cli("check", path, "samples.yaml", "--increment", 2)
     assert (2, "samples.yaml: no findings\n") == (status, out)
-    rule = "must be 1 where the unit is steps, since a step is an update: leave it out"
+    rule = "must be 1 for unit 'steps', where an update is one step; leave it out"
     assert err.startswith(f"dist-sched: error: {path}: increment=2: {rule}, or use unit 'samples'")
 
 
@@ -668,7 +668,7 @@ def test_check_prints_json(as_json):
     jump, illegal = found["configs"]
     assert ("jump.yaml", None) == (jump["path"], jump["error"])
     (finding,) = jump["findings"]
-    assert finding.pop("message").startswith("lr: the WSD tail begins at 5")
+    assert finding.pop("message").startswith("lr: the WSD decay begins at 5")
     assert {"position": 10, "code": "tail-in-warmup", "level": "warning"} == finding
     assert [] == illegal["findings"]
     assert "min_lr=2.0" in illegal["error"]
@@ -850,7 +850,7 @@ def test_a_run_that_resumes_from_a_forked_config_goes_on_as_after_the_late_chang
 def test_fork_stretches_what_is_left_of_a_decay_of_entries_as_a_param_schedulers(cli, tmp_path):
     path = tmp_path / "longer.yaml"
     status, _, err = cli("fork", "before", "--extend", 160, "--keep", "value", "-o", path)
-    assert (0, True) == (status, "a decay that goes on from its middle has no entries" in err)
+    assert (0, True) == (status, "a decay that was stretched half-way" in err)
     forked = from_config(optimizer(), path)
     forked.load_state_dict(checkpoint.read_state("before")[0])
     forked.seek(110)
@@ -945,8 +945,8 @@ def test_fork_prints_yaml_where_no_file_is_named(cli):
     "arguments, reason",
     [
         (("megatron.pt", "--cooldown", 20), "use --unit"),
-        (("stable", "--cooldown", 20, "--end", 2), "lr is 1.0 here, so 2.0 is a rise: use rewarm"),
-        (("spec", "--cooldown", 20, "--end", "4e-4"), "so 0.0004 is a rise: use rewarm"),
+        (("stable", "--cooldown", 20, "--end", 2), "so 2.0 would be a rise; use rewarm"),
+        (("spec", "--cooldown", 20, "--end", "4e-4"), "so 0.0004 would be a rise; use rewarm"),
         (("spec",), "give exactly one of --cooldown, --extend, --rewarm and --scale (see"),
         (("spec", "--scale", 0), "must be greater than 0"),
         (("spec", "--scale", "half"), "must be a number"),
@@ -959,8 +959,11 @@ def test_fork_prints_yaml_where_no_file_is_named(cli):
         (("spec", "--cooldown", 2, "--peak", 1), "--peak is for --rewarm, not for --cooldown"),
         (("spec", "--rewarm", 20, "--shape", "linear"), "--shape is for --cooldown"),
         (("spec", "--cooldown", "0.2"), "at least 1 unit; a part of the horizon is written 20%"),
-        (("spec", "--cooldown", "x%"), "must be a number of units, with a suffix"),
-        (("spec", "--cooldown", "20%", "--field", "betas[0]"), "is a part of the horizon, which"),
+        (("spec", "--cooldown", "x%"), "must be a number of units, which may have a suffix"),
+        (
+            ("spec", "--cooldown", "20%", "--field", "betas[0]"),
+            "is a fraction of the horizon, which",
+        ),
         (("spec", "--extend", 900), "horizon=900: must be more than the present 1000 units"),
         (("spec", "--extend", "90%"), "horizon=900: must be more than the present 1000 units"),
         (("before", "--extend", 200), "fork where the values are steady"),

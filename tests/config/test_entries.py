@@ -184,13 +184,13 @@ def test_lint_finds_nothing_in_a_good_config():
         (
             {**WSD, "wsd_decay_steps": 105},
             "tail-in-warmup",
-            "position 10: lr: the WSD tail begins at 5 and overlaps the warmup",
+            "position 10: lr: the WSD decay begins at 5, during the warmup",
         ),
-        ({**WSD, "wsd_decay_steps": 0}, "empty-phase", "position 110: lr: the WSD tail has"),
+        ({**WSD, "wsd_decay_steps": 0}, "empty-phase", "position 110: lr: the WSD decay has"),
         (
             {"lr_decay_style": "inverse-square-root"},
             "drop-past-horizon",
-            "position 110: lr: jumps from 0.301511 to 0.1 past the horizon",
+            "position 110: lr: jumps from 0.301511 to 0.1 after the horizon",
         ),
         ({"updates": 120}, "horizon-before-end", "position 110: lr: the horizon is 10 updates"),
         ({"updates": 90}, "horizon-after-end", "position 90: lr: the run ends after 90 updates"),
@@ -202,7 +202,7 @@ def test_lint_finds_nothing_in_a_good_config():
         (
             {**WSD, "wsd_decay_steps": 3, "increment": 4},
             "phase-below-update",
-            "position 107: lr: the WSD tail (wsd_decay_steps) has length 3",
+            "position 107: lr: the WSD decay (wsd_decay_steps) has length 3",
         ),
         (
             {"lr_warmup_steps": 0.5},

@@ -32,7 +32,7 @@ def test_an_illegal_at_max_is_refused_by_name(value):
 
 @pytest.mark.parametrize("field", ["", None, 3])
 def test_a_field_that_is_no_text_is_refused(field):
-    with pytest.raises(ConfigError, match=r"field=.*must be a text"):
+    with pytest.raises(ConfigError, match=r"field=.*must be a non-empty string"):
         ProportionalTo(field, at_max=0.1)
 
 
@@ -46,7 +46,7 @@ def test_the_data_has_the_keys_of_files_and_states():
     "data, message",
     [
         ({"peak": -1, "to": "lr"}, "peak=-1: must be"),
-        ({"peak": 1, "to": 3}, "to=3: must be a text"),
+        ({"peak": 1, "to": 3}, "to=3: must be a non-empty string"),
     ],
 )
 def test_illegal_data_is_refused_by_its_own_key(data, message):
@@ -91,8 +91,8 @@ def test_a_power_of_what_ends_at_0_is_0_there():
 @pytest.mark.parametrize(
     "low, power, message",
     [
-        (0.0, -1, r"power=-1\.0: must not be negative where lr is 0 somewhere"),
-        (1e-300, -1, r"power=-1\.0: makes it 1e\+300 where lr is at its lowest"),
+        (0.0, -1, r"power=-1\.0: a negative power needs values above 0, and lr is 0 somewhere"),
+        (1e-300, -1, r"power=-1\.0: the value where lr is lowest would be 1e\+300"),
         (1e-300, -2, r"power=-2\.0: leaves the range of floats"),
     ],
 )

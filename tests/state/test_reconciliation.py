@@ -140,7 +140,7 @@ def test_an_entry_that_the_checkpoint_lacks_never_fails_strict_and_the_report_sa
             {},
             {"wd_incr_style": "constant", "start_wd": 0.1},
             {"wd_incr_style": "checkpoint", "*": "config"},
-            "start_wd=0.0: must, for wd_incr_style='constant', equal end_wd=0.1",
+            "start_wd=0.0: must be equal to end_wd=0.1 for wd_incr_style='constant'",
         ),
     ],
 )

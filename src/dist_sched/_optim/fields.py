@@ -25,8 +25,9 @@ Group = dict[str, Any]
 def split(key: str) -> tuple[str, int | None]:
     """Return the key of a param group, and the index of the part of its tuple that is meant.
 
-    >>> split("betas[0]"), split("lr")
-    (('betas', 0), ('lr', None))
+    Examples:
+        >>> split("betas[0]"), split("lr")
+        (('betas', 0), ('lr', None))
     """
     found = _PART.fullmatch(key)
     return (found[1], int(found[2])) if found else (key, None)

@@ -45,9 +45,11 @@ def from_peer(name: str, mapping: Mapping[str, Any]) -> Schedule:
         ConfigError: A key is unknown, missing or illegal, or has a meaning that a schedule of lr
             cannot have; names it, its value and the rule.
 
-    >>> schedule = from_peer("torchtitan", {"lr": 1.0, "training_steps": 100, "warmup_steps": 10})
-    >>> [schedule(position) for position in (0, 9, 10, 55, 100)]
-    [0.1, 1.0, 1.0, 0.5, 0.0]
+    Examples:
+        >>> config = {"lr": 1.0, "training_steps": 100, "warmup_steps": 10}
+        >>> schedule = from_peer("torchtitan", config)
+        >>> [schedule(position) for position in (0, 9, 10, 55, 100)]
+        [0.1, 1.0, 1.0, 0.5, 0.0]
     """
     build = PEERS[one_of(tuple(PEERS))("name", name)]
     with within(name):

@@ -34,13 +34,14 @@ def metrics(
     To be called after `step()`, on the rank that logs. Names and values are those of
     `scheduler.metrics()`.
 
-    >>> import torch
-    >>> from dist_sched import ParamScheduler, adapters, schedules
-    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=1.0)
-    >>> scheduler = ParamScheduler(optimizer, {"lr": schedules.linear(1.0, 10)})
-    >>> scheduler.step()
-    >>> used = adapters.metrics(scheduler, print)
-    {'lr/0': 1.0}
+    Examples:
+        >>> import torch
+        >>> from dist_sched import ParamScheduler, adapters, schedules
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=1.0)
+        >>> scheduler = ParamScheduler(optimizer, {"lr": schedules.linear(1.0, 10)})
+        >>> scheduler.step()
+        >>> used = adapters.metrics(scheduler, print)
+        {'lr/0': 1.0}
 
     Args:
         scheduler: A scheduler, or its adapter.

@@ -37,18 +37,19 @@ def as_lr_scheduler(
     often: once for each process, for each micro-batch, or after an update that a `GradScaler` has
     skipped.
 
-    >>> import torch
-    >>> from dist_sched import ParamScheduler, adapters, schedules
-    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=1.0)
-    >>> scheduler = ParamScheduler(optimizer, {"lr": schedules.linear(1.0, 10)})
-    >>> adapter = adapters.as_lr_scheduler(scheduler)
-    >>> isinstance(adapter, torch.optim.lr_scheduler.LRScheduler)
-    True
-    >>> optimizer.step()
-    >>> adapter.step()
-    >>> adapter.step()
-    >>> adapter.get_last_lr()
-    [0.9]
+    Examples:
+        >>> import torch
+        >>> from dist_sched import ParamScheduler, adapters, schedules
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=1.0)
+        >>> scheduler = ParamScheduler(optimizer, {"lr": schedules.linear(1.0, 10)})
+        >>> adapter = adapters.as_lr_scheduler(scheduler)
+        >>> isinstance(adapter, torch.optim.lr_scheduler.LRScheduler)
+        True
+        >>> optimizer.step()
+        >>> adapter.step()
+        >>> adapter.step()
+        >>> adapter.get_last_lr()
+        [0.9]
 
     Args:
         scheduler: An `OptimizerParamScheduler` or a `ParamScheduler`.

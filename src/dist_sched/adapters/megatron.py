@@ -24,19 +24,21 @@ def ten_keys(scheduler: OptimizerParamScheduler) -> TenKeys:
     DCP refuses a checkpoint that lacks a key of the target, and Megatron-LM and NeMo AutoModel save
     no text of ours. With these keys plain `dcp.load` loads their folders, and theirs loads ours.
 
-    >>> import torch
-    >>> from dist_sched import OptimizerParamScheduler, adapters
-    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=1.0)
-    >>> scheduler = OptimizerParamScheduler(
-    ...     optimizer, init_lr=0.0, max_lr=1.0, min_lr=0.1, lr_warmup_steps=10, lr_decay_steps=100,
-    ...     lr_decay_style="linear", start_wd=0.1, end_wd=0.1, wd_incr_steps=100,
-    ...     wd_incr_style="constant", unit="samples",
-    ... )
-    >>> opt_param_scheduler = adapters.megatron.ten_keys(scheduler)
-    >>> opt_param_scheduler.step(increment=8)
-    >>> sorted(opt_param_scheduler.state_dict())  # doctest: +NORMALIZE_WHITESPACE
-    ['end_wd', 'lr_decay_steps', 'lr_decay_style', 'lr_warmup_steps', 'max_lr', 'min_lr',
-     'num_steps', 'start_wd', 'wd_incr_steps', 'wd_incr_style']
+    Examples:
+        >>> import torch
+        >>> from dist_sched import OptimizerParamScheduler, adapters
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=1.0)
+        >>> scheduler = OptimizerParamScheduler(
+        ...     optimizer, init_lr=0.0, max_lr=1.0, min_lr=0.1, lr_warmup_steps=10,
+        ...     lr_decay_steps=100, lr_decay_style="linear",
+        ...     start_wd=0.1, end_wd=0.1, wd_incr_steps=100,
+        ...     wd_incr_style="constant", unit="samples",
+        ... )
+        >>> opt_param_scheduler = adapters.megatron.ten_keys(scheduler)
+        >>> opt_param_scheduler.step(increment=8)
+        >>> sorted(opt_param_scheduler.state_dict())  # doctest: +NORMALIZE_WHITESPACE
+        ['end_wd', 'lr_decay_steps', 'lr_decay_style', 'lr_warmup_steps', 'max_lr', 'min_lr',
+         'num_steps', 'start_wd', 'wd_incr_steps', 'wd_incr_style']
 
     Args:
         scheduler: An `OptimizerParamScheduler`; the curves of other schedulers have no such keys.

@@ -81,17 +81,18 @@ def add_multipliers(scheduler: Scheduler) -> None:
     call this before a checkpoint for AutoModel is saved. A group that has its own is left alone,
     and one with `max_lr` or `min_lr` gets no `lr_mult`, as there.
 
-    >>> import torch
-    >>> from dist_sched import ParamScheduler, adapters, schedules
-    >>> body, head = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
-    >>> optimizer = torch.optim.AdamW(
-    ...     [{"params": [body]}, {"params": [head], "weight_decay": 0.0, "lr": 0.5}],
-    ...     lr=1.0, weight_decay=0.1,
-    ... )
-    >>> fields = {"lr": schedules.linear(1.0, 10), "weight_decay": 0.1}
-    >>> adapters.nemo.add_multipliers(ParamScheduler(optimizer, fields))
-    >>> [(group["lr_mult"], group["wd_mult"]) for group in optimizer.param_groups]
-    [(1.0, 1.0), (0.5, 0.0)]
+    Examples:
+        >>> import torch
+        >>> from dist_sched import ParamScheduler, adapters, schedules
+        >>> body, head = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
+        >>> optimizer = torch.optim.AdamW(
+        ...     [{"params": [body]}, {"params": [head], "weight_decay": 0.0, "lr": 0.5}],
+        ...     lr=1.0, weight_decay=0.1,
+        ... )
+        >>> fields = {"lr": schedules.linear(1.0, 10), "weight_decay": 0.1}
+        >>> adapters.nemo.add_multipliers(ParamScheduler(optimizer, fields))
+        >>> [(group["lr_mult"], group["wd_mult"]) for group in optimizer.param_groups]
+        [(1.0, 1.0), (0.5, 0.0)]
 
     Args:
         scheduler: An `OptimizerParamScheduler` or a `ParamScheduler`.

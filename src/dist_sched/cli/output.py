@@ -31,8 +31,9 @@ _UNBOUNDED = 1_000_000
 def shown(value: Any) -> str:
     """Return a value as a cell: a float below 1 to eight digits, None as a dash.
 
-    >>> shown(None), shown(0.1), shown(0.1 + 0.2), shown(3e-05), shown(100000)
-    ('-', '0.1', '0.3', '3e-05', '100000')
+    Examples:
+        >>> shown(None), shown(0.1), shown(0.1 + 0.2), shown(3e-05), shown(100000)
+        ('-', '0.1', '0.3', '3e-05', '100000')
     """
     if isinstance(value, float):
         return f"{value:.{_DIGITS if abs(value) < 1 else _EXACT}g}"
@@ -42,8 +43,9 @@ def shown(value: Any) -> str:
 def exact(value: Any) -> str:
     """Return an entry as a cell: a float with all its digits.
 
-    >>> exact(1.0), exact(0.1 + 0.2), exact(100), exact(None)
-    ('1', '0.30000000000000004', '100', '-')
+    Examples:
+        >>> exact(1.0), exact(0.1 + 0.2), exact(100), exact(None)
+        ('1', '0.30000000000000004', '100', '-')
     """
     return repr(value).removesuffix(".0") if isinstance(value, float) else shown(value)
 
