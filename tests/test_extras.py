@@ -252,7 +252,7 @@ def test_a_state_without_extras_is_of_version_1_and_does_not_name_them():
 def test_extras_in_a_text_of_version_1_are_refused():
     state = beside().state_dict()
     text = {**text_of(state), "version": 1}
-    with pytest.raises(StateError, match=r"specification.*has what version 2 added in a text of 1"):
+    with pytest.raises(StateError, match=r"specification.*needs version 2, but its text has"):
         beside().load_state_dict(with_text(state, text))
 
 
@@ -286,7 +286,7 @@ def test_an_extra_of_the_checkpoint_alone_is_left_out_by_policy():
 
 
 def test_an_extra_of_the_checkpoint_alone_is_refused_where_both_must_be_equal():
-    with pytest.raises(ReconcileError, match="batch_size is in the checkpoint alone"):
+    with pytest.raises(ReconcileError, match="batch_size is only in the checkpoint"):
         beside({}, policy="strict").load_state_dict(beside().state_dict())
 
 

@@ -214,6 +214,6 @@ def test_an_old_scale_cannot_be_in_a_text_of_version_1():
     scheduler.scale(0.5)
     state = scheduler.state_dict()
     state["dist_sched"] = state["dist_sched"].replace('"version": 2', '"version": 1')
-    with pytest.raises(ValueError, match="version 2 in a text of 1"):
+    with pytest.raises(ValueError, match="version 2, but its text has version 1"):
         phased().load_state_dict(state)
     assert [1.0] == at(phased(), STABLE.horizon)

@@ -398,7 +398,7 @@ def with_text(**changes):
         ({**FIRST_VERSION, "num_bad_epochs": -1}, "key 'num_bad_epochs'.*whole number >= 0"),
         ({**FIRST_VERSION, "cooldown_counter": 0.5}, "key 'cooldown_counter'.*whole number >= 0"),
         ({**FIRST_VERSION, "num_updates": True}, "key 'num_updates'.*whole number >= 0"),
-        ({**FIRST_VERSION, "plateau": 1}, "key 'plateau'.* must be a text, not int"),
+        ({**FIRST_VERSION, "plateau": 1}, "key 'plateau'.* must be a string, not int"),
         ({**FIRST_VERSION, "plateau": "{"}, "key 'plateau'.*is not valid JSON"),
         ({**FIRST_VERSION, "plateau": "[" * 10**5}, "key 'plateau'"),
         (with_text(version=2), "key 'plateau'.*version 2 is newer.*upgrade dist-sched"),

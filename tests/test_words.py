@@ -162,7 +162,7 @@ def test_every_word_is_written_as_it_is_looked_up_and_has_an_answer_that_exists(
 STATES = {
     "an optimizer's": lambda: adamw().state_dict(),
     "a model's": lambda: torch.nn.Linear(2, 2).state_dict(),
-    "a whole checkpoint: pass what it has under 'sched'": lambda: {
+    "a whole checkpoint; pass its value of 'sched'": lambda: {
         "step": 3,
         "sched": OptimizerParamScheduler(adamw(), **CONFIG).state_dict(),
     },

@@ -392,7 +392,7 @@ def test_diff_relabels_a_unit_by_policy(cli):
     assert 1 == status
     assert "unit: samples → steps" in out
     assert "refused" not in out
-    assert "note: position 60 was saved in samples, and is taken as steps" in out
+    assert "note: position 60 was saved in samples, and is used as steps" in out
 
 
 @pytest.mark.parametrize(
@@ -759,7 +759,7 @@ def test_convert_writes_a_state_that_torchs_lambda_scheduler_loads(cli, tmp_path
     "source, options, reason",
     [
         ("samples", ("--to", "torch"), "only steps can be converted"),
-        ("spec", ("--to", "nemo"), "is ParamScheduler's: upstream has no such curves"),
+        ("spec", ("--to", "nemo"), "was saved by ParamScheduler, whose curves Megatron-LM"),
         ("samples", ("--to", "dist-sched", "--unit", "steps"), "counts samples"),
         ("scheduler.pt", ("--to", "megatron"), "add the run's with --config"),
         ("run.json", ("--to", "megatron"), "is a config file, but this takes a checkpoint"),
@@ -1013,7 +1013,7 @@ def test_fork_offers_the_shapes_that_need_no_parameter(cli):
 @pytest.mark.parametrize(
     "arguments, reason",
     [
-        (("show", "nowhere"), "nowhere: nothing is there"),
+        (("show", "nowhere"), "nowhere: does not exist"),
         (("show", "illegal.yaml"), "illegal.yaml: min_lr=2.0: must be at most max_lr=1.0"),
         (("show", "scheduler.pt"), "has only the position 4 and no schedule"),
         (("show", ""), "'' is not a path: is a variable of the shell empty?"),
@@ -1023,11 +1023,11 @@ def test_fork_offers_the_shapes_that_need_no_parameter(cli):
         (("fork", "stable", "--cooldown", "1e999999999"), "Invalid value for '--cooldown'"),
         (("show", "run.json", "--at", "-5"), "must be from 0 to 2**53 units"),
         (("show", "run.json", "--key", "a"), "is a config file, which has no keys"),
-        (("inspect", "before", "--key", "x"), "no key 'x'; scheduler states stand under: 'app."),
-        (("inspect", "two.pt"), "choose one by its key"),
+        (("inspect", "before", "--key", "x"), "no key 'x'; scheduler states have the keys: 'app."),
+        (("inspect", "two.pt"), "choose one with its key"),
         (("inspect", "hostile.pt"), "hostile.pt"),
         (("inspect", "run.json"), "is a config file, but this takes a checkpoint"),
-        (("diff", "two.pt", "run.json"), "choose one by its key"),
+        (("diff", "two.pt", "run.json"), "choose one with its key"),
         (("diff", "before", "run.json", "--policy", "both"), "policy='both'"),
         (("diff", "before", "run.json", "--policy", "a", "--policy", "b=c"), "entry=word pairs"),
         (("show", "run.json", "--colour"), "No such option '--colour'"),
@@ -1060,7 +1060,7 @@ def test_debug_shows_the_traceback_wherever_it_stands_and_ends_as_else(cli, plac
     assert (2, "") == (status, out)
     assert "Traceback (most recent call last)" in err
     assert err.splitlines()[-1].startswith("dist-sched: error: ")
-    assert "nothing is there" in err
+    assert "does not exist" in err
 
 
 def test_a_fault_of_our_own_is_one_line_too(cli, monkeypatch):

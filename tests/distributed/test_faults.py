@@ -466,7 +466,7 @@ def test_a_warning_names_the_keys_of_a_torn_state(world):
     for group in world.groups("a_torn_state"):
         ((level, message),) = group[0][0]["log"]
         assert level == "WARNING"
-        assert "the state is torn: max_lr, num_steps differ from its text" in message
+        assert "the state is inconsistent: max_lr, num_steps differ from its text" in message
 
 
 def test_every_rank_keeps_the_reconciliation_and_has_it_in_a_refusal_too(world):

@@ -191,7 +191,7 @@ def test_the_warning_names_who_steps_more_often_than_once_for_an_update():
     scheduler = opt_param_scheduler()
     scheduler.load_state_dict({"last_epoch": 7})
     (warning,) = scheduler.last_reconciliation.warnings
-    assert "once for each optimizer update (accelerate calls it once for each process" in warning
+    assert "once per optimizer update (accelerate calls it once per process" in warning
 
 
 def test_a_scheduler_that_follows_a_metric_is_refused(tmp_path):
