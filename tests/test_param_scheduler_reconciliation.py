@@ -302,7 +302,7 @@ def test_what_the_checkpoint_alone_has_may_be_named_and_left_out():
 
 def test_a_pattern_of_the_checkpoint_that_fits_no_group_says_whose_it_is():
     state = saved_state(4, groups={"body": {"lr": 0.5}})
-    with pytest.raises(ConfigError, match="what the checkpoint has does not fit"):
+    with pytest.raises(ConfigError, match="the checkpoint's schedule does not fit"):
         param_scheduler().load_state_dict(state)
 
 

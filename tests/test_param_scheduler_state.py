@@ -130,7 +130,7 @@ def test_what_an_optimizer_carried_is_compared_field_by_field(caplog):
     second.optimizer.load_state_dict(optimizer_state)
     second.load_state_dict(first.state_dict())
     (record,) = [one for one in caplog.records if one.levelname == "WARNING"]
-    assert "group 1: the optimizer checkpoint carried betas[0]=0.125" in record.message
+    assert "group 1: betas[0] is 0.125 in the optimizer checkpoint" in record.message
     assert "group 0" not in record.message
     assert [0.75, 0.375] == held(second.optimizer, "betas[0]")
 

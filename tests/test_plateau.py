@@ -133,7 +133,7 @@ def test_nan_is_never_better_and_counts_as_a_bad_update(mode, threshold_mode):
 def test_nan_is_named_once_in_the_log(caplog):
     run(Plateau(phased()), [1.0, NAN, NAN])
     (line,) = warnings_of(caplog)
-    assert "the metric of update 2 is nan, which is never better" in line
+    assert "the metric of update 2 is nan, which never counts" in line
 
 
 def test_a_metric_below_0_under_a_relative_threshold_is_named_once(caplog):
@@ -142,7 +142,7 @@ def test_a_metric_below_0_under_a_relative_threshold_is_named_once(caplog):
     assert [] == caplog.records
     run(Plateau(phased()), [-1.0, -2.0])
     (line,) = warnings_of(caplog)
-    assert "update 1 is -1.0: below 0, a relative threshold takes for better what is worse" in line
+    assert "update 1 is -1.0: for metrics below 0, a relative threshold counts worse" in line
 
 
 def test_no_cut_goes_below_min_value_and_none_is_made_there():
@@ -393,7 +393,7 @@ def with_text(**changes):
     [
         (None, "'state': must be a dict, not NoneType"),
         ({}, "key 'best' of the checkpoint state is missing"),
-        ({**FIRST_VERSION, "best": NAN}, "key 'best'.*best=nan: must be a number, or an infinity"),
+        ({**FIRST_VERSION, "best": NAN}, "key 'best'.*best=nan: must be a number, or infinite"),
         ({**FIRST_VERSION, "best": "x"}, "key 'best'.*best='x': must be a number"),
         ({**FIRST_VERSION, "num_bad_epochs": -1}, "key 'num_bad_epochs'.*whole number >= 0"),
         ({**FIRST_VERSION, "cooldown_counter": 0.5}, "key 'cooldown_counter'.*whole number >= 0"),
@@ -421,7 +421,9 @@ def test_a_malformed_state_is_refused_by_its_key_and_changes_nothing(state, mess
 
 def test_a_state_of_torchs_class_is_refused():
     _, peer = of_torch([1.0])
-    with pytest.raises(StateError, match=r"key 'num_updates' .* is missing: it is no Plateau's"):
+    with pytest.raises(
+        StateError, match=r"key 'num_updates' .* is missing; check that it is a Plateau's"
+    ):
         built().load_state_dict(peer.state_dict())
 
 
@@ -439,7 +441,7 @@ def test_a_plateau_that_was_loaded_without_its_scheduler_is_named_once(caplog):
     plateau.load_state_dict(FIRST_VERSION)
     run(plateau, [1.0, 1.0])
     (line,) = warnings_of(caplog)
-    assert "from position 8, where the history had 1 scales of lr" in line
+    assert "at position 8 with 1 scales of lr in the history" in line
     assert "its scheduler is at 1 and has 0: load the scheduler's state" in line
 
 
@@ -467,7 +469,7 @@ def test_a_scheduler_that_was_loaded_without_its_plateau_is_named_once(caplog):
     second.scheduler.load_state_dict(first.scheduler.state_dict())
     run(second, [0.5, 0.5])
     (line,) = warnings_of(caplog)
-    assert "the scheduler was loaded and its Plateau was not, which starts afresh at 9" in line
+    assert "the scheduler was loaded and its Plateau was not, so the Plateau starts again" in line
 
 
 @pytest.mark.parametrize("is_first", [True, False])
@@ -503,7 +505,7 @@ def test_it_is_copied_with_its_scheduler_and_optimizer():
         ({"patience": 1.5}, "patience=1.5: must be a whole number >= 0"),
         ({"cooldown": True}, "cooldown=True: must be a whole number >= 0"),
         ({"threshold": -0.1}, "threshold=-0.1: must be a finite number >= 0"),
-        ({"threshold": 1}, "threshold=1.0: must be below 1, the share"),
+        ({"threshold": 1}, "threshold=1.0: must be below 1, because"),
         ({"mode": "mx"}, "mode='mx': must be one of 'min', 'max'; did you mean 'max'"),
         ({"threshold_mode": "relative"}, "threshold_mode='relative': must be one of 'rel', 'abs'"),
         ({"min_value": [0.1]}, r"min_value=\[0.1\]: must be a number"),
@@ -596,7 +598,7 @@ def test_repr_names_arguments_and_counts():
 def test_a_metric_of_which_a_rank_has_a_part_is_refused():
     mesh = init_device_mesh("cpu", (1,))
     metric = DTensor.from_local(torch.tensor(1.0), mesh, [Partial()])
-    with pytest.raises(ConfigError, match=r"metric=.*pass full_tensor\(\) of a DTensor"):
+    with pytest.raises(ConfigError, match=r"metric=.*for a DTensor, call full_tensor\(\)"):
         built().update(metric)
 
 

@@ -1338,7 +1338,7 @@ def test_check_refuses_a_momentum_that_reaches_1(cli, tmp_path):
     path.write_text(json.dumps({"fields": {"lr": 0.1, "momentum": 1.5}}))
     status, _, err = cli("check", path)
     assert 2 == status
-    assert "momentum would reach 1.5, and must be below 1" in err
+    assert "momentum would reach 1.5: must be below 1" in err
 
 
 @pytest.mark.parametrize("groups, lr", [({"head": {"lr": 5}}, "5"), ({}, "1")])

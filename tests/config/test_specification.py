@@ -385,7 +385,7 @@ def test_a_field_of_the_checkpoint_alone_cannot_be_merged_but_dropped():
 
 def test_a_group_of_a_field_that_is_dropped_cannot_stay():
     mine, theirs = spec({"lr": UP}), spec({"lr": UP, "eps": 0.5}, {"a": {"eps": 0.5}})
-    with pytest.raises(ConfigError, match=r"groups\[a\]\.eps: 'eps' is not among"):
+    with pytest.raises(ConfigError, match=r"groups\[a\]\.eps: 'eps' is not a"):
         merged(mine, theirs, **{"eps": ABSENT, "groups[a].eps": 0.5})
 
 
@@ -502,7 +502,7 @@ def test_an_extra_is_no_weight_of_a_running_mean():
 
 def test_a_weight_of_a_running_mean_is_refused_without_an_optimizer():
     for fields, groups in (({"betas[1]": 1.0}, {}), ({"momentum": 0.5}, {"a": {"momentum": HILL}})):
-        with pytest.raises(ConfigError, match=r"would reach 1\.0, and must be below 1"):
+        with pytest.raises(ConfigError, match=r"would reach 1\.0.*: must be below 1"):
             spec(fields, groups)
 
 

@@ -255,7 +255,7 @@ def test_units_after_a_billion_updates_of_a_batch_that_is_constant_are_counted_a
         ((10, 4, 0), "per_item=0: must be greater than 0"),
         ((10, 4, -1), "per_item=-1"),
         ((10, FALL), r"batch_size=0\.9 at position 1, .*round it with schedules\.whole"),
-        ((10, RISE), r"batch_size=0\.0 at position 0, and must be a whole number above 0"),
+        ((10, RISE), r"batch_size=0\.0 at position 0: must be a whole number above 0"),
         ((2**50, 16), "position=.*2\\*\\*53"),
     ],
     ids=str,

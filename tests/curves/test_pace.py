@@ -110,7 +110,7 @@ def test_a_batch_that_is_no_whole_number_is_refused_where_it_is(value):
     batch_size = Schedule(
         [Phase("constant", 4, end=2.0, start=2.0), Phase("constant", 9, value, value)]
     )
-    with pytest.raises(ConfigError, match=f"batch_size={value} at position 4, and must be a"):
+    with pytest.raises(ConfigError, match=f"batch_size={value} at position 4: must be a"):
         Pace.of(batch_size).position_after(3)
 
 

@@ -294,7 +294,7 @@ def test_an_optimizer_that_carried_another_lr_than_the_checkpoints_schedule_is_n
     for load in loads:
         load()
     (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert "group 1: the optimizer checkpoint carried lr=0.75" in record.message
+    assert "group 1: lr is 0.75 in the optimizer checkpoint" in record.message
     assert "1.65" in record.message
     assert "group 0: the optimizer" not in record.message
     assert pytest.approx([0.55, 1.65]) == held(optimizer)

@@ -385,8 +385,8 @@ def _read_keys(state: Mapping[Any, Any], kind: type[Config]) -> dict[str, Any]:
         rule = whole if name == POSITION_KEY else kind.check_entry
         value = _checked(repr(key), rule, name, state[key])
         if found.setdefault(name, value) != value:
-            rule = f"is {value!r}, but {name}, its newer name, is {found[name]!r}; remove one"
-            _refuse(key, rule)
+            reason = f"is {value!r}, but {name}, its newer name, is {found[name]!r}; remove one"
+            _refuse(key, reason)
     return found
 
 
