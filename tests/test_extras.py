@@ -380,7 +380,7 @@ def test_a_late_change_that_takes_what_a_negative_power_follows_to_0_is_refused(
 def test_a_scale_that_takes_a_follower_out_of_the_range_of_floats_is_refused():
     follows = schedules.proportional_to("batch_size", at_max=1.0, power=-5)
     scheduler = beside({"batch_size": RAMP, "rate": follows})
-    with pytest.raises(ConfigError, match=r"power=-5\.0: leaves the range of floats"):
+    with pytest.raises(ConfigError, match=r"power=-5\.0: the values leave the range of floats"):
         scheduler.scale(1e-200, field="batch_size")
     assert () == scheduler.history
 

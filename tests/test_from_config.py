@@ -533,7 +533,7 @@ MISSING = [
     (of_lr(to="lr"), "lr: peak is missing"),
     (of_lr(schedule="linear", peak=1.0), "lr: linear: lacks horizon"),
     (of_lr(schedule="linear", horizon=5), "lr: linear: lacks peak"),
-    (of_lr(phases=[]), "phases: 0 of them"),
+    (of_lr(phases=[]), "phases: there are 0"),
     (of_lr(phases=[{"shape": "linear"}]), "lr: phases[0]: phase={'shape': 'linear'}: lacks steps"),
     (of_lr(phases=[FALL]), "phases[0].start=None: the first phase needs"),
 ]
@@ -547,7 +547,7 @@ VALUES = [
     ({**SPECIFICATION, "unit": 3}, "unit=3: must be one of"),
     ({**SPECIFICATION, "keep_group_ratios": "no"}, "keep_group_ratios='no': must be True or False"),
     ({**SPECIFICATION, "policy": 3}, "policy=3: must be one of"),
-    ({**SPECIFICATION, "policy": {"lrs": "config", "*": "strict"}}, "policy names 'lrs'"),
+    ({**SPECIFICATION, "policy": {"lrs": "config", "*": "strict"}}, "policy has the key 'lrs'"),
     (
         {**SPECIFICATION, "override_opt_param_scheduler": True},
         "'override_opt_param_scheduler': not allowed with fields or extras; use policy",

@@ -750,7 +750,7 @@ def test_an_optimizer_that_was_loaded_beside_a_scheduler_that_was_not_is_named_o
         scheduler.step()
     (record,) = caplog.records
     assert "WARNING" == record.levelname
-    assert f"group 0 carried lr={COSINE['lr'](60)!r}" in record.message
+    assert f"group 0 was loaded with lr={COSINE['lr'](60)!r}" in record.message
     assert "seek(position)" in record.message
 
 
@@ -839,7 +839,7 @@ def test_a_value_that_something_else_wrote_is_named_once_with_both_values(caplog
         written_by_others(optimizer, value)
     scheduler.step()
     (record,) = caplog.records
-    assert "something else writes lr of group 0: it held 0.25" in record.message
+    assert "something else writes lr of group 0: its value was 0.25" in record.message
     assert [pytest.approx(0.3)] == held(optimizer)
 
 

@@ -91,7 +91,7 @@ def test_a_torn_state_is_measured_by_its_changed_entries(build, caplog):
     state = cooled(build).state_dict()
     scheduler = build()
     scheduler.load_state_dict({**state, "num_steps": 3})
-    assert "torn: num_steps differ from" in caplog.text
+    assert "inconsistent: num_steps differ from" in caplog.text
     assert 100 == scheduler.num_steps
 
 

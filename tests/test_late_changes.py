@@ -348,7 +348,7 @@ def test_a_jump_is_refused_with_its_size_and_changes_nothing(kind):
     build, before, after = JUMPS[kind]
     scheduler = build()
     state = scheduler.state_dict()
-    words = rf"lr would jump from {before} to {after} at position 50, by \+0\.25"
+    words = rf"lr would jump from {before} to {after} at position 50 \(\+0\.25\)"
     with pytest.raises(ConfigError, match=words):
         scheduler.extend(200)
     assert (state, [before], ()) == (scheduler.state_dict(), held(scheduler), scheduler.history)
@@ -402,7 +402,7 @@ def test_a_change_that_makes_the_curve_of_a_named_group_jump_is_refused():
         (lambda one: one.rewarm(0), "steps=0"),
         (lambda one: one.rewarm(10, -1.0), r"peak=-1\.0"),
         (lambda one: one.rewarm(10, 1.0, field="momentum"), r"momentum would reach 1\.0"),
-        (lambda one: one.cooldown(10, field="weight_decay"), "follows lr: change that one"),
+        (lambda one: one.cooldown(10, field="weight_decay"), "follows lr; change that one"),
     ],
 )
 def test_an_illegal_change_is_refused_by_name_and_changes_nothing(change, message):

@@ -192,7 +192,7 @@ def test_a_group_with_a_schedule_of_its_own_may_have_a_multiplier_of_1_alone(mul
     assert [0.5, 2.0] == held(optimizer)
     optimizer.param_groups[1]["lr_mult"] = 0.5
     with pytest.raises(
-        ConfigError, match=r"group 1: lr_mult=0\.5, and groups\[head\]\.lr is a sch"
+        ConfigError, match=r"group 1: lr_mult=0\.5: .*groups\[head\]\.lr"
     ):
         scheduler.step()
     assert 4 == scheduler.num_steps
@@ -437,5 +437,5 @@ def test_lint_reads_the_increment_in_the_schedulers_unit():
     counted = param_scheduler(fields=fields, unit="samples")
     assert ["phase-below-update"] == [one.code for one in counted.lint(increment=32)]
     assert () == param_scheduler(fields=fields).lint(updates=1000)
-    with pytest.raises(ConfigError, match="increment=32: must be 1 for unit steps"):
+    with pytest.raises(ConfigError, match="increment=32: must be 1 for unit 'steps'"):
         param_scheduler(fields=fields).lint(increment=32)

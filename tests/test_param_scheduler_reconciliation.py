@@ -92,7 +92,7 @@ def test_the_name_of_a_tuple_covers_its_parts(field, used):
     "policy, message",
     [
         ({"lr.phase[0]": "config", "*": "strict"}, "not an entry; did you mean 'lr.phases"),
-        ({"lr.phases[1]": "config"}, r"does not cover  lr.phases\[0\].shape"),
+        ({"lr.phases[1]": "config"}, r"does not cover lr.phases\[0\].shape"),
         ({"lrr": "config", "*": "strict"}, "'lrr', which is not an entry"),
         ({"lr": "mine", "*": "strict"}, "'mine' for 'lr'"),
     ],

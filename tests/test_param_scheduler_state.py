@@ -243,7 +243,7 @@ LR = ("specification", "fields", "lr")
 BAD_STATES = {
     "no position": (lambda: {"dist_sched": saved_state()["dist_sched"]}, "'num_steps'"),
     "a bad position": (lambda: {**saved_state(), "num_steps": -1}, "'num_steps'.*num_steps=-1"),
-    "a newer version": (edited(("version",), 3), "of version 3.*upgrade"),
+    "a newer version": (edited(("version",), 3), "has version 3.*upgrade"),
     "no version": (edited(("version",), ...), "no valid version"),
     "no unit": (edited(("unit",), ...), "'dist_sched.unit'"),
     "an unknown unit": (edited(("unit",), "epochs"), "'dist_sched.unit'.*'epochs'"),
@@ -300,7 +300,7 @@ def test_a_load_at_another_position_than_expected_changes_nothing():
 def test_a_torn_state_is_mended_from_its_text(caplog):
     scheduler = param_scheduler()
     scheduler.load_state_dict({**saved_state(), "num_steps": 8})
-    assert "torn: num_steps differ" in caplog.text
+    assert "inconsistent: num_steps differ" in caplog.text
     assert (24, [0.75]) == (scheduler.num_steps, held(scheduler.optimizer))
 
 

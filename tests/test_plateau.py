@@ -262,7 +262,7 @@ def test_the_cut_stands_in_the_history_and_in_the_log(caplog):
     run(plateau, [1, 1])
     (change,) = plateau.scheduler.history
     assert "scale at 2 (field=lr, factor=0.5)" == str(change)
-    assert "scale at 2: lr goes from 1 to 0.5" in caplog.text
+    assert "scale at 2: lr changes from 1 to 0.5" in caplog.text
 
 
 # Resumes
@@ -406,8 +406,8 @@ def with_text(**changes):
         (with_text(position=-1), "key 'plateau'.*position=-1"),
         (with_text(scales="x"), "key 'plateau'.*scales='x'"),
         (with_text(arguments=[]), r"key 'plateau'.*arguments=\[\]: must be a mapping"),
-        (with_text(arguments={"mode": "max", "field": "lr"}), "mode is 'max' there and 'min' here"),
-        (with_text(arguments={"mode": "min"}), "field is None there and 'lr' here"),
+        (with_text(arguments={"mode": "max", "field": "lr"}), "mode is 'max' in the checkpoint, but 'min' here"),
+        (with_text(arguments={"mode": "min"}), "field is None in the checkpoint, but 'lr' here"),
     ],
 )
 def test_a_malformed_state_is_refused_by_its_key_and_changes_nothing(state, message):
@@ -442,7 +442,7 @@ def test_a_plateau_that_was_loaded_without_its_scheduler_is_named_once(caplog):
     run(plateau, [1.0, 1.0])
     (line,) = warnings_of(caplog)
     assert "at position 8 with 1 scales of lr in the history" in line
-    assert "its scheduler is at 1 and has 0: load the scheduler's state" in line
+    assert "its scheduler is at position 1 with 0 scales; load the scheduler's state" in line
 
 
 @pytest.mark.parametrize(
@@ -512,7 +512,7 @@ def test_it_is_copied_with_its_scheduler_and_optimizer():
         ({"eps": INF}, "eps=inf: must be a finite number"),
         ({"reduce": "sum"}, "reduce='sum': must be one of 'mean'"),
         ({"field": "momentun"}, "field='momentun': is not scheduled; did you mean 'momentum'"),
-        ({"field": "weight_decay"}, "field='weight_decay': follows lr: change that one"),
+        ({"field": "weight_decay"}, "field='weight_decay': follows lr; change that one"),
         ({"field": 1}, "field=1: must be a non-empty string"),
     ],
 )

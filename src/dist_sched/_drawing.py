@@ -1,4 +1,4 @@
-"""What pictures and terminal charts share, as plain data: curves, phases, marks, axes and names."""
+"""The common data of pictures and terminal charts: curves, phases, marks, axes and names."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One of the schedules that are laid over each other."""
+    """One of the schedules of a drawing."""
 
     name: str
     tracks: tuple[Track, ...]
     unit: str | None = None
     position: int | None = None
-    """How far a checkpoint or scheduler is; None for a config."""
+    """Position of a checkpoint or scheduler. None for a config."""
     kind: str = "checkpoint"
-    """What has that position."""
+    """The kind of object that has the position."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class Drawing:
         by_unit = {layer.unit: layer.name for layer in self.layers if layer.unit is not None}
         if len(by_unit) > 1:
             each = "; ".join(f"{name or 'one'} counts {unit}" for unit, name in by_unit.items())
-            raise ConfigError(f"unit: {each}: they have no axis in common, so draw them one by one")
+            raise ConfigError(f"unit: {each}; draw schedules of different units separately")
 
     def renamed(self, rename: Callable[[str], str]) -> Drawing:
         """Return the same drawing with all its names changed."""

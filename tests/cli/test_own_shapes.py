@@ -66,8 +66,8 @@ def test_a_state_of_an_unknown_shape_is_inspected_without_values(cli):
     assert ["lr.phases[1].end", "0"] in rows
     assert "entries, before the late changes" in out
     assert "6         cooldown" in out
-    assert "values of the next update" not in out
-    assert "a shape is not known here: arc; use --import MODULE" in out
+    assert "values for the next update" not in out
+    assert "shapes are not registered here: arc; use --import MODULE" in out
 
 
 def test_the_values_of_an_unknown_shape_are_null_in_json(cli):

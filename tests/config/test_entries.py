@@ -90,7 +90,7 @@ def test_a_misspelt_style_names_the_near_miss():
         ({"lr_decay_steps": 0, "lr_warmup_steps": 0}, "lr_decay_steps=0: must be greater than 0"),
         ({"lr_warmup_steps": 110}, "lr_warmup_steps=110: must be less than lr_decay_steps=110"),
         ({"start_wd": 0.2}, "start_wd=0.2: must be at most end_wd=0.1"),
-        ({"wd_incr_style": "constant"}, "start_wd=0.0: .*'constant'.* end_wd=0.1"),
+        ({"wd_incr_style": "constant"}, "start_wd=0.0: .* end_wd=0.1 .*'constant'"),
         ({**WSD, "wsd_decay_steps": None}, "wsd_decay_steps=None: is required"),
         ({**WSD, "lr_wsd_decay_style": None}, "lr_wsd_decay_style=None: is required"),
         (

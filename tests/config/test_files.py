@@ -243,7 +243,7 @@ LARGE = [
     ("run.yaml", f"{BOMB}fields: *a11", "config: has more than 1,000,000 values"),
     ("run.yaml", f"{BOMB}unit: *a11", "config: has more than 1,000,000 values"),
     ("run.yaml", MERGES, "is not valid: has more than 50,000 keys and values"),
-    ("run.yaml", "fields: [" + "1, " * 50_000 + "1]", "is not valid: has more than 50,000 names"),
+    ("run.yaml", "fields: [" + "1, " * 50_000 + "1]", "is not valid: has more than 50,000 keys"),
     ("run.yaml", "fields: 1" + ":1" * 10**5, "is not valid: '1:1"),
     ("run.yaml", f"{{{2**61 - 1}: 1}}", "is not valid: a key is a number above 2**60"),
     ("run.yaml", "fields: &a {lr: {schedule: *a}}", "is not valid: found unconstructable"),

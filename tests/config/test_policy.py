@@ -60,7 +60,7 @@ def test_a_boolean_that_is_none_is_refused(value):
         ("checkpiont", "did you mean 'checkpoint'"),
         (3, "must be one of"),
         (["strict"], "must be one of"),
-        ({"max_lr": "config"}, "does not cover  init_lr"),
+        ({"max_lr": "config"}, "does not cover init_lr"),
         (
             {"maxlr": "config", "*": "strict"},
             "'maxlr', which is not an entry; did you mean 'max_lr'",
@@ -72,7 +72,7 @@ def test_a_boolean_that_is_none_is_refused(value):
         ({"unit": "checkpoint"}, "'checkpoint' for 'unit': must be 'config' or 'strict'"),
         ({"unit": "mine"}, "'mine' for 'unit'"),
         ({"units": "config"}, "'units', which is not an entry; did you mean 'unit'"),
-        ({"unit": "config", "max_lr": "config"}, "does not cover  init_lr"),
+        ({"unit": "config", "max_lr": "config"}, "does not cover init_lr"),
         (
             {"max_ir": "config"},
             r"did you mean 'max_lr'\?; policy does not cover the other entries; add '\*'",

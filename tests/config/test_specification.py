@@ -436,7 +436,10 @@ def test_lint_compares_each_horizon_with_the_run():
         ),
         (
             rise(100),
-            ["position 80: momentum: ends at 100, after lr's horizon 80: its value there is 0.65"],
+            [
+                "position 80: momentum: ends at 100, after lr's horizon 80: its value there is "
+                "0.65, not 0.75"
+            ],
         ),
         (
             Schedule([*rise(80).phases, Phase("constant", 9, 0.75)]),

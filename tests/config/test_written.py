@@ -279,7 +279,7 @@ def test_lengths_in_updates_are_saved_as_units():
         ({"phases": [5]}, r"lr: phases\[0\]: phase=5: must be a mapping"),
         (
             {"phases": [{"to": "lr", "peak": 1}]},
-            r"phases\[0\]: schedule=.*must be a phase, or a sc",
+            r"phases\[0\]: schedule=.*must be a phase or a sc",
         ),
         ({"phases": [{**DOWN, "multiple_of": 1}]}, r"phases\[0\].*must not be rounded"),
         ({"product": DOWN}, "product=.*must be a list of schedules and numbers"),
@@ -313,7 +313,7 @@ def test_lengths_in_updates_are_saved_as_units():
         ),
         (
             {"schedule": "tri_stage", "peak": 1, "horizon": 9, "hold": {"updates": 1}},
-            r"lr: hold={'updates': 1}: cannot be in updates \('decay', .*; write units",
+            r"lr: hold={'updates': 1}: cannot be in updates \(only 'decay', .*; write units",
         ),
     ],
 )
@@ -325,7 +325,7 @@ def test_what_cannot_be_meant_is_refused_by_its_place(written, message):
 @pytest.mark.parametrize(
     "beside, message",
     [
-        (BATCH_SIZE, "lr: warmup={'updates': 2}: is in updates, .*: add per_update at the top"),
+        (BATCH_SIZE, "lr: warmup={'updates': 2}: is in updates, .*; add per_update at the top"),
         ({**PACE, "per_update": {"extra": "lr"}}, "per_update: extra='lr': must be the name of an"),
         (
             {**PACE, "extras": {"batch_size": {**STAGES, "horizon": {"updates": 9}}}},
@@ -333,7 +333,7 @@ def test_what_cannot_be_meant_is_refused_by_its_place(written, message):
         ),
         (
             {**PACE, "extras": {"batch_size": {"points": [[0, 2], [100, 4]]}}},
-            "batch_size=2.04 at position 2, .*round it with",
+            "batch_size=2.04 at position 2: .*round it with",
         ),
         (
             {**PACE, "extras": {"batch_size": {"to": "lr", "peak": 1}}},

@@ -110,7 +110,7 @@ def test_a_clean_schedule_has_no_findings():
             100,
             (
                 "the horizon is 10 updates before the end of the run (60 updates, position 120); "
-                "the value stays 0.1"
+                "from there the value stays at 0.1"
             ),
             "horizon-before-end",
         ),

@@ -130,7 +130,7 @@ def test_a_product_of_a_number_and_any_power_has_the_product_of_the_values(numbe
 
 @pytest.mark.parametrize("value, power", [(1e-300, -2), (1e200, 2)])
 def test_a_power_beyond_all_floats_is_refused(value, power):
-    with pytest.raises(ConfigError, match="leave the range of floats"):
+    with pytest.raises(ConfigError, match="leaves the range of floats"):
         schedules.raised_to(schedules.constant(value, 10), power)
 
 
@@ -254,7 +254,7 @@ def test_units_after_a_billion_updates_of_a_batch_that_is_constant_are_counted_a
         ((10, "4"), "batch_size='4'"),
         ((10, 4, 0), "per_item=0: must be greater than 0"),
         ((10, 4, -1), "per_item=-1"),
-        ((10, FALL), r"batch_size=0\.9 at position 1, .*round it with schedules\.whole"),
+        ((10, FALL), r"batch_size=0\.9 at position 1: .*round it with schedules\.whole"),
         ((10, RISE), r"batch_size=0\.0 at position 0: must be a whole number above 0"),
         ((2**50, 16), "position=.*2\\*\\*53"),
     ],

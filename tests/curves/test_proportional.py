@@ -93,7 +93,7 @@ def test_a_power_of_what_ends_at_0_is_0_there():
     [
         (0.0, -1, r"power=-1\.0: a negative power needs values above 0, and lr is 0 somewhere"),
         (1e-300, -1, r"power=-1\.0: the value where lr is lowest would be 1e\+300"),
-        (1e-300, -2, r"power=-2\.0: leaves the range of floats"),
+        (1e-300, -2, r"power=-2\.0: the result leaves the range of floats"),
     ],
 )
 def test_a_negative_power_of_what_comes_too_near_to_0_is_refused(low, power, message):
@@ -106,7 +106,7 @@ def test_a_shape_that_is_0_between_its_ends_has_no_negative_power_there():
     register_shape("dip")(lambda progress: -1.0 if 0.3 < progress < 0.4 else 1 - progress)
     dip = Schedule([Phase("dip", 8, end=0.5, start=1.0)])
     curve = ProportionalTo(at_max=1.0, power=-1).following(dip)
-    with pytest.raises(ConfigError, match=r"power=-1\.0: leaves the range of floats"):
+    with pytest.raises(ConfigError, match=r"power=-1\.0: the result leaves the range of floats"):
         curve(3)
 
 

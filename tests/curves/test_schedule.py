@@ -375,7 +375,7 @@ def test_a_schedule_is_saved_as_a_list_of_its_phases():
         ({}, "must be a mapping with a list of phases"),
         ({"phases": "linear"}, "must be a mapping with a list of phases"),
         ({"phases": {}}, "must be a mapping with a list of phases"),
-        ({"phases": []}, "phases: 0 of them"),
+        ({"phases": []}, "phases: there are 0"),
         ({"phases": [RISE.to_dict()], "phase": 1}, r"'phase' is not a key.*mean 'phases'\?"),
         ({"phases": [RISE.to_dict()], 7: 1}, "7 is not a key of a schedule"),
         ({"phases": [RISE.to_dict(), {"shape": "linear"}]}, r"phases\[1\]: .*lacks steps, end"),

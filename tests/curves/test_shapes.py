@@ -319,7 +319,7 @@ def test_a_misspelt_shape_names_the_near_miss(wrong, meant):
         ("minus_power", {"power": 0}, r"power=0: must be greater than 0"),
         ("exponential_to_zero", {}, r"shape 'exponential_to_zero' needs ratio"),
         ("exponential_to_zero", {"ratio": 0}, r"ratio=0: must be greater than 0"),
-        ("exponential_to_zero", {"ratio": 1.0}, r"ratio=1.0: must not be 1, .* shape 'linear'"),
+        ("exponential_to_zero", {"ratio": 1.0}, r"ratio=1.0: must not be 1; use shape 'linear'"),
         ("rex", {"beta": 1}, r"beta=1: must be less than 1"),
         ("rex", {"beta": -0.5}, r"beta=-0.5: must be a finite number >= 0"),
         ("log", {"timescale": 0}, r"timescale=0: must be greater than 0"),
@@ -460,7 +460,7 @@ def test_the_same_function_may_be_registered_again():
 
 def test_two_functions_without_a_name_are_not_the_same():
     register_shape("nameless")(lambda progress: 1 - progress)
-    with pytest.raises(ConfigError, match="shape 'nameless' exists already"):
+    with pytest.raises(ConfigError, match="shape 'nameless' already exists"):
         register_shape("nameless")(lambda progress: (1 - progress) ** 2)
 
 
@@ -500,11 +500,11 @@ def test_what_is_no_function_with_a_signature_is_refused(thing):
 @pytest.mark.parametrize(
     "function, message",
     [
-        (lambda progress: 0.9 - progress, r"is 0.9 at progress 0.0, not 1.0"),
-        (lambda progress: progress, r"is 0.0 at progress 0.0, not 1.0"),
-        (lambda progress: 1 - progress / 2, r"is 0.5 at progress 1.0, not 0.0"),
-        (lambda progress: 1 - 1.1 * progress, r"at progress 1.0, not 0.0"),
-        (lambda _: math.nan, r"is nan at progress 0.0, not 1.0"),
+        (lambda progress: 0.9 - progress, r"must be 1.0 at progress 0.0, not 0.9"),
+        (lambda progress: progress, r"must be 1.0 at progress 0.0, not 0.0"),
+        (lambda progress: 1 - progress / 2, r"must be 0.0 at progress 1.0, not 0.5"),
+        (lambda progress: 1 - 1.1 * progress, r"must be 0.0 at progress 1.0, not"),
+        (lambda _: math.nan, r"must be 1.0 at progress 0.0, not nan"),
         (lambda _: None, r"phases\[0\] \(odd\)"),
         (lambda progress: 1 / progress, r"phases\[0\] \(odd\): .*division by zero"),
         (lambda progress: math.nan if progress == 0.25 else 1 - progress, r"value=nan"),

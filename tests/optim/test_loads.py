@@ -203,7 +203,7 @@ def test_what_an_optimizer_carried_is_kept_as_it_was_at_the_load(build, caplog):
     optimizer.load_state_dict(other.state_dict())
     theirs.seek(60)
     scheduler.load_state_dict(state)
-    assert "carried lr=1.0, where" in caplog.text
+    assert "lr is 1.0 in the optimizer checkpoint" in caplog.text
 
 
 @FLOAT_AND_TENSOR_LR

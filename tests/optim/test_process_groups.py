@@ -68,7 +68,7 @@ def test_verify_finds_a_value_that_is_off_by_a_billionth():
     optimizer, scheduler = fresh()
     scheduler.seek(60)
     optimizer.param_groups[0]["lr"] *= 1 + 1e-9
-    with pytest.raises(RankMismatchError, match="group 0: lr holds"):
+    with pytest.raises(RankMismatchError, match="group 0: lr is"):
         scheduler.verify()
 
 

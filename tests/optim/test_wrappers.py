@@ -282,7 +282,7 @@ def test_of_two_sets_of_groups_the_log_names_which_is_scheduled(
     optimizer = TwoSets(attribute)
     opt_param_scheduler(optimizer).seek(10)
     assert (outer, inner) == (held(optimizer), held(getattr(optimizer, attribute)))
-    assert f"those of {used} are scheduled" in caplog.text
+    assert f"the groups of {used} are scheduled" in caplog.text
 
 
 # What has no load hooks, or a `load_state_dict` that may leave them out.
@@ -440,7 +440,7 @@ def test_verify_sees_what_was_written_into_the_very_tensors(build, caplog):
     group["lr"] = group["lr"].fill_(0.5) if build is not adamw else 0.5
     scheduler.verify()
     assert [1.0] == held(optimizer)
-    assert "group 0: lr held 0.5 where 1.0 was written" in caplog.text
+    assert "group 0: lr was 0.5 instead of the written 1.0" in caplog.text
 
 
 def test_an_optimizer_without_load_hooks_is_freed():

@@ -101,7 +101,7 @@ def test_several_states_are_named_and_none_is_guessed(tmp_path, save):
 @pytest.mark.parametrize("save", [save_dcp, save_torch])
 def test_a_missing_state_says_what_is_there_and_what_to_do(tmp_path, save):
     path = save({"model": MODEL, "step": 7}, tmp_path / "x.pt")
-    with pytest.raises(StateError, match=r"it holds: 'model', 'step'.*scheduler\.seek"):
+    with pytest.raises(StateError, match=r"it has: 'model', 'step'.*scheduler\.seek"):
         checkpoint.read_state(path)
 
 

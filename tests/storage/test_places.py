@@ -25,7 +25,7 @@ def test_a_remote_place_is_named_by_its_address():
 
 @pytest.mark.parametrize("path", [None, 7, "nosuch://bucket/run"])
 def test_what_is_no_path_and_no_address_is_refused_with_its_value(path):
-    with pytest.raises(StateError, match=f"path={path!r}: must be a path or an address"):
+    with pytest.raises(StateError, match=f"path={path!r}: must be a path, or an address"):
         Place.at(path)
 
 

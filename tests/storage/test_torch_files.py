@@ -170,7 +170,7 @@ def test_a_compressed_record_is_refused_because_it_could_be_of_any_length(tmp_pa
 
 def test_a_record_longer_than_any_state_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("dist_sched._storage.pickles.MAX_SIZE", 1000)
-    with pytest.raises(StateError, match="declares 1001 bytes"):
+    with pytest.raises(StateError, match="has 1001 bytes"):
         read(archived(tmp_path / "a.pt", b"N" * 1000 + b"."))
 
 

@@ -123,8 +123,8 @@ def name_late(
     measured = [key for key, ratio in one.ratios.items() if ratio]
     if measured:
         texts = [
-            f"{key}={one.own_value(key):g} is {one.ratios[key]:g} times the schedule, and its next "
-            f"{key} is {values[key]:g}"
+            f"{key}={one.own_value(key):g} has the ratio {one.ratios[key]:g} to the schedule, and "
+            f"its next {key} is {values[key]:g}"
             for key in measured
         ]
         logger.warning("%s was added at position %d: %s", one, now, "; ".join(texts))
