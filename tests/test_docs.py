@@ -44,7 +44,7 @@ MODULES = sorted(
     }
     - NEED_A_FRAMEWORK
 )
-DOCS = [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
+DOCS = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *DOCS]
 
 
