@@ -184,7 +184,7 @@ def test_lint_finds_nothing_in_a_good_config():
         (
             {**WSD, "wsd_decay_steps": 105},
             "tail-in-warmup",
-            "position 10: lr: the WSD decay begins at 5, during the warmup",
+            "position 10: lr: the WSD decay begins at 5",
         ),
         ({**WSD, "wsd_decay_steps": 0}, "empty-phase", "position 110: lr: the WSD decay has"),
         (
