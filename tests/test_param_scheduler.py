@@ -191,9 +191,7 @@ def test_a_group_with_a_schedule_of_its_own_may_have_a_multiplier_of_1_alone(mul
     scheduler.seek(4)
     assert [0.5, 2.0] == held(optimizer)
     optimizer.param_groups[1]["lr_mult"] = 0.5
-    with pytest.raises(
-        ConfigError, match=r"group 1: lr_mult=0\.5: .*groups\[head\]\.lr"
-    ):
+    with pytest.raises(ConfigError, match=r"group 1: lr_mult=0\.5: .*groups\[head\]\.lr"):
         scheduler.step()
     assert 4 == scheduler.num_steps
 

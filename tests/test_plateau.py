@@ -406,7 +406,10 @@ def with_text(**changes):
         (with_text(position=-1), "key 'plateau'.*position=-1"),
         (with_text(scales="x"), "key 'plateau'.*scales='x'"),
         (with_text(arguments=[]), r"key 'plateau'.*arguments=\[\]: must be a mapping"),
-        (with_text(arguments={"mode": "max", "field": "lr"}), "mode is 'max' in the checkpoint, but 'min' here"),
+        (
+            with_text(arguments={"mode": "max", "field": "lr"}),
+            "mode is 'max' in the checkpoint, but 'min' here",
+        ),
         (with_text(arguments={"mode": "min"}), "field is None in the checkpoint, but 'lr' here"),
     ],
 )

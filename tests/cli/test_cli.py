@@ -425,7 +425,9 @@ def test_the_policy_that_diff_names_for_a_longer_horizon_brings_it(cli, tmp_path
     fields |= {"betas[0]": 0.9}
     path = tmp_path / "run.json"
     path.write_text(json.dumps({"fields": fields}))
-    (line,) = [one for one in cli("diff", "spec", path)[1].splitlines() if "for the later horizon" in one]
+    (line,) = [
+        one for one in cli("diff", "spec", path)[1].splitlines() if "for the later horizon" in one
+    ]
     assert "has horizon 1500, but the policy 'checkpoint' keeps 1000" in line
     words = shlex.split(line.partition(": use ")[2])
     out = cli("diff", "spec", path, *words)[1]
@@ -1033,7 +1035,10 @@ def test_fork_offers_the_shapes_that_need_no_parameter(cli):
         (("show", "run.json", "--colour"), "No such option '--colour'"),
         (("sho", "run.json"), "No such command 'sho'"),
         (("show",), "Missing argument 'CONFIG|CHECKPOINT'"),
-        (("convert", "after", "s3://there/a.pt", "--to", "nemo"), "only local files can be written"),
+        (
+            ("convert", "after", "s3://there/a.pt", "--to", "nemo"),
+            "only local files can be written",
+        ),
         (
             ("convert", "after", "no/a.pt", "--to", "nemo"),
             "no/a.pt: cannot be written: No such file",
