@@ -93,8 +93,7 @@ def build(site: Path) -> None:
         folder = Path(name)
         stage(folder / "docs")
         shutil.copy(ROOT / "zensical.toml", folder)
-        for read in ("src", "scripts"):
-            (folder / read).symlink_to(ROOT / read)
+        (folder / "src").symlink_to(ROOT / "src")
         command = [sys.executable, "-m", "zensical", "build", "--strict"]
         subprocess.run(command, cwd=folder, check=True)
         shutil.rmtree(site, ignore_errors=True)

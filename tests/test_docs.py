@@ -37,6 +37,7 @@ from dist_sched._state.format import pack
 from dist_sched.cli import application
 from docs_helpers import DOCS, PAGES, ROOT, Example, blocks, run_page, text_of
 from helpers import CONFIG, adamw, held, load_script, sgd
+from page_helpers import run_sections
 
 HOME = Path(dist_sched.__file__).parent
 NEED_A_FRAMEWORK = {"adapters.torchtitan"}
@@ -257,6 +258,17 @@ EXAMPLES = {
 ELSEWHERE = {
     "README.md": "tests/distributed/test_front_page.py",
     "docs/quickstart.md": "tests/distributed/test_front_page.py",
+    "docs/faq.md": "tests/test_docs.py",
+    "docs/recipes.md": "tests/test_docs.py",
+    "docs/troubleshooting.md": "tests/test_troubleshooting.py",
+    "docs/migrating/index.md": "tests/test_migrating.py",
+    "docs/migrating/deepspeed.md": "tests/test_migrating.py",
+    "docs/migrating/megatron.md": "tests/test_migrating.py",
+    "docs/migrating/nemo-automodel.md": "tests/test_migrating.py",
+    "docs/migrating/olmo.md": "tests/test_migrating.py",
+    "docs/migrating/torch.md": "tests/test_migrating.py",
+    "docs/migrating/torchtitan.md": "tests/test_migrating.py",
+    "docs/migrating/transformers.md": "tests/test_migrating.py",
     "docs/gallery.md": "tests/test_gallery.py",
     "docs/frameworks/deepspeed.md": "tests/frameworks/test_docs.py",
     "docs/frameworks/ignite.md": "tests/frameworks/test_docs.py",
@@ -326,6 +338,12 @@ def test_the_toml_of_a_page_is_a_schedule(block):
 @pytest.mark.parametrize("block", declared("bash"))
 def test_the_shell_can_read_a_block(block):
     assert 0 == subprocess.run(["bash", "-n"], input=block, text=True, check=False).returncode
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("page", ["docs/recipes.md", "docs/faq.md"])
+def test_the_code_of_every_section_runs_and_shows_what_stands_there(page):
+    assert [] == [line for one in run_sections(page) for line in one.missing()]
 
 
 @pytest.mark.parametrize("name", MODULES)

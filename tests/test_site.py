@@ -148,8 +148,3 @@ def test_an_entry_has_defaults_units_errors_examples_and_source(site):
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", page))
     parts = ["default: &#39;steps&#39;", "in units", "Raises:", "Source code in", "&gt;&gt;&gt;"]
     assert [] == [part for part in parts if part not in text]
-
-
-def test_examples_in_a_docstring_get_a_heading():
-    with_headings = load_script("griffe_examples").with_headings
-    assert "A.\n\nExamples:\n    >>> 1\n    1" == with_headings("A.\n\n>>> 1\n1")
