@@ -32,6 +32,7 @@ from dist_sched._curves.lint import LEVELS
 from dist_sched._state.format import pack
 from dist_sched.cli import application
 from helpers import CONFIG, adamw, held, load_script, sgd
+from page_helpers import run_sections
 
 ROOT = Path(__file__).parents[1]
 HOME = Path(dist_sched.__file__).parent
@@ -153,6 +154,12 @@ def test_the_examples_about_schedules_run():
 def test_the_examples_about_pictures_run(folder):
     run_examples("docs/pictures.md", {})
     assert (folder / "lr.png").is_file()
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("page", ["docs/recipes.md", "docs/faq.md"])
+def test_the_code_of_every_section_runs_and_shows_what_stands_there(page):
+    assert [] == [line for one in run_sections(page) for line in one.missing()]
 
 
 @pytest.mark.parametrize("name", MODULES)
