@@ -25,7 +25,7 @@ class LaunchError(RuntimeError):
     """A launch ran past its time, failed, or left a rank without a result."""
 
 
-def launch(folder, program, world_size, *args, timeout=60, aborts=False, options=()):
+def launch(folder, program, world_size, *args, timeout=60, aborts=False, options=(), cwd=None):
     """Run a program under torchrun, and return the result of each rank.
 
     Args:
@@ -37,6 +37,7 @@ def launch(folder, program, world_size, *args, timeout=60, aborts=False, options
         aborts: Accept ranks that abort at exit after all have written, for programs with FSDP.
             They must write once, at their end.
         options: Further options of torchrun.
+        cwd: The current folder of the workers, if not that of the tests.
 
     Raises:
         LaunchError: Past the time, a process failed, or a rank wrote no result; carries the output.
@@ -45,7 +46,8 @@ def launch(folder, program, world_size, *args, timeout=60, aborts=False, options
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={world_size}", *options, str(program), *map(str, args)]
     # TESTS has helpers.py and worker.py.
-    search_path = filter(None, [str(TESTS), os.environ.get("PYTHONPATH")])
+    given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    search_path = [str(TESTS), *map(os.path.abspath, given)]
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -57,7 +59,12 @@ def launch(folder, program, world_size, *args, timeout=60, aborts=False, options
     with (
         printed.open("wb") as file,
         subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            command,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=cwd,
+            start_new_session=True,
         ) as process,
     ):
         try:
