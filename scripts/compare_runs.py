@@ -126,7 +126,7 @@ def describe_plain(expected: list[float], resumed: list[float], plain: list[floa
         ratios = [expected[update - 1] / plain[update - 1] for update in wrong]
         verdict = (
             f"plain torch: {len(wrong)} of {len(plain)} updates had another lr than the config "
-            f"asks for, from update {wrong[0]} on; at worst {max(ratios):.3g} times too small"
+            f"asks for,\n  from update {wrong[0]} on; at worst {max(ratios):.3g} times too low"
         )
     return "\n".join(["lr:", *lines, verdict])
 
@@ -156,16 +156,20 @@ def compare(args: argparse.Namespace) -> None:
     plain = read_plain(args.plain, num_updates) if args.plain else []
     if args.picture:
         after_kill = [update for update in resumed if update["start"] or not killed]
-        runs = {"uninterrupted": uninterrupted, "killed": killed, "resumed": after_kill}
+        runs = {
+            "uninterrupted": uninterrupted,
+            "killed": killed,
+            "resumed with dist_sched": after_kill,
+        }
         draw(runs, plain, args)
         print(f"picture: {args.picture}")
+    if plain:
+        print(describe_plain(lrs_of(uninterrupted), lrs_of(resumed), plain))
     num_values = compare_bits(uninterrupted, resumed)
     compare_bits(uninterrupted[: len(killed)], killed)
     print(f"lr and wd: {num_updates} updates compared, all {num_values} values equal bit for bit")
     print(f"loss: {compare_loss(uninterrupted, resumed, args.loss_tolerance)}")
     print("      (another number of processes adds in another order, which rounds differently)")
-    if plain:
-        print(describe_plain(lrs_of(uninterrupted), lrs_of(resumed), plain))
 
 
 def draw_lines(axes: Axes, runs: dict[str, Run], field: str, group: str | None) -> None:
@@ -200,14 +204,12 @@ def draw(runs: dict[str, Run], plain: list[float], args: argparse.Namespace) -> 
     for axes, (field, of_group) in zip(panels, drawn, strict=True):
         draw_lines(axes, runs, field, of_group)
         if runs["killed"]:
-            mark_kill(axes, runs["killed"], runs["resumed"])
+            mark_kill(axes, runs["killed"], runs["resumed with dist_sched"])
         axes.set_ylabel(f"{field} of group {of_group}" if of_group else field)
         axes.grid(alpha=0.3)
     if plain:
-        panels[0].plot(
-            plain, label="plain torch, killed and resumed", color="#ff7f0e", lw=2, ls="--"
-        )
-    panels[0].legend(fontsize="small")
+        panels[0].plot(plain, label="resumed with plain torch", color="#ff7f0e", lw=2, ls="--")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     panels[0].set_title(args.title)
     panels[-1].set_xlabel("position of the update")
     args.picture.parent.mkdir(parents=True, exist_ok=True)

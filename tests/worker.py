@@ -14,14 +14,6 @@ import torch.distributed as dist
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 
 
-def start():
-    """Let the launcher find this worker, and limit its time."""
-    # torchrun starts each worker in a session of its own, so killing torchrun does not end it: the
-    # launcher finds its id here. A worker past its time first prints its stack and ends itself.
-    _file(".pid").write_text(str(os.getpid()))
-    faulthandler.dump_traceback_later(float(os.environ["WORKER_TIMEOUT"]), exit=True)
-
-
 @contextlib.contextmanager
 def joined(kind="cpu", **options):
     """Join the process group of torchrun's workers, and leave it together.
@@ -33,7 +25,8 @@ def joined(kind="cpu", **options):
     Yields:
         This rank's device.
     """
-    start()
+    # A worker past its time prints its stack and ends itself.
+    faulthandler.dump_traceback_later(float(os.environ["WORKER_TIMEOUT"]), exit=True)
     device = torch.device(kind)
     if kind == "cuda":
         device = torch.device(kind, int(os.environ["LOCAL_RANK"]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,55 +12,46 @@ from dist_sched import schedules
 
 pytestmark = [pytest.mark.distributed, pytest.mark.timeout(500)]
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
 NAMES = ["ddp.py", "fsdp2.py", "muon_adamw.py", "tokens_batch_ramp.py", "cooldown_forks.py"]
+IS_SHARDED = {"fsdp2.py", "cooldown_forks.py"}
 UPDATES, SAVED = 16, 7
 
 
+def source(name):
+    return (ROOT / "examples" / name).read_text()
+
+
 def commands(name):
-    """Return the arguments of an example's commands: the first one's, then those that resume."""
-    text = ast.get_docstring(ast.parse((EXAMPLES / name).read_text()))
-    found = re.findall(r"torchrun --nproc-per-node (\d) examples/(\S+.*)", text.replace("\\\n", ""))
-    assert [("2", name), *[("3", name)] * (len(found) - 1)] == [
-        (ranks, job.split()[0]) for ranks, job in found
-    ]
-    return [" ".join(job.split()) for _, job in found]
+    """Return the commands at the top of an example, without "torchrun": options and arguments."""
+    text = ast.get_docstring(ast.parse(source(name))).replace("\\\n", "")
+    return [line.split()[1:] for line in text.splitlines() if line.startswith("torchrun ")]
 
 
-JOBS = {name: commands(name) for name in NAMES}
-FORK = JOBS["cooldown_forks.py"][2]
-HALF = [FORK.replace("11", "9"), "cooldown_forks.py --updates 11 --resume runs/short/step-9"]
+WHOLE = {name: ["--nproc-per-node", "2", f"examples/{name}"] for name in NAMES}
+FIRST = {name: commands(name)[0] for name in NAMES}
+RESUME = {name: commands(name)[1] for name in NAMES}
+FORK = commands("cooldown_forks.py")[2]
+HALF = [word.replace("11", "9") for word in FORK]
+REST = [*WHOLE["cooldown_forks.py"], "--updates", "11", "--resume", "runs/short/step-9"]
 """A fork that stops in the middle of its cooldown, and goes on without --cooldown."""
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("examples")
+def used(torchrun, tmp_path_factory):
+    """Return what runs a command once, and returns what updates used and how large the model is."""
+    folder = tmp_path_factory.mktemp("examples")
 
+    @cache
+    def run(option, world_size, example, *arguments):
+        assert "--nproc-per-node" == option
+        command = ["run_example.py", int(world_size), ROOT / example, *arguments]
+        first, *others = ranks = torchrun(*command, cwd=folder, aborts=True, timeout=90)
+        assert [first["used"]] * len(others) == [other["used"] for other in others]
+        size = sum(rank["size"] for rank in ranks)
+        return first["used"], size if Path(example).name in IS_SHARDED else size / len(ranks)
 
-@pytest.fixture(scope="module")
-def on_two(torchrun, folder):
-    jobs = [job for name in NAMES for job in (name, JOBS[name][0])]
-    return torchrun("run_examples.py", 2, *jobs, cwd=folder, timeout=200, aborts=True)
-
-
-@pytest.fixture(scope="module")
-def on_three(torchrun, folder, on_two):  # noqa: ARG001 - it saves
-    jobs = [job for name in NAMES for job in JOBS[name][1:]] + HALF
-    return torchrun("run_examples.py", 3, *jobs, cwd=folder, timeout=200, aborts=True)
-
-
-def used(ranks, job):
-    """Return what every update of a job used, which must be the same on every rank."""
-    first, *others = [result[job]["used"] for result in ranks]
-    assert [first] * len(others) == others
-    return first
-
-
-def size(ranks, job):
-    """Return the size of the model that a job left, the mean over ranks or their sum."""
-    sizes = [result[job]["size"] for result in ranks]
-    return sum(sizes) if "fsdp2" in job or "forks" in job else sum(sizes) / len(sizes)
+    return lambda command: run(*command)
 
 
 LR = schedules.cosine(1e-2, horizon=16, warmup=4, floor=1e-3)
@@ -98,36 +89,30 @@ EXPECTED = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_is_short_enough_to_start_from(name):
-    assert 60 >= len((EXAMPLES / name).read_text().splitlines())
+    assert 60 >= len(source(name).splitlines())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_update_of_an_example_is_on_its_curves(on_two, name):
-    found = used(on_two, name)
-    flat = [value for step in found for group in step for value in group]
+def test_every_update_of_an_example_is_on_its_curves(used, name):
+    updates, _ = used(WHOLE[name])
+    found = [value for step in updates for group in step for value in group]
     expected = [value for step in EXPECTED[name] for group in step for value in group]
-    assert pytest.approx(expected, rel=1e-12) == flat
+    assert pytest.approx(expected, rel=1e-12) == found
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_example_goes_on_with_the_same_bits_in_new_processes(on_two, on_three, name):
-    first, resume, *_ = JOBS[name]
-    whole = used(on_two, name)
-    begin = len(whole) * SAVED // UPDATES
-    assert whole[:begin] == used(on_two, first)
-    assert whole[begin:] == used(on_three, resume)
+def test_the_commands_at_the_top_of_an_example_go_on_with_the_same_bits(used, name):
+    whole, size = used(WHOLE[name])
+    first, _ = used(FIRST[name])
+    rest, resumed_size = used(RESUME[name])
+    assert len(first) == len(whole) * SAVED // UPDATES
+    assert whole == first + rest
+    assert size == pytest.approx(resumed_size, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_an_example_goes_on_with_its_model_and_optimizers(on_two, on_three, name):
-    assert size(on_two, name) == pytest.approx(size(on_three, JOBS[name][1]), rel=1e-5)
-
-
-def test_a_fork_anneals_from_the_stable_lr(on_three):
-    lrs = [step[0][0] for step in used(on_three, FORK)]
+def test_a_fork_anneals_from_the_stable_lr_also_after_a_resume(used):
+    used(FIRST["cooldown_forks.py"])
+    fork, _ = used(FORK)
+    lrs = [step[0][0] for step in fork]
     assert [1e-3 * (1 - (n / 4) ** 0.5) for n in range(4)] == pytest.approx(lrs, rel=1e-12)
-
-
-def test_a_fork_that_is_resumed_goes_on_annealing(on_three):
-    begin, rest = (used(on_three, job) for job in HALF)
-    assert used(on_three, FORK) == begin + rest
+    assert fork == used(HALF)[0] + used(REST)[0]
