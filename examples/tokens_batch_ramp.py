@@ -43,7 +43,7 @@ if options.resume:
 
 while scheduler.num_steps < options.tokens:
     torch.manual_seed(scheduler.num_steps)
-    batch_size = scheduler.extras["batch_size"]  # over all ranks
+    batch_size = int(scheduler.extras["batch_size"])  # over all ranks
     tokens = torch.randint(256, (batch_size, SEQUENCE_LENGTH + 1))  # your data
     tokens = tokens[rank::world_size].to(device)
     cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()).backward()
