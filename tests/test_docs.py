@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import json
@@ -30,7 +31,8 @@ from dist_sched._config.specification import Specification
 from dist_sched._curves.lint import LEVELS
 from dist_sched._state.format import pack
 from dist_sched.cli import application
-from helpers import CONFIG, adamw, held, sgd
+from helpers import CONFIG, adamw, held, load_script, sgd
+from page_helpers import run_sections
 
 ROOT = Path(__file__).parents[1]
 HOME = Path(dist_sched.__file__).parent
@@ -44,7 +46,7 @@ MODULES = sorted(
     }
     - NEED_A_FRAMEWORK
 )
-DOCS = [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
+DOCS = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *DOCS]
 
 
@@ -77,9 +79,12 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("folder")
-def test_the_readmes_example_runs(capsys):
-    run_examples("README.md", {})
-    assert "position: 500 steps" in capsys.readouterr().out
+def test_the_three_lines_of_the_sites_home_run():
+    optimizer = sgd()
+    names = {"ParamScheduler": ParamScheduler, "schedules": schedules, "dcp": dcp}
+    left = run_examples("docs/index.md", {**names, "optimizer": optimizer})
+    assert pytest.approx([3e-4 / 500]) == held(optimizer)
+    assert left["scheduler"].state_dict() == checkpoint.read_state("checkpoint")[0]
 
 
 def parameter(*shape):
@@ -149,6 +154,12 @@ def test_the_examples_about_schedules_run():
 def test_the_examples_about_pictures_run(folder):
     run_examples("docs/pictures.md", {})
     assert (folder / "lr.png").is_file()
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("page", ["docs/recipes.md", "docs/faq.md"])
+def test_the_code_of_every_section_runs_and_shows_what_stands_there(page):
+    assert [] == [line for one in run_sections(page) for line in one.missing()]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -223,6 +234,50 @@ def test_the_page_lists_the_codes_of_findings_with_their_levels():
 
 def test_the_readme_has_fewer_than_120_lines():
     assert 120 > len((ROOT / "README.md").read_text().splitlines())
+
+
+def cells(path):
+    """Yield row, column and text of the cells of README's table that tests in a file hold."""
+    tree = ast.parse(path.read_text())
+    names = {
+        node.targets[0].id: node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+    }
+    for test in tree.body:
+        for call in getattr(test, "decorator_list", []):
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "cell":
+                row, *rest = (
+                    names[a.id] if isinstance(a, ast.Name) else a.value for a in call.args
+                )
+                yield row, *rest
+
+
+def test_each_cell_of_the_readmes_table_has_a_test():
+    header, _, *rows = re.findall(r"^\|.*\|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    columns = [one.strip() for one in header.split("|")[2:-1]]
+    shown = set()
+    for line in rows:
+        row, *texts = (one.strip() for one in line.split("|")[1:-1])
+        pairs = zip(columns, texts, strict=True)
+        shown |= {(row, column, text) for column, text in pairs if text != "—"}
+    tested = {
+        found for path in sorted((ROOT / "tests").rglob("test_*.py")) for found in cells(path)
+    }
+    assert tested == shown
+    assert 8 >= max(len(text.split()) for _, _, text in shown)
+
+
+def test_the_picture_of_diff_shows_what_the_command_prints():
+    script = load_script("draw_diff")
+    assert script.printed().plain == script.read()
+
+
+def test_the_readmes_loop_restores_trains_and_saves_in_twelve_lines():
+    (code,) = blocks("README.md", "python")
+    lines = [line for line in code.splitlines() if line]
+    last = next(number for number, line in enumerate(lines) if "dcp.save(" in line)
+    assert 12 == last + 1 - lines.index("def state():")
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -46,7 +46,7 @@ def test_a_recipe_has_at_most_ten_lines_and_names_its_source(name):
 
 
 def test_the_page_lists_every_recipe():
-    page = (FOLDER.parents[1] / "docs" / "recipes.md").read_text()
+    page = (FOLDER.parents[1] / "docs" / "published-runs.md").read_text()
     assert [f"[{name}.yaml](../examples/recipes/{name}.yaml)" for name in NAMES] == re.findall(
         r"^\| (\[.*?\)) \|", page, re.MULTILINE
     )
