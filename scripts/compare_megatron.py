@@ -343,14 +343,14 @@ def known_load(what: str, key: str | None) -> str | None:
 
 def writes(theirs: Any) -> Iterator[Difference]:
     """Compare what is written into a group, beside the values."""
-    tensor_kept = [keeps_the_tensor(cls) for cls in (theirs, OptimizerParamScheduler)]
-    if tensor_kept[0] != tensor_kept[1]:
-        test = "a_tensor_lr_is_filled_in_place_not_replaced"
-        yield Difference("a tensor lr stays the same object", *map(str, tensor_kept), test)
     both = (theirs, OptimizerParamScheduler)
-    keys = [str(sorted(build(cls).optimizer.param_groups[0])) for cls in both]
-    if keys[0] != keys[1]:
-        yield Difference("keys of a group", *keys, None)
+    kept, kept_by_us = (str(keeps_the_tensor(cls)) for cls in both)
+    if kept != kept_by_us:
+        test = "a_tensor_lr_is_filled_in_place_not_replaced"
+        yield Difference("a tensor lr stays the same object", kept, kept_by_us, test)
+    keys, our_keys = (str(sorted(build(cls).optimizer.param_groups[0])) for cls in both)
+    if keys != our_keys:
+        yield Difference("keys of a group", keys, our_keys, None)
 
 
 def keeps_the_tensor(cls: Any) -> bool:

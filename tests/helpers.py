@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 import os
+import pathlib
 
 import pytest
 import torch
@@ -144,6 +146,15 @@ def save_torch(tree, path):
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(tree, path)
     return path
+
+
+def load_script(name):
+    """Return the module of a program in scripts/."""
+    path = pathlib.Path(__file__).parents[1] / "scripts" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 class Runs:

@@ -1,4 +1,4 @@
-"""Plotting: pictures of schedules by matplotlib, one panel a field, with phases and positions."""
+"""Plotting: pictures of schedules with matplotlib, one panel per field, with phases."""
 
 from __future__ import annotations
 
@@ -55,29 +55,32 @@ def plot(
     log: bool = False,
     names: Sequence[str] | None = None,
 ) -> Figure:
-    """Draw every field over the run: phases shaded and named, positions marked.
+    """Draw every field of one or more schedules over the run, with their phases.
 
-    The values are those that train. Nothing is shown or written: `figure.savefig("lr.png")`
-    writes the figure, and notebooks show it.
+    The figure is returned, not shown or saved. Notebooks show it, and `figure.savefig("lr.png")`
+    saves it. The drawn values are the values that training uses.
 
     Args:
-        what: A `Schedule`, a scheduler, whose position is marked, a config as a mapping or as the
-            path of its file; or several in a list, or by name, which are laid over each other.
-            A `Schedule` beside others is taken to be of their `lr`.
-        at: Positions to mark; a table below has the values there.
-        groups: Draw the overrides of named groups too.
-        log: Draw the values on a logarithmic axis.
-        names: Names for them, one for each.
+        what: A `Schedule`, a scheduler, or a config as a mapping or a path. To compare several,
+            pass a list, or a mapping from names. The position of a scheduler is marked. A
+            `Schedule` beside schedulers or configs is drawn with their `lr`.
+        at: A position to mark, or several. A table below the picture has the values there.
+        groups: Also draw the schedules of named groups.
+        log: Use a logarithmic axis for the values.
+        names: Names for the legend, one for each.
+
+    Returns:
+        A matplotlib figure.
 
     Raises:
-        ConfigError: It is something else, a config is illegal, a position is no whole number
-            >= 0, the units differ, or the names are too few or too many.
+        ConfigError: `what` has another type, a config is invalid, a position is not a whole number
+            >= 0, the units differ, or the number of names is wrong.
         ImportError: matplotlib is not installed.
     """
     pairs = _pairs(what)
     if names is not None:
         if isinstance(names, str) or len(names) != len(pairs):
-            raise illegal("names", names, f"must be a list of {len(pairs)}, one for each")
+            raise illegal("names", names, f"must be a list of {len(pairs)} names, one for each")
         pairs = [(str(name), one) for name, (_, one) in zip(names, pairs, strict=True)]
     field = "value" if all(isinstance(one, Schedule) for _, one in pairs) else "lr"
     is_several = isinstance(at, Iterable) and not isinstance(at, str)
@@ -90,13 +93,13 @@ def plot(
 
 
 def _pairs(what: Any) -> list[tuple[str, Any]]:
-    """Return what is to be drawn, each with its name."""
+    """Return the names and objects to draw."""
     if isinstance(what, Mapping) and what and _CONFIG_NAMES.isdisjoint(map(str, what)):
         return [(str(name), one) for name, one in what.items()]
     if not isinstance(what, list | tuple):
         return [("", what)]
     if not what:
-        raise illegal("what", what, "must hold at least one thing to draw")
+        raise illegal("what", what, "must have at least one schedule to draw")
     names = [
         Path(one).name
         if isinstance(one, str | os.PathLike)
@@ -122,7 +125,7 @@ def _layer(name: str, what: Any, field: str, groups: bool) -> Layer:
 
 
 def render(drawing: Drawing, ending: str, *, log: bool = False) -> tuple[bytes, list[str]]:
-    """Return the content of a picture's file, and notes on it for people.
+    """Return the content of a picture's file, and notes about it.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -135,13 +138,13 @@ def render(drawing: Drawing, ending: str, *, log: bool = False) -> tuple[bytes, 
     if is_png:
         figure.savefig(buffer, format="png", dpi=200)
         lacking = _lacking(drawing)
-        remedy = "which stand there as numbers: install one, or write .svg"
+        remedy = "so they are written as numbers; install such a font, or write .svg"
         notes = [f"no installed font has the letters {lacking}, {remedy}"] if lacking else []
         return buffer.getvalue(), notes
     looks: Any = {"svg.hashsalt": "dist_sched", "svg.fonttype": "none"}
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with mpl.rc_context(looks), warnings.catch_warnings():
-        # Texts stay texts in .svg, where the viewer's fonts write them, not those of this machine.
+        # Text stays text in .svg, so that the viewer's fonts are used.
         warnings.filterwarnings("ignore", message="(?s)Glyph .* missing from")
         figure.savefig(buffer, format="svg", metadata=nothing)
     svg = buffer.getvalue()
@@ -150,9 +153,9 @@ def render(drawing: Drawing, ending: str, *, log: bool = False) -> tuple[bytes, 
 
 
 def draw(drawing: Drawing, *, log: bool = False, keep_letters: bool = False) -> Figure:
-    """Draw schedules; `keep_letters` keeps those letters that no font has.
+    """Draw schedules. `keep_letters` keeps letters that no font has.
 
-    Else they are written as numbers, because matplotlib warns whenever it draws one.
+    Otherwise these letters are written as numbers, because matplotlib would warn about each.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -167,21 +170,21 @@ def draw(drawing: Drawing, *, log: bool = False, keep_letters: bool = False) -> 
     letters = "" if keep_letters else _lacking(drawing)
     numbers = {ord(letter): letter.encode("unicode_escape").decode() for letter in letters}
     drawing = drawing.renamed(lambda name: _drawing.printable(name).translate(numbers))
-    # Names such as "$x" are no formulas.
+    # Names such as "$x" are not formulas.
     looks: Any = {"font.family": _families(), "font.size": _NORMAL, "text.parse_math": False}
     looks |= dict.fromkeys(("text.color", "axes.labelcolor"), _INK)
     looks |= dict.fromkeys(("axes.spines.top", "axes.spines.right"), False)
     looks |= {"axes.edgecolor": _FAINT, "axes.facecolor": "white"}
     with mpl.rc_context(looks):
         figure = Figure(facecolor="white", layout="constrained")
-        # A canvas of its own keeps pyplot, its state and a display out of it.
+        # An own canvas works without pyplot, its state and a display.
         FigureCanvasAgg(figure)
         _fill(figure, drawing, log=log)
     return figure
 
 
 def _families() -> list[str]:
-    """Return the fonts to write with, in order; matplotlib complains of those not installed."""
+    """Return the fonts to use, in order, without uninstalled ones, about which matplotlib warns."""
     import matplotlib as mpl
     from matplotlib.font_manager import fontManager
 
@@ -190,7 +193,7 @@ def _families() -> list[str]:
 
 
 def _lacking(drawing: Drawing) -> str:
-    """Return the letters of names that none of the fonts has."""
+    """Return the letters of names that no font has."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     tracks = [track for layer in drawing.layers for track in layer.tracks]
@@ -203,7 +206,7 @@ def _lacking(drawing: Drawing) -> str:
 
 
 def _fill(figure: Figure, drawing: Drawing, *, log: bool) -> None:
-    """Draw all: the legend, the panels, the table of values, and lines of text."""
+    """Draw the legend, the panels, the table of values, and lines of text."""
     panels = drawing.panels()
     shown = [panel for panel in panels if not panel.is_constant]
     names = [*dict.fromkeys(line.name for panel in shown for line in panel.lines)]
@@ -238,7 +241,7 @@ def _fill(figure: Figure, drawing: Drawing, *, log: bool) -> None:
 
 
 def _style(index: int, number: int) -> dict[str, Any]:
-    """Return the looks of a curve; earlier ones are wider, to show below those that cover them."""
+    """Return the style of a curve. Earlier curves are wider, so that later ones do not hide it."""
     return {
         "color": _COLOURS[index % len(_COLOURS)],
         "dashes": _DASHES[index % len(_DASHES)],
@@ -247,7 +250,7 @@ def _style(index: int, number: int) -> dict[str, Any]:
 
 
 def _legend(figure: Figure, drawing: Drawing, styles: _Styles) -> float:
-    """Name the curves, or the one schedule that there is, and return the height in inches."""
+    """Draw the legend, or the name of a single schedule, and return the height in inches."""
     from matplotlib.lines import Line2D
 
     if len(styles) < 2:  # noqa: PLR2004 - one curve needs no legend
@@ -311,7 +314,7 @@ def _draw_curves(axes: Axes, panel: Panel, drawing: Drawing, styles: _Styles) ->
 
 
 def _draw_phases(axes: Axes, panel: Panel, styles: _Styles) -> Iterator[str]:
-    """Draw the phases as bars above a panel, and yield in words what finds no room there."""
+    """Draw the phases as bars above a panel, and yield a text about phases that do not fit."""
     rows = panel.phases()
     is_alone = len(rows) == 1
     for index, (spans, lines) in enumerate(rows):
@@ -336,9 +339,9 @@ def _draw_phases(axes: Axes, panel: Panel, styles: _Styles) -> Iterator[str]:
 
 
 def _labels(spans: Sequence[Span], end: int) -> Iterator[tuple[str, str, float, str]]:
-    """Yield the names that find room, each with its text, its place and its alignment.
+    """Yield the names that fit, each with its text, its place and its alignment.
 
-    A name stands in the middle of its phase, else in the free half of a neighbour.
+    A name is in the middle of its phase, or in the free half of a neighbour.
     """
     rooms = [float((span.end - span.begin) / end) * _LETTERS * 5 / 6 for span in spans]
     free = [(room - columns(span.name)) / 2 for room, span in zip(rooms, spans, strict=True)]
@@ -353,7 +356,7 @@ def _labels(spans: Sequence[Span], end: int) -> Iterator[tuple[str, str, float, 
 
 
 def _values(shown: Sequence[Panel], drawing: Drawing) -> list[list[str]]:
-    """Return the rows of the table: what each curve has at the marked positions."""
+    """Return the rows of the table: the values of each curve at the marked positions."""
     lines = [(panel.field, line) for panel in shown for line in panel.lines]
     names = shortened([f"{field}  {line.name}".rstrip() for field, line in lines], 36)
     named = [(name, line.track) for name, (_, line) in zip(names, lines, strict=True)]

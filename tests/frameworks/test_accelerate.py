@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch.utils.data import DataLoader, TensorDataset
 
 from dist_sched import ParamScheduler, adapters, schedules
@@ -65,7 +65,7 @@ def test_prepare_scheduler_is_exact(accelerator, used, processes, monkeypatch):
     model, optimizer, data = accelerator.prepare(model, optimizer, data)
     prepared = accelerator.prepare_scheduler(adapters.as_lr_scheduler(scheduler))
     # By which it multiplies the steps.
-    monkeypatch.setitem(AcceleratorState._shared_state, "num_processes", processes)
+    monkeypatch.setitem(PartialState._shared_state, "num_processes", processes)
     train(accelerator, model, optimizer, data, prepared)
     assert CURVE == used
 
