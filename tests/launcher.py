@@ -25,7 +25,9 @@ class LaunchError(RuntimeError):
     """A launch ran past its time, failed, or left a rank without a result."""
 
 
-def launch(folder, program, world_size, *args, timeout=60, aborts=False, options=()):
+def launch(
+    folder, program, world_size, *args, timeout=60, aborts=False, options=(), variables=None
+):
     """Run a program under torchrun, and return the result of each rank.
 
     Args:
@@ -37,6 +39,7 @@ def launch(folder, program, world_size, *args, timeout=60, aborts=False, options
         aborts: Accept ranks that abort at exit after all have written, for programs with FSDP.
             They must write once, at their end.
         options: Further options of torchrun.
+        variables: Further environment variables, by name.
 
     Raises:
         LaunchError: Past the time, a process failed, or a rank wrote no result; carries the output.
@@ -52,6 +55,7 @@ def launch(folder, program, world_size, *args, timeout=60, aborts=False, options
         "PYTHONPATH": os.pathsep.join(search_path),
         "WORKER_RESULTS": str(folder),
         "WORKER_TIMEOUT": str(timeout),
+        **(variables or {}),
     }
     printed = folder / "output.txt"
     with (
