@@ -121,7 +121,7 @@ def test_a_torn_state_is_read_as_it_is_and_mended_by_the_load(tmp_path, floats, 
     fresh = floats.scheduler(max_lr=0.5)
     checkpoint.load(fresh, path)
     assert 60 == fresh.num_steps
-    assert "torn: num_steps" in caplog.text
+    assert "inconsistent: num_steps" in caplog.text
 
 
 def test_a_newer_version_is_refused(tmp_path, floats):
@@ -134,7 +134,7 @@ def test_a_newer_version_is_refused(tmp_path, floats):
 def test_a_megatron_state_has_ten_keys_and_the_log_names_what_they_cannot_carry(caplog):
     state = checkpoint.to_megatron_state(STATE)
     assert {key: value for key, value in STATE.items() if key != "dist_sched"} == state
-    assert "do not carry init_lr=0.0, unit='steps'" in caplog.text
+    assert "do not include init_lr=0.0, unit='steps'" in caplog.text
 
 
 def test_the_megatron_state_of_a_torn_state_is_what_its_text_says():

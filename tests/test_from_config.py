@@ -498,8 +498,8 @@ UNKNOWN = [
     ({**ENTRIES, "max_lrs": 1}, "'max_lrs' is not known here; did you mean 'max_lr'?"),
     ({**ENTRIES, "units": "steps"}, "'units' is not known here; did you mean 'unit'?"),
     ({"field": {}}, "'field' is not known here; did you mean 'fields'?"),
-    ({**ENTRIES, "groups": {}}, "'groups' is not known without 'fields'"),
-    ({**ENTRIES, "horizon": 5}, "'horizon' is not known without 'fields'"),
+    ({**ENTRIES, "groups": {}}, "'groups' is not allowed without 'fields'"),
+    ({**ENTRIES, "horizon": 5}, "'horizon' is not allowed without 'fields'"),
     ({**SPECIFICATION, "group": {}}, "'group' is not known here; did you mean 'groups'?"),
     ({**SPECIFICATION, "polcy": "strict"}, "did you mean 'policy'?"),
     ({**SPECIFICATION, "max_lr": 1}, "'max_lr' is not known here"),
@@ -527,15 +527,15 @@ UNKNOWN = [
 MISSING = [
     ({}, "init_lr is missing; max_lr is missing"),
     ({key: ENTRIES[key] for key in ENTRIES if key != "max_lr"}, "max_lr is missing"),
-    ({"fields": {}}, "fields={}: give at least one field"),
-    (of_lr(), "schedule={}: must have schedule, phases (a list), points, product, or peak and to"),
-    (of_lr(horizon=5), "must have schedule, phases (a list), points, product, or peak and to"),
+    ({"fields": {}}, "fields={}: pass at least one field"),
+    (of_lr(), "schedule={}: must have one of schedule, phases (a list), points"),
+    (of_lr(horizon=5), "must have one of schedule, phases (a list), points"),
     (of_lr(to="lr"), "lr: peak is missing"),
     (of_lr(schedule="linear", peak=1.0), "lr: linear: lacks horizon"),
     (of_lr(schedule="linear", horizon=5), "lr: linear: lacks peak"),
-    (of_lr(phases=[]), "phases: 0 of them"),
+    (of_lr(phases=[]), "phases: there are 0"),
     (of_lr(phases=[{"shape": "linear"}]), "lr: phases[0]: phase={'shape': 'linear'}: lacks steps"),
-    (of_lr(phases=[FALL]), "phases[0].start=None: the first phase must say"),
+    (of_lr(phases=[FALL]), "phases[0].start=None: the first phase needs"),
 ]
 
 
@@ -547,10 +547,10 @@ VALUES = [
     ({**SPECIFICATION, "unit": 3}, "unit=3: must be one of"),
     ({**SPECIFICATION, "keep_group_ratios": "no"}, "keep_group_ratios='no': must be True or False"),
     ({**SPECIFICATION, "policy": 3}, "policy=3: must be one of"),
-    ({**SPECIFICATION, "policy": {"lrs": "config", "*": "strict"}}, "policy names 'lrs'"),
+    ({**SPECIFICATION, "policy": {"lrs": "config", "*": "strict"}}, "policy has the key 'lrs'"),
     (
         {**SPECIFICATION, "override_opt_param_scheduler": True},
-        "'override_opt_param_scheduler': give policy instead",
+        "'override_opt_param_scheduler': not allowed with fields or extras; use policy",
     ),
     (
         {**ENTRIES, "use_checkpoint_opt_param_scheduler": 1},
@@ -645,7 +645,7 @@ WRONG_LENGTHS = ["2m", "2kk", "2KB", "k", "%", "", " ", "3 % %", "0x10", "five",
 
 @pytest.mark.parametrize("value", WRONG_LENGTHS)
 def test_a_length_of_another_suffix_is_refused_and_the_suffixes_listed(value):
-    rule = r"must be a number of units, with a suffix \('k', 'K', 'M', 'B', 'G', 'T'\) or %"
+    rule = r"must be .* may have a suffix \('k', 'K', 'M', 'B', 'G', 'T'\), or a percent"
     with pytest.raises(ConfigError, match=f"wd_incr_steps={value!r}: {rule}"):
         build({**ENTRIES, "wd_incr_steps": value})
     with pytest.raises(ConfigError, match=rf"lr: phases\[0\].steps={value!r}: {rule}"):
@@ -665,7 +665,7 @@ WITHOUT_HORIZON = [
 @pytest.mark.parametrize("data, place", WITHOUT_HORIZON, ids=lambda row: str(row)[-40:])
 def test_a_part_without_a_horizon_is_refused(data, place):
     is_horizon = "horizon=" in place or "lr_decay_steps=" in place
-    rule = "is the horizon itself" if is_horizon else "is a part of the horizon, which is not given"
+    rule = "is the horizon, and" if is_horizon else "is a fraction of the horizon, which is missing"
     with pytest.raises(ConfigError, match=pattern(f"{place}: {rule}")):
         build(data)
 
@@ -677,7 +677,7 @@ def test_a_horizon_that_is_none_is_refused_by_its_own_name_where_parts_are_given
 
 @pytest.mark.parametrize("value", [3, None, b"run.json", ["run.json"]], ids=repr)
 def test_what_is_neither_mapping_nor_path_is_refused(value):
-    rule = "must be a mapping, or a path of a file that holds one"
+    rule = "must be a mapping, or the path of a config file"
     with pytest.raises(ConfigError, match=f"config={re.escape(repr(value))}: {rule}"):
         build(value)
 

@@ -91,7 +91,7 @@ def test_a_torn_state_is_measured_by_its_changed_entries(build, caplog):
     state = cooled(build).state_dict()
     scheduler = build()
     scheduler.load_state_dict({**state, "num_steps": 3})
-    assert "torn: num_steps differ from" in caplog.text
+    assert "inconsistent: num_steps differ from" in caplog.text
     assert 100 == scheduler.num_steps
 
 
@@ -136,7 +136,7 @@ def test_where_the_configs_curve_is_used_they_are_dropped_and_a_row_says_so(buil
     assert ([1.0, 1.0], ()) == (at(scheduler, 132, 164), scheduler.history)
     row = history_row(scheduler)
     assert (None, True) == (row.used, row.changed)
-    assert "late changes dropped: using config value for their curve" == row.why
+    assert "late changes dropped: using the config's curve" == row.why
     assert "late changes dropped" in caplog.text
     assert [] == text_of(scheduler.state_dict())["lineage"]
 
@@ -175,7 +175,7 @@ def test_only_the_changes_of_a_field_whose_curve_is_the_configs_are_dropped():
     scheduler = resumed(phased, policy, state.state_dict(), fields=fields)
     assert ["lr"] == [change.field for change in scheduler.history]
     row = history_row(scheduler)
-    assert "late changes dropped: using config value for their curve" == row.why
+    assert "late changes dropped: using the config's curve" == row.why
     assert ("cooldown at 100", 1) == (row.used[:15], row.used.count("cooldown"))
 
 
@@ -251,9 +251,9 @@ def test_an_illegal_history_of_entries_names_the_key_and_changes_nothing(history
     [
         ({}, r"dist_sched\.lineage'.* must be a list"),
         ("", r"dist_sched\.lineage'.* must be a list"),
-        ([1], r"lineage\[0\]'.* must have position, operation and arguments"),
+        ([1], r"lineage\[0\]'.* must have the keys position, operation and arguments"),
         ([CHANGE, {**CHANGE, "by": "me"}], r"lineage\[1\]'"),
-        ([{**CHANGE, "arguments": []}], r"lineage\[0\]'.*an object as arguments"),
+        ([{**CHANGE, "arguments": []}], r"lineage\[0\]'.*a JSON object as arguments"),
         ([{**CHANGE, "position": -1}], r"lineage\[0\]'.*position=-1"),
         ([{**CHANGE, "position": True}], r"lineage\[0\]'.*position=True"),
         ([{**CHANGE, "operation": "stretch"}], r"lineage\[0\]'.*operation='stretch'"),

@@ -45,7 +45,7 @@ NAMED = ({"name": "body"}, {"name": "embed"})
 def test_a_weight_of_a_running_mean_that_would_reach_1_is_refused(build, field):
     optimizer = build()
     before = contents(optimizer)
-    with pytest.raises(ConfigError, match=r"would reach 1\.0, and must be below 1"):
+    with pytest.raises(ConfigError, match=r"would reach 1\.0.*: must be below 1"):
         ParamScheduler(optimizer, {field: HILL})
     assert before == contents(optimizer)
 
@@ -152,7 +152,7 @@ def test_a_group_added_later_that_two_patterns_match_is_refused():
     del groups["bb"]
     scheduler = ParamScheduler(optimizer, {"lr": HILL}, groups=groups)
     optimizer.add_param_group(new_group(name="ac"))
-    with pytest.raises(ConfigError, match=r"'a\*', '\*c' are all for lr of group 'ac'"):
+    with pytest.raises(ConfigError, match=r"'a\*', '\*c' all set lr of group 'ac'"):
         scheduler.step()
     assert 0 == scheduler.num_steps
 
@@ -191,9 +191,7 @@ def test_a_group_with_a_schedule_of_its_own_may_have_a_multiplier_of_1_alone(mul
     scheduler.seek(4)
     assert [0.5, 2.0] == held(optimizer)
     optimizer.param_groups[1]["lr_mult"] = 0.5
-    with pytest.raises(
-        ConfigError, match=r"group 1: lr_mult=0\.5, and groups\[head\]\.lr is a sch"
-    ):
+    with pytest.raises(ConfigError, match=r"group 1: lr_mult=0\.5: .*groups\[head\]\.lr"):
         scheduler.step()
     assert 4 == scheduler.num_steps
 
@@ -208,8 +206,8 @@ def test_a_pattern_for_a_mean_is_checked_by_its_own_schedule():
     "groups, message",
     [
         ({"haed": {"lr": 0.5}}, r"groups\[haed\]\.lr: no group's name matches 'haed'.*'body', 'he"),
-        ({"*": {"lr": 0.5}, "head": {"lr": HILL}}, r"'\*', 'head' are all for lr of group 'head'"),
-        ({"head": {"momentum": 0.5}}, r"groups\[head\]\.momentum: .*not among the scheduled"),
+        ({"*": {"lr": 0.5}, "head": {"lr": HILL}}, r"'\*', 'head' all set lr of group 'head'"),
+        ({"head": {"momentum": 0.5}}, r"groups\[head\]\.momentum: .*not a scheduled"),
         ({"head": {"lrr": 0.5}}, "did you mean 'lr'"),
         ({"head": {"lr_mult": 0.5}}, "did you mean 'lr', which a number in groups= multiplies"),
         ({"head": {"lr": "half"}}, r"groups\[head\]\.lr='half': must be a Schedule, or a number"),
@@ -228,7 +226,7 @@ def test_illegal_groups_are_refused_by_name_and_nothing_has_changed(groups, mess
 
 
 def test_patterns_where_no_group_has_a_name_are_refused():
-    with pytest.raises(ConfigError, match='the groups have no names: add "name"'):
+    with pytest.raises(ConfigError, match="the groups have no names; add them"):
         ParamScheduler(sgd(), {"lr": HILL}, groups={"*": {"lr": 0.5}})
 
 
@@ -295,7 +293,7 @@ def test_a_field_may_follow_another_than_lr():
         ),
         (
             {"lr": 0.0, "weight_decay": schedules.proportional_to(at_max=0.1)},
-            "follows lr, which is 0 throughout",
+            "follows lr, which is always 0",
         ),
         (
             {"lr": schedules.proportional_to(at_max=0.1)},
@@ -376,7 +374,7 @@ def test_a_stepped_optimizer_whose_groups_all_have_0_is_refused_with_a_way_out()
         group["params"][0].grad = torch.ones(2)
     optimizer.step()
     optimizer.state[optimizer.param_groups[0]["params"][0]]["momentum_buffer"] = torch.ones(2)
-    with pytest.raises(ConfigError, match=r"every group's momentum is 0 .* a schedule of its own"):
+    with pytest.raises(ConfigError, match=r"every group's momentum is 0 .* a schedule in groups="):
         ParamScheduler(optimizer, {"momentum": UP})
 
 
@@ -389,7 +387,7 @@ def test_repr_shows_every_schedule_and_what_each_group_gets():
         "lr: linear 8 units 0 to 1; linear 32 units 1 to 0.5",
         "weight_decay: follows lr",
         "groups[head].betas[0]: 0.5",
-        "groups[head]: a schedule of its own",
+        "the schedule of groups[head]",
     ):
         assert line in shown
 
@@ -437,5 +435,5 @@ def test_lint_reads_the_increment_in_the_schedulers_unit():
     counted = param_scheduler(fields=fields, unit="samples")
     assert ["phase-below-update"] == [one.code for one in counted.lint(increment=32)]
     assert () == param_scheduler(fields=fields).lint(updates=1000)
-    with pytest.raises(ConfigError, match="increment=32: must be 1 where the unit is steps"):
+    with pytest.raises(ConfigError, match="increment=32: must be 1 for unit 'steps'"):
         param_scheduler(fields=fields).lint(increment=32)

@@ -130,7 +130,7 @@ def test_what_an_optimizer_carried_is_compared_field_by_field(caplog):
     second.optimizer.load_state_dict(optimizer_state)
     second.load_state_dict(first.state_dict())
     (record,) = [one for one in caplog.records if one.levelname == "WARNING"]
-    assert "group 1: the optimizer checkpoint carried betas[0]=0.125" in record.message
+    assert "group 1: betas[0] is 0.125 in the optimizer checkpoint" in record.message
     assert "group 0" not in record.message
     assert [0.75, 0.375] == held(second.optimizer, "betas[0]")
 
@@ -243,7 +243,7 @@ LR = ("specification", "fields", "lr")
 BAD_STATES = {
     "no position": (lambda: {"dist_sched": saved_state()["dist_sched"]}, "'num_steps'"),
     "a bad position": (lambda: {**saved_state(), "num_steps": -1}, "'num_steps'.*num_steps=-1"),
-    "a newer version": (edited(("version",), 3), "of version 3.*upgrade"),
+    "a newer version": (edited(("version",), 3), "has version 3.*upgrade"),
     "no version": (edited(("version",), ...), "no valid version"),
     "no unit": (edited(("unit",), ...), "'dist_sched.unit'"),
     "an unknown unit": (edited(("unit",), "epochs"), "'dist_sched.unit'.*'epochs'"),
@@ -270,7 +270,7 @@ BAD_STATES = {
         edited(("specification", "groups"), {"a": {"lr": "x"}}),
         r"\.groups\[a\]\.lr'.*multiplier='x'",
     ),
-    "no text": (lambda: {**saved_state(), "dist_sched": 3}, "'dist_sched'.*must be a text"),
+    "no text": (lambda: {**saved_state(), "dist_sched": 3}, "'dist_sched'.*must be a string"),
     "no JSON": (lambda: {**saved_state(), "dist_sched": "{"}, "'dist_sched'.*not valid JSON"),
     "nothing": (dict, "empty"),
 }
@@ -300,14 +300,14 @@ def test_a_load_at_another_position_than_expected_changes_nothing():
 def test_a_torn_state_is_mended_from_its_text(caplog):
     scheduler = param_scheduler()
     scheduler.load_state_dict({**saved_state(), "num_steps": 8})
-    assert "torn: num_steps differ" in caplog.text
+    assert "inconsistent: num_steps differ" in caplog.text
     assert (24, [0.75]) == (scheduler.num_steps, held(scheduler.optimizer))
 
 
 def test_a_text_that_was_never_read_leaves_the_position_alone(caplog):
     scheduler = param_scheduler()
     scheduler.load_state_dict({**scheduler.state_dict(), "num_steps": 24})
-    assert "never read" in caplog.text
+    assert "has no text" in caplog.text
     assert (24, [0.75]) == (scheduler.num_steps, held(scheduler.optimizer))
 
 
@@ -329,10 +329,10 @@ TORCH = {"last_epoch": 24, "_step_count": 25, "base_lrs": [1.0], "_last_lr": [0.
 @pytest.mark.parametrize(
     "state, words",
     [
-        (megatron_state, "the state is OptimizerParamScheduler's: it has the position alone"),
+        (megatron_state, "saved by OptimizerParamScheduler: only its position is used"),
         (
             lambda: {k: v for k, v in megatron_state().items() if k != "dist_sched"},
-            "the state is OptimizerParamScheduler's: it has the position alone",
+            "saved by OptimizerParamScheduler: only its position is used",
         ),
         (lambda: TORCH, "the state is a torch LRScheduler's"),
         (lambda: {"last_batch_iteration": 23}, "the state is DeepSpeed's"),
@@ -356,7 +356,7 @@ def test_the_state_of_param_scheduler_gives_megatrons_class_its_position_with_a_
     scheduler = opt_param_scheduler()
     scheduler.load_state_dict(saved_state(60))
     assert (60, pytest.approx(0.55)) == (scheduler.num_steps, scheduler.get_last_lr()[0])
-    assert "the state is ParamScheduler's: it has the position alone" in caplog.text
+    assert "the state was saved by ParamScheduler: only its position is used" in caplog.text
 
 
 def test_another_schedulers_unit_is_reconciled_too():

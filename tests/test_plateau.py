@@ -133,7 +133,7 @@ def test_nan_is_never_better_and_counts_as_a_bad_update(mode, threshold_mode):
 def test_nan_is_named_once_in_the_log(caplog):
     run(Plateau(phased()), [1.0, NAN, NAN])
     (line,) = warnings_of(caplog)
-    assert "the metric of update 2 is nan, which is never better" in line
+    assert "the metric of update 2 is nan, which never counts" in line
 
 
 def test_a_metric_below_0_under_a_relative_threshold_is_named_once(caplog):
@@ -142,7 +142,7 @@ def test_a_metric_below_0_under_a_relative_threshold_is_named_once(caplog):
     assert [] == caplog.records
     run(Plateau(phased()), [-1.0, -2.0])
     (line,) = warnings_of(caplog)
-    assert "update 1 is -1.0: below 0, a relative threshold takes for better what is worse" in line
+    assert "update 1 is -1.0: for metrics below 0, a relative threshold counts worse" in line
 
 
 def test_no_cut_goes_below_min_value_and_none_is_made_there():
@@ -262,7 +262,7 @@ def test_the_cut_stands_in_the_history_and_in_the_log(caplog):
     run(plateau, [1, 1])
     (change,) = plateau.scheduler.history
     assert "scale at 2 (field=lr, factor=0.5)" == str(change)
-    assert "scale at 2: lr goes from 1 to 0.5" in caplog.text
+    assert "scale at 2: lr changes from 1 to 0.5" in caplog.text
 
 
 # Resumes
@@ -393,12 +393,12 @@ def with_text(**changes):
     [
         (None, "'state': must be a dict, not NoneType"),
         ({}, "key 'best' of the checkpoint state is missing"),
-        ({**FIRST_VERSION, "best": NAN}, "key 'best'.*best=nan: must be a number, or an infinity"),
+        ({**FIRST_VERSION, "best": NAN}, "key 'best'.*best=nan: must be a number, or infinite"),
         ({**FIRST_VERSION, "best": "x"}, "key 'best'.*best='x': must be a number"),
         ({**FIRST_VERSION, "num_bad_epochs": -1}, "key 'num_bad_epochs'.*whole number >= 0"),
         ({**FIRST_VERSION, "cooldown_counter": 0.5}, "key 'cooldown_counter'.*whole number >= 0"),
         ({**FIRST_VERSION, "num_updates": True}, "key 'num_updates'.*whole number >= 0"),
-        ({**FIRST_VERSION, "plateau": 1}, "key 'plateau'.* must be a text, not int"),
+        ({**FIRST_VERSION, "plateau": 1}, "key 'plateau'.* must be a string, not int"),
         ({**FIRST_VERSION, "plateau": "{"}, "key 'plateau'.*is not valid JSON"),
         ({**FIRST_VERSION, "plateau": "[" * 10**5}, "key 'plateau'"),
         (with_text(version=2), "key 'plateau'.*version 2 is newer.*upgrade dist-sched"),
@@ -406,8 +406,11 @@ def with_text(**changes):
         (with_text(position=-1), "key 'plateau'.*position=-1"),
         (with_text(scales="x"), "key 'plateau'.*scales='x'"),
         (with_text(arguments=[]), r"key 'plateau'.*arguments=\[\]: must be a mapping"),
-        (with_text(arguments={"mode": "max", "field": "lr"}), "mode is 'max' there and 'min' here"),
-        (with_text(arguments={"mode": "min"}), "field is None there and 'lr' here"),
+        (
+            with_text(arguments={"mode": "max", "field": "lr"}),
+            "mode is 'max' in the checkpoint, but 'min' here",
+        ),
+        (with_text(arguments={"mode": "min"}), "field is None in the checkpoint, but 'lr' here"),
     ],
 )
 def test_a_malformed_state_is_refused_by_its_key_and_changes_nothing(state, message):
@@ -421,7 +424,9 @@ def test_a_malformed_state_is_refused_by_its_key_and_changes_nothing(state, mess
 
 def test_a_state_of_torchs_class_is_refused():
     _, peer = of_torch([1.0])
-    with pytest.raises(StateError, match=r"key 'num_updates' .* is missing: it is no Plateau's"):
+    with pytest.raises(
+        StateError, match=r"key 'num_updates' .* is missing; check that it is a Plateau's"
+    ):
         built().load_state_dict(peer.state_dict())
 
 
@@ -439,8 +444,8 @@ def test_a_plateau_that_was_loaded_without_its_scheduler_is_named_once(caplog):
     plateau.load_state_dict(FIRST_VERSION)
     run(plateau, [1.0, 1.0])
     (line,) = warnings_of(caplog)
-    assert "from position 8, where the history had 1 scales of lr" in line
-    assert "its scheduler is at 1 and has 0: load the scheduler's state" in line
+    assert "at position 8 with 1 scales of lr in the history" in line
+    assert "its scheduler is at position 1 with 0 scales; load the scheduler's state" in line
 
 
 @pytest.mark.parametrize(
@@ -467,7 +472,7 @@ def test_a_scheduler_that_was_loaded_without_its_plateau_is_named_once(caplog):
     second.scheduler.load_state_dict(first.scheduler.state_dict())
     run(second, [0.5, 0.5])
     (line,) = warnings_of(caplog)
-    assert "the scheduler was loaded and its Plateau was not, which starts afresh at 9" in line
+    assert "the scheduler was loaded and its Plateau was not, so the Plateau starts again" in line
 
 
 @pytest.mark.parametrize("is_first", [True, False])
@@ -503,15 +508,15 @@ def test_it_is_copied_with_its_scheduler_and_optimizer():
         ({"patience": 1.5}, "patience=1.5: must be a whole number >= 0"),
         ({"cooldown": True}, "cooldown=True: must be a whole number >= 0"),
         ({"threshold": -0.1}, "threshold=-0.1: must be a finite number >= 0"),
-        ({"threshold": 1}, "threshold=1.0: must be below 1, the share"),
+        ({"threshold": 1}, "threshold=1.0: must be below 1, because"),
         ({"mode": "mx"}, "mode='mx': must be one of 'min', 'max'; did you mean 'max'"),
         ({"threshold_mode": "relative"}, "threshold_mode='relative': must be one of 'rel', 'abs'"),
         ({"min_value": [0.1]}, r"min_value=\[0.1\]: must be a number"),
         ({"eps": INF}, "eps=inf: must be a finite number"),
         ({"reduce": "sum"}, "reduce='sum': must be one of 'mean'"),
         ({"field": "momentun"}, "field='momentun': is not scheduled; did you mean 'momentum'"),
-        ({"field": "weight_decay"}, "field='weight_decay': follows lr: change that one"),
-        ({"field": 1}, "field=1: must be a text"),
+        ({"field": "weight_decay"}, "field='weight_decay': follows lr; change that one"),
+        ({"field": 1}, "field=1: must be a non-empty string"),
     ],
 )
 def test_a_bad_argument_is_refused_by_name_value_and_rule(arguments, message):
@@ -596,7 +601,7 @@ def test_repr_names_arguments_and_counts():
 def test_a_metric_of_which_a_rank_has_a_part_is_refused():
     mesh = init_device_mesh("cpu", (1,))
     metric = DTensor.from_local(torch.tensor(1.0), mesh, [Partial()])
-    with pytest.raises(ConfigError, match=r"metric=.*pass full_tensor\(\) of a DTensor"):
+    with pytest.raises(ConfigError, match=r"metric=.*for a DTensor, call full_tensor\(\)"):
         built().update(metric)
 
 

@@ -51,7 +51,7 @@ TYPED = {
 @pytest.mark.parametrize("name", TYPED)
 def test_a_length_below_one_unit_is_refused_in_code_with_both_meanings(name):
     message = rf'^{name.strip()}=0\.03: .* 3% of the horizon \(write 0\.03 \* horizon, or "3%"'
-    with pytest.raises(ConfigError, match=message + r".* or 0\.03 of a unit"):
+    with pytest.raises(ConfigError, match=message + r".* or 0\.03 units"):
         TYPED[name]()
 
 

@@ -141,8 +141,10 @@ def test_torchs_class_that_follows_a_metric_is_answered_with_ours():
 
 def test_what_is_no_mere_renaming_is_explained():
     known = ["floor", "warmup"]
-    assert "'floor', which is that times the peak?" in near_miss("min_lr_ratio", known)
-    assert "'warmup', which is a length: that share" in near_miss("warmup_ratio", known)
+    assert "'floor', which is a value: multiply that fraction by the peak?" in near_miss(
+        "min_lr_ratio", known
+    )
+    assert "'warmup', which is a length: multiply that fraction" in near_miss("warmup_ratio", known)
 
 
 def test_every_word_is_written_as_it_is_looked_up_and_has_an_answer_that_exists():
@@ -160,7 +162,7 @@ def test_every_word_is_written_as_it_is_looked_up_and_has_an_answer_that_exists(
 STATES = {
     "an optimizer's": lambda: adamw().state_dict(),
     "a model's": lambda: torch.nn.Linear(2, 2).state_dict(),
-    "a whole checkpoint: pass what it has under 'sched'": lambda: {
+    "a whole checkpoint; pass its value of 'sched'": lambda: {
         "step": 3,
         "sched": OptimizerParamScheduler(adamw(), **CONFIG).state_dict(),
     },

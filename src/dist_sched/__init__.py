@@ -1,9 +1,10 @@
-"""Schedules of optimizer hyper-parameters that stop, resume and agree across ranks exactly."""
+"""Learning-rate and other optimizer schedules for distributed PyTorch, saved in the checkpoint."""
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from dist_sched import _lazy
 
 if TYPE_CHECKING:
     from dist_sched import adapters, checkpoint, schedules
@@ -62,14 +63,8 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for, so that `import dist_sched` is cheap."""
-    if name not in _MODULES:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
-    found = module if name == _MODULES[name] else getattr(module, name)
-    globals()[name] = found
-    return found
+    """Import a public name on first use, so that `import dist_sched` stays fast."""
+    return _lazy.find(name, __name__, _MODULES, globals())
 
 
 def __dir__() -> list[str]:

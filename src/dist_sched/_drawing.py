@@ -1,4 +1,4 @@
-"""What pictures and terminal charts share, as plain data: curves, phases, marks, axes and names."""
+"""The common data of pictures and terminal charts: curves, phases, marks, axes and names."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One of the schedules that are laid over each other."""
+    """One of the schedules of a drawing."""
 
     name: str
     tracks: tuple[Track, ...]
     unit: str | None = None
     position: int | None = None
-    """How far a checkpoint or scheduler is; None for a config."""
+    """Position of a checkpoint or scheduler. None for a config."""
     kind: str = "checkpoint"
-    """What has that position."""
+    """The kind of object that has the position."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class Drawing:
         by_unit = {layer.unit: layer.name for layer in self.layers if layer.unit is not None}
         if len(by_unit) > 1:
             each = "; ".join(f"{name or 'one'} counts {unit}" for unit, name in by_unit.items())
-            raise ConfigError(f"unit: {each}: they have no axis in common, so draw them one by one")
+            raise ConfigError(f"unit: {each}; draw schedules of different units separately")
 
     def renamed(self, rename: Callable[[str], str]) -> Drawing:
         """Return the same drawing with all its names changed."""
@@ -207,12 +207,13 @@ def points(track: Track, positions: Sequence[int]) -> tuple[list[int], list[floa
 
     A jump is a change within one unit that is much larger than those before and after it.
 
-    >>> from dist_sched import Phase, Schedule
-    >>> from dist_sched._config.specification import Specification
-    >>> from dist_sched._config.views import tracks
-    >>> schedule = Schedule([Phase("constant", 2, 1.0, 1.0), Phase("constant", 2, 0.5, 0.5)])
-    >>> points(*tracks(Specification.of({"lr": schedule})), range(4))
-    ([0, 1, 2, 2, 3], [1.0, 1.0, 1.0, 0.5, 0.5])
+    Examples:
+        >>> from dist_sched import Phase, Schedule
+        >>> from dist_sched._config.specification import Specification
+        >>> from dist_sched._config.views import tracks
+        >>> schedule = Schedule([Phase("constant", 2, 1.0, 1.0), Phase("constant", 2, 0.5, 0.5)])
+        >>> points(*tracks(Specification.of({"lr": schedule})), range(4))
+        ([0, 1, 2, 2, 3], [1.0, 1.0, 1.0, 0.5, 0.5])
     """
     found = list(zip(positions, track.values(positions), strict=True))
     xs, ys = [found[0][0]], [found[0][1]]
@@ -255,8 +256,9 @@ def printable(text: str) -> str:
 def numbered(names: Sequence[str]) -> list[str]:
     """Return names of which those that come several times are numbered.
 
-    >>> numbered(["a", "b", "a"])
-    ['a (1)', 'b', 'a (2)']
+    Examples:
+        >>> numbered(["a", "b", "a"])
+        ['a (1)', 'b', 'a (2)']
     """
     if len({*names}) == len(names):
         return [*names]
@@ -277,10 +279,11 @@ def shortened(names: Sequence[str], room: int) -> list[str]:
 
     The middle is left out, else what all begin with, else numbers are added.
 
-    >>> shortened(["lr", "a" * 30, "b" * 30], 9)
-    ['lr', 'aaaa…aaaa', 'bbbb…bbbb']
-    >>> shortened(["run/lr_1/decay.yaml", "run/lr_2/decay.yaml"], 10)
-    ['…r_1/…yaml', '…r_2/…yaml']
+    Examples:
+        >>> shortened(["lr", "a" * 30, "b" * 30], 9)
+        ['lr', 'aaaa…aaaa', 'bbbb…bbbb']
+        >>> shortened(["run/lr_1/decay.yaml", "run/lr_2/decay.yaml"], 10)
+        ['…r_1/…yaml', '…r_2/…yaml']
     """
     letters = itertools.takewhile(lambda column: len({*column}) == 1, zip(*names, strict=False))
     begin = max(len([*letters]) - 2, 0)

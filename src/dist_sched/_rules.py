@@ -1,7 +1,7 @@
-"""Rules for single values, and how an error says that one is broken.
+"""Rules for single values, and the texts of their errors.
 
-A rule takes a name and a value. It returns the value as a plain Python one, or raises a
-`ConfigError` that names both and says what would be legal.
+A rule takes a name and a value. It returns the value as a plain Python object, or raises a
+`ConfigError` with the name, the value and what is allowed.
 """
 
 from __future__ import annotations
@@ -32,49 +32,49 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 _BRIEF = reprlib.Repr()
-# Of lists in lists, a level more multiplies the work by what is shown of each.
+# Each further level of nested lists multiplies the work.
 _BRIEF.maxlevel = 3
 _BRIEF.maxlist = _BRIEF.maxtuple = _BRIEF.maxdict = 12
 _BRIEF.maxset = _BRIEF.maxfrozenset = _BRIEF.maxdeque = 12
 _BRIEF.maxstring = _BRIEF.maxother = 200
 
 MAX_VALUES = 10**6
-"""Values in a config or a state, at most: the longest schedule has 800,000."""
+"""Maximum number of values in a config or a state: the longest schedule has 800,000."""
 
 MAX_DEPTH = 32
-"""Levels in a config or a state, at most."""
+"""Maximum number of nested levels in a config or a state."""
 
 MAX_LENGTH = 2**53
 """The largest length and position: above it, floats skip whole numbers."""
 
 MAX_RATE = sys.float_info.max / MAX_LENGTH
-"""The largest value of a schedule: it is multiplied by positions."""
+"""The largest value of a schedule. Values are multiplied by positions, which must not overflow."""
 
 SHOWN = 200
-"""How many characters of an illegal value a message shows."""
+"""Maximum number of characters of an invalid value that a message shows."""
 
 MOST = 2_000
-"""How many characters of an error list what is wrong; the rest is counted."""
+"""Maximum number of characters of the problems that an error lists. The rest is counted."""
 
 _LISTED = 30
-"""How many names or problems a message lists."""
+"""Maximum number of names or problems that a message lists."""
 
 _COMPARED = 1_000
-"""How many known names are compared with a misspelt one."""
+"""Maximum number of known names that are compared with a misspelt one."""
 
 _LONGEST_WORD = 100
-"""How many characters of a misspelt name are compared, and of the known ones."""
+"""Maximum number of characters of a name that are compared."""
 
 _SCALARS = frozenset({int, float, str, bool, type(None)})
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque)
 
 
 def plain(value: object) -> object:
-    """Return the Python number in a numpy scalar or a 0-dim tensor; any other value as it is."""
+    """Return the Python number of a numpy scalar or a 0-dim tensor, and other values unchanged."""
     try:
         is_scalar = getattr(value, "ndim", None) == 0
         found: object = value.item() if is_scalar else value  # type: ignore[attr-defined]
-    except Exception:  # noqa: BLE001 - a tensor without data, on the meta device, for one
+    except Exception:  # noqa: BLE001 - such as a tensor on the meta device, which has no data
         return value
     return found
 
@@ -83,10 +83,11 @@ def number(name: str, value: object) -> int | float:
     """Return a finite number >= 0 as a plain int or float, or raise.
 
     Raises:
-        ConfigError: The value is anything else, a bool or a text among them.
+        ConfigError: The value is anything else, such as a bool or a string.
 
-    >>> number("max_lr", 1), number("max_lr", 0.5)
-    (1, 0.5)
+    Examples:
+        >>> number("max_lr", 1), number("max_lr", 0.5)
+        (1, 0.5)
     """
     try:
         # isinstance would take longer, and a schedule may have hundreds of thousands of numbers.
@@ -94,13 +95,13 @@ def number(name: str, value: object) -> int | float:
         exact: int | float = value if is_plain else _exact(name, value)  # type: ignore[assignment]
         if exact >= 0 and math.isfinite(exact):
             return exact
-    except OverflowError:  # a whole number beyond all floats
+    except OverflowError:  # an int too large for a float
         pass
     raise illegal(name, value, "must be a finite number >= 0")
 
 
 def _exact(name: str, value: object) -> int | float:
-    # A bool is an int to Python, and a mistake here.
+    # A bool is an int in Python, but a mistake here.
     found = plain(value)
     if isinstance(found, bool) or not isinstance(found, numbers.Real):
         raise illegal(name, value, "must be a number")
@@ -108,7 +109,7 @@ def _exact(name: str, value: object) -> int | float:
 
 
 def rate(name: str, value: object) -> float:
-    """Return a number from 0 to `MAX_RATE` as a float, or raise."""
+    """Return a number from 0 to `MAX_RATE` as a float, or raise a ConfigError."""
     found = float(number(name, value))
     if found > MAX_RATE:
         raise illegal(name, value, f"must be at most {MAX_RATE:.1e}: values above it may overflow")
@@ -117,7 +118,7 @@ def rate(name: str, value: object) -> float:
 
 def finite(name: str, value: object) -> Number:
     """Return a finite number, which may be negative, as a plain int or float, or raise."""
-    with contextlib.suppress(OverflowError):  # of a whole number beyond all floats
+    with contextlib.suppress(OverflowError):  # an int too large for a float
         found = _exact(name, value)
         if math.isfinite(found):
             return found
@@ -133,7 +134,7 @@ def positive(name: str, value: object) -> float:
 
 
 def length(name: str, value: object) -> int | float:
-    """Return a length in units, or raise; Megatron's warmup fraction makes fractions legal."""
+    """Return a length in units, or raise. Fractions are allowed, as Megatron computes some."""
     found = number(name, value)
     if found > MAX_LENGTH:
         raise illegal(name, value, "must be at most 2**53 units")
@@ -149,47 +150,50 @@ def some(name: str, value: object) -> int | float:
 def typed_lengths(
     *names: str, horizon: str = "horizon"
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Return a decorator that refuses lengths between 0 and 1 among a function's arguments.
+    """Return a decorator that refuses arguments of a length between 0 and 1.
 
-    It is for what people call: 0.03 may be meant as 3 % of the horizon. Lengths that were computed,
-    or read from a file or a state, go to the function that `inspect.unwrap` returns.
+    Use it for public functions, whose callers may mean 3 % of the horizon by 0.03. Call the
+    function that `inspect.unwrap` returns with lengths that were computed or read from a file.
 
     Args:
-        *names: The arguments that are lengths, or lists of them. An argument that is a mapping may
-            have some too.
-        horizon: The argument that shares are multiplied with.
+        *names: Arguments that are lengths, or lists of lengths. Keys of these names are checked in
+            arguments that are mappings, too.
+        horizon: The argument that the error tells to multiply a fraction by.
     """
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         parameters = tuple(inspect.signature(function).parameters)
-        untyped: Callable[..., T] = function
+        undecorated: Callable[..., T] = function
+
+        def readable(name: str, value: object) -> object:
+            # An iterator can be read only once, and the function reads it after us.
+            return tuple(value) if name in names and isinstance(value, Iterator) else value
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
-            given = {**dict(zip(parameters, args, strict=False)), **kwargs}
-            # An iterator can be read only once.
-            again = {
-                name: tuple(value) if isinstance(value, Iterator) else value
-                for name, value in given.items()
-                if name in names
-            }
-            found = dict(again)
-            for name, value in given.items():
-                if isinstance(value, Mapping):
-                    inner = {key: value[key] for key in value if key in names}
-                    found |= {f"{name}[{key!r}]": one for key, one in inner.items()}
-            refuse_shares(found, horizon)
-            by_place = [again.get(*pair) for pair in zip(parameters, args, strict=False)]
-            by_name = {name: again.get(name, value) for name, value in kwargs.items()}
-            return untyped(*by_place, *args[len(parameters) :], **by_name)
+            named = [readable(*pair) for pair in zip(parameters, args, strict=False)]
+            by_place = [*named, *args[len(parameters) :]]
+            by_name = {name: readable(name, value) for name, value in kwargs.items()}
+            arguments = {**dict(zip(parameters, by_place, strict=False)), **by_name}
+            refuse_shares(_lengths(names, arguments), horizon)
+            return undecorated(*by_place, **by_name)
 
         return call
 
     return decorate
 
 
+def _lengths(names: tuple[str, ...], arguments: Mapping[str, object]) -> dict[str, object]:
+    """Return the arguments of these names, then the keys of these names in mappings."""
+    found = {name: value for name, value in arguments.items() if name in names}
+    for argument, value in arguments.items():
+        if isinstance(value, Mapping):
+            found |= {f"{argument}[{key!r}]": value[key] for key in value if key in names}
+    return found
+
+
 def known_arguments(function: Callable[P, T]) -> Callable[P, T]:
-    """Decorate a function so that its TypeError for an unknown argument names the near miss."""
+    """Decorate a function so that its TypeError for an unknown argument suggests a known one."""
     parameters = inspect.signature(function).parameters
     takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
 
@@ -206,7 +210,7 @@ def known_arguments(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def refuse_shares(lengths: Mapping[str, object], horizon: str = "horizon") -> None:
-    """Raise where a length is between 0 and 1, and say what it could mean."""
+    """Raise an error with both possible meanings if a length is between 0 and 1."""
     refuse(
         [
             _two_meanings(name, one, horizon)
@@ -222,9 +226,9 @@ def _is_share(value: Any) -> bool:
 
 
 def _each(value: object) -> list[Any]:
-    """Return the numbers of a list, or one alone; of pairs, the first of each."""
+    """Return the numbers of a list, the first number of each pair of a list, or a single number."""
     found: Any = plain(value)
-    # A tensor without data is iterable by its class alone.
+    # A 0-dim tensor looks iterable, and raises when it is iterated.
     is_list = isinstance(found, Iterable) and getattr(found, "ndim", 1) != 0
     if is_list and not isinstance(found, str | Mapping):
         return [plain(one[0] if _is_row(one) else one) for one in found]
@@ -232,7 +236,7 @@ def _each(value: object) -> list[Any]:
 
 
 def _is_row(value: Any) -> bool:
-    """Return whether a value is a list, a tuple or an array of numbers, and not empty."""
+    """Return whether a value is a list, a tuple or a 1-dim array, and not empty."""
     return (isinstance(value, list | tuple) or getattr(value, "ndim", 0) == 1) and len(value) > 0
 
 
@@ -242,32 +246,33 @@ def _two_meanings(name: str, length: Any, horizon: str) -> str:
     if name == horizon:
         return (
             f"{name}={share!r}: a horizon below 1 could mean {percent} of the run (write {share} * "
-            f'its length in units) or {share} of a unit (write "{share}" in a config file)'
+            f'the length of the run in units) or {share} units (write "{share}" in a config file)'
         )
     return (
         f"{name}={share!r}: a length below 1 could mean {percent} of the horizon (write {share} * "
-        f'{horizon}, or "{percent}" in a config file) or {share} of a unit (write "{share}" in a '
+        f'{horizon}, or "{percent}" in a config file) or {share} units (write "{share}" in a '
         "config file)"
     )
 
 
 def text(name: str, value: object) -> str:
-    """Return a text that is not empty, or raise."""
+    """Return a string that is not empty, or raise."""
     if not isinstance(value, str) or not value:
-        raise illegal(name, value, "must be a text")
+        raise illegal(name, value, "must be a non-empty string")
     return str(value)
 
 
 def whole(name: str, value: object) -> int:
     """Return a whole number of units, such as a position or an increment, or raise.
 
-    >>> whole("position", 7)
-    7
+    Examples:
+        >>> whole("position", 7)
+        7
     """
     found = plain(value)
     if isinstance(found, bool) or not isinstance(found, numbers.Integral):
         raise illegal(name, value, "must be a whole number of units")
-    # numpy's integers have a range, in which sums of positions would overflow.
+    # Sums of numpy's integers could overflow.
     found = operator.index(found)
     if not 0 <= found <= MAX_LENGTH:
         raise illegal(name, value, "must be from 0 to 2**53 units")
@@ -275,7 +280,7 @@ def whole(name: str, value: object) -> int:
 
 
 def count(name: str, value: object) -> int:
-    """Return a whole number >= 0 of what is no unit, such as calls, or raise."""
+    """Return a whole number >= 0 that does not count units, such as a number of calls, or raise."""
     try:
         return whole(name, value)
     except ConfigError:
@@ -283,19 +288,20 @@ def count(name: str, value: object) -> int:
 
 
 def real(name: str, value: object) -> float:
-    """Return any number as a float, NaN and infinities too, or raise.
+    """Return any number as a float, including NaN and infinities, or raise.
 
-    >>> real("metric", -1), real("metric", float("inf"))
-    (-1.0, inf)
+    Examples:
+        >>> real("metric", -1), real("metric", float("inf"))
+        (-1.0, inf)
     """
     try:
         return float(_exact(name, value))
-    except OverflowError:  # a whole number beyond all floats
+    except OverflowError:  # an int too large for a float
         raise illegal(name, value, "must be at most 1.8e308") from None
 
 
 def one_of(words: tuple[str, ...]) -> Callable[[str, object], str]:
-    """Return the rule that a value is one of these words."""
+    """Return a rule that a value is one of these words."""
 
     def check(name: str, value: object) -> str:
         if not isinstance(value, str) or value not in words:
@@ -306,7 +312,7 @@ def one_of(words: tuple[str, ...]) -> Callable[[str, object], str]:
 
 
 def optional(rule: Callable[[str, object], T]) -> Callable[[str, object], T | None]:
-    """Return a rule that admits None too."""
+    """Return a rule that also allows None."""
 
     def check(name: str, value: object) -> T | None:
         return None if value is None else rule(name, value)
@@ -329,10 +335,10 @@ def mapping(name: str, value: object) -> Mapping[str, Any]:
 
 
 def near_miss(value: object, known: Iterable[str]) -> str:
-    """Return `; did you mean …?` for a misspelt word or another library's, or an empty text."""
+    """Return `; did you mean …?` for a misspelt word or another library's word, or ""."""
     if not isinstance(value, str):
         return ""
-    # difflib takes quadratic time, and a file can hold texts of any length and number.
+    # difflib takes quadratic time, and a file may have many long names.
     word = value[:_LONGEST_WORD]
     by_normal = {normal(name): name for name in known if len(name) <= _LONGEST_WORD}
     same = by_normal.get(normal(word))
@@ -344,22 +350,23 @@ def near_miss(value: object, known: Iterable[str]) -> str:
 
 
 def listed(words: Iterable[str]) -> str:
-    """Return words as an error lists them; of very many, the first."""
+    """Return words as an error lists them: only the first ones of very many."""
     found = list(words)
     return joined(map(shown, found[:_LISTED]), ", ", most=1_000, total=len(found))
 
 
 def joined(texts: Iterable[str], separator: str, most: int, total: int | None = None) -> str:
-    """Return texts as one of about so many characters; those beyond it are counted.
+    """Join texts up to a maximum length, and count the rest.
 
     Args:
-        texts: The first of them, if there are very many.
-        separator: What stands between two.
-        most: Characters.
-        total: How many there are, if not all are given.
+        texts: The texts, or the first ones of very many.
+        separator: Text between two of them.
+        most: Approximate maximum length of the result in characters.
+        total: Number of texts, if `texts` has only the first ones.
 
-    >>> joined(["one", "two", "three", "four"], ", ", most=10)
-    'one, two, and 2 more'
+    Examples:
+        >>> joined(["one", "two", "three", "four"], ", ", most=10)
+        'one, two, and 2 more'
     """
     found = list(texts)
     lengths = itertools.accumulate(len(text) + len(separator) for text in found)
@@ -369,12 +376,12 @@ def joined(texts: Iterable[str], separator: str, most: int, total: int | None = 
 
 
 def illegal(name: str, value: object, rule: str) -> ConfigError:
-    """Return the error that a value breaks a rule."""
+    """Return a ConfigError for a value that breaks a rule."""
     return ConfigError(f"{brief(name)}={shown(value)}: {rule}")
 
 
 def shown(value: object) -> str:
-    """Return a value's repr in one line, cut short, since a checkpoint can hold anything."""
+    """Return the repr of any value as one line, cut to `SHOWN` characters."""
     try:
         if isinstance(value, str | bytes | bytearray):
             text = repr(value[: SHOWN + 1])
@@ -384,16 +391,17 @@ def shown(value: object) -> str:
             text = _BRIEF.repr(dict(itertools.islice(value.items(), SHOWN)))
         else:
             text = repr(value)
-    except Exception:  # noqa: BLE001 - a number of over 4,300 digits, for one
+    except Exception:  # noqa: BLE001 - such as an int of over 4,300 digits
         return f"({type(value).__name__})"
     return brief(text)
 
 
 def brief(text: str, most: int = SHOWN) -> str:
-    """Return a text in one line, cut short.
+    """Return a text as one line, cut to a number of characters.
 
-    >>> brief("abc", 2)
-    'ab...'
+    Examples:
+        >>> brief("abc", 2)
+        'ab...'
     """
     is_long = len(text) > most
     lines = text[:most].splitlines()
@@ -402,26 +410,28 @@ def brief(text: str, most: int = SHOWN) -> str:
 
 
 def distinct(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    """Return a dict of pairs with different names; json and PyYAML keep the last of two values.
+    """Return a dict of pairs, whose names must differ.
+
+    json and PyYAML would silently keep the last value of a repeated name.
 
     Raises:
-        ValueError: A name stands twice.
+        ValueError: A name appears twice.
     """
     found = dict(pairs)
     if len(found) != len(pairs):
         seen: set[Any] = set()
         for name, _ in pairs:
             if name in seen:
-                raise ValueError(f"{shown(name)} stands twice")
+                raise ValueError(f"{shown(name)} appears twice")
             seen.add(name)
     return found
 
 
 def refuse_large(data: object) -> None:
-    """Raise where data is nested too deeply, or has more values than a config or a state can have.
+    """Raise if data is nested too deeply, or has more values than a config or a state can have.
 
-    Count it before it is used: ten lists, each of which holds the one before nine times, are a few
-    hundred bytes in a file, and billions of values to whoever goes through them.
+    Call it before anything else reads the data. A YAML file of a few hundred bytes can reference
+    the same lists again and again, which expands to billions of values.
     """
     sizes: dict[int, int] = {}
 
@@ -429,7 +439,7 @@ def refuse_large(data: object) -> None:
         if not isinstance(node, Mapping | list | tuple | set | frozenset):
             return 1
         if depth > MAX_DEPTH:
-            raise ConfigError(f"is nested deeper than {MAX_DEPTH} levels, or holds itself")
+            raise ConfigError(f"is nested deeper than {MAX_DEPTH} levels, or contains itself")
         found = sizes.get(id(node))
         if found is None:
             found = 1 + len(node)
@@ -438,7 +448,9 @@ def refuse_large(data: object) -> None:
                     found += size(part, depth + 1) - 1
             sizes[id(node)] = found
         if found > MAX_VALUES:
-            raise ConfigError(f"has more than {MAX_VALUES:,} values, counted at each reference")
+            raise ConfigError(
+                f"has more than {MAX_VALUES:,} values, where a shared value counts once a reference"
+            )
         return found
 
     size(data, 0)
@@ -446,7 +458,7 @@ def refuse_large(data: object) -> None:
 
 @contextlib.contextmanager
 def within(where: str) -> Iterator[None]:
-    """Put where it was before the text of each `ConfigError` that is raised inside."""
+    """Prefix the message of a `ConfigError` that is raised inside with its place."""
     try:
         yield
     except ConfigError as error:
@@ -456,7 +468,7 @@ def within(where: str) -> Iterator[None]:
 def refuse_unknown(
     names: Iterable[object], known: Iterable[str], rule: str = "is not known here"
 ) -> None:
-    """Raise where a name is not among those known."""
+    """Raise if a name is not known."""
     known = dict.fromkeys(known)
     for name in names:
         if name not in known:
@@ -464,9 +476,9 @@ def refuse_unknown(
 
 
 def refuse(problems: Iterable[str]) -> None:
-    """Raise one error that names the problems, the first of very many, if there are any."""
+    """Raise one error that lists the problems, if there are any: only the first of very many."""
     found = iter(problems)
     if first := list(itertools.islice(found, _LISTED)):
-        # Not counted, since each of the others would be compared with what is known.
+        # Not counted, since building each further problem searches for similar names.
         more = ["and more"] if any(True for _ in found) else []
         raise ConfigError("; ".join([joined(first, "; ", most=MOST), *more]))

@@ -1,4 +1,4 @@
-"""Words of other libraries, and what they are called here."""
+"""Names that other libraries use, and the names that this library has for the same things."""
 
 from __future__ import annotations
 
@@ -112,40 +112,42 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "lr_mult": ("lr",),
     "wd_mult": ("weight_decay",),
 }
-"""By word, in lower case and with underscores: our names for it, the likeliest first. Which one is
-meant is up to where the word stands; one with a dot is shown where no other name fits."""
+"""Our names for another library's word, the most likely first. Words are in lower case with
+underscores. A name with a dot is suggested only if no other name fits the place of the word."""
 
-_SHARE = ", which is a length: that share of the horizon"
+_SHARE = ", which is a length: multiply that fraction by the horizon"
 _NOTES = {
     "decay_ratio": _SHARE,
     "lr_warmup_fraction": _SHARE,
     "warmup_ratio": _SHARE,
-    "min_lr_factor": ", which is that times the peak",
-    "min_lr_rate": ", which is that times the peak",
-    "min_lr_ratio": ", which is that times the peak",
+    "min_lr_factor": ", which is a value: multiply that fraction by the peak",
+    "min_lr_rate": ", which is a value: multiply that fraction by the peak",
+    "min_lr_ratio": ", which is a value: multiply that fraction by the peak",
     "quadratic": " with power 2",
     "square": " with power 2",
     "piecewise_constant": " with shape 'step'",
     "lr_mult": ", which a number in groups= multiplies",
     "wd_mult": ", which a number in groups= multiplies",
 }
-"""What our name means otherwise than the word."""
+"""How the meaning of our name differs from the word's."""
 
 
 def normal(word: str) -> str:
     """Return a word in lower case and with underscores.
 
-    >>> normal("Inverse-Square root")
-    'inverse_square_root'
+    Examples:
+        >>> normal("Inverse-Square root")
+        'inverse_square_root'
     """
     return word.strip().lower().replace("-", "_").replace(" ", "_")
 
 
 def translated(word: str, known: Iterable[str]) -> str:
-    """Return what to write instead of another library's word, or an empty text; ends an error.
+    """Return the end of an error that suggests our name for another library's word, or "".
 
-    >>> translated("num_warmup_steps", ["peak", "warmup"])
-    "; did you mean 'warmup'?"
+    Examples:
+        >>> translated("num_warmup_steps", ["peak", "warmup"])
+        "; did you mean 'warmup'?"
     """
     key, known = normal(word), set(known)
     for name in _WORDS.get(key, ()):

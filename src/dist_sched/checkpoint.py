@@ -1,4 +1,4 @@
-"""Checkpoints, whoever wrote them: a scheduler's state read, loaded, and written for Megatron."""
+"""Read and load a scheduler's state from a checkpoint on disk, and write it for Megatron-LM."""
 
 from __future__ import annotations
 
@@ -25,31 +25,32 @@ logger = logging.getLogger("dist_sched")
 def read_state(
     path: str | os.PathLike[str], key: str | None = None
 ) -> tuple[dict[str, Any], StateLocation]:
-    """Read a scheduler's state from a checkpoint, without a job.
+    """Read a scheduler's state from a checkpoint, without a training job.
 
-    Needs no process group, no GPU, no model code. Of a DCP folder, only the index and the
-    scheduler's own items are read. What is pickled is read as data and never executed.
+    It needs no process group, no GPU and no model code. In a DCP folder it reads only the index and
+    the scheduler's items. Pickles are read as data, and no code in them runs.
 
     Args:
-        path: A DCP folder, a file of `torch.save`, a checkpoint's folder of Megatron-LM, NeMo
-            AutoModel, transformers, accelerate or DeepSpeed, or a folder of numbered ones, of
-            which the newest complete one is read; local, or any address that fsspec serves.
-        key: The state's name in the checkpoint, parts joined by dots, such as `app.scheduler`.
-            Needed only if there are several.
+        path: A DCP folder, a file written by `torch.save`, or a checkpoint folder of Megatron-LM,
+            NeMo AutoModel, transformers, accelerate or DeepSpeed. In a folder of numbered
+            checkpoints, the newest complete one is read. The path is local, or an address that
+            fsspec can open, such as `s3://bucket/run`.
+        key: Name of the state in the checkpoint, with parts joined by dots, such as
+            `app.scheduler`. You need it only if the checkpoint has several states.
 
     Returns:
-        The state as it stands there, and where it was found.
+        The state, and where it was found.
 
     Raises:
-        StateError: Nothing is there, or no scheduler's state, or several; or the checkpoint is
-            damaged, or holds pickles that could run code.
+        StateError: There is no checkpoint, it has no state or several, it is damaged, or it has a
+            pickle that could run code.
     """
     place = Place.at(path)
     try:
         return find(place, key)
     except StateError:
         raise
-    except (OSError, ValueError) as error:  # a ValueError, where no path can be so
+    except (OSError, ValueError) as error:  # a ValueError for an invalid path
         raise StateError(f"{place}: cannot be read: {brief(str(error))}") from error
 
 
@@ -61,25 +62,27 @@ def load(
     expected_position: int | None = None,
     local: bool = False,
 ) -> StateLocation:
-    """Load a scheduler's state from a checkpoint, in a running job.
+    """Load a scheduler's state from a checkpoint into a running job.
 
-    Collective unless local: the first rank of the scheduler's group alone touches storage and
-    decides, and all ranks apply the same outcome or raise the same error. Loads what plain
-    `dcp.load` cannot: Megatron's checkpoints, another library's, a state under another key.
+    Use it for checkpoints that `dcp.load` cannot load: Megatron-LM's, another library's, or a state
+    under another key. With a process group, call it on every rank. The first rank of the group
+    reads the checkpoint and decides. All ranks apply the same outcome or raise the same error.
 
     Args:
-        scheduler: Loads the state, by its policy.
+        scheduler: The scheduler that loads the state, by its policy.
         path: As for `read_state`.
         key: As for `read_state`.
-        expected_position: The trainer's own count, if it has one.
-        local: Load on this rank alone, without communication.
+        expected_position: The trainer's own count of units. If the checkpoint has another position,
+            it is an error. None for no check.
+        local: Load on this rank only, without communication.
 
     Returns:
         Where the state was found.
 
     Raises:
-        StateError: As for `read_state`, or the position is another than expected.
-        ReconcileError: Strict entries or units differ, or the outcome is an illegal config.
+        StateError: As for `read_state`, or the position is not the expected one.
+        ReconcileError: Strict entries or units differ, or the outcome is not a valid config.
+        RankMismatchError: Some ranks cannot apply the outcome.
     """
     return scheduler.load_with(
         lambda: read_state(path, key), expected_position=expected_position, local=local
@@ -87,20 +90,26 @@ def load(
 
 
 def to_megatron_state(state: Mapping[str, Any]) -> State:
-    """Return a state as Megatron-LM and NeMo AutoModel save it: their ten keys and no other.
+    """Return a state as Megatron-LM and NeMo AutoModel save it, with their ten keys only.
 
-    A state of ours loads in both as it is; this is for those who want nothing else in it. The
-    values are those of the state's text, if it has one. Entries that the ten keys cannot carry are
-    logged at WARNING.
+    Both can also load an unconverted state of `OptimizerParamScheduler`. Entries without one of the
+    ten keys are logged at WARNING.
+
+    Args:
+        state: A state of `OptimizerParamScheduler`.
+
+    Returns:
+        A dict of the ten keys.
 
     Raises:
-        StateError: The state is malformed, or lacks one of the ten.
+        StateError: The state is malformed, one of the ten keys is missing, or it is a state of
+            `ParamScheduler`.
     """
     keys, left = to_upstream(state)
     lost = ", ".join(f"{name}={value!r}" for name, value in left.items() if value is not None)
     if lost:
         logger.warning(
-            "Megatron's ten keys do not carry %s: pass them to the constructor of the scheduler "
+            "Megatron's ten keys do not include %s; pass them to the constructor of the scheduler "
             "that loads these keys",
             lost,
         )

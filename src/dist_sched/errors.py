@@ -1,6 +1,7 @@
-"""The four errors that callers may want to catch; the package raises no other on purpose.
+"""The four errors that callers may want to catch.
 
-Two of them are an `AssertionError` as well, because callers that come from Megatron-LM catch that.
+`ConfigError` and `ReconcileError` are also `AssertionError`s, because code written for Megatron-LM
+catches that class.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ if TYPE_CHECKING:
 __all__ = ["ConfigError", "RankMismatchError", "ReconcileError", "StateError"]
 
 _LONGEST = 4_000
-"""Characters of a message, at most: it may quote names that a file or a checkpoint has."""
+"""Maximum length of a message in characters, since it may quote names from files."""
 
 
-class _Brief(Exception):  # noqa: N818 - what the errors have in common
-    """An exception whose texts are cut, whatever they quote."""
+class _Brief(Exception):  # noqa: N818 - the base of the four errors
+    """An exception that cuts long messages."""
 
     def __init__(self, *args: object) -> None:
         super().__init__(*map(_cut, args))
@@ -31,16 +32,22 @@ def _cut(part: object) -> object:
 
 
 class ConfigError(_Brief, ValueError, AssertionError):
-    """An illegal config or argument; the message names the entry, its value and the rule."""
+    """A config entry or an argument is invalid. The message has the entry, its value and the rule.
+
+    Also a `ValueError` and an `AssertionError`.
+    """
 
 
 class ReconcileError(_Brief, ValueError, AssertionError):
-    """Config and checkpoint cannot be reconciled, and nothing was loaded."""
+    """The config and the checkpoint cannot be reconciled. Nothing was loaded.
+
+    Also a `ValueError` and an `AssertionError`.
+    """
 
     reconciliation: Reconciliation | None
-    """All rows, the equal ones too, with the outcome that was refused."""
+    """The comparison of every entry, including the equal ones, with the refused outcome."""
     reasons: tuple[str, ...]
-    """Why it was refused: one sentence for each cause."""
+    """The reasons for the refusal, one sentence each."""
 
     def __init__(
         self,
@@ -54,14 +61,21 @@ class ReconcileError(_Brief, ValueError, AssertionError):
 
 
 class StateError(_Brief, ValueError):
-    """Checkpoint state that is malformed, missing, misplaced or too new; names the key."""
+    """A checkpoint state cannot be used.
+
+    It is missing, malformed, at another position than expected, or was saved by a newer version.
+    The message has the key. Also a `ValueError`.
+    """
 
 
 class RankMismatchError(_Brief, RuntimeError):
-    """Ranks disagree about config, position or written values; raised on every rank alike."""
+    """Ranks disagree about the config, the position or the written values.
+
+    Every rank raises the same error. Also a `RuntimeError`.
+    """
 
     ranks: dict[int, Any]
-    """What each rank had."""
+    """What each rank had, by rank."""
 
     def __init__(self, message: str, ranks: dict[int, Any] | None = None) -> None:
         super().__init__(message)

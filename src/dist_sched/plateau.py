@@ -1,4 +1,4 @@
-"""A metric that drives a schedule: what torch's `ReduceLROnPlateau` does, as late changes."""
+"""Cutting a schedule when a metric stops improving, like torch's `ReduceLROnPlateau`."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ T = TypeVar("T")
 _VERSION = 1
 _TEXT_KEY = "plateau"
 _SAME = 1e-12
-"""Relative difference that the rounding of several factors can make."""
+"""Relative difference that rounding can make after several factors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Settings:
-    """What the constructor was given, checked; `Plateau` describes it."""
+    """The checked arguments of the constructor, which `Plateau` documents."""
 
     factor: float
     patience: int
@@ -62,25 +62,25 @@ class _Settings:
         for name, rule in checks.items():
             object.__setattr__(self, name, rule(name, getattr(self, name)))
         if self.threshold >= 1 and (self.mode, self.threshold_mode) == ("min", "rel"):
-            problem = "must be below 1, the share of the best metric by which one must be lower"
+            problem = "must be below 1, because it is the fraction by which a metric must improve"
             raise rules.illegal("threshold", self.threshold, problem)
 
     @property
     def worst(self) -> float:
-        """What every other metric is better than."""
+        """A metric that every other one is better than."""
         return math.inf if self.mode == "min" else -math.inf
 
     def is_better(self, metric: float, best: float) -> bool:
-        """Return whether a metric is better than the best one; NaN never is."""
+        """Return whether a metric is better than the best one. NaN is never better."""
         sign = 1 if self.mode == "max" else -1
         is_share = self.threshold_mode == "rel"
         bound = best * (1 + sign * self.threshold) if is_share else best + sign * self.threshold
         return metric > bound if self.mode == "max" else metric < bound
 
     def cut(self, value: float) -> float | None:
-        """Return the factor that cuts a value; None where the cut would be too small."""
+        """Return the factor that cuts a value, or None if the cut would be too small."""
         lower = max(value * self.factor, self.min_value)
-        # A value that stands at min_value, up to rounding, is not cut by that rounding each time.
+        # A value at min_value must not be cut again and again by a rounding error.
         if lower == 0 or value - lower <= max(self.eps, value * _SAME):
             return None
         return self.factor if lower > self.min_value else lower / value
@@ -88,7 +88,7 @@ class _Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Counts:
-    """What the metrics so far have left."""
+    """The counts after the metrics so far."""
 
     best: float
     num_bad_epochs: int = 0
@@ -96,7 +96,7 @@ class _Counts:
     num_updates: int = 0
 
     def after(self, metric: float, settings: _Settings) -> tuple[_Counts, bool]:
-        """Return the counts after one more metric, and whether a cut is due."""
+        """Return the counts after another metric, and whether a cut is due."""
         is_better = settings.is_better(metric, self.best)
         bad = 0 if is_better or self.cooldown_counter else self.num_bad_epochs + 1
         is_due = bad > settings.patience
@@ -112,31 +112,31 @@ class _Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Saved:
-    """What a loaded state says of the run beside the counts."""
+    """The parts of a loaded state beside the counts."""
 
     position: int
-    """Where the scheduler was."""
+    """Position of the scheduler."""
     scales: int
-    """How many scales of the field its history had."""
+    """Number of scales of the field in its history."""
     arguments: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Report:
-    """What a rank sends to the others."""
+    """The values that a rank sends to the others."""
 
     metric: float
-    """NaN where it is not read."""
+    """NaN if it is not read."""
     value: float
-    """The schedule's."""
+    """The schedule's value."""
     counts: _Counts
     common: dict[str, Any]
-    """What all ranks must have alike."""
+    """Values that must be equal on all ranks."""
 
 
 @final
 class Plateau:
-    """Multiply a scheduler's values by a factor when a metric stops getting better.
+    """Multiply a scheduler's values by a factor when a metric stops improving.
 
     With the best metric so far `b` and the threshold `t`, a metric `m` is better if
 
@@ -145,52 +145,57 @@ class Plateau:
     - mode "max", threshold_mode "rel": `m > b (1 + t)`;
     - mode "max", threshold_mode "abs": `m > b + t`.
 
-    After more than `patience` updates in a row that are not better, the schedule's value `v` is cut
-    to `max(v factor, min_value)`, if that is lower by more than `eps`. In the `cooldown` updates
-    after a cut, none counts as bad. NaN is never better.
+    After more than `patience` updates in a row without an improvement, the schedule's value `v` is
+    cut to `max(v factor, min_value)`, if this lowers it by more than `eps`. In the `cooldown`
+    updates after a cut, missing improvements do not count. NaN is never better.
 
-    Over a constant schedule the values are those of torch's `ReduceLROnPlateau`. Two things differ.
-    A cut is one factor for all groups, so their ratios stay: `min_value` and `eps` are compared
-    with the schedule's own value, where torch compares each group's. And a cut is a `scale` in
-    `scheduler.history`: the rest of the schedule goes on from there, it is saved with the
-    scheduler, and a run can be repeated without the metrics. `min_value` limits cuts, and not the
-    schedule.
+    With a constant schedule, the values are the same as with torch's `ReduceLROnPlateau`. There are
+    two differences:
 
-    A `Plateau` has a state of its own, which docs/state.md describes: save and load it beside the
+    - A cut multiplies all groups by the same factor, so that their ratios stay the same.
+      `min_value` and `eps` are compared with the schedule's value. torch compares the value of each
+      group.
+    - A cut is a `scale` in `scheduler.history`. The rest of the schedule is multiplied, the cut is
+      saved with the scheduler, and you can repeat a run without its metrics. `min_value` limits
+      cuts, but not the schedule.
+
+    A `Plateau` has its own state, which docs/state.md describes. Save and load it together with the
     scheduler's.
 
     Args:
-        scheduler: What is driven: an `OptimizerParamScheduler` or a `ParamScheduler`.
-        factor: What a cut multiplies by, between 0 and 1.
-        patience: How many updates in a row may be no better.
-        threshold: How much better a metric must be to count.
-        mode: "min" if lower metrics are better, "max" if higher ones are.
-        cooldown: How many updates after a cut count no bad ones.
-        min_value: No cut goes below it; torch's `min_lr`.
-        threshold_mode: "rel" for a share of the best metric, which is meant for metrics above 0, or
-            "abs".
-        eps: A cut that lowers the value by no more than this is left out.
-        field: The field to change.
-        reduce: None to decide by the first rank's metric, "mean" by the mean of all ranks'.
+        scheduler: The scheduler, an `OptimizerParamScheduler` or a `ParamScheduler`.
+        factor: Factor of a cut, more than 0 and less than 1.
+        patience: Number of updates in a row without an improvement before a cut, at least 0.
+        threshold: How much better a metric must be to count as an improvement, at least 0.
+        mode: "min" if lower metrics are better, "max" if higher metrics are better.
+        cooldown: Number of updates after a cut in which missing improvements do not count, at
+            least 0.
+        min_value: Lowest value of a cut, at least 0 (torch's `min_lr`).
+        threshold_mode: "rel" if the threshold is a fraction of the best metric, "abs" if it is a
+            difference. Use "abs" for metrics that may be negative.
+        eps: A cut is skipped if it lowers the value by at most this much, at least 0.
+        field: The field or extra to change.
+        reduce: None to use the first rank's metric, "mean" to use the mean over all ranks.
 
     Raises:
-        ConfigError: An argument is illegal; names it, its value and the rule.
+        ConfigError: An argument is invalid. The message has the argument, its value and the rule.
 
-    >>> import torch
-    >>> from dist_sched import ParamScheduler
-    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    >>> scheduler = ParamScheduler(optimizer, {"lr": 1.0})
-    >>> plateau = Plateau(scheduler, factor=0.5, patience=1)
-    >>> for loss in (0.9, 0.8, 0.8, 0.8, 0.7):
-    ...     scheduler.step()
-    ...     print(plateau.update(loss), optimizer.param_groups[0]["lr"])
-    False 1.0
-    False 1.0
-    False 1.0
-    True 0.5
-    False 0.5
-    >>> print(scheduler.history[0])
-    scale at 4 (field=lr, factor=0.5)
+    Examples:
+        >>> import torch
+        >>> from dist_sched import ParamScheduler
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        >>> scheduler = ParamScheduler(optimizer, {"lr": 1.0})
+        >>> plateau = Plateau(scheduler, factor=0.5, patience=1)
+        >>> for loss in (0.9, 0.8, 0.8, 0.8, 0.7):
+        ...     scheduler.step()
+        ...     print(plateau.update(loss), optimizer.param_groups[0]["lr"])
+        False 1.0
+        False 1.0
+        False 1.0
+        True 0.5
+        False 0.5
+        >>> print(scheduler.history[0])
+        scale at 4 (field=lr, factor=0.5)
     """
 
     @rules.known_arguments
@@ -210,7 +215,7 @@ class Plateau:
         reduce: str | None = None,
     ) -> None:
         if not isinstance(scheduler, Scheduler):
-            rule = "must be a scheduler of dist_sched: build one over the optimizer, and pass that"
+            rule = "must be a scheduler of dist_sched; build one for the optimizer, and pass it"
             raise rules.illegal("scheduler", scheduler, rule)
         self._settings = _Settings(
             factor=factor,
@@ -225,55 +230,55 @@ class Plateau:
             reduce=reduce,
         )
         self.scheduler = scheduler
-        """What is driven."""
+        """The scheduler whose values are cut."""
         self._counts = _Counts(best=self._settings.worst)
         self._saved: _Saved | None = None
-        """What was loaded, until an update has compared it with the scheduler."""
+        """The loaded state, until an update has compared it with the scheduler."""
         self._is_compared = False
-        """Whether an update has seen how this and the scheduler were loaded."""
+        """Whether an update has compared the loads of this and of the scheduler."""
         self._has_named_nan = self._has_named_sign = False
-        """Whether the log has named what is named once."""
-        # A field that cannot be scaled is an error here, and not at the first cut.
+        """Whether these warnings were logged, each of which is logged once."""
+        # A field that cannot be scaled is an error here, not at the first cut.
         self._prepare(self._settings.factor)
 
     @property
     def best(self) -> float:
-        """The best metric so far; an infinity before the first."""
+        """The best metric so far. Infinite before the first one."""
         return self._counts.best
 
     @property
     def num_bad_epochs(self) -> int:
-        """How many updates in a row were no better, as torch calls it."""
+        """Number of updates in a row without an improvement."""
         return self._counts.num_bad_epochs
 
     @property
     def cooldown_counter(self) -> int:
-        """How many more updates count no bad ones."""
+        """Number of further updates in which missing improvements do not count."""
         return self._counts.cooldown_counter
 
     @property
     def num_updates(self) -> int:
-        """How many metrics there were."""
+        """Number of metrics so far."""
         return self._counts.num_updates
 
     def update(self, metric: Any) -> bool:
-        """Take a metric, as of an evaluation, and cut the values if it is time.
+        """Record a metric, for example after an evaluation, and cut the values if it is time.
 
-        Collective over the scheduler's process group: one small gather, and a second one for a cut.
-        Call it on every rank, at the same position. All ranks cut or none, and the first rank's
-        counts are everybody's. Without a process group there is no communication.
+        With a process group, call it on every rank at the same position. Either all ranks cut or
+        none does, and all ranks use the first rank's counts. It communicates one small gather, and
+        a second one for a cut.
 
         Args:
-            metric: A number, or a tensor or numpy array without dimensions. If the first rank
-                decides, the other ranks' is not read, and may be None.
+            metric: A number, or a tensor or numpy array with a single number. With `reduce=None`,
+                only the first rank's metric is read, and other ranks may pass None.
 
         Returns:
             Whether the values were cut.
 
         Raises:
-            ConfigError: The metric is no number, or a rank's groups cannot be given the new values.
-            RankMismatchError: The ranks have different arguments, positions or histories.
-                Every rank raises the same error, and is as before.
+            ConfigError: The metric is not a number, or a rank's groups cannot hold the new values.
+            RankMismatchError: Ranks have different arguments, positions or histories. Every rank
+                raises the same error, and nothing has changed.
         """
         scheduler, settings = self.scheduler, self._settings
         about = f"the update of a Plateau over {scheduler._label}"
@@ -299,7 +304,7 @@ class Plateau:
         return factor is not None
 
     def state_dict(self) -> dict[str, int | float | str]:
-        """Return the state: a fresh dict of int, float and str, the same on every rank."""
+        """Return the checkpoint state: a new dict of int, float and str, equal on every rank."""
         text = {
             "version": _VERSION,
             "position": self.scheduler.num_steps,
@@ -312,14 +317,17 @@ class Plateau:
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load the state; twice is the same as once. Does not communicate.
+        """Load a checkpoint state, without communication.
 
-        The arguments are always the script's, and the log names those that differ. The scheduler is
-        loaded for itself, before or after.
+        The arguments stay the script's. Differences are logged. Load the scheduler separately,
+        before or after.
+
+        Args:
+            state_dict: The result of `state_dict()`.
 
         Raises:
-            StateError: The state is malformed, from a newer version, or of another field or mode;
-                names the key. Nothing has changed.
+            StateError: The state is malformed, from a newer version, or for another field or mode.
+                The message has the key. Nothing has changed.
         """
         counts, saved = _read(state_dict)
         mine = dataclasses.asdict(self._settings)
@@ -327,8 +335,9 @@ class Plateau:
             if saved.arguments.get(name) != mine[name]:
                 theirs = rules.shown(saved.arguments.get(name))
                 raise StateError(
-                    f"key {_TEXT_KEY!r} of the checkpoint state: {name} is {theirs} there and "
-                    f"{mine[name]!r} here: it is another Plateau's; to start afresh, load none"
+                    f"key {_TEXT_KEY!r} of the checkpoint state: {name} is {theirs} in the "
+                    f"checkpoint, but {mine[name]!r} here; load the state of the same Plateau, or "
+                    "none to start again"
                 )
         self._counts, self._saved, self._is_compared = counts, saved, False
         differing = [
@@ -338,20 +347,20 @@ class Plateau:
         ]
         if differing:
             lines = rules.joined(differing, "; ", rules.MOST)
-            self._warn(f"loaded a Plateau, with the script's arguments: {lines}")
+            self._warn(f"loaded a Plateau; the script's arguments are used: {lines}")
 
     def __repr__(self) -> str:
         known = {**dataclasses.asdict(self._settings), **dataclasses.asdict(self._counts)}
         return f"Plateau({', '.join(f'{name}={value!r}' for name, value in known.items())})"
 
     def _prepare(self, factor: float) -> Any:
-        """Check a cut against this rank's groups, and change nothing."""
+        """Check a cut against this rank's groups, without changing anything."""
         scheduler, field = self.scheduler, self._settings.field
         arguments = {"factor": factor, "field": field}
         return scheduler._prepare_change("scale", arguments, allow_jump=True)
 
     def _report(self, metric: object) -> _Report:
-        """Return what the ranks decide by, or raise a ConfigError."""
+        """Return this rank's values for the decision, or raise a ConfigError."""
         scheduler, settings = self.scheduler, self._settings
         is_read = settings.reduce is not None or process_groups.rank(scheduler.process_group) == 0
         common = {
@@ -369,18 +378,18 @@ class Plateau:
         )
 
     def _num_scales(self) -> int:
-        """Return how many scales of the field the scheduler's history has."""
+        """Return the number of scales of the field in the scheduler's history."""
         field = self._settings.field
         changes = self.scheduler.history
         return sum(one.operation == "scale" and one.field == field for one in changes)
 
     def _name_surprises(self, metric: float, counts: _Counts, scales: int) -> None:
-        """Name at WARNING, once, what may not be meant.
+        """Warn, once each, about things that are probably mistakes.
 
         Args:
-            metric: The one that decided.
-            counts: The first rank's, before it.
-            scales: How many the history had, before it.
+            metric: The metric that was used.
+            counts: The first rank's counts before the update.
+            scales: Number of scales in the history before the update.
         """
         scheduler, settings, saved = self.scheduler, self._settings, self._saved
         if counts != self._counts:
@@ -393,28 +402,28 @@ class Plateau:
         which = f"the metric of update {counts.num_updates + 1}"
         if math.isnan(metric) and not self._has_named_nan:
             self._has_named_nan = True
-            self._warn(f"{which} is nan, which is never better: such metrics count as bad ones")
+            self._warn(f"{which} is nan, which never counts as an improvement")
         is_reversed = metric < 0 and settings.threshold_mode == "rel" and settings.threshold > 0
         if is_reversed and not self._has_named_sign:
             self._has_named_sign = True
             self._warn(
-                f"{which} is {metric!r}: below 0, a relative threshold takes for better what is "
-                "worse by that share: use threshold_mode='abs'"
+                f"{which} is {metric!r}: for metrics below 0, a relative threshold counts worse "
+                "ones as better; use threshold_mode='abs'"
             )
         if self._is_compared:
             return
         here = scheduler.num_steps
         if saved is not None and (here < saved.position or scales < saved.scales):
             self._warn(
-                f"the Plateau was loaded from position {saved.position}, where the history had "
-                f"{saved.scales} scales of {settings.field}, and its scheduler is at {here} and "
-                f"has {scales}: load the scheduler's state of the same checkpoint too (a policy of "
-                "'config' drops late changes)"
+                f"the Plateau was saved at position {saved.position} with {saved.scales} scales of "
+                f"{settings.field} in the history, but its scheduler is at position {here} with "
+                f"{scales} scales; load the scheduler's state from the same checkpoint, too (a "
+                "policy of 'config' drops late changes)"
             )
         if saved is None and scheduler.last_reconciliation is not None:
             self._warn(
-                f"the scheduler was loaded and its Plateau was not, which starts afresh at {here}, "
-                "without a best metric: load its state too"
+                f"the scheduler was loaded and its Plateau was not, so the Plateau starts again at "
+                f"position {here} without a best metric; load its state, too"
             )
 
     def _warn(self, message: str) -> None:
@@ -425,14 +434,14 @@ class Plateau:
 def _share(name: str, value: object) -> float:
     found = rules.positive(name, value)
     if found >= 1:
-        raise rules.illegal(name, value, "must be below 1, as it is what a cut multiplies by")
+        raise rules.illegal(name, value, "must be below 1, because a cut multiplies by it")
     return found
 
 
 def _number(metric: object) -> float:
     """Return a metric as a float, or raise a ConfigError."""
-    if hasattr(metric, "full_tensor"):  # of which a rank has a part, and to read it is collective
-        rule = "must be a number: pass full_tensor() of a DTensor, called on every rank"
+    if hasattr(metric, "full_tensor"):  # a rank has only a part of it
+        rule = "must be a number; for a DTensor, call full_tensor() on every rank and pass that"
         raise rules.illegal("metric", metric, rule)
     return rules.real("metric", metric)
 
@@ -440,12 +449,12 @@ def _number(metric: object) -> float:
 def _best(name: str, value: object) -> float:
     found = rules.real(name, value)
     if math.isnan(found):
-        raise rules.illegal(name, value, "must be a number, or an infinity where there is none yet")
+        raise rules.illegal(name, value, "must be a number, or infinite before the first metric")
     return found
 
 
 def _refuse_differences(reports: Sequence[_Report]) -> None:
-    """Raise a RankMismatchError, the same on every rank, where ranks differ."""
+    """Raise a RankMismatchError, the same on every rank, if ranks differ."""
     first = reports[0].common
     lines = [
         f"rank {rank}: {name} is {rules.shown(value)}, rank 0 has {rules.shown(first.get(name))}"
@@ -455,9 +464,9 @@ def _refuse_differences(reports: Sequence[_Report]) -> None:
     ]
     if lines:
         cause = (
-            "ranks disagree about the update of a Plateau, and nothing has changed: build it alike "
-            "and call update() at the same position on every rank (the scheduler's synchronize() "
-            "makes positions equal)"
+            "ranks disagree about the update of a Plateau, and nothing has changed; build it with "
+            "the same arguments and call update() at the same position on every rank (the "
+            "scheduler's synchronize() makes positions equal):"
         )
         message = rules.joined([cause, *lines], "\n", most=rules.MOST)
         ranks = {rank: report.common for rank, report in enumerate(reports)}
@@ -465,7 +474,7 @@ def _refuse_differences(reports: Sequence[_Report]) -> None:
 
 
 def _read(state: object) -> tuple[_Counts, _Saved]:
-    """Return what a state says, or raise a StateError."""
+    """Return the parts of a state, or raise a StateError."""
     if not isinstance(state, Mapping):
         raise StateError(f"key 'state': must be a dict, not {type(state).__name__}")
     checks: dict[str, Callable[[str, object], Any]] = {
@@ -476,13 +485,15 @@ def _read(state: object) -> tuple[_Counts, _Saved]:
     }
     for key in (*checks, _TEXT_KEY):
         if key not in state:
-            raise StateError(f"key {key!r} of the checkpoint state is missing: it is no Plateau's")
+            raise StateError(
+                f"key {key!r} of the checkpoint state is missing; check that it is a Plateau's"
+            )
     text = parse(state[_TEXT_KEY], _TEXT_KEY)
     version = _checked(_TEXT_KEY, rules.count, "version", text.get("version"))
     if version > _VERSION:
         raise StateError(
             f"key {_TEXT_KEY!r} of the checkpoint state: version {version} is newer than this "
-            f"release reads ({_VERSION}): upgrade dist-sched"
+            f"release can read ({_VERSION}); upgrade dist-sched"
         )
     counts = _Counts(**{key: _checked(key, rule, key, state[key]) for key, rule in checks.items()})
     saved = _Saved(

@@ -1,4 +1,4 @@
-"""Plotting: pictures of schedules by matplotlib, one panel a field, with phases and positions."""
+"""Plotting: pictures of schedules with matplotlib, one panel per field, with phases."""
 
 from __future__ import annotations
 
@@ -55,29 +55,32 @@ def plot(
     log: bool = False,
     names: Sequence[str] | None = None,
 ) -> Figure:
-    """Draw every field over the run: phases shaded and named, positions marked.
+    """Draw every field of one or more schedules over the run, with their phases.
 
-    The values are those that train. Nothing is shown or written: `figure.savefig("lr.png")`
-    writes the figure, and notebooks show it.
+    The figure is returned, not shown or saved. Notebooks show it, and `figure.savefig("lr.png")`
+    saves it. The drawn values are the values that training uses.
 
     Args:
-        what: A `Schedule`, a scheduler, whose position is marked, a config as a mapping or as the
-            path of its file; or several in a list, or by name, which are laid over each other.
-            A `Schedule` beside others is taken to be of their `lr`.
-        at: Positions to mark; a table below has the values there.
-        groups: Draw the overrides of named groups too.
-        log: Draw the values on a logarithmic axis.
-        names: Names for them, one for each.
+        what: A `Schedule`, a scheduler, or a config as a mapping or a path. To compare several,
+            pass a list, or a mapping from names. The position of a scheduler is marked. A
+            `Schedule` beside schedulers or configs is drawn with their `lr`.
+        at: A position to mark, or several. A table below the picture has the values there.
+        groups: Also draw the schedules of named groups.
+        log: Use a logarithmic axis for the values.
+        names: Names for the legend, one for each.
+
+    Returns:
+        A matplotlib figure.
 
     Raises:
-        ConfigError: It is something else, a config is illegal, a position is no whole number
-            >= 0, the units differ, or the names are too few or too many.
+        ConfigError: `what` has another type, a config is invalid, a position is not a whole number
+            >= 0, the units differ, or the number of names is wrong.
         ImportError: matplotlib is not installed.
     """
     pairs = _pairs(what)
     if names is not None:
         if isinstance(names, str) or len(names) != len(pairs):
-            raise illegal("names", names, f"must be a list of {len(pairs)}, one for each")
+            raise illegal("names", names, f"must be a list of {len(pairs)} names, one for each")
         pairs = [(str(name), one) for name, (_, one) in zip(names, pairs, strict=True)]
     field = "value" if all(isinstance(one, Schedule) for _, one in pairs) else "lr"
     is_several = isinstance(at, Iterable) and not isinstance(at, str)
@@ -90,13 +93,13 @@ def plot(
 
 
 def _pairs(what: Any) -> list[tuple[str, Any]]:
-    """Return what is to be drawn, each with its name."""
+    """Return the names and objects to draw."""
     if isinstance(what, Mapping) and what and _CONFIG_NAMES.isdisjoint(map(str, what)):
         return [(str(name), one) for name, one in what.items()]
     if not isinstance(what, list | tuple):
         return [("", what)]
     if not what:
-        raise illegal("what", what, "must hold at least one thing to draw")
+        raise illegal("what", what, "must have at least one schedule to draw")
     names = [
         Path(one).name
         if isinstance(one, str | os.PathLike)
@@ -122,7 +125,7 @@ def _layer(name: str, what: Any, field: str, groups: bool) -> Layer:
 
 
 def render(drawing: Drawing, ending: str, *, log: bool = False) -> tuple[bytes, list[str]]:
-    """Return the content of a picture's file, and notes on it for people.
+    """Return the content of a picture's file, and notes about it.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -135,7 +138,7 @@ def render(drawing: Drawing, ending: str, *, log: bool = False) -> tuple[bytes, 
     if is_png:
         figure.savefig(buffer, format="png", dpi=200)
         lacking = _lacking(drawing)
-        remedy = "which stand there as numbers: install one, or write .svg"
+        remedy = "so they are written as numbers; install such a font, or write .svg"
         notes = [f"no installed font has the letters {lacking}, {remedy}"] if lacking else []
         return buffer.getvalue(), notes
     looks: Any = {"svg.hashsalt": "dist_sched", "svg.fonttype": "none"}

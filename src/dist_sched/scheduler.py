@@ -1,4 +1,4 @@
-"""The two schedulers, and how a config file makes either."""
+"""The two schedulers, and how to build one from a config file."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ _LABELS = {
     "total number of weight decay iterations": "wd_incr_steps",
     "weight decay incr style": "wd_incr_style",
 }
-"""The names under which Megatron's `_check_and_set` is called for an entry."""
+"""Megatron's names of entries in calls of `_check_and_set`."""
 
 
 class _Entry(Generic[T]):
-    """A readable attribute for one config entry, as used: Megatron's callers read them."""
+    """A read-only attribute for one config entry, because Megatron's callers read them."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -64,75 +64,90 @@ class _Entry(Generic[T]):
 
     def __set__(self, instance: Scheduler, value: T) -> None:
         raise AttributeError(
-            f"{self._name} cannot be assigned, because a schedule changed in mid-run would not be "
-            "the one that was declared: build the scheduler with it"
+            f"{self._name} cannot be assigned; pass it to the constructor, or use cooldown(), "
+            "extend(), rewarm() or scale() to change the schedule during a run"
         )
 
 
 @final
 class OptimizerParamScheduler(Scheduler):
-    """Learning rate and weight decay as pure functions of one position, as in Megatron-LM.
+    """Schedule learning rate and weight decay as Megatron-LM and NeMo AutoModel do.
 
     Constructor, methods, state keys and values are those of `OptimizerParamScheduler` in
-    megatron-core 0.16.1 and nemo-automodel 0.7.0. With warmup `w`, horizon `h` and
-    `r = (position - w) / (h - w)`, lr rises in a line from `init_lr` to `max_lr`, and then
+    megatron-core 0.16.1 and nemo-automodel 0.7.0.
 
-    - constant: stays at `max_lr`;
+    With warmup `w`, horizon `h` and `r = (position - w) / (h - w)`, lr rises linearly from
+    `init_lr` to `max_lr` and then follows `lr_decay_style`:
+
+    - constant: `max_lr`;
     - linear: `min_lr + (1 - r) (max_lr - min_lr)`;
     - cosine: `min_lr + (1 + cos(pi r)) / 2 (max_lr - min_lr)`;
     - inverse-square-root: `max(min_lr, max_lr sqrt(max(w, 1)) / sqrt(position))`;
-    - WSD: stays at `max_lr` until `wsd_decay_steps` before `h`, then falls by `lr_wsd_decay_style`.
+    - WSD: `max_lr` until `wsd_decay_steps` before `h`, then a decay by `lr_wsd_decay_style`.
 
-    Past the horizon every style but constant is at `min_lr`. Weight decay rises from `start_wd` to
+    Past the horizon lr is `min_lr`, except for constant. Weight decay rises from `start_wd` to
     `end_wd` over `wd_incr_steps`.
 
+    Build the scheduler before the optimizer is loaded. Afterwards the groups hold the values at
+    position 0. Call `step()` after each optimizer update.
+
     Args:
-        optimizer: An optimizer, a list of them, or anything with `param_groups`. A group keeps
-            the ratio of its own values to the reference's; it may carry bounds (`max_lr`,
+        optimizer: An optimizer, a list of optimizers, or any object with `param_groups`. A group
+            keeps the ratio of its own values to the reference. It may have bounds (`max_lr`,
             `min_lr`, `start_wd`, `end_wd`) or multipliers (`lr_mult`, `wd_mult`) instead, which
-            are read at every step. `describe_groups()` shows what each gets.
-        init_lr: Learning rate at position 0 where there is a warmup, at most `max_lr`.
-        max_lr: Peak learning rate.
-        min_lr: Learning rate at and past the horizon, at most `max_lr`.
-        lr_warmup_steps: Length of the linear warmup in units, less than `lr_decay_steps`.
-        lr_decay_steps: The horizon, in units: where the decay ends, warmup included.
-        lr_decay_style: constant, linear, cosine, inverse-square-root or WSD.
-        start_wd: Weight decay at position 0.
-        end_wd: Weight decay from `wd_incr_steps` on, at least `start_wd`.
-        wd_incr_steps: Length of the rise in weight decay, in units.
-        wd_incr_style: constant, linear or cosine.
-        use_checkpoint_opt_param_scheduler: The checkpoint wins where it differs from the script.
-        override_opt_param_scheduler: The script wins. With both False they must be equal.
-        wsd_decay_steps: Length of the tail in which WSD anneals, in units.
-        lr_wsd_decay_style: linear, cosine, exponential or minus_sqrt.
-        reference: The own value that follows the schedule as it is: a group's name, for every
-            field; a number, for lr; or either by field. If None, the first group's that is not 0.
-        policy: Instead of the two booleans: "checkpoint", "config" or "strict", or a mapping
-            from entry name to such a word, with "*" for the rest. `"unit": "config"` in it takes a
-            checkpoint's position, whatever it counts, as one in this unit.
-        unit: What a position counts: steps, samples or tokens.
-        keep_group_ratios: False gives every group the same values.
-        process_group: The ranks that decide together; the default group if None.
-        name: What tells this scheduler from others on the same ranks, such as "generator".
+            are read at every step. `describe_groups()` shows what each group gets.
+        init_lr: Learning rate at position 0, from 0 to `max_lr`. Used only with a warmup.
+        max_lr: Peak learning rate, at least `min_lr`.
+        min_lr: Learning rate at the horizon and after it, from 0 to `max_lr`.
+        lr_warmup_steps: Length of the linear warmup, in units, from 0 to less than
+            `lr_decay_steps`.
+        lr_decay_steps: The horizon, in units, more than 0: the position at which the decay ends,
+            including the warmup.
+        lr_decay_style: "constant", "linear", "cosine", "inverse-square-root" or "WSD".
+        start_wd: Weight decay at position 0, from 0 to `end_wd`.
+        end_wd: Weight decay from position `wd_incr_steps` on, at least `start_wd`.
+        wd_incr_steps: Length of the rise of weight decay, in units. With 0 it is always `end_wd`.
+        wd_incr_style: "constant", "linear" or "cosine". With "constant", `start_wd` must equal
+            `end_wd`.
+        use_checkpoint_opt_param_scheduler: If True, the checkpoint wins for entries that differ
+            from the script.
+        override_opt_param_scheduler: If True, the script wins. If both are False, entries must be
+            equal.
+        wsd_decay_steps: Length of WSD's decay, in units, from 0 to `lr_decay_steps`. Required for
+            WSD.
+        lr_wsd_decay_style: "linear", "cosine", "exponential" or "minus_sqrt". Required for WSD.
+        reference: The own value that follows the schedule without a ratio: a group's name for all
+            fields, a number for lr, or a mapping from fields to names or numbers. If None, the
+            first group's own value that is not 0.
+        policy: Replaces the two booleans: "checkpoint", "config" or "strict", or a mapping from
+            entry names to these words, with "*" for all other entries. With `"unit": "config"`, a
+            checkpoint's position is used without conversion even if it was saved in another unit.
+        unit: What a position counts: "steps" (optimizer updates), "samples" or "tokens".
+        keep_group_ratios: If False, all groups get the same values.
+        process_group: The ranks that load and synchronize together. If None, the default group.
+        name: Name that distinguishes this scheduler from others on the same ranks, such as
+            "generator".
 
     Raises:
-        ConfigError: An entry, a group or an argument is illegal; names it, its value and the rule.
+        ConfigError: An entry, a group or an argument is invalid. The message has its name, its
+            value and the rule.
 
-    >>> import torch
-    >>> optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    >>> scheduler = OptimizerParamScheduler(
-    ...     optimizer, init_lr=0.0, max_lr=1.0, min_lr=0.1, lr_warmup_steps=10,
-    ...     lr_decay_steps=110, lr_decay_style="linear",
-    ...     start_wd=0.1, end_wd=0.1, wd_incr_steps=110, wd_incr_style="constant",
-    ... )
-    >>> for position in (0, 10, 60, 110, 111):
-    ...     scheduler.seek(position)
-    ...     print(position, optimizer.param_groups[0]["lr"])
-    0 0.0
-    10 1.0
-    60 0.55
-    110 0.1
-    111 0.1
+    Examples:
+        >>> import torch
+        >>> optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        >>> scheduler = OptimizerParamScheduler(
+        ...     optimizer, init_lr=0.0, max_lr=1.0, min_lr=0.1, lr_warmup_steps=10,
+        ...     lr_decay_steps=110, lr_decay_style="linear",
+        ...     start_wd=0.1, end_wd=0.1, wd_incr_steps=110, wd_incr_style="constant",
+        ... )
+        >>> for position in (0, 10, 60, 110, 111):
+        ...     scheduler.seek(position)
+        ...     print(position, optimizer.param_groups[0]["lr"])
+        0 0.0
+        10 1.0
+        60 0.55
+        110 0.1
+        111 0.1
     """
 
     init_lr = _Entry[float]()
@@ -206,32 +221,38 @@ class OptimizerParamScheduler(Scheduler):
 
     @property
     def use_checkpoint_opt_param_scheduler(self) -> bool:
-        """Whether the checkpoint wins for every entry."""
+        """Whether the policy is "checkpoint" for every entry."""
         return self._agreed.policy.is_all(CHECKPOINT)
 
     @property
     def override_opt_param_scheduler(self) -> bool:
-        """Whether the script's config wins for every entry."""
+        """Whether the policy is "config" for every entry."""
         return self._agreed.policy.is_all(CONFIG)
 
     def get_lr(self, param_group: Group) -> float:
-        """Return the learning rate under a group's bounds, without its ratio and `lr_mult`.
+        """Return the learning rate between a group's bounds, without its ratio and `lr_mult`.
+
+        Args:
+            param_group: A dict that may have `max_lr` and `min_lr`.
 
         Raises:
-            ConfigError: The group has an illegal bound.
+            ConfigError: The group has an invalid bound.
         """
         return self._writer.bounded(param_group, "lr", self.num_steps)
 
     def get_wd(self, param_group: Group | None = None) -> float:
-        """Return the weight decay under a group's bounds, without its ratio and `wd_mult`.
+        """Return the weight decay between a group's bounds, without its ratio and `wd_mult`.
+
+        Args:
+            param_group: A dict that may have `start_wd` and `end_wd`. None for no bounds.
 
         Raises:
-            ConfigError: The group has an illegal bound.
+            ConfigError: The group has an invalid bound.
         """
         return self._writer.bounded(param_group or {}, "weight_decay", self.num_steps)
 
     def _check_and_set(self, cls_value: T, sd_value: T, name: str) -> T:
-        """Return one entry's value to use, as Megatron's method of this name does.
+        """Return the value to use for one entry, like Megatron's method of this name.
 
         Raises:
             ReconcileError: The policy is strict and the values differ.
@@ -240,8 +261,8 @@ class OptimizerParamScheduler(Scheduler):
         used, why = choose(cls_value, sd_value, word)
         if word == STRICT and cls_value != sd_value:
             raise ReconcileError(
-                f"{name} is {cls_value!r} in the config and {sd_value!r} in the checkpoint, "
-                "and its policy is 'strict'"
+                f"{name} is {cls_value!r} in the config and {sd_value!r} in the checkpoint, and "
+                "its policy is 'strict'; make them equal, or choose another policy"
             )
         logger.info("%s: %s %r", name, why, used)
         return used
@@ -249,49 +270,63 @@ class OptimizerParamScheduler(Scheduler):
 
 @final
 class ParamScheduler(Scheduler):
-    """Any field of the param groups as a schedule of its own, and extras, all of one position.
+    """Schedule any hyper-parameters of the param groups, and other values such as a batch size.
+
+    Build the scheduler before the optimizer is loaded. Afterwards the groups hold the values at
+    position 0. Call `step()` after each optimizer update.
 
     Args:
-        optimizer: As for `OptimizerParamScheduler`, ratios, bounds and multipliers too. Groups that
-            lack a field are passed over. For extras alone it may be `[]`.
-        fields: By param-group key (`lr`, `weight_decay`, `momentum`, `betas[0]`, ...), a
-            `Schedule`, a number for a constant one, or a `schedules.proportional_to`, which follows
-            another field or an extra. Where there are extras it may be `{}`.
-        groups: By pattern of group names (`param_group["name"]`, as `fnmatch` reads it) and then
-            by field: a schedule of their own, or a number that multiplies what the group would
-            have without it.
-        extras: By name (`batch_size`, `sequence_length`, `aux_loss_weight`, ...), values that no
-            group holds, scheduled as fields are. `scheduler.extras` has them at the position.
-        reference: What follows the schedule as it is: a group's name, for every field; a number,
-            for lr; or either by field. If None, what all groups have, where their own values are
-            equal; else the own value that is the schedule's highest.
-        policy: "checkpoint" (the default), "config" or "strict", or a mapping from entry to such
-            a word, with "*" for the rest. Entries are paths, such as `lr.phases[1].steps`; the
-            beginning of a path stands for all of it. `unit` as for `OptimizerParamScheduler`.
-        unit: What a position counts: steps, samples or tokens.
-        keep_group_ratios: False gives every group the same values.
-        process_group: The ranks that decide together; the default group if None.
-        name: What tells this scheduler from others on the same ranks, such as "generator".
+        optimizer: An optimizer, a list of optimizers, or any object with `param_groups`. Ratios,
+            bounds and multipliers of groups work as in `OptimizerParamScheduler`. A group that
+            lacks a field is skipped. With extras alone you may pass `[]`.
+        fields: A mapping from param-group keys (`lr`, `weight_decay`, `momentum`, `betas[0]`, ...)
+            to schedules. A schedule is a `Schedule`, a number for a constant, or a
+            `schedules.proportional_to(...)` that follows another field or an extra. May be `{}` if
+            there are extras.
+        groups: Overrides for some groups: a mapping from patterns of group names
+            (`param_group["name"]`, matched as `fnmatch` does) to mappings from fields to a schedule
+            for these groups, or to a number that multiplies their value.
+        extras: A mapping from names (`batch_size`, `sequence_length`, `aux_loss_weight`, ...) to
+            schedules of values that no group holds. `scheduler.extras` has their present values.
+        reference: The own value that follows the schedule without a ratio: a group's name for all
+            fields, a number for lr, or a mapping from fields to names or numbers. If None, the own
+            value of all groups if it is the same, else the own value that equals the schedule's
+            highest value.
+        policy: "checkpoint", "config" or "strict", or a mapping from entries to these words, with
+            "*" for all other entries. If None, "checkpoint". Entries are paths such as
+            `lr.phases[1].steps`, and the beginning of a path covers all entries below it. With
+            `"unit": "config"`, a checkpoint's position is used without conversion even if it was
+            saved in another unit.
+        unit: What a position counts: "steps" (optimizer updates), "samples" or "tokens".
+        keep_group_ratios: If False, all groups get the same values.
+        process_group: The ranks that load and synchronize together. If None, the default group.
+        name: Name that distinguishes this scheduler from others on the same ranks, such as
+            "generator".
 
     Raises:
-        ConfigError: A field that no group has, a pattern that no name matches or two that match
-            one group, a name that is both a field and an extra, a value that is illegal; names it
-            and the rule.
+        ConfigError: No group has a field, a pattern matches no name, two patterns set one field of
+            a group, a name is both a field and an extra, or a value is invalid. The message has the
+            name, the value and the rule.
 
-    >>> import torch
-    >>> from dist_sched import Phase, Schedule
-    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
-    >>> scheduler = ParamScheduler(optimizer, {
-    ...     "lr": Schedule([Phase("linear", 10, end=1.0, start=0.0), Phase("cosine", 90, end=0.1)]),
-    ...     "momentum": Schedule([Phase("linear", 20, end=0.75, start=0.5)]),
-    ... })
-    >>> for position in (0, 10, 100, 101):
-    ...     scheduler.seek(position)
-    ...     print(position, optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["momentum"])
-    0 0.0 0.5
-    10 1.0 0.625
-    100 0.1 0.75
-    101 0.1 0.75
+    Examples:
+        >>> import torch
+        >>> from dist_sched import Phase, Schedule
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
+        >>> scheduler = ParamScheduler(optimizer, {
+        ...     "lr": Schedule([
+        ...         Phase("linear", 10, end=1.0, start=0.0),
+        ...         Phase("cosine", 90, end=0.1),
+        ...     ]),
+        ...     "momentum": Schedule([Phase("linear", 20, end=0.75, start=0.5)]),
+        ... })
+        >>> for position in (0, 10, 100, 101):
+        ...     scheduler.seek(position)
+        ...     group = optimizer.param_groups[0]
+        ...     print(position, group["lr"], group["momentum"])
+        0 0.0 0.5
+        10 1.0 0.625
+        100 0.1 0.75
+        101 0.1 0.75
     """
 
     @known_arguments
@@ -329,20 +364,22 @@ def from_config(
     policy: str | Mapping[str, str] | None = None,
     process_group: ProcessGroup | None = None,
 ) -> OptimizerParamScheduler | ParamScheduler:
-    """Build a scheduler from a mapping, or from a JSON, YAML or TOML file that holds one.
+    """Build a scheduler from a JSON, YAML or TOML file, or from a mapping.
 
-    A mapping with `fields` or `extras` makes a `ParamScheduler`, any other an
-    `OptimizerParamScheduler`.
-    docs/configuration.md describes both; `to_config` returns such a mapping.
+    docs/configuration.md describes the format. `scheduler.to_config()` returns such a mapping.
 
     Args:
-        optimizer: As for the schedulers.
-        source: The mapping, or the file's path.
-        policy: Instead of the one that the mapping has.
-        process_group: The ranks that decide together; the default group if None.
+        optimizer: An optimizer, a list of optimizers, or any object with `param_groups`.
+        source: The path of the file, or the mapping.
+        policy: Replaces the policy of the config.
+        process_group: The ranks that load and synchronize together. If None, the default group.
+
+    Returns:
+        A `ParamScheduler` if the config has `fields` or `extras`, else an
+        `OptimizerParamScheduler`.
 
     Raises:
-        ConfigError: A name is unknown or missing, a value is illegal, or the file cannot be read.
+        ConfigError: A key is unknown or missing, a value is invalid, or the file cannot be read.
     """
     declaration = files.read(source)
     config = declaration.config
@@ -352,7 +389,7 @@ def from_config(
     scheduler = kind.__new__(kind)
     try:
         parsed = None if policy is None else config.parse_policy(policy)
-        # Past the class's own constructor, which would build config and policy a second time.
+        # Not the class's own constructor, which would build config and policy again.
         Scheduler.__init__(
             scheduler,
             optimizer,

@@ -1,25 +1,28 @@
-"""Named schedules: functions that join phases, each with the peer that it agrees with.
+"""Named schedules: functions that build a `Schedule` from a few numbers.
 
-These arguments mean the same in every function:
+Each docstring also tells which scheduler of another library has the same values.
+
+These arguments have the same meaning in every function:
 
 - `peak`: the highest value, reached at position `warmup`.
-- `horizon`: the position at which the schedule ends, in units, the warmup included. The value stays
-  after it, whatever the peer does there.
-- `warmup`: length of the rise from `start` to `peak`, in units. Without one, with 0, the schedule
-  starts at the peak.
-- `warmup_shape`: the shape of that rise, a line by default. A name of `shapes()`, or a mapping with
-  `shape` and its parameters: `{"shape": "minus_power", "power": 2}` is a quadratic warmup.
-- `start`: the value at position 0, where there is a warmup.
-- `floor`: the value that the decay goes down to.
+- `horizon`: the position at which the schedule ends, in units. It includes the warmup. After the
+  horizon the value stays constant, even if the other library's scheduler goes on.
+- `warmup`: length of the rise from `start` to `peak`, in units. With 0 there is no warmup, and the
+  schedule starts at the peak.
+- `warmup_shape`: the shape of the warmup, `"linear"` by default. Pass a name of `shapes()`, or a
+  mapping with `shape` and its parameters: `{"shape": "minus_power", "power": 2}` is a quadratic
+  warmup.
+- `start`: the value at position 0. It is used only with a warmup.
+- `floor`: the value at the end of the decay.
 
-A length between 0 and 1 is refused, because 0.03 could mean 3 % of the horizon. Config files, where
-it means that, may have one.
+A length between 0 and 1 is an error, because 0.03 could mean 3 % of the horizon or 0.03 units. In a
+config file 0.03 is allowed and means 3 % of the horizon.
 
 In the formulas `n` is the position, `w` the warmup, `h` the horizon and `r = (n - w) / (h - w)`.
-Where `warmup == horizon` there is no decay, and the value stays at the peak.
+If `warmup == horizon` there is no decay, and the value stays at the peak.
 
-Update `n + 1` uses the value at position `n`. For a peer in torch or transformers the position is
-its `last_epoch`, or the argument of its lambda, unless a docstring says otherwise.
+The first optimizer update uses the value at position 0. In torch and transformers the position is
+`last_epoch`, or the argument of the lambda, unless a docstring says otherwise.
 """
 
 from __future__ import annotations
@@ -57,7 +60,7 @@ from dist_sched._peers.registry import from_peer
 from dist_sched._rules import near_miss
 
 proportional_to = ProportionalTo
-"""A field in proportion to another's schedule, such as weight decay that follows lr."""
+"""A field that follows another field's schedule, such as weight decay in proportion to lr."""
 
 __all__ = [
     "LENGTHS",
@@ -93,6 +96,6 @@ __all__ = [
 if not TYPE_CHECKING:  # or every name would be an attribute to type checkers
 
     def __getattr__(name: str) -> Any:
-        """Raise, and name the near miss."""
+        """Raise an AttributeError that suggests the closest name."""
         close = near_miss(name, NAMED)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}{close}")

@@ -75,5 +75,5 @@ def test_several_loggers_get_the_same_at_the_trainers_own_step(scheduler):
 
 
 def test_anything_else_is_refused(scheduler):
-    with pytest.raises(ConfigError, match="must be a SummaryWriter, a function of a dict"):
+    with pytest.raises(ConfigError, match="must be a SummaryWriter, a function that takes a dict"):
         adapters.metrics(scheduler, 3)

@@ -181,7 +181,7 @@ def test_show_prints_json_with_a_version(as_json):
 
 def test_show_says_what_a_state_of_megatron_lacks(cli):
     out = cli("show", "megatron.pt")[1]
-    assert "note: not in the state, and assumed: init_lr=0.0" in out
+    assert "note: not in the state, so assumed: init_lr=0.0" in out
     assert "at position 60 in an unknown unit" in out
 
 
@@ -267,11 +267,11 @@ def test_diff_prints_the_verdict_first_then_what_differs_and_counts_the_rest(cli
     assert (1, "") == (status, err)
     assert [
         (
-            "different, but no value moves at position 60; the schedule of run.json "
-            "(--policy config) would move lr from 0.3 to 0.55 (× 1.833)"
+            "different, but no value changes at position 60; the schedule of run.json "
+            "(--policy config) would change lr from 0.3 to 0.55 (× 1.833)"
         ),
         "  max_lr: 0.5 → 1; 0.5 is kept",
-        "entries that are equal: 10 (--all prints them)",
+        "equal entries: 10 (use --all to print them)",
     ] == out.splitlines()[:3]
     assert "min_lr" not in out
     assert ["60", "lr", "0.3", "0.55", "0.3"] == rows(out)[-1]
@@ -324,7 +324,7 @@ def test_every_command_refuses_a_policy_for_a_misspelt_field(cli, tmp_path, argu
 
 def test_diff_does_not_say_that_a_checkpoints_run_had_policy_config(cli):
     out = cli("diff", "before", "after")[1]
-    assert "the policy of the new one's own run is not recorded" in out
+    assert "checkpoints do not record the policy" in out
 
 
 @pytest.mark.parametrize(
@@ -357,7 +357,7 @@ def test_diff_follows_the_policy(cli):
     policy = ("--policy", "max_lr=config", "--policy", "*=checkpoint")
     out = cli("diff", "before", "run.json", *policy)[1]
     assert ["60", "lr", "0.3", "0.55", "0.55", "×", "1.833"] in rows(out)
-    assert "different: at position 60 the resume moves lr from 0.3 to 0.55 (× 1.833)" in out
+    assert "different: at position 60 the resume changes lr from 0.3 to 0.55 (× 1.833)" in out
 
 
 def test_diff_uses_the_policy_of_a_config_file(cli):
@@ -392,7 +392,7 @@ def test_diff_relabels_a_unit_by_policy(cli):
     assert 1 == status
     assert "unit: samples → steps" in out
     assert "refused" not in out
-    assert "note: position 60 was saved in samples, and is taken as steps" in out
+    assert "note: position 60 was saved in samples and is used as steps" in out
 
 
 @pytest.mark.parametrize(
@@ -401,7 +401,7 @@ def test_diff_relabels_a_unit_by_policy(cli):
         (
             (),
             (
-                "run.json asks for horizon 200; the policy 'checkpoint' keeps 110: "
+                "run.json has horizon 200; the policy 'checkpoint' keeps 110: "
                 "use --policy lr_decay_steps=config --policy '*=checkpoint'"
             ),
         ),
@@ -416,7 +416,7 @@ def test_diff_says_that_the_policy_drops_a_longer_horizon_and_what_to_write(
     path = tmp_path / "run.json"
     path.write_text(json.dumps({**CONFIG, "max_lr": 0.5, "lr_decay_steps": 200}))
     out = cli("diff", "after", path, *policy)[1]
-    assert (said is None) == ("asks for horizon" not in out)
+    assert (said is None) == ("has horizon" not in out)
     assert (said or "") in out
 
 
@@ -425,12 +425,14 @@ def test_the_policy_that_diff_names_for_a_longer_horizon_brings_it(cli, tmp_path
     fields |= {"betas[0]": 0.9}
     path = tmp_path / "run.json"
     path.write_text(json.dumps({"fields": fields}))
-    (line,) = [one for one in cli("diff", "spec", path)[1].splitlines() if "asks for" in one]
-    assert "asks for horizon 1500; the policy 'checkpoint' keeps 1000" in line
+    (line,) = [
+        one for one in cli("diff", "spec", path)[1].splitlines() if "for the later horizon" in one
+    ]
+    assert "has horizon 1500, but the policy 'checkpoint' keeps 1000" in line
     words = shlex.split(line.partition(": use ")[2])
     out = cli("diff", "spec", path, *words)[1]
     assert "  lr.phases[1].steps: 780 → 1280" in out
-    assert "asks for" not in out
+    assert "for the later horizon" not in out
 
 
 def test_diff_compares_values_at_the_positions_that_are_asked_for(as_json):
@@ -453,14 +455,14 @@ def test_diff_resumes_at_the_position_of_old_whatever_else_is_compared(cli, as_j
     assert position == found["reconciliation"]["position"]
     assert {position, 10} <= {row["position"] for row in found["values"]}
     out = cli("diff", old, "run.json", "--at", 10)[1]
-    assert f"no value moves at position {position}" in out
+    assert f"no value changes at position {position}" in out
 
 
 def test_diff_compares_the_values_of_different_schedulers_and_not_their_entries(cli):
     status, out, err = cli("diff", "spec", "run.json")
     assert (1, "") == (status, err)
-    assert "entries are not compared one by one" in out
-    assert "different: at position 500 the resume moves lr from 0.0003 to 0.1" in out
+    assert "only values are compared, not entries" in out
+    assert "different: at position 500 the resume changes lr from 0.0003 to 0.1" in out
     assert "betas[0]: run.json (config) does not schedule it" in out
     assert "weight_decay: spec (checkpoint at 500) does not schedule it" in out
     assert "refused" not in out
@@ -502,27 +504,27 @@ def test_diff_names_the_entries_that_move_a_value(cli, tmp_path):
     path.write_text(json.dumps({**CONFIG, "init_lr": 0.05}))
     lines = cli("diff", "before", path, "--policy", "config")[1].splitlines()
     assert [
-        "  max_lr: 0.5 → 1, which by itself moves lr from 0.3 to 0.55 (× 1.833)",
-        "  init_lr: 0 → 0.05, which by itself moves no value at this position",
+        "  max_lr: 0.5 → 1 (changes lr from 0.3 to 0.55 (× 1.833) by itself)",
+        "  init_lr: 0 → 0.05 (changes no value at this position by itself)",
     ] == lines[1:3]
 
 
 def test_diff_says_at_which_later_position_values_part(cli):
     out = cli("diff", "lower.yaml", "run.json", "--policy", "config")[1]
-    assert "no value moves at position 0; at 10 it would move lr from 0.5 to 1" in out
+    assert "no value changes at position 0; at 10 it would change lr from 0.5 to 1" in out
 
 
 def test_diff_says_that_late_changes_are_dropped_and_what_that_moves(cli):
     out = cli("diff", "cooled", "stable")[1]
-    assert "→ dropped, which by itself moves lr from 0.3636039 to 1" in out
+    assert "→ dropped (changes lr from 0.3636039 to 1" in out
 
 
 def test_diff_hints_at_other_causes_where_schedules_are_the_same(cli, home):
     save(scheduler(), home / "later" / "step-90", 90)
     status, out, _ = cli("diff", "after", "later")
     assert 0 == status
-    assert "the same schedule, at positions 80 and 90. If lr jumped all the same" in out
-    assert "the optimizer's own state" in out
+    assert "the same schedule, at positions 80 and 90. If lr jumped anyway" in out
+    assert "the optimizer's state" in out
 
 
 def test_an_entry_is_written_alike_by_inspect_and_diff(cli, home):
@@ -535,7 +537,7 @@ def test_an_entry_is_written_alike_by_inspect_and_diff(cli, home):
 def test_diff_names_the_entries_that_the_policy_has_no_word_for(cli):
     status, _, err = cli("diff", "spec", "spec.yaml", "--policy", "weight_decay=config")
     assert (2, 1) == (status, err.count("lr.phases[1].steps"))
-    assert "groups[embed*].lr: name them, or add '*'" in err
+    assert "groups[embed*].lr; add these entries, or '*'" in err
 
 
 def test_diff_prints_json_with_both_sides_and_the_reconciliation(as_json):
@@ -574,8 +576,8 @@ def test_check_names_path_position_and_values_and_ends_with_1(cli):
     assert (1, "") == (status, err)
     first, second = out.splitlines()
     assert "clean.yaml: no findings" == first
-    assert second.startswith("jump.yaml: warning: position 10: lr: the WSD tail begins at 5 and")
-    assert second.endswith(" where the warmup ends [tail-in-warmup]")
+    assert second.startswith("jump.yaml: warning: position 10: lr: the WSD decay begins at 5,")
+    assert second.endswith(" at the end of the warmup [tail-in-warmup]")
 
 
 def test_check_ends_with_0_if_there_are_only_notes_and_with_1_if_they_are_to_count(cli):
@@ -631,7 +633,7 @@ def test_check_finds_a_warmup_and_a_horizon_that_are_short_for_the_increment(cli
 def test_check_refuses_an_increment_in_steps(cli, path):
     status, out, err = cli("check", path, "samples.yaml", "--increment", 2)
     assert (2, "samples.yaml: no findings\n") == (status, out)
-    rule = "must be 1 where the unit is steps, since a step is an update: leave it out"
+    rule = "must be 1 for unit 'steps', where an update is one step; leave it out"
     assert err.startswith(f"dist-sched: error: {path}: increment=2: {rule}, or use unit 'samples'")
 
 
@@ -668,7 +670,7 @@ def test_check_prints_json(as_json):
     jump, illegal = found["configs"]
     assert ("jump.yaml", None) == (jump["path"], jump["error"])
     (finding,) = jump["findings"]
-    assert finding.pop("message").startswith("lr: the WSD tail begins at 5")
+    assert finding.pop("message").startswith("lr: the WSD decay begins at 5")
     assert {"position": 10, "code": "tail-in-warmup", "level": "warning"} == finding
     assert [] == illegal["findings"]
     assert "min_lr=2.0" in illegal["error"]
@@ -686,7 +688,7 @@ def test_convert_completes_a_state_of_megatron_from_a_config(cli, tmp_path):
         "convert", "megatron.pt", tmp_path / "a.pt", "--to", "dist-sched", "--config", "run.json"
     )
     assert 0 == out[0]
-    assert "taken from --config: init_lr" in out[1]
+    assert "from --config: init_lr" in out[1]
     expected = scheduler()
     expected.seek(60)
     assert expected.state_dict() == loaded(tmp_path / "a.pt")
@@ -734,7 +736,7 @@ def test_convert_writes_the_ten_keys_of_upstream_and_says_what_is_lost(cli, tmp_
         found[name][key] for key in ("lr_decay_style", "lr_decay_steps", "num_steps")
     )
     lost = ("init_lr=0.0", "wsd_decay_steps=20", "unit='steps'", "the history")
-    assert all(f"not carried: {entry}" in out for entry in lost)
+    assert all(f"not converted: {entry}" in out for entry in lost)
     (unit,) = [line for line in out.splitlines() if "unit=" in line]
     assert "constructor" not in unit
     assert "call its step(increment) with increments in steps" in unit
@@ -744,7 +746,7 @@ def test_convert_writes_a_state_that_torchs_lambda_scheduler_loads(cli, tmp_path
     arguments = ("--to", "torch", "--num-groups", 2)
     status, out, _ = cli("convert", "after", tmp_path / "a.pt", *arguments)
     assert 0 == status
-    assert "not carried: weight_decay" in out
+    assert "not converted: weight_decay" in out
     made = optimizer(groups=2)
     theirs = torch.optim.lr_scheduler.LambdaLR(made, lambda step: (110 - step) * 0.009 + 0.1)
     theirs.load_state_dict(loaded(tmp_path / "a.pt"))
@@ -759,10 +761,10 @@ def test_convert_writes_a_state_that_torchs_lambda_scheduler_loads(cli, tmp_path
     "source, options, reason",
     [
         ("samples", ("--to", "torch"), "only steps can be converted"),
-        ("spec", ("--to", "nemo"), "is ParamScheduler's: upstream has no such curves"),
+        ("spec", ("--to", "nemo"), "was saved by ParamScheduler, whose curves Megatron-LM"),
         ("samples", ("--to", "dist-sched", "--unit", "steps"), "counts samples"),
         ("scheduler.pt", ("--to", "megatron"), "add the run's with --config"),
-        ("run.json", ("--to", "megatron"), "is a config file, but this takes a checkpoint"),
+        ("run.json", ("--to", "megatron"), "is a config file, but this command needs a checkpoint"),
     ],
 )
 def test_convert_refuses_what_it_cannot_write(cli, tmp_path, source, options, reason):
@@ -850,7 +852,7 @@ def test_a_run_that_resumes_from_a_forked_config_goes_on_as_after_the_late_chang
 def test_fork_stretches_what_is_left_of_a_decay_of_entries_as_a_param_schedulers(cli, tmp_path):
     path = tmp_path / "longer.yaml"
     status, _, err = cli("fork", "before", "--extend", 160, "--keep", "value", "-o", path)
-    assert (0, True) == (status, "a decay that goes on from its middle has no entries" in err)
+    assert (0, True) == (status, "a decay that was stretched half-way" in err)
     forked = from_config(optimizer(), path)
     forked.load_state_dict(checkpoint.read_state("before")[0])
     forked.seek(110)
@@ -873,7 +875,7 @@ def test_fork_rewarms_what_entries_cannot_as_a_param_schedulers_config(cli, tmp_
     path = tmp_path / "warm.yaml"
     status, _, err = cli("fork", "before", "--rewarm", 20, "--peak", 0.5, "-o", path)
     assert 0 == status
-    assert "OptimizerParamScheduler cannot express the rewarm" in err
+    assert "because with OptimizerParamScheduler" in err
     forked = from_config(optimizer(), path)
     forked.load_state_dict(checkpoint.read_state("before")[0])
     forked.step(10)
@@ -907,7 +909,7 @@ def test_a_comment_of_a_forked_file_is_one_line_whatever_the_folder_is_called(cl
 
 def test_fork_names_the_folder_to_resume_from(cli, home, tmp_path):
     out = cli("fork", "spec", "--extend", "2k", "-o", tmp_path / "a.yaml")[1]
-    assert f"resume with it from {home / 'spec'}\n" in out
+    assert f"to continue, resume from {home / 'spec'}\n" in out
 
 
 def test_a_change_may_begin_before_the_checkpoint_where_nothing_jumps(cli, tmp_path):
@@ -945,25 +947,28 @@ def test_fork_prints_yaml_where_no_file_is_named(cli):
     "arguments, reason",
     [
         (("megatron.pt", "--cooldown", 20), "use --unit"),
-        (("stable", "--cooldown", 20, "--end", 2), "lr is 1.0 here, so 2.0 is a rise: use rewarm"),
-        (("spec", "--cooldown", 20, "--end", "4e-4"), "so 0.0004 is a rise: use rewarm"),
-        (("spec",), "give exactly one of --cooldown, --extend, --rewarm and --scale (see"),
+        (("stable", "--cooldown", 20, "--end", 2), "so 2.0 would be a rise; use rewarm"),
+        (("spec", "--cooldown", 20, "--end", "4e-4"), "so 0.0004 would be a rise; use rewarm"),
+        (("spec",), "use exactly one of --cooldown, --extend, --rewarm and --scale (see"),
         (("spec", "--scale", 0), "must be greater than 0"),
         (("spec", "--scale", "half"), "must be a number"),
-        (("spec", "--scale", 2, "--extend", "2k"), "give exactly one of"),
+        (("spec", "--scale", 2, "--extend", "2k"), "use exactly one of"),
         (("spec", "--scale", 2, "--keep", "value"), "--keep is for --extend, not for --scale"),
         (("spec", "--extend", "2k", "--keep", "slope"), "'slope' is not 'value'"),
         (("stable", "--scale", 0.5, "--at", 80), "leave out --at"),
-        (("spec", "--cooldown", 20, "--extend", "2k"), "give exactly one of"),
+        (("spec", "--cooldown", 20, "--extend", "2k"), "use exactly one of"),
         (("spec", "--extend", "2k", "--end", 1), "--end is for --cooldown, not for --extend"),
         (("spec", "--cooldown", 2, "--peak", 1), "--peak is for --rewarm, not for --cooldown"),
         (("spec", "--rewarm", 20, "--shape", "linear"), "--shape is for --cooldown"),
-        (("spec", "--cooldown", "0.2"), "at least 1 unit; a part of the horizon is written 20%"),
-        (("spec", "--cooldown", "x%"), "must be a number of units, with a suffix"),
-        (("spec", "--cooldown", "20%", "--field", "betas[0]"), "is a part of the horizon, which"),
+        (("spec", "--cooldown", "0.2"), "at least 1 unit; for a share of the horizon write 20%"),
+        (("spec", "--cooldown", "x%"), "must be a number of units, which may have a suffix"),
+        (
+            ("spec", "--cooldown", "20%", "--field", "betas[0]"),
+            "is a fraction of the horizon, which",
+        ),
         (("spec", "--extend", 900), "horizon=900: must be more than the present 1000 units"),
         (("spec", "--extend", "90%"), "horizon=900: must be more than the present 1000 units"),
-        (("before", "--extend", 200), "fork where the values are steady"),
+        (("before", "--extend", 200), "fork where the value is constant"),
         (
             ("stable", "--cooldown", 20, "--at", 50),
             "lr would jump from 1.0 to 0.36360389693",
@@ -988,13 +993,13 @@ def test_fork_writes_a_param_schedulers_config_where_the_entries_cannot_say_it(c
     path = tmp_path / "cool.yaml"
     status, _, err = cli("fork", "before", "--cooldown", 20, "--shape", "linear", "-o", path)
     assert 0 == status
-    assert "a ParamScheduler's config, whose values agree with the run's up to rounding" in err
+    assert "its values agree with the run's up to rounding" in err
     forked = from_config(optimizer(), path)
     forked.load_state_dict(checkpoint.read_state("before")[0])
     forked.step()
     assert [pytest.approx(0.29)] == forked.get_last_lr()
     out = cli("diff", "before", path)[1]
-    assert "no value moves at position 60" in out
+    assert "no value changes at position 60" in out
 
 
 def test_fork_offers_the_shapes_that_need_no_parameter(cli):
@@ -1010,27 +1015,30 @@ def test_fork_offers_the_shapes_that_need_no_parameter(cli):
 @pytest.mark.parametrize(
     "arguments, reason",
     [
-        (("show", "nowhere"), "nowhere: nothing is there"),
+        (("show", "nowhere"), "nowhere: does not exist"),
         (("show", "illegal.yaml"), "illegal.yaml: min_lr=2.0: must be at most max_lr=1.0"),
         (("show", "scheduler.pt"), "has only the position 4 and no schedule"),
-        (("show", ""), "'' is not a path: is a variable of the shell empty?"),
+        (("show", ""), "'' is not a path; check for an empty shell variable"),
         (("plot", "scheduler.pt"), "dist-sched show CONFIG --at 4"),
         (("fork", "scheduler.pt", "--cooldown", 9), "convert scheduler.pt DST --to dist-sched"),
         (("show", "run.json", "--at", "1e999999999"), "Invalid value for '--at'"),
         (("fork", "stable", "--cooldown", "1e999999999"), "Invalid value for '--cooldown'"),
         (("show", "run.json", "--at", "-5"), "must be from 0 to 2**53 units"),
         (("show", "run.json", "--key", "a"), "is a config file, which has no keys"),
-        (("inspect", "before", "--key", "x"), "no key 'x'; scheduler states stand under: 'app."),
-        (("inspect", "two.pt"), "choose one by its key"),
+        (("inspect", "before", "--key", "x"), "no key 'x'; scheduler states have the keys: 'app."),
+        (("inspect", "two.pt"), "choose one with its key"),
         (("inspect", "hostile.pt"), "hostile.pt"),
-        (("inspect", "run.json"), "is a config file, but this takes a checkpoint"),
-        (("diff", "two.pt", "run.json"), "choose one by its key"),
+        (("inspect", "run.json"), "is a config file, but this command needs a checkpoint"),
+        (("diff", "two.pt", "run.json"), "choose one with its key"),
         (("diff", "before", "run.json", "--policy", "both"), "policy='both'"),
-        (("diff", "before", "run.json", "--policy", "a", "--policy", "b=c"), "entry=word pairs"),
+        (("diff", "before", "run.json", "--policy", "a", "--policy", "b=c"), "ENTRY=WORD with"),
         (("show", "run.json", "--colour"), "No such option '--colour'"),
         (("sho", "run.json"), "No such command 'sho'"),
         (("show",), "Missing argument 'CONFIG|CHECKPOINT'"),
-        (("convert", "after", "s3://there/a.pt", "--to", "nemo"), "only local files are written"),
+        (
+            ("convert", "after", "s3://there/a.pt", "--to", "nemo"),
+            "only local files can be written",
+        ),
         (
             ("convert", "after", "no/a.pt", "--to", "nemo"),
             "no/a.pt: cannot be written: No such file",
@@ -1057,7 +1065,7 @@ def test_debug_shows_the_traceback_wherever_it_stands_and_ends_as_else(cli, plac
     assert (2, "") == (status, out)
     assert "Traceback (most recent call last)" in err
     assert err.splitlines()[-1].startswith("dist-sched: error: ")
-    assert "nothing is there" in err
+    assert "does not exist" in err
 
 
 def test_a_fault_of_our_own_is_one_line_too(cli, monkeypatch):
@@ -1147,8 +1155,8 @@ def test_a_terminal_has_colour(capsys, monkeypatch):
 def test_two_checkpoints_explain_why_lr_jumped_after_a_resume(cli):
     status, out, _ = cli("diff", "before", "after")
     assert 1 == status
-    assert "  max_lr: 0.5 → 1, which by itself moves lr from 0.3 to 0.55 (× 1.833)" in out
-    assert "different: at position 60 the resume moves lr from 0.3 to 0.55" in out
+    assert "  max_lr: 0.5 → 1 (changes lr from 0.3 to 0.55 (× 1.833) by itself)" in out
+    assert "different: at position 60 the resume changes lr from 0.3 to 0.55" in out
 
 
 def test_a_cooldown_is_planned_written_and_seen_before_the_run(cli, tmp_path):
@@ -1157,7 +1165,7 @@ def test_a_cooldown_is_planned_written_and_seen_before_the_run(cli, tmp_path):
     assert f"{path}: cooldown at 60: lr goes from 1 to 0.1 over 40 units (minus_sqrt)" in said
     status, out, _ = cli("diff", "stable", path)
     assert 1 == status
-    assert "no value moves at position 60; at 100 it would move lr from 1 to 0.1" in out
+    assert "no value changes at position 60; at 100 it would change lr from 1 to 0.1" in out
     assert ["100", "lr", "0.1", "past", "the", "end"] in rows(cli("show", path, "--at", 100)[1])
 
 
@@ -1326,8 +1334,8 @@ def test_convert_doubts_the_tail_of_a_config_whose_run_ended_elsewhere(cli, tmp_
     paths = (tmp_path / "m.pt", tmp_path / "back.pt")
     status, out, _ = cli("convert", *paths, "--to", "dist-sched", "--config", path)
     assert 0 == status
-    assert "make sure of wsd_decay_steps and lr_wsd_decay_style" in out
-    assert "the state's lr_decay_steps=75 is not the config's 110" in out
+    assert "check wsd_decay_steps and lr_wsd_decay_style" in out
+    assert "lr_decay_steps is 75 in the state, but 110 in the config" in out
 
 
 def test_check_refuses_a_momentum_that_reaches_1(cli, tmp_path):
@@ -1335,7 +1343,7 @@ def test_check_refuses_a_momentum_that_reaches_1(cli, tmp_path):
     path.write_text(json.dumps({"fields": {"lr": 0.1, "momentum": 1.5}}))
     status, _, err = cli("check", path)
     assert 2 == status
-    assert "momentum would reach 1.5, and must be below 1" in err
+    assert "momentum would reach 1.5: must be below 1" in err
 
 
 @pytest.mark.parametrize("groups, lr", [({"head": {"lr": 5}}, "5"), ({}, "1")])
@@ -1363,12 +1371,12 @@ def test_diff_names_the_entry_that_the_policy_refuses_and_both_sides(cli):
 
 def test_diff_warns_where_new_is_before_old(cli):
     out = cli("diff", "after", "before")[1]
-    assert "note: the new side is at position 60, before the old one's 80" in out
+    assert "note: NEW is at position 60, before OLD's 80" in out
 
 
 def test_diff_warns_where_a_config_is_old_and_a_checkpoint_new(cli):
     out = cli("diff", "run.json", "before")[1]
-    assert "note: the config is the old side: for what a resume of run.json from before" in out
+    assert "note: OLD is a config and NEW is a checkpoint; to see what a resume from" in out
 
 
 def test_diff_leaves_equal_entries_out_and_counts_them(cli, tmp_path):
@@ -1380,7 +1388,7 @@ def test_diff_leaves_equal_entries_out_and_counts_them(cli, tmp_path):
     new.write_text(json.dumps({"fields": {"lr": {"phases": phases}}}))
     out = cli("diff", old, new)[1]
     assert "  lr.phases[30].steps: 10 → 20; 10 is kept" in out
-    assert "entries that are equal: 94 (--all prints them)" in out
+    assert "equal entries: 94 (use --all to print them)" in out
     assert "lr.phases[3].steps" not in out
     assert "lr.phases[3].steps" in cli("diff", old, new, "--all")[1]
 
@@ -1389,7 +1397,7 @@ def test_an_unreadable_file_with_an_odd_ending_may_be_a_config(cli, home):
     (home / "run.ini").write_text("max_lr = 1")
     status, _, err = cli("show", "run.ini")
     assert 2 == status
-    assert "the name of a config ends in .json, .yaml, .yml, .toml" in err
+    assert "a config file must end in .json, .yaml, .yml, .toml" in err
 
 
 def test_inspect_leaves_assumed_entries_out(as_json):
@@ -1416,7 +1424,7 @@ def test_fork_refuses_to_make_a_value_jump(cli, tmp_path):
     status, _, err = cli("fork", path, "--cooldown", 20)
     assert 2 == status
     assert "weight_decay would jump from" in err
-    assert "fork where the values are steady" in err
+    assert "fork where the value is constant" in err
 
 
 LONG = "x" * 10**7

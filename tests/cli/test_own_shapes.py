@@ -66,8 +66,8 @@ def test_a_state_of_an_unknown_shape_is_inspected_without_values(cli):
     assert ["lr.phases[1].end", "0"] in rows
     assert "entries, before the late changes" in out
     assert "6         cooldown" in out
-    assert "values of the next update" not in out
-    assert "a shape is not known here: arc; use --import MODULE" in out
+    assert "values for the next update" not in out
+    assert "shapes are not registered here: arc; use --import MODULE" in out
 
 
 def test_the_values_of_an_unknown_shape_are_null_in_json(cli):
@@ -129,7 +129,7 @@ def test_a_module_that_cannot_be_imported_is_named(cli, tmp_path, module):
 def test_a_state_of_an_unknown_shape_says_what_to_register_before_loading(tmp_path):
     saved = torch.load(tmp_path / "own.pt")["scheduler"]
     scheduler = ParamScheduler(adamw(), {"lr": 1.0})
-    with pytest.raises(StateError, match=r"'arc'.*register_shape before it is built or loaded"):
+    with pytest.raises(StateError, match=r"'arc'.*registered with register_shape before"):
         scheduler.load_state_dict(saved)
 
 

@@ -122,31 +122,31 @@ BROKEN = [
     ("run.json.bak", "{}", "the name must end in one of"),
     ("run.json", "", "is not valid: Expecting value"),
     ("run.json", '{"a": }', "is not valid: Expecting value: line 1"),
-    ("run.json", '{"unit": "steps", "unit": "steps"}', "is not valid: 'unit' stands twice"),
-    ("run.json", '{"fields": {"lr": 1, "lr": 2}}', "is not valid: 'lr' stands twice"),
-    ("run.json", "[1]", "must hold a mapping, not [1]"),
-    ("run.json", "null", "must hold a mapping, not None"),
+    ("run.json", '{"unit": "steps", "unit": "steps"}', "is not valid: 'unit' appears twice"),
+    ("run.json", '{"fields": {"lr": 1, "lr": 2}}', "is not valid: 'lr' appears twice"),
+    ("run.json", "[1]", "must contain a mapping, not [1]"),
+    ("run.json", "null", "must contain a mapping, not None"),
     ("run.json", '{"a": "\xff"}'.encode("latin-1"), "is not valid: 'utf-8' codec"),
     ("run.json", "[" * 100_000, "is not valid: "),
     ("run.json", f'{{"a": {"9" * 5000}}}', "is not valid: "),
-    ("run.yaml", "", "must hold a mapping, not None"),
-    ("run.yaml", "- 1", "must hold a mapping, not [1]"),
-    ("run.yaml", "lr", "must hold a mapping, not 'lr'"),
+    ("run.yaml", "", "must contain a mapping, not None"),
+    ("run.yaml", "- 1", "must contain a mapping, not [1]"),
+    ("run.yaml", "lr", "must contain a mapping, not 'lr'"),
     ("run.yaml", "a: [1", "is not valid: while parsing a flow sequence"),
     ("run.yaml", "a: 1\n---\nb: 2", "is not valid: expected a single document"),
-    ("run.yaml", "unit: steps\nunit: steps", "is not valid: 'unit' stands twice"),
-    ("run.yml", "fields: {lr: 1, lr: 2}", "is not valid: 'lr' stands twice"),
-    ("run.yaml", "fields: [{lr: 1, lr: 2}]", "is not valid: 'lr' stands twice"),
+    ("run.yaml", "unit: steps\nunit: steps", "is not valid: 'unit' appears twice"),
+    ("run.yml", "fields: {lr: 1, lr: 2}", "is not valid: 'lr' appears twice"),
+    ("run.yaml", "fields: [{lr: 1, lr: 2}]", "is not valid: 'lr' appears twice"),
     ("run.yaml", "a: \xff".encode("latin-1"), "is not valid: 'utf-8' codec"),
     ("run.yaml", "[" * 1000, "is not valid: "),
     ("run.yaml", "a: &a [*a]", "is not valid: found unconstructable recursive node"),
-    ("run.yaml", "? [a]\n: 1", "is not valid: a tag or a name does not fit"),
-    ("run.yaml", "a: !!int ''", "is not valid: a tag or a name does not fit"),
-    ("run.yaml", "a: !!timestamp x", "is not valid: a tag or a name does not fit"),
-    ("run.yaml", "a: !!bool x", "is not valid: a tag or a name does not fit"),
+    ("run.yaml", "? [a]\n: 1", "is not valid: a tag or a key does not fit"),
+    ("run.yaml", "a: !!int ''", "is not valid: a tag or a key does not fit"),
+    ("run.yaml", "a: !!timestamp x", "is not valid: a tag or a key does not fit"),
+    ("run.yaml", "a: !!bool x", "is not valid: a tag or a key does not fit"),
     ("run.yaml", "!!map [[a, b]]", "is not valid: "),
     ("run.yaml", "fields: {lr: {schedule: linear, 3: 4}}", "lr: 3 is not known here"),
-    ("run.yaml", "fields: {3: 4}", "field=3: must be a text"),
+    ("run.yaml", "fields: {3: 4}", "field=3: must be a non-empty string"),
     ("run.yaml", "on: 1", "True is not known here"),
     pytest.param("run.toml", "", "init_lr is missing", marks=needs_toml),
     pytest.param("run.toml", "a = ", "is not valid: Invalid value", marks=needs_toml),
@@ -242,25 +242,30 @@ ROWS = ", ".join(f'"{name}": 1' for name in [*NAMES, NAMES[-1]])
 LARGE = [
     ("run.yaml", f"{BOMB}fields: *a11", "config: has more than 1,000,000 values"),
     ("run.yaml", f"{BOMB}unit: *a11", "config: has more than 1,000,000 values"),
-    ("run.yaml", MERGES, "is not valid: has more than 50,000 names and values"),
-    ("run.yaml", "fields: [" + "1, " * 50_000 + "1]", "is not valid: has more than 50,000 names"),
+    ("run.yaml", MERGES, "is not valid: has more than 50,000 keys and values"),
+    ("run.yaml", "fields: [" + "1, " * 50_000 + "1]", "is not valid: has more than 50,000 keys"),
     ("run.yaml", "fields: 1" + ":1" * 10**5, "is not valid: '1:1"),
-    ("run.yaml", f"{{{2**61 - 1}: 1}}", "is not valid: a name is a number beyond 2**60"),
+    ("run.yaml", f"{{{2**61 - 1}: 1}}", "is not valid: a key is a number above 2**60"),
     ("run.yaml", "fields: &a {lr: {schedule: *a}}", "is not valid: found unconstructable"),
-    ("run.yaml", "a: " + "x" * 2**19, "is longer than 524,288 bytes"),
-    ("run.json", f"{{{ROWS}}}", "is not valid: 'n59999' stands twice"),
+    ("run.yaml", "a: " + "x" * 2**19, "is too long for a config: at most 524,288 bytes"),
+    ("run.json", f"{{{ROWS}}}", "is not valid: 'n59999' appears twice"),
     (
         "run.json",
         json.dumps({"fields": dict.fromkeys(NAMES, 1)}),
-        "fields=.*must have at most 1,000",
+        "fields=.*at most 1,000 are allowed",
     ),
     ("run.json", '{"fields": ' + "[" * 40 + "]" * 40 + "}", "config: is nested deeper than 32"),
     ("run.json", '{"fields": 1' + "0" * 5000 + "}", "is not valid: "),
-    ("run.json", " " * 2**23 + "1", "is longer than 8,388,608 bytes"),
+    ("run.json", " " * 2**23 + "1", "is too long for a config: at most 8,388,608 bytes"),
     pytest.param(
         "run.toml", "a" + ".a" * 10**5 + "=1", "is not valid: has a key of", marks=needs_toml
     ),
-    pytest.param("run.toml", "#" + " " * 2**20, "is longer than 1,048,576 bytes", marks=needs_toml),
+    pytest.param(
+        "run.toml",
+        "#" + " " * 2**20,
+        "is too long for a config: at most 1,048,576 bytes",
+        marks=needs_toml,
+    ),
 ]
 
 
@@ -277,7 +282,7 @@ def test_a_mapping_that_holds_itself_is_refused():
     source = {"fields": {}}
     source["fields"]["lr"] = source
     with pytest.raises(
-        ConfigError, match="config: is nested deeper than 32 levels, or holds itself"
+        ConfigError, match="config: is nested deeper than 32 levels, or contains itself"
     ):
         build(source)
 
@@ -288,7 +293,7 @@ def test_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path, ending):
     os.mkfifo(tmp_path / f"pipe.{ending}")
     (tmp_path / f"zero.{ending}").symlink_to("/dev/zero")
     for name in ("pipe", "zero"):
-        with pytest.raises(ConfigError, match=f"{name}.{ending}: is a pipe, a socket or a device"):
+        with pytest.raises(ConfigError, match=f"{name}.{ending}: must be a file, not a pipe"):
             build(tmp_path / f"{name}.{ending}")
 
 
@@ -374,7 +379,7 @@ PHASES = [HOLD, {"shape": "linear", "steps": "500", "end": 0.0}]
 def findings(source):
     found = files.read(source).findings
     assert {"horizon-mismatch"} >= {one.code for one in found}
-    return [str(one).partition(" that is written")[0] for one in found]
+    return [str(one).partition(" of the config")[0] for one in found]
 
 
 @pytest.mark.parametrize(

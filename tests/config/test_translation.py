@@ -68,5 +68,5 @@ def test_megatrons_falls_past_the_horizon_are_where_they_were(changes, warmup, h
 def test_a_tail_that_begins_in_the_warmup_cannot_be_written_in_phases():
     tail = {"lr_decay_style": "WSD", "wsd_decay_steps": 105, "lr_wsd_decay_style": "linear"}
     config = OptimizerParamConfig(**{**ENTRIES, **tail, "wd_incr_style": "linear"})
-    with pytest.raises(ConfigError, match="begins in the warmup"):
+    with pytest.raises(ConfigError, match="begins during the warmup"):
         to_specification(config)

@@ -279,16 +279,16 @@ def test_lengths_in_updates_are_saved_as_units():
         ({"phases": [5]}, r"lr: phases\[0\]: phase=5: must be a mapping"),
         (
             {"phases": [{"to": "lr", "peak": 1}]},
-            r"phases\[0\]: schedule=.*must be a phase, or a sc",
+            r"phases\[0\]: schedule=.*must be a phase or a sc",
         ),
-        ({"phases": [{**DOWN, "multiple_of": 1}]}, r"phases\[0\].*is rounded: round the schedule"),
+        ({"phases": [{**DOWN, "multiple_of": 1}]}, r"phases\[0\].*must not be rounded"),
         ({"product": DOWN}, "product=.*must be a list of schedules and numbers"),
         ({"product": []}, r"lr: product: factors=\(\): must have at least one schedule"),
         ({"product": [2, 3]}, r"lr: product: factors=\(2, 3\): must have at least one schedule"),
         ({"product": [DOWN, "x"]}, r"lr: product: factors\[1\]='x': must be a number"),
         ({"product": [{"too": "lr", "peak": 1}]}, r"product\[0\]: 'too' is not known .*mean 'to'"),
         ({"product": [DOWN, {"to": "lr", "peak": 1}]}, r"product\[1\]: to='lr': must be an extra"),
-        ({**DOWN, "factors": 0.5}, "factors are for the cycles of repeat, which is missing"),
+        ({**DOWN, "factors": 0.5}, "factors needs repeat"),
         ({**DOWN, "repeat": 0}, "lr: repeat: times=0: must be from 1 to 100,000"),
         ({**DOWN, "repeat": 2.5}, "lr: repeat: times=2.5: must be a whole number"),
         ({**DOWN, "repeat": 10**6}, "lr: repeat: times=1000000: must be from 1 to 100,000"),
@@ -313,7 +313,7 @@ def test_lengths_in_updates_are_saved_as_units():
         ),
         (
             {"schedule": "tri_stage", "peak": 1, "horizon": 9, "hold": {"updates": 1}},
-            r"lr: hold={'updates': 1}: cannot be in updates \('decay', .*: write units, or phases",
+            r"lr: hold={'updates': 1}: cannot be in updates \(only 'decay', .*; write units",
         ),
     ],
 )
@@ -325,19 +325,19 @@ def test_what_cannot_be_meant_is_refused_by_its_place(written, message):
 @pytest.mark.parametrize(
     "beside, message",
     [
-        (BATCH_SIZE, "lr: warmup={'updates': 2}: is in updates, .*: add per_update at the top"),
+        (BATCH_SIZE, "lr: warmup={'updates': 2}: is in updates, .*; add per_update at the top"),
         ({**PACE, "per_update": {"extra": "lr"}}, "per_update: extra='lr': must be the name of an"),
         (
             {**PACE, "extras": {"batch_size": {**STAGES, "horizon": {"updates": 9}}}},
-            "batch_size: horizon={'updates': 9}: is in updates, .*that it names are in units",
+            "batch_size: horizon={'updates': 9}: is in updates, .*must have lengths in units",
         ),
         (
             {**PACE, "extras": {"batch_size": {"points": [[0, 2], [100, 4]]}}},
-            "batch_size: is 2.04 at position 2, .*round it with",
+            "batch_size=2.04 at position 2: .*round it with",
         ),
         (
             {**PACE, "extras": {"batch_size": {"to": "lr", "peak": 1}}},
-            "per_update: extra='batch_size': must be an extra that has a schedule of its own",
+            "per_update: extra='batch_size': must be an extra with a schedule",
         ),
         ({**PACE, "extras": {3: 4}}, "per_update: extra='batch_size': must be the name of an"),
         ({**PACE, "per_updates": 1}, "'per_updates' is not known here; did you mean 'per_update'"),
@@ -349,7 +349,7 @@ def test_updates_that_cannot_be_counted_are_refused(beside, message):
 
 
 def test_per_update_is_for_configs_with_fields():
-    with pytest.raises(ConfigError, match="'per_update' is not known without 'fields'"):
+    with pytest.raises(ConfigError, match="'per_update' is not allowed without 'fields'"):
         files.read({"max_lr": 1, "per_update": 4})
 
 
@@ -371,7 +371,7 @@ HOSTILE = [
     (
         "extras:\n  a0: &a0 {schedule: cosine, peak: 1, horizon: 9}\n"
         + DOUBLED.replace("%s", "product"),
-        "a7: product: factors=128: must be at most 64 that change at once",
+        "a7: product: factors=128: at most 64 may change at the same time",
     ),
     (
         "extras:\n  a0: &a0 {schedule: cosine, peak: 1, horizon: 9}\n"
@@ -381,7 +381,7 @@ HOSTILE = [
     ("fields: {lr: " + "{product: [2, " * 40 + "1" + "]}" * 40 + "}", "is nested deeper than 32"),
     (
         GROWING + "fields: {lr: {points: [[0, 1], [{updates: 9e5}, 1], [{updates: 910000}, 1]]}}",
-        "more than 1,000,000 updates of a batch that grows",
+        "more than 1,000,000 updates of a growing batch",
     ),
 ]
 
@@ -413,5 +413,5 @@ def test_a_product_cannot_follow_an_extra_that_is_0_throughout():
         "fields": {"lr": {"product": [{"to": "batch_size", "peak": 0.5}, 2.0]}},
         "extras": {"batch_size": {"schedule": "constant", "peak": 0}},
     }
-    with pytest.raises(ConfigError, match="to='batch_size': is 0 throughout"):
+    with pytest.raises(ConfigError, match="to='batch_size': is always 0"):
         files.read(data)

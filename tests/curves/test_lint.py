@@ -42,7 +42,10 @@ def test_a_clean_schedule_has_no_findings():
             warm(end=2.0),
             {},
             60,
-            "phase 2 (cosine), the last that moves, rises from 1 to 2: a floor above the peak?",
+            (
+                "phase 2 (cosine), the last phase that changes the value, rises from 1 to 2: is "
+                "the floor above the peak?"
+            ),
             "floor-above-peak",
         ),
         (
@@ -66,8 +69,8 @@ def test_a_clean_schedule_has_no_findings():
             {},
             0,
             (
-                "phase 0 (linear) has length 0.03, less than one unit: write a part of the "
-                "horizon as 0.03 or '3%' in a config file; in quotes, a number without % is units"
+                "phase 0 (linear) has length 0.03, less than one unit; for 3 % of the horizon, "
+                "write 0.03 or '3%' in a config file (a number in quotes without % counts units)"
             ),
             "phase-below-unit",
         ),
@@ -76,8 +79,8 @@ def test_a_clean_schedule_has_no_findings():
             {"increment": 10.5},
             0,
             (
-                "phase 0 (linear) has length 10, less than one update, which completes 10.5 "
-                "units: is the length in updates?"
+                "phase 0 (linear) has length 10, less than one update of 10.5 "
+                "units: was the length written in updates?"
             ),
             "phase-below-update",
         ),
@@ -86,8 +89,8 @@ def test_a_clean_schedule_has_no_findings():
             {"increment": 400_000},
             3_999_999,
             (
-                "the horizon 3999999 is shorter than 10 updates (4000000 units): is it in "
-                "updates, or in another unit?"
+                "the horizon 3999999 is shorter than 10 updates (4000000 units): was it "
+                "written in updates or another unit?"
             ),
             "short-horizon",
         ),
@@ -107,7 +110,7 @@ def test_a_clean_schedule_has_no_findings():
             100,
             (
                 "the horizon is 10 updates before the end of the run (60 updates, position 120); "
-                "the value stays 0.1"
+                "from there the value stays at 0.1"
             ),
             "horizon-before-end",
         ),

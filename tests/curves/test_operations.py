@@ -115,7 +115,7 @@ def test_an_illegal_power_is_refused(power):
 
 def test_a_rounded_factor_of_too_many_stages_is_refused_at_once():
     ramp = schedules.whole(schedules.linear(1e9, 10**15))
-    with pytest.raises(ConfigError, match="has more than 50,000 stages: multiply it before"):
+    with pytest.raises(ConfigError, match="has more than 50,000 stages; multiply first"):
         schedules.product(ramp, FALL)
 
 
@@ -130,12 +130,12 @@ def test_a_product_of_a_number_and_any_power_has_the_product_of_the_values(numbe
 
 @pytest.mark.parametrize("value, power", [(1e-300, -2), (1e200, 2)])
 def test_a_power_beyond_all_floats_is_refused(value, power):
-    with pytest.raises(ConfigError, match="leave the range of floats"):
+    with pytest.raises(ConfigError, match="leaves the range of floats"):
         schedules.raised_to(schedules.constant(value, 10), power)
 
 
 def test_a_negative_power_of_0_is_refused():
-    with pytest.raises(ConfigError, match="not negative where the schedule is 0 somewhere"):
+    with pytest.raises(ConfigError, match="not negative if the schedule is 0 somewhere"):
         schedules.raised_to(schedules.linear(1.0, 10), -1)
 
 
@@ -254,8 +254,8 @@ def test_units_after_a_billion_updates_of_a_batch_that_is_constant_are_counted_a
         ((10, "4"), "batch_size='4'"),
         ((10, 4, 0), "per_item=0: must be greater than 0"),
         ((10, 4, -1), "per_item=-1"),
-        ((10, FALL), r"batch_size: is 0\.9 at position 1, .*round it with schedules\.whole"),
-        ((10, RISE), r"batch_size: is 0\.0 at position 0, and must be a whole number above 0"),
+        ((10, FALL), r"batch_size=0\.9 at position 1: .*round it with schedules\.whole"),
+        ((10, RISE), r"batch_size=0\.0 at position 0: must be a whole number above 0"),
         ((2**50, 16), "position=.*2\\*\\*53"),
     ],
     ids=str,
@@ -319,7 +319,7 @@ def test_a_rounded_registered_shape_is_no_factor():
         return 1 - progress + 0.5 * progress * (1 - progress)
 
     hill = Schedule([Phase("there_and_back", 10, end=8.0, start=80.0)], multiple_of=8)
-    with pytest.raises(ConfigError, match="has a registered shape, which may turn"):
+    with pytest.raises(ConfigError, match="is rounded and has a registered shape"):
         schedules.product(hill, FALL)
 
 

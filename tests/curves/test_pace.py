@@ -88,7 +88,7 @@ def test_a_line_that_stays_level_is_counted_at_once():
 def test_a_batch_that_grows_for_too_long_is_refused_once_and_for_all():
     pace = Pace.of(schedules.whole(schedules.piecewise([(0, 1), (10**15, 10**6)])))
     for updates in (10**9, 10**8):
-        with pytest.raises(ConfigError, match="more than 1,000,000 updates of a batch that grows"):
+        with pytest.raises(ConfigError, match="more than 1,000,000 updates of a growing batch"):
             pace.position_after(updates)
 
 
@@ -110,7 +110,7 @@ def test_a_batch_that_is_no_whole_number_is_refused_where_it_is(value):
     batch_size = Schedule(
         [Phase("constant", 4, end=2.0, start=2.0), Phase("constant", 9, value, value)]
     )
-    with pytest.raises(ConfigError, match=f"batch_size: is {value} at position 4, and must be a"):
+    with pytest.raises(ConfigError, match=f"batch_size={value} at position 4: must be a"):
         Pace.of(batch_size).position_after(3)
 
 

@@ -156,7 +156,7 @@ def test_a_phase_that_begins_at_0_is_the_whole():
     [
         ({"since": 81}, "since=81: must be at most until=80"),
         ({"since": 101, "until": None}, "since=101: must be at most steps=100"),
-        ({"start": None}, "since=40: needs start=, the value where the whole shape begins"),
+        ({"start": None}, "since=40: also needs start=, the value at the beginning"),
     ],
 )
 def test_a_beginning_that_does_not_fit_is_refused(change, message):
@@ -165,7 +165,7 @@ def test_a_beginning_that_does_not_fit_is_refused(change, message):
 
 
 def test_a_beginning_below_one_unit_is_refused_with_both_meanings():
-    with pytest.raises(ConfigError, match=r"since=0\.25: .* 25% of .* or 0\.25 of a unit"):
+    with pytest.raises(ConfigError, match=r"since=0\.25: .* 25% of .* or 0\.25 units"):
         RISE.replace(since=0.25)
 
 
@@ -228,8 +228,8 @@ def test_a_product_comes_back_from_json_pickle_and_repr():
         (3, "must be a list of phases"),
         ([], "must be a list of phases"),
         ([RISE, FALL], "must be phases with a start"),
-        ([RISE, RISE.replace(steps=11)], "must be phases of one length"),
-        ([HILL, RISE], "must be no products"),
+        ([RISE, RISE.replace(steps=11)], "must be phases of equal length"),
+        ([HILL, RISE], "must not contain products"),
         ([RISE, {}], "lacks shape, steps, end"),
     ],
     ids=str,
@@ -249,5 +249,5 @@ def test_products_in_products_are_refused_however_deep():
     data = HILL
     for _ in range(400):
         data = {**HILL, "factors": [data]}
-    with pytest.raises(ConfigError, match="must be no products"):
+    with pytest.raises(ConfigError, match="must not contain products"):
         Phase.from_dict(data)

@@ -32,7 +32,7 @@ def test_an_illegal_at_max_is_refused_by_name(value):
 
 @pytest.mark.parametrize("field", ["", None, 3])
 def test_a_field_that_is_no_text_is_refused(field):
-    with pytest.raises(ConfigError, match=r"field=.*must be a text"):
+    with pytest.raises(ConfigError, match=r"field=.*must be a non-empty string"):
         ProportionalTo(field, at_max=0.1)
 
 
@@ -46,7 +46,7 @@ def test_the_data_has_the_keys_of_files_and_states():
     "data, message",
     [
         ({"peak": -1, "to": "lr"}, "peak=-1: must be"),
-        ({"peak": 1, "to": 3}, "to=3: must be a text"),
+        ({"peak": 1, "to": 3}, "to=3: must be a non-empty string"),
     ],
 )
 def test_illegal_data_is_refused_by_its_own_key(data, message):
@@ -91,9 +91,9 @@ def test_a_power_of_what_ends_at_0_is_0_there():
 @pytest.mark.parametrize(
     "low, power, message",
     [
-        (0.0, -1, r"power=-1\.0: must not be negative where lr is 0 somewhere"),
-        (1e-300, -1, r"power=-1\.0: makes it 1e\+300 where lr is at its lowest"),
-        (1e-300, -2, r"power=-2\.0: leaves the range of floats"),
+        (0.0, -1, r"power=-1\.0: a negative power needs values above 0, and lr is 0 somewhere"),
+        (1e-300, -1, r"power=-1\.0: the value where lr is lowest would be 1e\+300"),
+        (1e-300, -2, r"power=-2\.0: the result leaves the range of floats"),
     ],
 )
 def test_a_negative_power_of_what_comes_too_near_to_0_is_refused(low, power, message):
@@ -106,7 +106,7 @@ def test_a_shape_that_is_0_between_its_ends_has_no_negative_power_there():
     register_shape("dip")(lambda progress: -1.0 if 0.3 < progress < 0.4 else 1 - progress)
     dip = Schedule([Phase("dip", 8, end=0.5, start=1.0)])
     curve = ProportionalTo(at_max=1.0, power=-1).following(dip)
-    with pytest.raises(ConfigError, match=r"power=-1\.0: leaves the range of floats"):
+    with pytest.raises(ConfigError, match=r"power=-1\.0: the result leaves the range of floats"):
         curve(3)
 
 

@@ -239,7 +239,7 @@ def test_a_horizon_over_2_to_the_53_is_refused():
 
 
 def test_a_first_phase_without_start_is_refused():
-    with pytest.raises(ConfigError, match=r"phases\[0\].start=None: the first phase must say"):
+    with pytest.raises(ConfigError, match=r"phases\[0\].start=None: the first phase needs"):
         over(FALL)
 
 
@@ -260,12 +260,12 @@ def test_a_shape_that_cannot_start_where_the_phase_before_ended_is_refused():
 
 
 def test_no_phases_are_refused():
-    with pytest.raises(ConfigError, match=r"phases: 0 of them; must be from 1 to 100,000"):
+    with pytest.raises(ConfigError, match=r"phases: there are 0; must be from 1 to 100,000"):
         over()
 
 
 def test_too_many_phases_are_refused():
-    with pytest.raises(ConfigError, match=r"phases: 100001 of them; must be from 1 to 100,000"):
+    with pytest.raises(ConfigError, match=r"phases: there are 100001; must be from 1 to 100,000"):
         Schedule([RISE] * (MOST_PHASES + 1))
 
 
@@ -375,7 +375,7 @@ def test_a_schedule_is_saved_as_a_list_of_its_phases():
         ({}, "must be a mapping with a list of phases"),
         ({"phases": "linear"}, "must be a mapping with a list of phases"),
         ({"phases": {}}, "must be a mapping with a list of phases"),
-        ({"phases": []}, "phases: 0 of them"),
+        ({"phases": []}, "phases: there are 0"),
         ({"phases": [RISE.to_dict()], "phase": 1}, r"'phase' is not a key.*mean 'phases'\?"),
         ({"phases": [RISE.to_dict()], 7: 1}, "7 is not a key of a schedule"),
         ({"phases": [RISE.to_dict(), {"shape": "linear"}]}, r"phases\[1\]: .*lacks steps, end"),
@@ -807,7 +807,7 @@ def test_a_schedule_among_phases_stands_for_its_phases():
 
 
 def test_a_rounded_schedule_among_phases_is_refused():
-    with pytest.raises(ConfigError, match=r"phases\[0\]=.*is rounded: round the schedule"):
+    with pytest.raises(ConfigError, match=r"phases\[0\]=.*must not be rounded"):
         over(Schedule([HOLD.replace(start=1.0)], multiple_of=1))
 
 
@@ -898,6 +898,6 @@ def test_a_schedule_is_of_the_lowest_version_that_has_its_parts(schedule, versio
 
 def test_a_cooldown_of_whole_multiples_needs_an_end():
     ramp = Schedule([Phase("linear", 10, end=64.0, start=8.0)], multiple_of=8)
-    with pytest.raises(ConfigError, match="end=None: must be given for whole multiples"):
+    with pytest.raises(ConfigError, match="end=None: pass end= for a schedule of whole multiples"):
         ramp.cooldown(5, 4)
     assert 16 == ramp.cooldown(5, 4, end=16)(9)

@@ -307,9 +307,9 @@ def test_a_misspelt_shape_names_the_near_miss(wrong, meant):
         ("power_law", {"power": math.inf}, r"power=inf: must be a finite number"),
         ("inverse", {"timescale": 0}, r"timescale=0: must be greater than 0"),
         ("inverse_sqrt", {"timescale": -2}, r"timescale=-2: must be a finite number >= 0"),
-        ("multistep", {"milestones": []}, r"milestones=\[\]: must rise from above 0"),
-        ("multistep", {"milestones": [0, 5]}, r"milestones=\[0, 5\]: must rise from above 0"),
-        ("multistep", {"milestones": [5, 4]}, r"milestones=\[5, 4\]: must rise from above 0"),
+        ("multistep", {"milestones": []}, r"milestones=\[\]: must be above 0 and in"),
+        ("multistep", {"milestones": [0, 5]}, r"milestones=\[0, 5\]: must be above 0 and in"),
+        ("multistep", {"milestones": [5, 4]}, r"milestones=\[5, 4\]: must be above 0 and in"),
         ("multistep", {"milestones": 5}, r"milestones=5: must be a list of lengths"),
         ("multistep", {"milestones": "58"}, r"milestones='58': must be a list of lengths"),
         ("multistep", {"milestones": {5: 8}}, r"milestones=\{5: 8\}: must be a list of lengths"),
@@ -319,7 +319,7 @@ def test_a_misspelt_shape_names_the_near_miss(wrong, meant):
         ("minus_power", {"power": 0}, r"power=0: must be greater than 0"),
         ("exponential_to_zero", {}, r"shape 'exponential_to_zero' needs ratio"),
         ("exponential_to_zero", {"ratio": 0}, r"ratio=0: must be greater than 0"),
-        ("exponential_to_zero", {"ratio": 1.0}, r"ratio=1.0: must not be 1, .* shape 'linear'"),
+        ("exponential_to_zero", {"ratio": 1.0}, r"ratio=1.0: must not be 1; use shape 'linear'"),
         ("rex", {"beta": 1}, r"beta=1: must be less than 1"),
         ("rex", {"beta": -0.5}, r"beta=-0.5: must be a finite number >= 0"),
         ("log", {"timescale": 0}, r"timescale=0: must be greater than 0"),
@@ -343,7 +343,7 @@ def test_an_unknown_missing_or_illegal_parameter_is_refused_by_name(shape, given
             1.0,
             0.0,
             {},
-            r"end=0.0: must be greater than 0, or the shape needs a timescale",
+            r"end=0.0: must be greater than 0, unless you pass timescale=",
         ),
         ("inverse_sqrt", 0.0, 1.0, {}, r"start=0.0: must be greater than 0"),
         (
@@ -351,14 +351,14 @@ def test_an_unknown_missing_or_illegal_parameter_is_refused_by_name(shape, given
             1.0,
             0.0,
             {},
-            r"end=0.0: must be greater than 0, or the shape needs a timescale",
+            r"end=0.0: must be greater than 0, unless you pass timescale=",
         ),
         (
             "multistep",
             1.0,
             0.1,
             {"milestones": [5, 11]},
-            r"must not pass the phase's end, steps=10",
+            r"must be at most the length of the phase, steps=10",
         ),
         ("exponential", 1e-300, 1e290, {}, r"phases\[0\] \(exponential\)"),
     ],
@@ -435,7 +435,7 @@ def test_a_parameter_without_default_is_needed():
 )
 def test_a_parameter_that_is_no_number_or_list_of_such_is_refused(value):
     register_shape("sagging")(sagging)
-    with pytest.raises(ConfigError, match=r"depth=.*must be a finite number, or a list of such"):
+    with pytest.raises(ConfigError, match=r"depth=.*must be a finite number, or a list of"):
         Phase("sagging", 4, end=0.5, depth=value)
 
 
@@ -448,7 +448,7 @@ def test_a_parameter_may_be_negative_or_a_list():
 @pytest.mark.parametrize("name", ["linear", "constant", "taken before"])
 def test_a_name_that_is_taken_is_refused(name):
     register_shape("taken before")(sagging)
-    with pytest.raises(ConfigError, match=f"shape '{name}' exists already; choose another name"):
+    with pytest.raises(ConfigError, match=f"shape '{name}' already exists; choose another name"):
         register_shape(name)(straight)
 
 
@@ -460,13 +460,13 @@ def test_the_same_function_may_be_registered_again():
 
 def test_two_functions_without_a_name_are_not_the_same():
     register_shape("nameless")(lambda progress: 1 - progress)
-    with pytest.raises(ConfigError, match="shape 'nameless' exists already"):
+    with pytest.raises(ConfigError, match="shape 'nameless' already exists"):
         register_shape("nameless")(lambda progress: (1 - progress) ** 2)
 
 
 @pytest.mark.parametrize("name", ["", None, 3, straight], ids=repr)
 def test_a_name_that_is_no_text_is_refused(name):
-    with pytest.raises(ConfigError, match=r"name=.*must be a text"):
+    with pytest.raises(ConfigError, match=r"name=.*must be a non-empty string"):
         register_shape(name)
 
 
@@ -500,11 +500,11 @@ def test_what_is_no_function_with_a_signature_is_refused(thing):
 @pytest.mark.parametrize(
     "function, message",
     [
-        (lambda progress: 0.9 - progress, r"is 0.9 at progress 0.0, not 1.0"),
-        (lambda progress: progress, r"is 0.0 at progress 0.0, not 1.0"),
-        (lambda progress: 1 - progress / 2, r"is 0.5 at progress 1.0, not 0.0"),
-        (lambda progress: 1 - 1.1 * progress, r"at progress 1.0, not 0.0"),
-        (lambda _: math.nan, r"is nan at progress 0.0, not 1.0"),
+        (lambda progress: 0.9 - progress, r"must be 1.0 at progress 0.0, not 0.9"),
+        (lambda progress: progress, r"must be 1.0 at progress 0.0, not 0.0"),
+        (lambda progress: 1 - progress / 2, r"must be 0.0 at progress 1.0, not 0.5"),
+        (lambda progress: 1 - 1.1 * progress, r"must be 0.0 at progress 1.0, not"),
+        (lambda _: math.nan, r"must be 1.0 at progress 0.0, not nan"),
         (lambda _: None, r"phases\[0\] \(odd\)"),
         (lambda progress: 1 / progress, r"phases\[0\] \(odd\): .*division by zero"),
         (lambda progress: math.nan if progress == 0.25 else 1 - progress, r"value=nan"),
@@ -523,7 +523,9 @@ def test_a_function_that_is_no_coefficient_is_refused_by_the_schedule(function, 
 def test_a_coefficient_that_returns_nan_later_is_refused_where_it_does():
     register_shape("late nan")(lambda at: math.nan if at == 0.3 else 1 - at)
     schedule = alone("late nan")
-    with pytest.raises(ConfigError, match="value=nan: shape 'late nan' must return finite numbers"):
+    with pytest.raises(
+        ConfigError, match="value=nan: the values of shape 'late nan' must be finite"
+    ):
         schedule(3)
 
 
@@ -577,7 +579,7 @@ def test_a_shape_that_is_not_checked_stays_between_its_bounds(
 
 @pytest.mark.parametrize("start, end", [(0.5, 1.0), (1.5, 0.5)])
 def test_a_half_life_of_a_weight_of_1_is_refused(start, end):
-    with pytest.raises(ConfigError, match="must be below 1, as the weight of a mean"):
+    with pytest.raises(ConfigError, match="must be less than 1, because shape 'half_life' is for"):
         alone("half_life", 3, start, end)
 
 

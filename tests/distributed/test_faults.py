@@ -220,16 +220,16 @@ MISMATCHES = {
     ],
     "verify_with_another_rule_for_ratios": ["keep_group_ratios is False, rank 0 has True"],
     "verify_with_another_first_group": ["reference lr is 0.5, rank 0 has 1.0"],
-    "verify_with_an_lr_written_by_hand": ["group 1: lr holds 0.75 and should hold 0.25"],
-    "verify_with_an_lr_of_nan": ["group 1: lr holds nan and should hold 0.25"],
-    "verify_with_an_lr_of_text": ["group 1: lr holds '0.25' and should hold 0.25"],
-    "verify_with_an_lr_tensor_written_by_hand": ["group 1: lr holds 0.75 and should hold 0.25"],
+    "verify_with_an_lr_written_by_hand": ["group 1: lr is 0.75 and should be 0.25"],
+    "verify_with_an_lr_of_nan": ["group 1: lr is nan and should be 0.25"],
+    "verify_with_an_lr_of_text": ["group 1: lr is '0.25' and should be 0.25"],
+    "verify_with_an_lr_tensor_written_by_hand": ["group 1: lr is 0.75 and should be 0.25"],
     "verify_with_a_weight_decay_written_by_hand": [
-        "group 1: weight_decay holds 0.75 and should hold 0.28125",
+        "group 1: weight_decay is 0.75 and should be 0.28125",
     ],
     "verify_with_another_inner_optimizer": [
-        "group 0: lr holds 0.125 and should hold 0.5",
-        "group 0: weight_decay holds 0.0 and should hold 0.28125",
+        "group 0: lr is 0.125 and should be 0.5",
+        "group 0: weight_decay is 0.0 and should be 0.28125",
     ],
 }
 
@@ -469,7 +469,7 @@ def test_a_warning_names_the_keys_of_a_torn_state(world):
     for group in world.groups("a_torn_state"):
         ((level, message),) = group[0][0]["log"]
         assert level == "WARNING"
-        assert "the state is torn: max_lr, num_steps differ from its text" in message
+        assert "the state is inconsistent: max_lr, num_steps differ from its text" in message
 
 
 def test_every_rank_keeps_the_reconciliation_and_has_it_in_a_refusal_too(world):
@@ -550,7 +550,7 @@ def test_without_its_process_group_each_rank_loads_by_itself(world):
 
 def test_verify_names_an_integer_tensor_written_by_hand_on_all_ranks(world):
     last = world.size - 1
-    line = f"rank {last}: group 0: lr holds 1 and should hold 0.0"
+    line = f"rank {last}: group 0: lr is 1 and should be 0.0"
     expected = mismatch([line] if last else [])
     records = world.lifecycle("another_rank_holds_an_integer_tensor")
     assert [expected] * world.size == [error_of(record["ended"]) for record in records]

@@ -106,7 +106,7 @@ def test_an_update_advances_by_the_units_of_a_global_batch():
 
 @pytest.mark.parametrize("increment", [None, 0, 1.5, True])
 def test_the_units_of_an_update_must_be_said_where_they_are_no_steps(increment):
-    with pytest.raises(ConfigError, match=r"increment=.*: must be a positive whole number"):
+    with pytest.raises(ConfigError, match=r"increment=.*: must be a whole number above 0"):
         container(unit="tokens", increment=increment)
 
 
@@ -118,7 +118,7 @@ def test_a_file_may_say_the_schedule(tmp_path):
 
 @pytest.mark.parametrize("entries", [{"file": "a.yaml"}, {"make": None}])
 def test_either_a_file_or_a_function_says_the_schedule(entries):
-    with pytest.raises(ConfigError, match="exactly one must be given"):
+    with pytest.raises(ConfigError, match="set exactly one of the two"):
         container(**entries)
 
 

@@ -12,12 +12,12 @@ from helpers import adamw
 
 FALL = schedules.linear(1.0, 10)
 TRAINER = "Trainer(optimizers=(optimizer, dist_sched.adapters.as_lr_scheduler("
-ACCELERATE = "accelerate's prepare() paces and saves nothing but an LRScheduler"
+ACCELERATE = "accelerate's prepare() steps and saves only an LRScheduler"
 KNOWN = {
     "nemo_automodel.recipes": "dist_sched.adapters.nemo.install()",
     "torchtitan.trainer": "dist_sched.adapters.torchtitan",
-    "lightning": "Lightning's Trainer paces and saves nothing but an LRScheduler",
-    "pytorch_lightning": "Lightning's Trainer paces and saves nothing but an LRScheduler",
+    "lightning": "Lightning's Trainer steps and saves only an LRScheduler",
+    "pytorch_lightning": "Lightning's Trainer steps and saves only an LRScheduler",
 }
 
 

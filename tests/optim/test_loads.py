@@ -203,7 +203,7 @@ def test_what_an_optimizer_carried_is_kept_as_it_was_at_the_load(build, caplog):
     optimizer.load_state_dict(other.state_dict())
     theirs.seek(60)
     scheduler.load_state_dict(state)
-    assert "carried lr=1.0, where" in caplog.text
+    assert "lr is 1.0 in the optimizer checkpoint" in caplog.text
 
 
 @FLOAT_AND_TENSOR_LR
@@ -294,7 +294,7 @@ def test_an_optimizer_that_carried_another_lr_than_the_checkpoints_schedule_is_n
     for load in loads:
         load()
     (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert "group 1: the optimizer checkpoint carried lr=0.75" in record.message
+    assert "group 1: lr is 0.75 in the optimizer checkpoint" in record.message
     assert "1.65" in record.message
     assert "group 0: the optimizer" not in record.message
     assert pytest.approx([0.55, 1.65]) == held(optimizer)

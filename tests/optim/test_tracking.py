@@ -69,7 +69,7 @@ def test_a_late_group_that_will_stay_at_zero_is_named(caplog):
     optimizer, scheduler = at_peak({"lr": 2.0})
     optimizer.add_param_group(new_group(lr=0.0))
     scheduler.step()
-    assert "group 1 was added with lr=0, and stays at 0" in caplog.text
+    assert "group 1 was added with lr=0, so its lr stays at 0" in caplog.text
 
 
 def test_a_late_group_without_weight_decay_is_meant(caplog):

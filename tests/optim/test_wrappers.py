@@ -282,7 +282,7 @@ def test_of_two_sets_of_groups_the_log_names_which_is_scheduled(
     optimizer = TwoSets(attribute)
     opt_param_scheduler(optimizer).seek(10)
     assert (outer, inner) == (held(optimizer), held(getattr(optimizer, attribute)))
-    assert f"those of {used} are scheduled" in caplog.text
+    assert f"the groups of {used} are scheduled" in caplog.text
 
 
 # What has no load hooks, or a `load_state_dict` that may leave them out.
@@ -352,7 +352,7 @@ def test_what_a_load_without_hooks_carried_is_compared_with_the_schedulers_check
     scheduler = opt_param_scheduler(optimizer)
     optimizer.load_state_dict(saved.state_dict())
     scheduler.load_state_dict(saved_scheduler.state_dict())
-    assert "group 0: the optimizer checkpoint carried lr=0.75" in caplog.text
+    assert "group 0: lr is 0.75 in the optimizer checkpoint" in caplog.text
     assert pytest.approx([0.55]) == held(optimizer)
 
 
@@ -365,7 +365,7 @@ def test_verify_writes_again_what_a_load_without_hooks_has_changed_and_says_so(b
     optimizer.load_state_dict(state)
     scheduler.verify()
     assert [1.0] == held(optimizer)
-    assert "group 0: lr held 0.0 where 1.0 was written, and is written again" in caplog.text
+    assert "group 0: lr was 0.0 instead of the written 1.0; it was written again" in caplog.text
 
 
 def test_a_step_names_once_what_the_update_before_it_used_in_place_of_the_schedules(caplog):
@@ -376,7 +376,7 @@ def test_a_step_names_once_what_the_update_before_it_used_in_place_of_the_schedu
         optimizer.param_groups[0]["lr"] = 0.5
         scheduler.step()
     (record,) = caplog.records
-    assert "group 0: lr held 0.5 where 1.0 was written, and is written again" == record.message
+    assert "group 0: lr was 0.5 instead of the written 1.0; it was written again" == record.message
 
 
 def test_of_many_differences_the_log_has_the_first(caplog):
@@ -440,7 +440,7 @@ def test_verify_sees_what_was_written_into_the_very_tensors(build, caplog):
     group["lr"] = group["lr"].fill_(0.5) if build is not adamw else 0.5
     scheduler.verify()
     assert [1.0] == held(optimizer)
-    assert "group 0: lr held 0.5 where 1.0 was written" in caplog.text
+    assert "group 0: lr was 0.5 instead of the written 1.0" in caplog.text
 
 
 def test_an_optimizer_without_load_hooks_is_freed():
@@ -482,14 +482,14 @@ class NewDicts:
 @pytest.mark.parametrize("lr", [0.5, 1.0])
 def test_groups_that_keep_nothing_of_what_is_written_are_refused(lr):
     inner = adamw(lr=lr)
-    with pytest.raises(ConfigError, match=r"what is written into group 0 of NewDicts is lost \(lr"):
+    with pytest.raises(ConfigError, match=r"values written into group 0 of NewDicts are lost \(lr"):
         opt_param_scheduler(NewDicts(inner))
     assert [lr] == held(inner)
 
 
 def test_groups_that_keep_nothing_cannot_be_assigned():
     scheduler = opt_param_scheduler(optimizer := adamw())
-    with pytest.raises(ConfigError, match="what is written into group 0"):
+    with pytest.raises(ConfigError, match="values written into group 0"):
         scheduler.optimizer = NewDicts(adamw())
     assert optimizer is scheduler.optimizer
 
@@ -509,7 +509,7 @@ def test_groups_that_a_load_cannot_write_are_named(caplog):
     scheduler.seek(0)
     group.is_closed = True
     scheduler.load_state_dict(state)
-    assert "the groups do not hold what was loaded:\ngroup 0: lr holds 0.0" in caplog.text
+    assert "the groups do not hold the loaded values:\ngroup 0: lr is 0.0" in caplog.text
 
 
 # ZeroRedundancyOptimizer: the outer groups are the script's, those inside a shard's.

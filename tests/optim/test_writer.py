@@ -287,7 +287,9 @@ def test_a_tensor_that_cannot_hold_a_rate_is_refused(lr):
 
 
 def test_a_ratio_too_large_for_a_float_is_refused():
-    with pytest.raises(ConfigError, match=r"group 1: lr=1\.0 is too large a multiple of 1e-310"):
+    with pytest.raises(
+        ConfigError, match=r"group 1: lr=1\.0 is too large for the reference 1e-310"
+    ):
         opt_param_scheduler(adamw({"lr": 1e-310}, {"lr": 1.0}))
 
 
@@ -320,7 +322,7 @@ def test_a_copy_of_scheduler_and_optimizer_knows_its_own_groups(through):
     scheduler = param_scheduler(optimizer, {"lr": HILL}, groups={"a": {"lr": UP}})
     scheduler, optimizer = through((scheduler, optimizer))
     optimizer.param_groups[0]["lr_mult"] = 3.0
-    with pytest.raises(ConfigError, match=r"group 0: lr_mult=3\.0, and groups\[a\]\.lr"):
+    with pytest.raises(ConfigError, match=r"group 0: lr_mult=3\.0: .*groups\[a\]\.lr"):
         scheduler.step()
 
 

@@ -200,7 +200,7 @@ def test_a_run_folder_of_megatron_is_read_without_a_job(tmp_path, megatron):
 def test_distributed_checkpoints_of_megatron_load_in_either(
     tmp_path, monkeypatch, megatron, ours, direction
 ):
-    # Its writer waits for CUDA, though nothing is there.
+    # Its writer waits for CUDA, though does not exist.
     monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: "cpu")
     from megatron.core import dist_checkpointing

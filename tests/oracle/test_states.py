@@ -107,6 +107,6 @@ def test_a_foreign_state_says_so_because_its_unit_is_unknown(upstream, caplog):
     ours.load_state_dict(upstream(adamw(), **CONFIG).state_dict())
     (record,) = caplog.records
     assert "WARNING" == record.levelname
-    assert "foreign" in record.message
+    assert "Megatron-LM or NeMo" in record.message
     assert "samples" in record.message
     assert "init_lr" in record.message

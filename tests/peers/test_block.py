@@ -36,8 +36,10 @@ def test_a_block_without_keys_says_so():
 
 
 def test_a_refused_key_is_named_with_the_reason():
-    with pytest.raises(ConfigError, match="last_epoch=3: is where a run resumes"):
-        read({"lr": 1, "last_epoch": 3}, KEYS, refused={"last_epoch": "is where a run resumes"})
+    with pytest.raises(ConfigError, match="last_epoch=3: is the position of a resume"):
+        read(
+            {"lr": 1, "last_epoch": 3}, KEYS, refused={"last_epoch": "is the position of a resume"}
+        )
 
 
 @pytest.mark.parametrize("block", [None, "lr", [("lr", 1)]])

@@ -169,14 +169,22 @@ CYCLE = {"cycle_min_lr": 0.1, "cycle_max_lr": 1.0}
     [
         ("WarmupLR", {}, "WarmupLR: lacks warmup_max_lr, or lr of the optimizer"),
         ("WarmupLR", {"warmup_max_lr": "auto"}, "'auto': is filled in by transformers"),
-        ("WarmupLR", {"warmup_max_lr": [1.0, 2.0]}, r"=\[1.0, 2.0\]: must be one number"),
+        ("WarmupLR", {"warmup_max_lr": [1.0, 2.0]}, r"=\[1.0, 2.0\]: must be a single number"),
         ("WarmupLR", {"warmup_num_steps": 0}, "warmup_num_steps=0: must be at least 1"),
-        ("WarmupLR", {"last_batch_iteration": 7}, "last_batch_iteration=7: is where a run resumes"),
+        (
+            "WarmupLR",
+            {"last_batch_iteration": 7},
+            "last_batch_iteration=7: is the position of a resume",
+        ),
         ("WarmupLR", {"warmup_steps": 7}, "did you mean 'warmup_num_steps'"),
         ("WarmupDecayLR", {}, "params: lacks total_num_steps"),
         ("WarmupCosineLR", {"total_num_steps": 9}, "lacks lr of the optimizer"),
-        ("OneCycle", CYCLE, r"cycle_momentum=True: moves betas\[0\] too"),
-        ("LRRangeTest", {}, "lacks total_num_steps beside type and params: the test has no end"),
+        ("OneCycle", CYCLE, r"cycle_momentum=True: also changes betas\[0\]"),
+        (
+            "LRRangeTest",
+            {},
+            "lacks total_num_steps beside type and params, because the test has no end",
+        ),
         ("WarmupCosine", {}, "did you mean 'WarmupCosineLR'"),
     ],
 )
@@ -187,7 +195,7 @@ def test_what_cannot_be_said_is_refused_by_name(kind, params, words):
 
 def test_a_decay_for_ever_needs_an_end():
     decay = {"cycle_momentum": False, "decay_lr_rate": 0.1, "decay_step_size": 5}
-    with pytest.raises(ConfigError, match="falls for ever; pass total_num_steps"):
+    with pytest.raises(ConfigError, match="never ends; pass total_num_steps"):
         build("OneCycle", {**CYCLE, **decay})
 
 

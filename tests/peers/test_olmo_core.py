@@ -279,7 +279,11 @@ def test_a_scheduler_is_known_by_its_class_too(name):
         ("power_lr", {"warmup": 5, "b": 0.5}, "b=0.5: must be a number below 0"),
         ("power_lr", {"warmup": 0}, "warmup=0: must be at least 1 unit"),
         ("power_lr", {"warmup": 5, "decay": 60}, "decay=60: must be less than the run"),
-        ("wsds", {"period_lengths": [9], "warmup": 5, "decay": 5}, "decay=5: leaves no room"),
+        (
+            "wsds",
+            {"period_lengths": [9], "warmup": 5, "decay": 5},
+            "decay=5: is too long beside the warmup",
+        ),
         ("wsds", {"period_lengths": [9, 3], "warmup": 5, "decay": 4}, "period 1: decay=4: is 4"),
         ("composable", {"stages": [{"duration": 5}]}, r"stages\[0\]: has none of 'end_lr'"),
         ("sequential", {"schedulers": [{"type": "wsd"}], "schedulers_max": [1, 2]}, "must be 0"),

@@ -124,7 +124,7 @@ def test_a_curve_that_is_not_in_the_state_is_the_configs_and_the_report_says_so(
     assert before is None
     assert position == ours.num_steps
     assert {LACKING} == {whys(ours)[entry] for entry in (*LR_ENTRIES, *WD_ENTRIES, "unit")}
-    assert "the position alone" in str(ours.last_reconciliation)
+    assert "only its position is used" in str(ours.last_reconciliation)
 
 
 def test_a_cosine_past_its_end_climbs_again_and_is_not_read():
@@ -191,7 +191,7 @@ def test_the_warning_names_who_steps_more_often_than_once_for_an_update():
     scheduler = opt_param_scheduler()
     scheduler.load_state_dict({"last_epoch": 7})
     (warning,) = scheduler.last_reconciliation.warnings
-    assert "once for each optimizer update (accelerate calls it once for each process" in warning
+    assert "once per optimizer update (accelerate calls it once per process" in warning
 
 
 def test_a_scheduler_that_follows_a_metric_is_refused(tmp_path):
@@ -223,7 +223,7 @@ def test_a_sequence_whose_warmup_is_not_whole_is_not_read(odd):
 
 def test_a_trainers_own_count_of_epochs_is_no_scheduler(tmp_path):
     torch.save({"progress": {"last_epoch": 42}}, tmp_path / "a.pt")
-    with pytest.raises(StateError, match="it holds: 'progress'"):
+    with pytest.raises(StateError, match="it has: 'progress'"):
         checkpoint.read_state(tmp_path / "a.pt")
     assert {"last_epoch": 42} == checkpoint.read_state(tmp_path / "a.pt", key="progress")[0]
 

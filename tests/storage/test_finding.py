@@ -92,7 +92,7 @@ def test_a_list_of_states_is_found(tmp_path):
 @pytest.mark.parametrize("save", [save_dcp, save_torch])
 def test_several_states_are_named_and_none_is_guessed(tmp_path, save):
     path = save({"a": {"sched": STATE}, "b": {"sched": STATE}}, tmp_path / "x.pt")
-    message = r"2 scheduler states: .*'a\.sched'.*'b\.sched'.*choose one by its key"
+    message = r"2 scheduler states: .*'a\.sched'.*'b\.sched'.*choose one with its key"
     with pytest.raises(StateError, match=message):
         checkpoint.read_state(path)
     assert STATE == checkpoint.read_state(path, key="b.sched")[0]
@@ -101,7 +101,7 @@ def test_several_states_are_named_and_none_is_guessed(tmp_path, save):
 @pytest.mark.parametrize("save", [save_dcp, save_torch])
 def test_a_missing_state_says_what_is_there_and_what_to_do(tmp_path, save):
     path = save({"model": MODEL, "step": 7}, tmp_path / "x.pt")
-    with pytest.raises(StateError, match=r"it holds: 'model', 'step'.*scheduler\.seek"):
+    with pytest.raises(StateError, match=r"it has: 'model', 'step'.*scheduler\.seek"):
         checkpoint.read_state(path)
 
 
@@ -113,7 +113,7 @@ def test_a_wrong_key_names_the_right_ones(tmp_path):
 
 def test_a_key_of_something_else_says_what_it_is(tmp_path):
     path = save_torch({"app": {"sched": STATE}, "progress": {"step": 3}}, tmp_path / "x.pt")
-    with pytest.raises(StateError, match="'progress' is no scheduler's state: it holds 'step'"):
+    with pytest.raises(StateError, match="'progress' is not a scheduler's state: it has 'step'"):
         checkpoint.read_state(path, key="progress")
 
 
@@ -319,7 +319,7 @@ def test_a_pipe_or_device_in_a_folder_is_refused_and_not_waited_for(tmp_path, na
 
 @pytest.mark.timeout(20)
 def test_an_address_that_leads_through_a_device_is_refused():
-    with pytest.raises(StateError, match="'/dev/zero' is no file"):
+    with pytest.raises(StateError, match="'/dev/zero' is not a file"):
         checkpoint.read_state("zip://state.pt::/dev/zero")
 
 

@@ -133,7 +133,7 @@ def test_a_pickle_cut_anywhere_is_truncated(protocol):
 
 
 def test_bytes_that_are_no_pickle_are_refused():
-    with pytest.raises(StateError, match="it is no valid pickle") as caught:
+    with pytest.raises(StateError, match="it is not a valid pickle") as caught:
         pickles.read(b"\x00" * 1000)
     assert StateError is caught.type
 

@@ -1,1 +1,1 @@
-"""What is declared: entries, specifications, policy, history, files."""
+"""Configs: entries, specifications, policy, history, files."""

@@ -26,20 +26,21 @@ from dist_sched.errors import ConfigError
 
 _SUFFIXES = {"k": 3, "K": 3, "M": 6, "B": 9, "G": 9, "T": 12}
 UPDATES = "updates"
-"""The key of a length that is written as a number of optimizer updates."""
+"""Key of a length in optimizer updates."""
 PER_UPDATE = "per_update"
-"""The key of what an update completes."""
+"""Key of the units that an update completes."""
 _MOST_PHASES = 500_000
 PRODUCT_COST = READ_COST = 10
-"""Phases that are made in the time of one phase of a product, for each of its factors; and in that
-of reading a schedule of one phase."""
+"""A phase of a product takes as long as so many phases for each factor. Reading a schedule takes as
+long as so many phases."""
 
 
 def number(value: Any) -> Any:
-    """Return the number that a text holds, as YAML reads `3e-4`; other things as they are.
+    """Return the number in a string, because YAML reads `3e-4` as a string, or the value unchanged.
 
-    >>> number("3e-4")
-    0.0003
+    Examples:
+        >>> number("3e-4")
+        0.0003
     """
     if not isinstance(value, str) or len(value) > SHOWN:
         return value
@@ -50,20 +51,22 @@ def number(value: Any) -> Any:
 
 
 def amount(name: str, value: Any, horizon: Any) -> Any:
-    """Return a length as people write it in units; other things as they are, for rules to refuse.
+    """Return a written length in units. Other values are returned unchanged, for rules to check.
 
-    >>> amount("warmup", "2k", None), amount("warmup", 0.03, 1000), amount("warmup", "3%", 1000)
-    (2000, 30, 30)
-    >>> amount("warmup", 1, 1000), amount("warmup", "0.5", 1000)
-    (1, 0.5)
+    Examples:
+        >>> amount("warmup", "2k", None), amount("warmup", 0.03, 1000), amount("warmup", "3%", 1000)
+        (2000, 30, 30)
+        >>> amount("warmup", 1, 1000), amount("warmup", "0.5", 1000)
+        (1, 0.5)
 
     Args:
-        name: Of the length, for the error.
-        value: A number of units, or a part of the horizon; texts are units, or percents.
-        horizon: In units; None where there is none.
+        name: Name of the length, for the error.
+        value: A number of units, or a fraction of the horizon. Strings are units, or percents.
+        horizon: The horizon, in units, or None.
 
     Raises:
-        ConfigError: It is a part, and there is no horizon; or a text that is no length.
+        ConfigError: The value is a fraction, and there is no horizon. Or it is a string, and not a
+            length.
     """
     value = plain(value)
     if isinstance(value, str):
@@ -79,24 +82,28 @@ def amount(name: str, value: Any, horizon: Any) -> Any:
 
 def _decimal(name: str, value: str, digits: str) -> Decimal:
     try:
-        # Of a text of any length, Decimal would keep every digit.
+        # Decimal would keep every digit of a very long string.
         found = Decimal(digits if len(digits) <= SHOWN else "NaN")
         # 1e999999999 would take hours as a whole number.
         if found.is_finite() and abs(found) < Decimal("1e30"):
             return found
-    except ArithmeticError:  # no number, or one beyond all
+    except ArithmeticError:  # not a number, or out of range
         pass
-    suffixes = listed(_SUFFIXES)
-    raise illegal(name, value, f"must be a number of units, with a suffix ({suffixes}) or %")
+    rule = f"must be a number of units, which may have a suffix ({listed(_SUFFIXES)}), or a percent"
+    raise illegal(name, value, rule)
 
 
 def _part(name: str, value: Any, part: Decimal, horizon: Any) -> int | float:
     if name in {"horizon", "lr_decay_steps"} and horizon is None:
-        raise illegal(name, value, "is the horizon itself, so it cannot be a part of it")
+        raise illegal(
+            name, value, "is the horizon, and cannot be a fraction of itself; write units"
+        )
     if horizon is None:
-        rule = "is a part of the horizon, which is not given; write units as '0.5'"
+        rule = (
+            "is a fraction of the horizon, which is missing; add horizon, or write units as '0.5'"
+        )
         raise illegal(name, value, rule)
-    # In decimals, since 0.07 * 100 is above 7 in floats.
+    # As decimals, because 0.07 * 100 is above 7 as floats.
     return _plain_number(part * Decimal(repr(some("horizon", horizon))))
 
 
@@ -105,15 +112,15 @@ def _plain_number(found: Decimal) -> int | float:
 
 
 def read_pace(data: Any, schedules: Mapping[str, Any], extras: Iterable[str]) -> Pace:
-    """Read what an update completes: a number of units, or a mapping with `extra` and `times`.
+    """Read the units per update: a number of units, or a mapping with `extra` and `times`.
 
     Args:
-        data: As a file has it; `times` is a number or another extra, and 1 if it is left out.
-        schedules: Of the extras that `data` names.
-        extras: The names of all extras, for errors.
+        data: The value in the file. `times` is a number or another extra, 1 by default.
+        schedules: Schedules of the extras in `data`.
+        extras: Names of all extras, for errors.
 
     Raises:
-        ConfigError: A key or a name is unknown, or a number illegal.
+        ConfigError: A key or a name is unknown, or a number is invalid.
     """
     if not isinstance(data, Mapping):
         if isinstance(data, str) and not _is_count(data):
@@ -125,7 +132,7 @@ def read_pace(data: Any, schedules: Mapping[str, Any], extras: Iterable[str]) ->
     with within(PER_UPDATE):
         refuse_unknown(data, ("extra", "times"))
         if "extra" not in data:
-            raise ConfigError("extra is missing: name the extra that says the batch size")
+            raise ConfigError("extra is missing; write the name of the extra with the batch size")
         times = data.get("times", 1)
         is_name = isinstance(times, str) and not _is_count(times)
         return Pace.of(
@@ -139,11 +146,11 @@ def _extra(
 ) -> Schedule | int:
     if not isinstance(name, str) or name not in schedules:
         close = near_miss(name, extras) if isinstance(name, str) else ""
-        rule = f"must be the name of an extra ({listed(extras) or 'there is none'}){close}"
+        rule = f"must be the name of an extra ({listed(extras) or 'there are none'}){close}"
         raise illegal(key, name, rule)
     found = schedules[name]
     if isinstance(found, ProportionalTo):
-        raise illegal(key, name, "must be an extra that has a schedule of its own")
+        raise illegal(key, name, "must be an extra with a schedule that does not follow another")
     return found if isinstance(found, Schedule) else _some_count(name, found)
 
 
@@ -152,7 +159,7 @@ def _is_count(written: str) -> bool:
 
 
 def _count(name: str, value: Any) -> int:
-    """Return a whole number, which may be a text such as "2k"; no part of a horizon."""
+    """Return a whole number, which may be a string such as "2k", but not a percent."""
     if isinstance(value, str) and _is_count(value):
         value = amount(name, value, None)
     is_whole = isinstance(value, float) and value.is_integer()  # such as 2e3
@@ -165,67 +172,67 @@ def _some_count(name: str, value: Any) -> int:
 
 @dataclass(slots=True)
 class Budget:
-    """Phases that a config may still make: a line of a file may ask for any number of them."""
+    """How many phases a config may still have. One line of a file may create any number."""
 
     left: int = _MOST_PHASES
 
     def spend(self, phases: int) -> None:
-        """Count phases that were made.
+        """Count phases.
 
         Raises:
-            ConfigError: They are too many.
+            ConfigError: There are too many.
         """
         self.left -= phases
         if self.left < 0:
             raise ConfigError(
-                f"the schedules up to this one have more than {_MOST_PHASES:,} phases (one of a "
-                f"product counts as {PRODUCT_COST} for each factor): repeat less often"
+                f"the schedules up to this one have more than {_MOST_PHASES:,} phases (a phase of "
+                f"a product counts as {PRODUCT_COST} for each factor); use fewer repeats"
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """What lengths in a file are parts of, or counted by."""
+    """The horizon and the units per update for lengths in a file."""
 
     horizon: Number | None = None
     pace: Pace | None = None
     begin: Number = 0
-    """Where on the run's clock the schedule begins that is read."""
+    """Position of the run at which the schedule begins that is being read."""
     schedules: Mapping[str, Any] = field(default_factory=dict)
-    """Of extras, by name: what a product may follow."""
+    """Schedules of extras by name, which a product may follow."""
     budget: Budget = field(default_factory=Budget)
 
     def at(self, begin: Number) -> Scope:
-        """Return the scope of what begins elsewhere."""
+        """Return the scope of a schedule that begins at another position."""
         return replace(self, begin=begin)
 
     def within(self, horizon: Number | None) -> Scope:
-        """Return the scope inside a schedule that has a horizon of its own."""
+        """Return the scope inside a schedule with this horizon."""
         return replace(self, horizon=horizon)
 
     def length(self, name: str, value: Any, *, ends: Number | None = None) -> Any:
-        """Return a length in units; what is none is returned as it is, for rules to refuse.
+        """Return a length in units. Other values are returned unchanged, for rules to check.
 
         Args:
-            name: Of the length, for the error.
-            value: As `amount` takes it, or a mapping with `updates`.
-            ends: Where it ends, in units, if it does not begin where the schedule does.
+            name: Name of the length, for the error.
+            value: A value for `amount`, or a mapping with `updates`.
+            ends: Position at which the length ends, in units. If None, it begins at the beginning
+                of the schedule.
 
         Raises:
-            ConfigError: As for `amount`; or updates are asked for where nothing says what an update
-                completes.
+            ConfigError: As for `amount`. Or the length is in updates, and `per_update` is missing.
         """
         if not isinstance(value, Mapping):
             return amount(name, value, self.horizon)
         with within(name):
             refuse_unknown(value, (UPDATES,))
         if UPDATES not in value:
-            raise illegal(name, value, "must be a length in units, or have updates")
+            raise illegal(name, value, "must be a length in units, or a mapping with updates")
         if self.pace is None:
             rule = (
-                "is in updates, and nothing says how many units an update completes: add "
-                f"{PER_UPDATE} at the top, such as {{extra: batch_size, times: 4096}} "
-                "(the schedules that it names are in units)"
+                "is in updates, but the config does not have the units per update; add "
+                f"{PER_UPDATE} at the top level, such as {{extra: batch_size, times: 4096}} "
+                "(the extras in it must have lengths in units)"
             )
             raise illegal(name, dict(value), rule)
         written = f"{name}.{UPDATES}"
@@ -233,10 +240,14 @@ class Scope:
         if ends is None:
             first = self.begin
             if first != int(first):
-                raise illegal(name, dict(value), f"begins at {first!r}, within a unit: write units")
+                rule = (
+                    f"cannot count updates from the fraction {first!r}; write the length in units"
+                )
+                raise illegal(name, dict(value), rule)
             return self.pace.position_after(updates, int(first)) - int(first)
         last = self.begin + ends
         most = self.pace.updates_until(last)
         if updates > most:
-            raise illegal(written, updates, f"must be at most the {most} up to position {last!r}")
+            rule = f"must be at most {most}, the number of updates up to position {last!r}"
+            raise illegal(written, updates, rule)
         return last - self.pace.position_after(most - updates)

@@ -1,7 +1,7 @@
-"""What every config has in common: named entries, a policy for them, and a plan.
+"""The base class of configs, which have named entries, a policy for them, and a plan.
 
-State, reconciliation and the schedulers' base see a config through this class alone. They do not
-know which entries and which fields there are.
+State, reconciliation and the base of schedulers use only this class. They do not know the entries
+and fields.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ T = TypeVar("T")
 AnyConfig = TypeVar("AnyConfig", bound="Config")
 
 _TYPED = 1e-6
-"""By how much a value that a person copied may differ from the exact one."""
+"""Relative difference that a value copied by a person may have from the exact one."""
 
 UNITS = ("steps", "samples", "tokens")
 unit_word = one_of(UNITS)
@@ -46,11 +46,11 @@ class _Absence(Enum):
 
 
 ABSENT = _Absence.ABSENT
-"""What a side has for an entry that it lacks; not None, which an entry may be."""
+"""The value of an entry that a side lacks. Not None, which is a valid value."""
 
 
-class Misfit(ConfigError):  # noqa: N818 - a ConfigError that knows more
-    """A part of a saved config is illegal."""
+class Misfit(ConfigError):  # noqa: N818 - a ConfigError with attributes
+    """A part of a saved config is invalid."""
 
     def __init__(self, part: str, reason: str) -> None:
         super().__init__(part, reason)
@@ -62,7 +62,7 @@ class Misfit(ConfigError):  # noqa: N818 - a ConfigError that knows more
 
 
 def fitting(part: str, read: Callable[..., T], *data: object) -> T:
-    """Return what a function reads; its `ConfigError` becomes a `Misfit` of this part."""
+    """Return what a function returns, and turn its `ConfigError` into a `Misfit` of a part."""
     try:
         return read(*data)
     except ConfigError as error:
@@ -70,29 +70,29 @@ def fitting(part: str, read: Callable[..., T], *data: object) -> T:
 
 
 class Sides(NamedTuple):
-    """What config and checkpoint have for one entry."""
+    """The values of one entry in the config and in the checkpoint."""
 
     config: Any
     checkpoint: Any
     field: str = "lr"
-    """The field whose curve the entry is part of; empty where it is no part of a curve."""
+    """The field whose curve the entry belongs to. Empty if it does not belong to a curve."""
 
     @property
     def differ(self) -> bool:
-        """Whether both have the entry, or the checkpoint alone, and not the same."""
+        """Whether the checkpoint has the entry, with another value than the config."""
         return self.checkpoint is not ABSENT and self.checkpoint != self.config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(abc.ABC):
-    """What the scheduler of a script declares."""
+    """The schedule that a script declares."""
 
     KIND: ClassVar[str]
-    """The scheduler's class."""
+    """Name of the scheduler's class."""
     TEXT_NAME: ClassVar[str]
-    """Its key in the text of a checkpoint state."""
+    """Key of the config in the text of a checkpoint state."""
     STATE_KEYS: ClassVar[tuple[str, ...]] = ()
-    """Entries that also stand in the checkpoint state under their own names, for upstream."""
+    """Entries that are also keys of the checkpoint state, for upstream."""
 
     @classmethod
     def check_entry(cls, name: str, value: object) -> Entry:  # noqa: ARG003 - there is none
@@ -101,12 +101,12 @@ class Config(abc.ABC):
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the parts of what `to_dict` returned, each checked by itself.
+        """Return the checked parts of data from `to_dict`.
 
         Raises:
-            Misfit: A part is missing, unknown or illegal.
+            Misfit: A part is missing, unknown or invalid.
         """
-        # An unknown part is refused, as it may be what a newer release computes values by.
+        # An unknown part is an error, because a newer release may compute values with it.
         known = [field.name for field in dataclasses.fields(cls)]
         for name in sorted(data.keys() ^ set(known), key=str):
             reason = "is missing" if name in known else "is not known to this release"
@@ -119,42 +119,42 @@ class Config(abc.ABC):
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, Any]) -> Self:
-        """Build a config of its parts, or raise a ConfigError."""
+        """Build a config from its parts, or raise a ConfigError."""
         return cls(**parts)
 
     def parts(self) -> dict[str, Any]:
-        """Return what `from_parts` needs."""
-        # Not dataclasses.asdict, which would copy each schedule.
+        """Return the parts, from which `from_parts` builds an equal config."""
+        # dataclasses.asdict would copy each schedule.
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the parts as data for JSON."""
+        """Return the parts as JSON data."""
         return self.parts()
 
     @abc.abstractmethod
     def summary(self) -> dict[str, str]:
-        """Return a line for each schedule or entry, for people."""
+        """Return the schedules or entries as text."""
 
     @abc.abstractmethod
     def compare(self, saved: Mapping[str, Any]) -> dict[Path, Sides]:
-        """Return what this config and a checkpoint's parts have, entry by entry."""
+        """Return this config's and a checkpoint's values, entry by entry."""
 
     @abc.abstractmethod
     def merge(self, saved: Mapping[str, Any], used: Mapping[Path, Any]) -> Self:
-        """Build a config of the entries to use; this very one where they are the same.
+        """Build a config from the entries to use, or return this one if they are the same.
 
         Args:
-            saved: As for `compare`.
+            saved: The checkpoint's parts.
             used: A value for each entry that `compare` returns.
 
         Raises:
-            ConfigError: They make no legal config.
+            ConfigError: The entries are not a valid config.
         """
 
     def apply(self, change: Change) -> Self:
         """Return the config after a late change, or raise a ConfigError."""
         changed = self._changed(change)
-        # Beside the entries, which cannot say what groups with bounds had before.
+        # Kept beside the entries, because groups with bounds need the config before the change.
         object.__setattr__(changed, "_before", (self, change))
         return changed
 
@@ -169,19 +169,23 @@ class Config(abc.ABC):
     def lint(
         self, *, updates: int | None = None, increment: Number = 1, unit: str | None = None
     ) -> tuple[Finding, ...]:
-        """Return findings about valid entries that are probably mistakes.
+        """Warn about valid entries that are probably mistakes.
 
         Args:
-            updates: Length of the run in optimizer updates, to be compared with the horizon.
-            increment: Units that an update completes.
-            unit: What a position counts; None if it is not known.
+            updates: Length of the run in optimizer updates. If None, the end of the run is not
+                checked.
+            increment: Units per update, more than 0.
+            unit: The unit of positions. None if it is not known.
+
+        Returns:
+            The findings, sorted by position.
 
         Raises:
-            ConfigError: `updates` or `increment` is illegal, or an update completes several steps.
+            ConfigError: `updates` or `increment` is invalid, or not 1 with the unit `"steps"`.
         """
         updates, increment = checked_run(updates, increment)
         if unit == "steps" and increment != 1:
-            rule = "must be 1 where the unit is steps, since a step is an update: leave it out"
+            rule = "must be 1 for unit 'steps', where an update is one step; leave it out"
             raise illegal("increment", increment, f"{rule}, or use unit 'samples' or 'tokens'")
         return in_order(
             dataclasses.replace(finding, message=f"{path}: {finding.message}")
@@ -190,24 +194,24 @@ class Config(abc.ABC):
 
     @abc.abstractmethod
     def _findings(self, updates: int | None, increment: Number) -> Iterator[tuple[Path, Finding]]:
-        """Yield the findings, each with the path of the schedule that it is about."""
+        """Yield the findings, each with the path of its schedule."""
 
     @abc.abstractmethod
     def _build_plan(self) -> Plan: ...
 
     @functools.cached_property
     def plan(self) -> Plan:
-        """The curve of each field, and what groups override; built once."""
+        """The curves of fields, overrides and extras. It is built once."""
         return self._build_plan()
 
     def __getstate__(self) -> dict[str, Any]:
-        # Without the plan, which every rank builds for itself.
+        # Every rank builds the plan itself.
         made = {"_before": self.__dict__["_before"]} if "_before" in self.__dict__ else {}
         return {**self.parts(), **made}
 
     @functools.cached_property
     def version(self) -> int:
-        """The lowest version of the state's format that can say this config."""
+        """The lowest version of the state format that can store this config."""
         return 1
 
     def entries(self) -> dict[Path, Any]:
@@ -215,15 +219,15 @@ class Config(abc.ABC):
         return {path: sides.config for path, sides in self.compare(self.parts()).items()}
 
     def unite(self, other: Any, inventory: Inventory) -> Self:  # noqa: ARG002
-        """Return this config with what another rank schedules and this rank's groups lack."""
+        """Return this config with the parts of another rank's that do not concern this rank."""
         return self
 
     def unused(self) -> frozenset[Path]:
-        """Return the entries that have no influence on the curves."""
+        """Return the entries without an effect on the curves."""
         return frozenset()
 
     def may_name(self, path: Path) -> bool:  # noqa: ARG002
-        """Return whether a policy may name what this config lacks, as a checkpoint may have it."""
+        """Return whether a checkpoint may have an entry that this config lacks."""
         return False
 
     def parse_policy(
@@ -244,25 +248,25 @@ class Config(abc.ABC):
 
 
 def with_history(config: Config, history: Iterable[Change]) -> Config:
-    """Return a config after late changes; the same object where there are none."""
-    # In order, since each was made of the schedule that those before it had left.
+    """Return a config after late changes, or the same object if there are none."""
+    # In order, because each change applies to the result of the one before.
     for change in history:
         config = config.apply(change)
     return config
 
 
 def with_change(config: AnyConfig, change: Change) -> tuple[AnyConfig, Change]:
-    """Make a late change today, and return the config after it and what to record.
+    """Return a config after a new late change, and the change to record.
 
-    A change means today what its latest arguments say. They are recorded only where they make a
-    difference, so that older releases read the state wherever they do the same.
+    The arguments of today's behaviour are recorded only if they make a difference. Otherwise older
+    releases can still read the state.
 
     Raises:
-        ConfigError: The change is illegal, or a cooldown that rises. A recorded one that rises is
-            made again all the same.
+        ConfigError: The change is invalid, or is a cooldown that would rise. Only new cooldowns are
+            checked for a rise, not recorded ones.
     """
     if change.operation == "cooldown" and change.arguments["end"] is not None:
-        # First by itself, since the entries of Megatron's have no words for a rise.
+        # Checked first, because Megatron's entries would raise a less clear error.
         _refuse_rise(config, change, {Path(change.field): change.arguments["end"]})
     first, latest = config.apply(change), change.latest()
     after = first if latest == change else config.apply(latest)
@@ -275,11 +279,11 @@ def with_change(config: AnyConfig, change: Change) -> tuple[AnyConfig, Change]:
 
 
 def _refuse_rise(config: Config, change: Change, ends: Mapping[Path, float]) -> None:
-    """Raise where a cooldown would end above the value that the field has now."""
+    """Raise if a cooldown would end above the present value of the field."""
     now = config.plan.values(change.position)
     for path, end in ends.items():
         if path.field == change.field and path in now and end > now[path] * (1 + _TYPED):
             raise ConfigError(
-                f"{change}: {path} is {now[path]!r} here, so {end!r} is a rise: use rewarm, or a "
-                "lower end"
+                f"{change}: {path} is {now[path]!r} at this position, so {end!r} would be a rise; "
+                "use rewarm, or a lower end"
             )

@@ -1,4 +1,4 @@
-"""The entries of `OptimizerParamScheduler`, with the rules for each and between them."""
+"""The entries of `OptimizerParamScheduler`, with the rules for single and combined entries."""
 
 from __future__ import annotations
 
@@ -58,21 +58,21 @@ class InexpressibleChangeError(ConfigError):
 
     def __str__(self) -> str:
         return (
-            f"{self.change}: {OptimizerParamConfig.KIND} cannot express it, {self.reason}: "
-            "schedule with ParamScheduler"
+            f"{self.change}: {OptimizerParamConfig.KIND} cannot do this, because {self.reason}; "
+            "use ParamScheduler"
         )
 
 
 _TAIL_STYLES = {
     "linear": "linear",
     "cosine": "cosine",
-    # Megatron's is 2 * 0.5**t - 1, and not the exponential decay that everybody else means.
+    # Megatron's is 2 * 0.5**t - 1, which is not what others call an exponential decay.
     "halving": "exponential",
     "minus_sqrt": "minus_sqrt",
 }
-"""Megatron's names for a shape, as a WSD tail."""
+"""Megatron's names of shapes, for a WSD decay."""
 _FIELDS = (
-    # Megatron and NeMo write both into every group, whether or not it had them.
+    # Megatron and NeMo write both into every group, even if it did not have them.
     Field("lr", "max_lr", "min_lr", "lr_mult", is_added=True),
     Field("weight_decay", "end_wd", "start_wd", "wd_mult", is_added=True),
 )
@@ -88,24 +88,24 @@ def _same(curve: Bounded) -> Bounded:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerParamConfig(Config):
-    """The entries of `OptimizerParamScheduler`, checked one by one and together when built.
+    """The entries of `OptimizerParamScheduler`. They are checked when it is built.
 
-    Rates are absolute; lengths are in the scheduler's unit.
+    Lengths are in the scheduler's unit.
 
     Raises:
-        ConfigError: Names every entry that breaks a rule, its value and the rule.
+        ConfigError: Entries break a rule. The message has each such entry, its value and the rule.
     """
 
     init_lr: float
-    """Learning rate at position 0 where there is a warmup; at most `max_lr`."""
+    """Learning rate at position 0 if there is a warmup, at most `max_lr`."""
     max_lr: float
     """Peak learning rate, at least `min_lr`."""
     min_lr: float
-    """Learning rate at and past the horizon."""
+    """Learning rate at the horizon and after it."""
     lr_warmup_steps: float
-    """Length of the linear warmup; less than `lr_decay_steps`, 0 for none."""
+    """Length of the linear warmup, less than `lr_decay_steps`. 0 for no warmup."""
     lr_decay_steps: float
-    """The horizon: the position at which the decay ends, warmup included."""
+    """The horizon: the position at which the decay ends, including the warmup."""
     lr_decay_style: str
     """constant, linear, cosine, inverse-square-root or WSD."""
     start_wd: float
@@ -113,13 +113,13 @@ class OptimizerParamConfig(Config):
     end_wd: float
     """Weight decay from `wd_incr_steps` on, at least `start_wd`."""
     wd_incr_steps: float
-    """Length of the rise in weight decay; 0 means `end_wd` throughout."""
+    """Length of the rise of weight decay. With 0 it is always `end_wd`."""
     wd_incr_style: str
     """constant, linear or cosine."""
     wsd_decay_steps: float | None = None
-    """Length of the WSD tail, which ends at the horizon; for WSD only."""
+    """Length of the WSD decay, which ends at the horizon. For WSD only."""
     lr_wsd_decay_style: str | None = None
-    """linear, cosine, exponential or minus_sqrt; for WSD only."""
+    """linear, cosine, exponential or minus_sqrt. For WSD only."""
 
     RULES: ClassVar[dict[str, Callable[[str, object], Entry]]] = {
         "init_lr": rate,
@@ -150,14 +150,14 @@ class OptimizerParamConfig(Config):
     TEXT_NAME: ClassVar[str] = "config"
 
     def __post_init__(self) -> None:
-        # All at once: each try may cost a wait in the queue of a cluster.
+        # All problems in one error, because each attempt may wait in a cluster's queue.
         problems = []
         for name in self.entry_names():
             try:
                 object.__setattr__(self, name, self.check_entry(name, getattr(self, name)))
             except ConfigError as problem:
                 problems.append(str(problem))
-        # Apart, since rules between entries need legal entries to compare.
+        # Separately, because rules between entries need valid entries.
         refuse(problems)
         refuse(self._broken_rules())
 
@@ -173,7 +173,7 @@ class OptimizerParamConfig(Config):
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, Any]) -> OptimizerParamConfig:
-        """Build a config from all entries; those of WSD alone may be missing."""
+        """Build a config from its entries. Only the WSD entries may be missing."""
         known = cls.entry_names()
         unknown = (name for name in parts if name not in known)
         missing = (name for name in known if name not in {*parts, *_WSD_ENTRIES})
@@ -190,12 +190,12 @@ class OptimizerParamConfig(Config):
         return fitting(name, cls.check_entry, name, data)
 
     def summary(self) -> dict[str, str]:
-        """Return a line for each entry, for people."""
+        """Return the entries as text."""
         return {name: repr(value) for name, value in self.parts().items()}
 
     def compare(self, saved: Mapping[str, Any]) -> dict[Path, Sides]:
-        """Return what this config and a checkpoint's entries have, entry by entry."""
-        # A foreign state, such as Megatron's before WSD, lacks some entries.
+        """Return this config's and a checkpoint's values, entry by entry."""
+        # Foreign states may lack entries, such as Megatron's from before WSD.
         return {
             Path(name): Sides(
                 mine, saved.get(name, ABSENT), "weight_decay" if name in _WD_ENTRIES else "lr"
@@ -208,13 +208,13 @@ class OptimizerParamConfig(Config):
         saved: Mapping[str, Any],  # noqa: ARG002 - a specification needs it
         used: Mapping[Path, Any],
     ) -> OptimizerParamConfig:
-        """Build a config of the entries to use; this very one where they are the same."""
+        """Build a config from the entries to use, or return this one if they are the same."""
         parts = {path.field: value for path, value in used.items()}
         # The same object keeps its plan.
         return self if parts == self.parts() else self.from_parts(parts)
 
     def unused(self) -> frozenset[Path]:
-        """Return the entries that have no influence on the curves."""
+        """Return the entries without an effect on the curves."""
         return frozenset(() if self.lr_decay_style == "WSD" else map(Path, _WSD_ENTRIES))
 
     def _build_plan(self) -> Plan:
@@ -243,7 +243,7 @@ class OptimizerParamConfig(Config):
         )
 
     def _end_share(self) -> float | None:
-        """Return the end that a cooldown was asked for, as a share of `max_lr`."""
+        """Return the `end` of the last cooldown that had one, as a fraction of `max_lr`."""
         shares = [
             end / config.max_lr
             for config, change in self.made_by()
@@ -252,7 +252,7 @@ class OptimizerParamConfig(Config):
         return shares[-1] if shares else None
 
     def _factor(self, field: str) -> float:
-        """Return what late changes multiply a field by, for groups with bounds of their own."""
+        """Return the factor by which late changes multiply a field in groups with bounds."""
         changes = (change for _, change in self.made_by() if change.field == field)
         factors: Iterator[float] = (change.arguments.get("factor", 1.0) for change in changes)
         return math.prod(factors)
@@ -261,8 +261,8 @@ class OptimizerParamConfig(Config):
         """Return the config after a late change.
 
         Raises:
-            InexpressibleChangeError: These entries cannot express it.
-            ConfigError: It is illegal.
+            InexpressibleChangeError: These entries cannot express the change.
+            ConfigError: The change is invalid.
         """
         if change.operation == "scale" and change.field in _RATES:
             scaled = {
@@ -273,18 +273,18 @@ class OptimizerParamConfig(Config):
         if change.field == "lr" and change.operation == "cooldown":
             return self._cooled(change)
         if change.field != "lr" or change.operation != "extend":
-            raise InexpressibleChangeError(change, "as its entries have no place for it")
+            raise InexpressibleChangeError(change, "its entries cannot express this change")
         horizon = change.arguments["horizon"]
         if horizon <= self.lr_decay_steps:
             rule = f"must be more than the present lr_decay_steps={self.lr_decay_steps!r}"
             raise illegal("horizon", horizon, rule)
         if change.arguments.get("keep") and not self._is_stable(change.position):
-            reason = "as a decay that goes on from its middle has no entries"
+            reason = "its entries cannot express a decay that was stretched half-way"
             raise InexpressibleChangeError(change, reason)
         return replace(self, lr_decay_steps=horizon)
 
     def _is_stable(self, position: int) -> bool:
-        """Return whether a longer horizon leaves lr at a position as it is."""
+        """Return whether a longer horizon does not change lr at a position."""
         tail_begins = self.lr_decay_steps - (self.wsd_decay_steps or 0)
         return (
             position <= self.lr_warmup_steps
@@ -296,16 +296,16 @@ class OptimizerParamConfig(Config):
     def _cooled(self, change: Change) -> OptimizerParamConfig:
         style = _TAIL_STYLES.get(change.arguments["shape"])
         if style is None:
-            reason = f"as its tail must be one of {listed(_TAIL_STYLES)}"
+            reason = f"the shape of its decay must be one of {listed(_TAIL_STYLES)}"
             raise InexpressibleChangeError(change, reason)
-        # Megatron's tail falls from max_lr. Begun elsewhere, it would jump there first.
+        # Megatron's decay starts at max_lr. From another value, lr would jump to max_lr first.
         tail_begins = self.lr_decay_steps - (self.wsd_decay_steps or 0)
         is_stable = change.position >= self.lr_warmup_steps and (
             self.lr_decay_style == "constant"
             or (self.lr_decay_style == "WSD" and change.position <= tail_begins)
         )
         if not is_stable:
-            reason = "as it can only begin where lr is constant at max_lr"
+            reason = "its decay can only begin while lr is constant at max_lr"
             raise InexpressibleChangeError(change, reason)
         steps, end = change.arguments["steps"], change.arguments["end"]
         return replace(
@@ -335,42 +335,42 @@ class OptimizerParamConfig(Config):
             yield from ((Path("weight_decay"), finding) for finding in found)
 
     def _short_phases(self, increment: Number) -> Iterator[Finding]:
-        """Warn about a warmup or a WSD tail that is shorter than one update."""
+        """Yield a warning if the warmup or the WSD decay is shorter than one update."""
         yield from short_phase("the warmup (lr_warmup_steps)", 0, self.lr_warmup_steps, increment)
         if self.lr_decay_style == "WSD" and self.wsd_decay_steps is not None:
             tail = self.wsd_decay_steps
             begin = self.lr_decay_steps - tail
-            yield from short_phase("the WSD tail (wsd_decay_steps)", begin, tail, increment)
+            yield from short_phase("the WSD decay (wsd_decay_steps)", begin, tail, increment)
 
     def _odd_tail(self, lr: Callable[[int], float]) -> Iterator[Finding]:
-        """Warn of a WSD tail that begins in the warmup: lr jumps where the warmup ends."""
+        """Yield a warning if a WSD decay begins during the warmup, because lr then jumps."""
         if self.lr_decay_style != "WSD" or self.wsd_decay_steps is None:
             return
         begin, warmup = self.lr_decay_steps - self.wsd_decay_steps, self.lr_warmup_steps
         if self.wsd_decay_steps == 0:
-            yield Finding(begin, "the WSD tail has length 0", "empty-phase")
+            yield Finding(begin, "the WSD decay has length 0", "empty-phase")
         if begin < warmup:
             after = int(warmup) + 1
             yield Finding(
                 warmup,
-                f"the WSD tail begins at {begin:g} and overlaps the warmup: jumps from "
-                f"{lr(int(warmup)):g} to {lr(after):g} where the warmup ends",
+                f"the WSD decay begins at {begin:g}, during the warmup: the value jumps from "
+                f"{lr(int(warmup)):g} to {lr(after):g} at the end of the warmup",
                 "tail-in-warmup",
             )
 
     def _cliff(self, lr: Callable[[int], float]) -> Iterator[Finding]:
-        """Warn of Megatron's fall one unit past the horizon of an inverse square root."""
+        """Yield a warning about Megatron's jump after the horizon of an inverse square root."""
         last, after = lr(int(self.lr_decay_steps)), lr(int(self.lr_decay_steps) + 1)
         if self.lr_decay_style == "inverse-square-root" and last != after:
             yield Finding(
                 self.lr_decay_steps,
-                f"jumps from {last:g} to {after:g} past the horizon, as the style "
-                "inverse-square-root does in Megatron-LM",
+                f"jumps from {last:g} to {after:g} after the horizon, as in Megatron-LM's style "
+                "inverse-square-root",
                 "drop-past-horizon",
             )
 
     def _broken_rules(self) -> Iterator[str]:
-        """Return which rules between entries are broken."""
+        """Yield a text for each broken rule between entries."""
         yield from self._above("min_lr", "max_lr")
         yield from self._above("init_lr", "max_lr")
         yield from self._above("start_wd", "end_wd")
@@ -382,22 +382,22 @@ class OptimizerParamConfig(Config):
                 f"lr_warmup_steps={self.lr_warmup_steps!r}: must be less than "
                 f"lr_decay_steps={self.lr_decay_steps!r}"
             )
-        # Megatron asserts it at the first step only.
+        # Megatron asserts this at the first step only.
         if self.wd_incr_style == "constant" and self.start_wd != self.end_wd:
             yield (
-                f"start_wd={self.start_wd!r}: must, for wd_incr_style='constant', equal "
-                f"end_wd={self.end_wd!r}"
+                f"start_wd={self.start_wd!r}: must be equal to end_wd={self.end_wd!r} for "
+                "wd_incr_style='constant'"
             )
         if self.lr_decay_style != "WSD":
             return
         required = "is required for lr_decay_style='WSD'"
         if self.wsd_decay_steps is None:
-            yield f"wsd_decay_steps=None: {required}: give the length of the tail"
+            yield f"wsd_decay_steps=None: {required}; pass the length of the decay"
         else:
             yield from self._above("wsd_decay_steps", "lr_decay_steps")
         if self.lr_wsd_decay_style is None:
             styles = listed(LR_WSD_DECAY_STYLES)
-            yield f"lr_wsd_decay_style=None: {required}: give one of {styles}"
+            yield f"lr_wsd_decay_style=None: {required}; pass one of {styles}"
 
     def _above(self, name: str, limit: str) -> Iterator[str]:
         found, most = getattr(self, name), getattr(self, limit)

@@ -1,7 +1,7 @@
 """Configs as mappings and files, for either scheduler.
 
-There, lengths may be written for people: `"2k"` and `"1.5B"` are units, `0.03` and `"3%"` are parts
-of the horizon, and `1` is one unit.
+Lengths may be written in several ways: `"2k"` and `"1.5B"` are units, `0.03` and `"3%"` are
+fractions of the horizon, and `1` is one unit.
 """
 
 from __future__ import annotations
@@ -64,60 +64,59 @@ _ENTRY_LENGTHS = frozenset(
 _LENGTHS = _ENTRY_LENGTHS | written.PHASE_LENGTHS | named.LENGTHS
 
 _MAX_JSON = 2**23
-"""Bytes of the longest JSON file: the longest schedule is shorter."""
+"""Maximum size of a JSON file in bytes. The longest schedule is shorter."""
 _MAX_TOML, _MAX_YAML = 2**20, 2**19
-"""Bytes of files whose readers are slow: they need some seconds for as much."""
+"""Maximum sizes of TOML and YAML files in bytes. Their readers need some seconds for as much."""
 _MAX_DOTS = 64
-"""Dots in a TOML key, at most: its reader takes quadratic time."""
+"""Maximum number of dots in a TOML key, because its reader takes quadratic time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
-    """A config, and the settings beside it."""
+    """A config, and the scheduler's other arguments."""
 
     config: Config
     unit: str = "steps"
     """What a position counts."""
     policy: Policy | None = None
-    """From `policy`, or from Megatron's two booleans; None where the source has neither."""
+    """From `policy` or Megatron's two booleans. None if the source has neither."""
     keep_group_ratios: bool = True
     reference: Any = None
-    """A group's name, a number, or a mapping from fields to either; checked with the groups."""
+    """A group's name, a number, or a mapping from fields to either. The scheduler checks it."""
     name: str | None = None
-    """What tells the scheduler from others on the same ranks."""
+    """Name that distinguishes the scheduler from others on the same ranks."""
     findings: tuple[Finding, ...] = ()
-    """What is probably a mistake and shows in the source alone, not in the config."""
+    """Findings of `lint` that only the source shows, and not the config."""
 
 
 def read(source: Mapping[str, Any] | str | os.PathLike[str]) -> Declaration:
-    """Read a config from a mapping, or from a file that holds one.
+    """Read a config from a mapping or a file.
 
-    A mapping with `fields` or `extras` is for `ParamScheduler`: `fields`, `groups`, `extras`,
-    `horizon`. Any other is for `OptimizerParamScheduler` and has its entries. Both may have `unit`,
-    `policy` and `keep_group_ratios`. docs/configuration.md describes them.
+    A mapping with `fields` or `extras` is for `ParamScheduler`. Any other mapping is for
+    `OptimizerParamScheduler` and has its entries. docs/configuration.md describes both.
 
     Args:
         source: The mapping, or the path of a `.json`, `.yaml`, `.yml` or `.toml` file.
 
     Raises:
-        ConfigError: The file cannot be read, a name is unknown or missing, or a value is illegal.
+        ConfigError: The file cannot be read, a key is unknown or missing, or a value is invalid.
     """
     if isinstance(source, Mapping):
         return _declaration(source)
     if not isinstance(source, str | os.PathLike):
-        raise illegal("config", source, "must be a mapping, or a path of a file that holds one")
+        raise illegal("config", source, "must be a mapping, or the path of a config file")
     with within(brief(os.fsdecode(source), 2 * SHOWN)):
         return _declaration(_load(pathlib.Path(os.fsdecode(source))))
 
 
 def to_mapping(config: Config, **settings: Any) -> dict[str, Any]:
-    """Return a config as a mapping for `read`, with the settings that are not the default."""
+    """Return a config as a mapping for `read`, with the settings that are not the defaults."""
     given = {name: value for name, value in settings.items() if value != _DEFAULTS[name]}
     return {**given, **_unambiguous(config.to_dict())}
 
 
 def _unambiguous(data: Any, name: str = "") -> Any:
-    """Write lengths below one unit as texts, since a number would be a part of the horizon."""
+    """Return data with lengths below one unit as strings; numbers would be fractions."""
     if isinstance(data, Mapping):
         return {key: _unambiguous(one, key) for key, one in data.items() if one is not None}
     if isinstance(data, list):
@@ -138,7 +137,7 @@ def _declaration(data: Mapping[str, Any]) -> Declaration:
         config = _entries(rest)
     booleans = {name: flag(name, data[name]) for name in BOOLEANS if name in data}
     if booleans and isinstance(config, Specification):
-        raise ConfigError(f"{listed(booleans)}: give policy instead")
+        raise ConfigError(f"{listed(booleans)}: not allowed with fields or extras; use policy")
     policy, (use_checkpoint, override) = data.get("policy"), BOOLEANS
     if policy is not None or booleans:
         policy = config.parse_policy(
@@ -159,9 +158,9 @@ def _declaration(data: Mapping[str, Any]) -> Declaration:
 
 def _entries(data: Mapping[str, Any]) -> OptimizerParamConfig:
     known = (*OptimizerParamConfig.entry_names(), *SETTINGS, *BOOLEANS)
-    # First, so that a misspelt 'fields' is named before the groups beside it.
+    # First, so that the error is about a misspelt 'fields', not about the groups beside it.
     refuse_unknown(data, (*known, "fields", "groups", "extras", "horizon", PER_UPDATE))
-    refuse_unknown(data, known, "is not known without 'fields'")
+    refuse_unknown(data, known, "is not allowed without 'fields'")
     horizon = written.horizon(data, Scope(), "lr_decay_steps")
     found = dict(data)
     for name, value in data.items():
@@ -173,7 +172,7 @@ def _entries(data: Mapping[str, Any]) -> OptimizerParamConfig:
 
 
 def _specification(data: Mapping[str, Any]) -> tuple[Specification, tuple[Finding, ...]]:
-    """Read schedules, and what is probably a mistake in how they are written."""
+    """Read a specification, and return it with findings about how it is written."""
     refuse_unknown(data, ("fields", "groups", "extras", "horizon", PER_UPDATE, *SETTINGS))
     scope = _scope(data)
     fields = _schedules(data.get("fields", {}), scope)
@@ -186,12 +185,12 @@ def _specification(data: Mapping[str, Any]) -> tuple[Specification, tuple[Findin
 
 
 def _scope(data: Mapping[str, Any]) -> Scope:
-    """Return what lengths are parts of or counted by, and the extras, which are read first."""
+    """Return the scope of lengths, with the extras, which are read first."""
     extras: Mapping[Any, Any] = mapping("extras", data.get("extras", {}))
     if data.get(PER_UPDATE) is None:
         scope = Scope(horizon=written.horizon(data, Scope()))
         return replace(scope, schedules=_schedules(extras, scope, name="extras"))
-    # A horizon in updates needs the pace, and the pace needs the extras that it names.
+    # A horizon in updates needs the pace, and the pace needs its extras.
     is_counted = isinstance(data.get("horizon"), Mapping)
     scope = Scope(horizon=None if is_counted else written.horizon(data, Scope()))
     pace = data[PER_UPDATE]
@@ -219,10 +218,9 @@ def _schedules(
 
 
 def _findings(data: Mapping[str, Any], config: Specification, scope: Scope) -> Iterator[Finding]:
-    """Yield where phases do not fill the horizon that is written beside them.
+    """Yield a finding for each list of phases that does not end at its written horizon.
 
-    The horizon at the top is lr's. Other fields, and extras, may end before it; fields are compared
-    with lr.
+    The horizon at the top level is lr's. Other fields and extras may end before it.
     """
     base = {**data.get("fields", {}), **data.get("extras", {})}
     sources = [(None, base), *data.get("groups", {}).items()]
@@ -235,7 +233,7 @@ def _findings(data: Mapping[str, Any], config: Specification, scope: Scope) -> I
             if not has_phases or not isinstance(schedule, Schedule):
                 continue
             if not one.keys().isdisjoint(written.LENGTHENS):
-                continue  # the horizon beside them is that of a part
+                continue  # the horizon is for a part of the schedule
             is_own = one.get("horizon") is not None
             whole = written.horizon(one, scope) if is_own or field == "lr" else None
             if whole is not None:
@@ -245,19 +243,19 @@ def _findings(data: Mapping[str, Any], config: Specification, scope: Scope) -> I
 
 
 def _reference(data: Any) -> Any:
-    """Read what ratios are to: names, and numbers as YAML reads them."""
+    """Read `reference`: names and numbers."""
     if isinstance(data, Mapping):
         return {key: number(one) for key, one in data.items()}
     return number(data)
 
 
 def _load(path: pathlib.Path) -> Mapping[str, Any]:
-    """Read a file by what its name ends in."""
+    """Read a file with the parser for its suffix."""
     parser = _PARSERS.get(path.suffix.lower())
     if parser is None:
         raise ConfigError(f"the name must end in one of {listed(_PARSERS)}")
     try:
-        # Editors of Windows begin a file with a byte order mark, which utf-8-sig skips.
+        # Editors on Windows may write a byte order mark, which utf-8-sig skips.
         found = parser.parse(_content(path, parser.max_size).decode("utf-8-sig"))
     except ImportError as error:
         raise ConfigError(parser.needs) from error
@@ -268,19 +266,19 @@ def _load(path: pathlib.Path) -> Mapping[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"is not valid: {brief(str(error), 2 * SHOWN)}") from error
     if not isinstance(found, Mapping):
-        raise ConfigError(f"must hold a mapping, not {shown(found)}")
+        raise ConfigError(f"must contain a mapping, not {shown(found)}")
     return found
 
 
 def _content(path: pathlib.Path, most: int) -> bytes:
-    """Return the bytes of a regular file; a pipe would be waited for, and a device has no end."""
+    """Return the bytes of a regular file. Pipes and devices may never end, and are refused."""
     mode = path.stat().st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise ConfigError("is a pipe, a socket or a device, and must be a file")
+        raise ConfigError("must be a file, not a pipe, a socket or a device")
     with path.open("rb") as file:
         found = file.read(most + 1)
     if len(found) > most:
-        raise ConfigError(f"is longer than {most:,} bytes, which is no config")
+        raise ConfigError(f"is too long for a config: at most {most:,} bytes are allowed")
     return found
 
 
@@ -294,8 +292,8 @@ def _parse_yaml(text: str) -> Any:
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
     except (ArithmeticError, TypeError, LookupError, AttributeError) as error:
-        # What PyYAML raises at `!!int ''` or at `!!timestamp x`.
-        raise ValueError(f"a tag or a name does not fit: {error!r}") from error
+        # PyYAML raises these for `!!int ''` or `!!timestamp x`.
+        raise ValueError(f"a tag or a key does not fit: {error!r}") from error
 
 
 _PARTS = re.compile(r"[^\n,=\[\]{}]+")
@@ -314,7 +312,7 @@ class _Parser:
     parse: Callable[[str], Any]
     max_size: int
     needs: str = ""
-    """What to say where it is not installed."""
+    """The error if the parser is not installed."""
 
 
 _YAML = _Parser(_parse_yaml, _MAX_YAML, "reading YAML needs PyYAML: pip install 'dist-sched[yaml]'")
@@ -327,4 +325,4 @@ _PARSERS = {
     ".yml": _YAML,
     ".toml": _TOML,
 }
-"""What parses a file of this ending."""
+"""The parsers, by suffix."""

@@ -1,4 +1,4 @@
-"""The history of a run: the late changes of its schedule, in the order in which they were made."""
+"""The history of a run: the late changes of its schedule, in order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dist_sched._curves.schedule import Schedule
 
 HISTORY = "history"
-"""What reports call the late changes, and policies."""
+"""The name of the late changes in reports and policies."""
 
 
 _RULES: dict[str, dict[str, Callable[[str, Any], Any]]] = {
@@ -29,38 +29,37 @@ _RULES: dict[str, dict[str, Callable[[str, Any], Any]]] = {
     "scale": {"field": text, "factor": positive},
 }
 _FIRST_VERSIONS = {"scale": 2}
-"""The version of the state's format that added an operation; 1 for others."""
+"""The version of the state format that added an operation, if it is not 1."""
 _LATER_RULES: dict[str, dict[str, Callable[[str, Any], Any]]] = {
     "extend": {"lengthen": one_of((STABLE,)), "keep": one_of((KEEP_VALUE,))},
 }
-"""Arguments that version 2 of the state's format added. A recorded change is made again as the
-version that recorded it made it, so a new meaning is an argument, and without it the old one holds.
-"""
+"""Arguments that version 2 of the state format added. A recorded change must have the same effect
+for ever. A new behaviour is therefore a new argument, and without it the old behaviour applies."""
 _LATEST: dict[str, dict[str, Any]] = {"extend": {"lengthen": STABLE}}
-"""The arguments that say what a change means today."""
+"""The arguments that select today's behaviour."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A late change of a schedule: what was done, and at which position.
+    """A late change of a schedule: an operation at a position.
 
     Raises:
-        ConfigError: An argument is illegal, missing or unknown.
+        ConfigError: An argument is invalid, missing or unknown.
     """
 
     position: int
-    """Where the run was, in units."""
+    """Position of the change, in units."""
     operation: str
-    """cooldown, extend, rewarm or scale."""
+    """`"cooldown"`, `"extend"`, `"rewarm"` or `"scale"`."""
     arguments: Mapping[str, Any] = dataclass_field(hash=False)
-    """The operation's arguments, and the field that it was for."""
+    """Arguments of the operation, and the field that it changes."""
 
     def __post_init__(self) -> None:
         whole("position", self.position)
         needed = _RULES[one_of(tuple(_RULES))("operation", self.operation)]
         rules = {**needed, **_LATER_RULES.get(self.operation, {})}
         if not needed.keys() <= self.arguments.keys() <= rules.keys():
-            raise illegal("arguments", dict(self.arguments), f"must be {listed(needed)}")
+            raise illegal("arguments", dict(self.arguments), f"must have the keys {listed(needed)}")
         checked = {
             name: rule(name, self.arguments[name])
             for name, rule in rules.items()
@@ -79,19 +78,19 @@ class Change:
 
     @property
     def version(self) -> int:
-        """The lowest version of the state's format that has these arguments."""
+        """The lowest version of the state format that can store the change."""
         if not self.arguments.keys() <= _RULES[self.operation].keys():
             return 2
         shape = self.arguments.get("shape", "linear")
         return max(_FIRST_VERSIONS.get(self.operation, 1), shape_of(shape).version)
 
     def latest(self) -> Change:
-        """Return the change with the arguments that say what it means today."""
+        """Return the change with the arguments that select today's behaviour."""
         arguments = {**self.arguments, **_LATEST.get(self.operation, {})}
         return Change(self.position, self.operation, arguments)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the change as data for JSON."""
+        """Return the change as JSON data."""
         return {
             "position": self.position,
             "operation": self.operation,
@@ -102,22 +101,21 @@ class Change:
         """Return the changed schedule.
 
         Args:
-            schedule: The one to change.
-            scale: Its values over those of the field's own schedule, which `end` and `peak` are
-                given for.
+            schedule: The schedule to change.
+            scale: Factor for `end` and `peak`, if the schedule is an override: its highest value
+                divided by the highest value of the field's schedule.
 
         Raises:
-            ConfigError: It cannot be changed so.
+            ConfigError: The schedule cannot be changed in this way.
         """
-        # None for what was not recorded, since the method's defaults are today's meaning.
+        # None for arguments that were not recorded: the method's defaults are today's behaviour.
         given = {**dict.fromkeys(_LATER_RULES.get(self.operation, ())), **self.arguments}
         del given["field"]
-        # They are values of the field's schedule, and an override may be a tenth as high.
         for name in ("end", "peak"):
             if given.get(name) is not None:
                 given[name] *= scale
         try:
-            # What is recorded was legal when it was typed.
+            # Unwrapped, because recorded lengths were checked when they were typed.
             operation = inspect.unwrap(getattr(type(schedule), self.operation))
             changed: Schedule = operation(schedule, self.position, **given)
         except ConfigError as error:

@@ -1,4 +1,4 @@
-"""What an entry of a config is called, in reports, policies and errors."""
+"""Paths: the names of config entries in reports, policies and errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 _NAME = r"[A-Za-z_]\w*(?:\[\d+\])?"
 _FIELD = re.compile(_NAME)
-# A pattern may have brackets itself. It ends at the first one that a field or nothing follows.
+# A pattern may contain brackets. It ends at the first "]" that a field or the end follows.
 _PATH = re.compile(rf"groups\[(.+?)\](?:\.({_NAME}(?:\..*)?))?", re.DOTALL)
 _PART = re.compile(r"[^.\[\]]+|\[[^\]]*\]")
 
@@ -17,27 +17,29 @@ def is_field_name(text: str) -> bool:
     return _FIELD.fullmatch(text) is not None
 
 
-# A tuple, since a config can have hundreds of thousands, all of them keys.
+# A tuple, because a config can have hundreds of thousands of paths as keys.
 class Path(NamedTuple):
-    """The name of an entry: of a field or, with a pattern, of an override of that field.
+    """The name of a field's entry or, with a pattern, of an override's entry.
 
-    >>> str(Path("lr", ("phases", "[1]", "steps"))), str(Path("lr", pattern="embed*"))
-    ('lr.phases[1].steps', 'groups[embed*].lr')
+    Examples:
+        >>> str(Path("lr", ("phases", "[1]", "steps"))), str(Path("lr", pattern="embed*"))
+        ('lr.phases[1].steps', 'groups[embed*].lr')
     """
 
     field: str
-    """Such as `lr`, `betas[0]` or `max_lr`; empty where all fields of a pattern are meant."""
+    """Such as `lr`, `betas[0]` or `max_lr`. Empty for all fields of a pattern."""
     parts: tuple[str, ...] = ()
-    """What of its schedule is meant; all of it if empty."""
+    """Path within the schedule of the field. Empty for the whole schedule."""
     pattern: str | None = None
-    """Of the names of the groups that the override is for."""
+    """Pattern of the names of the groups that the override is for."""
 
     @classmethod
     def parse(cls, text: str) -> Path:
-        """Read a path as people write it in a policy; every text is one.
+        """Parse a path of a policy. Every string is a path.
 
-        >>> Path.parse("groups[block[0-9].*].lr.phases")
-        Path(field='lr', parts=('phases',), pattern='block[0-9].*')
+        Examples:
+            >>> Path.parse("groups[block[0-9].*].lr.phases")
+            Path(field='lr', parts=('phases',), pattern='block[0-9].*')
         """
         found = _PATH.fullmatch(text)
         pattern, rest = found.groups() if found else (None, text)
@@ -45,27 +47,30 @@ class Path(NamedTuple):
         return cls(field, tuple(_PART.findall(parts)) if dot else (), pattern)
 
     def of(self, *parts: str | int) -> Path:
-        """Return the path of a part of this entry; a whole number is an index."""
+        """Return the path of a part of this entry. A whole number is an index."""
         more = [part if isinstance(part, str) else f"[{part}]" for part in parts]
         return Path(self.field, (*self.parts, *more), self.pattern)
 
     @property
     def base(self) -> Path:
-        """The path of the field whose schedule applies where groups have no override."""
+        """The path of the field without a pattern."""
         return Path(self.field)
 
     def covers(self, other: Path) -> bool:
-        """Return whether this names another entry, or something that the other is a part of.
+        """Return whether the other entry is this one, or a part of this one.
 
-        >>> Path("lr").covers(Path.parse("lr.phases[0].steps")), Path("lr").covers(Path("lr_mult"))
-        (True, False)
+        Examples:
+            >>> Path("lr").covers(Path.parse("lr.phases[0].steps"))
+            True
+            >>> Path("lr").covers(Path("lr_mult"))
+            False
         """
-        # By parts, not by text: lr is a beginning of lr_mult, and betas covers betas[0].
+        # Compared by parts: as a string, lr is a prefix of lr_mult. betas covers betas[0].
         mine, others = self.steps(), other.steps()
         return mine != () and others[: len(mine)] == mine
 
     def steps(self) -> tuple[str, ...]:
-        """Return the parts from the outermost on, so that what covers is a beginning."""
+        """Return all parts, outermost first. A path that covers another is a prefix of it."""
         outer = () if self.pattern is None else ("groups", f"[{self.pattern}]")
         return (*outer, *_PART.findall(self.field), *self.parts)
 

@@ -1,4 +1,4 @@
-"""The plan: which curve every group follows for every field, what groups override, and extras."""
+"""The plan: the curve of every group and field, the overrides of groups, and the extras."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A param-group key that is scheduled, and the keys by which a group changes its schedule."""
+    """A param-group key that is scheduled, and the group keys that change its schedule."""
 
     key: str
     """Such as `lr`, or `betas[0]` for a part of a tuple."""
     upper: str = ""
-    """Key of a group's own upper bound; the name of a config entry too."""
+    """Group key of the upper bound, which is also the name of a config entry."""
     lower: str = ""
-    """Key of a group's own lower bound; the name of a config entry too."""
+    """Group key of the lower bound, which is also the name of a config entry."""
     multiplier: str = ""
-    """Key of a factor that a group puts on the value."""
+    """Group key of a multiplier."""
     is_added: bool = False
-    """Whether groups that lack the key get it, as upstream does; else they are left alone."""
+    """Whether groups that lack the field get it, as upstream does. Otherwise they are skipped."""
 
     @property
     def is_weight(self) -> bool:
@@ -41,13 +41,13 @@ class Field:
         return self.key.partition("[")[0] in {"betas", "momentum"}
 
     def override_keys(self) -> list[str]:
-        """Return the keys by which a group changes its schedule."""
+        """Return the group keys that change the schedule."""
         return [name for name in (self.upper, self.lower, self.multiplier) if name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """The names and fields that a rank's groups have."""
+    """The names and fields of a rank's groups."""
 
     names: frozenset[str]
     fields: frozenset[str]
@@ -55,29 +55,30 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Override:
-    """What the groups of some names have instead of a field's schedule, or on top of it."""
+    """A schedule or a multiplier for the groups whose names match a pattern."""
 
     pattern: str
-    """Of the names, as `fnmatch` reads it."""
+    """Pattern of group names, as `fnmatch` reads it."""
     field: str
     curve: Curve | None = None
-    """Instead of the field's."""
+    """The curve that replaces the field's."""
     bounded: Callable[[], Bounded] | None = None
-    """Returns the curve as it goes between a group's bounds; None where these are passed over."""
+    """Returns the curve between a group's bounds. None if bounds are ignored."""
     multiplier: float | None = None
-    """On top of what the group would have without it."""
+    """The factor that multiplies the value."""
     follows: str = ""
-    """The field whose schedule of the whole run, and not of these groups, the curve follows."""
+    """The field whose schedule for the whole run the curve follows, if these groups have none."""
     is_implied: bool = False
-    """Whether it follows from another override of these groups: it yields, and keeps ratios."""
+    """Whether another override of these groups implies it. Ratios then still apply, and an
+    explicit override has precedence."""
 
     def matches(self, name: object) -> bool:
-        """Return whether a group of this name is meant."""
+        """Return whether the pattern matches a group's name."""
         return isinstance(name, str) and _matcher(self.pattern)(name) is not None
 
     @property
     def path(self) -> Path:
-        """What reports call it."""
+        """The path of the override in reports."""
         return Path(self.field, pattern=self.pattern)
 
 
@@ -86,44 +87,43 @@ _WILDCARD = re.compile(r"[*?\[]")
 
 @cache
 def _matcher(pattern: str) -> Callable[[str], object]:
-    # Not fnmatch, which ignores case on Windows: ranks and machines must agree. Nor fnmatchcase,
-    # which compiles anew where there are more patterns than it keeps.
+    # fnmatch ignores case on Windows, and fnmatchcase caches too few patterns.
     return re.compile(translate(pattern)).match
 
 
 class Followed(NamedTuple):
-    """What the groups of a name follow for a field."""
+    """The curve and the multiplier of a field for the groups of one name."""
 
     field: Field
     curve: Curve
     bounded: Callable[[], Bounded] | None
-    """Returns the curve as it goes between a group's bounds; None where these are passed over."""
+    """Returns the curve between a group's bounds. None if bounds are ignored."""
     number: float
-    """What a number of `groups=` multiplies by; 1 where there is none."""
+    """The multiplier of `groups=`, or 1."""
     own: Override | None
-    """The schedule of `groups=` that these groups have; None where they have none."""
+    """The override of `groups=` that is a schedule, if there is one."""
     pattern: str = ""
-    """Of the override, if there is one."""
+    """The pattern of the override, if there is one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """Which curve every group follows for every field, and the curves that no group has."""
+    """The curve of every field for every group, and the curves of extras."""
 
     fields: tuple[Field, ...]
     curves: tuple[Curve, ...]
-    """One for each field, and then those of the overrides."""
+    """The curves of the fields, then the curves of the overrides."""
     bounded: tuple[Callable[[], Bounded] | None, ...]
-    """For each field, what returns its curve between a group's bounds; few groups have any."""
+    """For each field, a function that returns its curve between a group's bounds."""
     overrides: tuple[Override, ...] = ()
     follows_first: bool = False
-    """Whether ratios are to the first group, as in NeMo; else to the one that has the peak."""
+    """Whether the reference is the first group, as in NeMo. Else it is the group with the peak."""
     extras: Mapping[str, Curve] = dataclass_field(default_factory=dict)
-    """By name, apart from the fields, so that nothing looks for them in groups."""
+    """The curves of extras, by name."""
     _known: dict[tuple[str, int], Followed] = dataclass_field(default_factory=dict, repr=False)
-    """What groups of a name follow, once it was asked for: each group asks several times."""
+    """Earlier results of `followed`, which every group needs several times."""
     _by_beginning: dict[str, list[int]] = dataclass_field(default_factory=dict, repr=False)
-    """The overrides' indices by what their patterns begin with, up to the first wildcard."""
+    """Indices of the overrides, by the part of the pattern before its first wildcard."""
 
     def __post_init__(self) -> None:
         for index, one in enumerate(self.overrides):
@@ -141,9 +141,9 @@ class Plan:
         follows_first: bool = False,
         extras: Mapping[str, Curve] | None = None,
     ) -> Plan:
-        """Build a plan from the fields' curves, the overrides and the curves of extras."""
+        """Build a plan from the curves of fields, overrides and extras."""
         overrides = tuple(overrides)
-        # One tuple of all curves, so that the writer evaluates each once a step.
+        # One tuple of all curves, so that the writer evaluates each curve once a step.
         own = (one.curve for one in overrides if one.curve is not None)
         bounded = tuple(bounded) or (None,) * len(fields)
         return cls(fields, (*base, *own), bounded, overrides, follows_first, extras or {})
@@ -160,7 +160,7 @@ class Plan:
                 values[one.path] = one.curve(position)
             else:
                 values.setdefault(one.path, values[one.path.base])
-        # Last, since a multiplier and a curve that is implied may have the same path.
+        # Last, because a multiplier and an implied curve may have the same path.
         for one in self.overrides:
             if one.multiplier is not None:
                 values[one.path] *= one.multiplier
@@ -171,12 +171,12 @@ class Plan:
         return {name: curve(position) for name, curve in self.extras.items()}
 
     def jumps(self, before: Plan, position: int) -> str:
-        """Say which values another plan had differently at a position; an empty text for none."""
+        """Return a text about the values that differ from another plan's at a position, or ""."""
         old = before.values(position)
-        # A cut phase may round otherwise in its last bit, which is no jump.
+        # A cut phase may round differently in its last bit, which is not a jump.
         found = [
-            f"{path} would jump from {old[path]!r} to {value!r} at position {position}, by "
-            f"{value - old[path]:+g}"
+            f"{path} would jump from {old[path]!r} to {value!r} at position {position} "
+            f"({value - old[path]:+g})"
             for path, value in self.values(position).items()
             if not math.isclose(value, old[path], rel_tol=1e-9, abs_tol=1e-300)
         ]
@@ -186,34 +186,37 @@ class Plan:
         """Return the overrides for the groups of a name, in order."""
         if not isinstance(name, str):
             return []
-        # By their beginnings, since thousands of patterns times thousands of names take seconds.
+        # Looked up by prefix: thousands of patterns times thousands of names would take seconds.
         ends = range(len(name) + 1)
         found = sorted(index for end in ends for index in self._by_beginning.get(name[:end], ()))
         return [one for index in found if (one := self.overrides[index]).matches(name)]
 
     def unmatched(self, names: Iterable[str]) -> list[Override]:
-        """Return the overrides that are for none of these names."""
+        """Return the overrides that match no name."""
         used = {id(one) for name in names for one in self.matching(name)}
         return [one for one in self.overrides if id(one) not in used]
 
     def override_of(self, name: object, field: Field) -> Override | None:
-        """Return what the groups of a name override for a field.
+        """Return the override of a field for the groups of a name, if there is one.
 
         Raises:
-            ConfigError: Two patterns are for it.
+            ConfigError: Several patterns match.
         """
         matching = [one for one in self.matching(name) if one.field == field.key]
         explicit = [one for one in matching if not one.is_implied] or matching
         if len(explicit) > 1:
             patterns = listed(one.pattern for one in explicit)
-            raise ConfigError(f"groups: {patterns} are all for {field.key} of group {name!r}")
+            raise ConfigError(
+                f"groups: the patterns {patterns} all set {field.key} of group {name!r}; change "
+                "them so that only one matches"
+            )
         return explicit[0] if explicit else None
 
     def followed(self, name: object, index: int) -> Followed:
-        """Return what the groups of a name follow for the field at an index.
+        """Return the curve and the multiplier of a field for the groups of a name.
 
         Raises:
-            ConfigError: Two patterns are for it, or two that depend on each other match the name.
+            ConfigError: Several patterns set the field, or one pattern depends on another one.
         """
         if not isinstance(name, str):
             return self._find_followed(name, index)
@@ -230,12 +233,12 @@ class Plan:
         for one in theirs:
             if one.field == found.follows and one.curve is not None:
                 raise ConfigError(
-                    f"{found.path} follows {found.follows}, which {one.path} schedules for group "
-                    f"{name!r}: put both under one pattern"
+                    f"{found.path} follows {found.follows}, but {one.path} has another schedule "
+                    f"for it in group {name!r}; put both under one pattern"
                 )
         if found.curve is not None and not found.is_implied:
             return Followed(field, found.curve, None, 1.0, found, found.pattern)
-        # A multiplier acts on what the field is in this group, which another pattern may imply.
+        # A multiplier applies to the group's curve, which another pattern may imply.
         implied = next((one for one in theirs if one.is_implied and one.field == field.key), None)
         number = 1.0 if found.multiplier is None else found.multiplier
         if implied is None or implied.curve is None:
@@ -244,9 +247,10 @@ class Plan:
 
 
 def value_at(values: Mapping[Path, float], path: Path) -> float | None:
-    """Return a value of `Plan.values`; of groups without an override, the field's.
+    """Return a value of `Plan.values`, or the field's value if there is no override.
 
-    >>> value_at({Path("lr"): 0.5}, Path("lr", pattern="embed"))
-    0.5
+    Examples:
+        >>> value_at({Path("lr"): 0.5}, Path("lr", pattern="embed"))
+        0.5
     """
     return values.get(path, values.get(path.base))

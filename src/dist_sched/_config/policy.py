@@ -1,4 +1,4 @@
-"""The policy: who wins for each config entry where script and checkpoint differ."""
+"""The policy: who wins for each config entry if script and checkpoint differ."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from dist_sched.errors import ConfigError
 CHECKPOINT, CONFIG, STRICT = POLICY_WORDS = ("checkpoint", "config", "strict")
 REST = "*"
 UNIT = "unit"
-"""Not an entry: `"config"` alone is its word, and no other entry's word covers it."""
+"""A key of a policy that is not an entry. No other key covers it."""
 _SHOWN = 12
-"""Entries that an error names one by one."""
+"""Maximum number of entries that an error lists."""
 BOOLEANS = ("use_checkpoint_opt_param_scheduler", "override_opt_param_scheduler")
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Who wins for each config entry where script and checkpoint differ."""
+    """Who wins for each config entry if script and checkpoint differ."""
 
     words: Mapping[str, str]
-    """A word for each entry, or for all whose paths begin so, with `"*"` for the rest; and
-    `"unit"`, by which a position may be relabelled."""
+    """The policy of each entry, or of all entries with this beginning, with `"*"` for the rest.
+    `"unit"` may allow relabelling a position."""
     _by_path: Mapping[Path, str] = field(init=False, repr=False, compare=False)
     _by_steps: Mapping[tuple[str, ...], list[Path]] = field(init=False, repr=False, compare=False)
 
@@ -42,31 +42,31 @@ class Policy:
         object.__setattr__(self, "_by_steps", by_steps)
 
     def word(self, entry: Path) -> str:
-        """Return the word for an entry; the checkpoint's where the policy has none."""
+        """Return the policy of an entry, `"checkpoint"` by default."""
         paths = self.covering(entry)
         if not paths:
             return self.words.get(REST, CHECKPOINT)
-        # The longest path says most: a word for lr.phases[1] beats one for lr.
+        # The longest path is the most specific one: lr.phases[1] has precedence over lr.
         return self._by_path[max(paths, key=lambda path: len(str(path)))]
 
     def covering(self, entry: Path) -> list[Path]:
-        """Return what the policy names that is the entry, or that the entry is a part of."""
-        # By beginnings, not path by path: a policy may be long, and a config have many entries.
+        """Return the paths of the policy that are the entry, or that contain it."""
+        # Looked up by prefix, because both a policy and a config may have many entries.
         return [
             path for beginning in _beginnings(entry) for path in self._by_steps.get(beginning, ())
         ]
 
     def word_of_row(self, entry: Path) -> str:
-        """Return the word for a row of a report, which may stand for many entries.
+        """Return the policy of a row of a report, which may stand for several entries.
 
-        Words for its parts count where they agree. Where they do not, or where a policy without
-        `"*"` has none, the two sides must be equal: no side wins that nobody chose.
+        If the entries of the row have the same policy, that is the row's policy. Otherwise, and if
+        a policy without `"*"` does not cover them, the row is `"strict"`.
         """
         rest = self.words.get(REST)
         if rest is not None and not self._by_path:
             return rest
         covering = self.covering(entry)
-        # By what they cover, not by equality: `my.lr` is read as a part of `my`.
+        # Not by equality: `my.lr` is parsed as a part of `my`.
         for path in covering:
             if entry.covers(path):
                 return self._by_path[path]
@@ -79,33 +79,33 @@ class Policy:
 
     @property
     def relabels(self) -> bool:
-        """Whether a checkpoint's position is taken as one in the config's unit."""
+        """Whether a checkpoint's position is relabelled to the config's unit."""
         return self.words.get(UNIT) == CONFIG
 
     def is_all(self, word: str) -> bool:
-        """Return whether every entry has one word."""
+        """Return whether every entry has this policy."""
         return {name: one for name, one in self.words.items() if name != UNIT} == {REST: word}
 
     def restricted_to(self, entries: Collection[Path]) -> Policy:
-        """Return the policy without words for what is not among these entries."""
+        """Return the policy for these entries only."""
         covered = {beginning for entry in entries for beginning in _beginnings(entry)}
         words = {
             name: self.words[name]
             for name in self.words
             if name in {REST, HISTORY, UNIT} or Path.parse(name).steps() in covered
         }
-        # What has lost its word must not get the checkpoint's by default.
+        # Entries that lost their policy must not get "checkpoint" by default.
         if REST not in words and not all(map(Policy(words).covering, entries)):
             words[REST] = self.word_of_row(Path(REST))
         return Policy(words)
 
     def to_dict(self) -> str | dict[str, str]:
-        """Return what `parse` reads: one word where that is all."""
+        """Return the policy as `parse` reads it: a string if all entries have the same one."""
         return self.words[REST] if self.words.keys() == {REST} else dict(self.words)
 
 
 def _beginnings(entry: Path) -> Iterator[tuple[str, ...]]:
-    """Yield the steps of every path that covers an entry, the shortest first."""
+    """Yield the parts of every path that covers an entry, shortest first."""
     steps = entry.steps()
     yield from (steps[:count] for count in range(1, len(steps) + 1))
 
@@ -120,25 +120,26 @@ def parse(
 ) -> Policy:
     """Parse the `policy` argument, or else Megatron's two booleans.
 
-    For `Config.parse_policy` alone, which knows what a policy may name.
+    Only `Config.parse_policy` calls it, because a config knows its entries.
 
     Args:
-        policy: A word, or a mapping from entries, or beginnings of their paths, to words. One that
-            has `"unit"` alone has the checkpoint's word for the entries.
+        policy: `"checkpoint"`, `"config"` or `"strict"`, or a mapping from entries, or beginnings
+            of their paths, to these words. With the key `"unit"` alone, all entries are
+            `"checkpoint"`.
         entries: Returns the entries of the config.
         may_name: Whether a checkpoint may have an entry that the config lacks.
         use_checkpoint: Megatron's boolean.
         override: Megatron's boolean.
 
     Raises:
-        ConfigError: An unknown entry or word, entries left without a word, or booleans that
-            contradict each other or stand beside a policy.
+        ConfigError: An entry or a word is unknown, entries have no policy, or booleans contradict
+            each other or the policy.
     """
-    # Megatron asks only whether they are true, so None is False.
+    # Megatron only tests whether they are true, so None is False.
     for name, value in zip(BOOLEANS, (use_checkpoint, override), strict=True):
         optional(flag)(name, value)
     if use_checkpoint and override:
-        # Callers that come from Megatron look for its words.
+        # Megatron's own message, which its users may search for.
         raise ConfigError(
             "both override and use-checkpoint are set. Set one of "
             f"{' and '.join(BOOLEANS)} to False, or use policy="
@@ -147,13 +148,13 @@ def parse(
         return Policy({REST: CONFIG if override else CHECKPOINT if use_checkpoint else STRICT})
     if not use_checkpoint or override:
         raise ConfigError(
-            f"policy={shown(policy)} replaces {' and '.join(BOOLEANS)}: leave those out"
+            f"policy={shown(policy)} replaces {' and '.join(BOOLEANS)}; remove these two"
         )
     words = {REST: policy} if isinstance(policy, str) else policy
     if not isinstance(words, Mapping):
         raise illegal("policy", words, f"must be one of {listed(POLICY_WORDS)} or a mapping")
     found = Policy({**words, REST: CHECKPOINT} if words.keys() == {UNIT} else dict(words))
-    # A config may have very many, and a policy without names needs none.
+    # A policy without names does not need the entries, of which there may be very many.
     has_names = found.words.keys() - {HISTORY, UNIT} != {REST}
     refuse(_problems(found, entries() if has_names else (), may_name))
     return found
@@ -170,24 +171,24 @@ def _problems(
     for name in policy.words:
         path = Path.parse(str(name))
         is_entry = path.steps() in covered or may_name(path)
-        # A text such as "lr." is read as lr, but it is not its name.
+        # A string such as "lr." is parsed as lr, but it is not the name of an entry.
         if name not in {REST, HISTORY, UNIT} and (str(path) != name or not is_entry):
             has_typo = True
             close = near_miss(name, [*known, HISTORY, UNIT])
-            yield f"policy names {shown(name)}, which is not an entry{close}"
+            yield f"policy has the key {shown(name)}, which is not an entry{close}"
     for name, word in policy.words.items():
         if word not in POLICY_WORDS:
             rule = f"must be one of {listed(POLICY_WORDS)}{near_miss(word, POLICY_WORDS)}"
             yield f"policy={shown(word)} for {shown(name)}: {rule}"
     if policy.words.get(UNIT) == CHECKPOINT:
         yield (
-            "policy='checkpoint' for 'unit': must be 'config' or 'strict', as increments are "
-            "counted in the scheduler's own unit: build it with the checkpoint's unit="
+            "policy='checkpoint' for 'unit': must be 'config' or 'strict'; to use the checkpoint's "
+            "unit, build the scheduler with unit= and count increments in it"
         )
     unnamed = [one for one in entries if not policy.covering(one)]
     if unnamed and REST not in policy.words:
-        # What the misspelt name was meant for is among those that have no word.
+        # With a misspelt key, the entry that was meant is among the entries without a policy.
         more = f" and {len(unnamed) - _SHOWN} more" if len(unnamed) > _SHOWN else ""
         names = f"{', '.join(map(str, unnamed[:_SHOWN]))}{more}"
-        what = "the rest: add '*'" if has_typo else f"{names}: name them, or add '*'"
-        yield f"policy has no word for {what}"
+        what = "the other entries; add '*'" if has_typo else f"{names}; add these entries, or '*'"
+        yield f"policy does not cover {what}"

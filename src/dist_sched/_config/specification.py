@@ -1,4 +1,4 @@
-"""The specification: schedules for fields, overrides for groups of some names, and extras."""
+"""The specification: schedules of fields, overrides for named groups, and extras."""
 
 from __future__ import annotations
 
@@ -37,55 +37,56 @@ _KNOWN_FIELDS = {
 }
 
 MOST_FIELDS = 1_000
-"""More are a mistake: they are keys of param groups. Of extras, likewise."""
+"""Maximum number of fields, and of extras. More are a mistake."""
 
 FieldSchedule = Schedule | ProportionalTo
 _FIELD_RULE = (
     "must be a schedule (of dist_sched.schedules, or Schedule([Phase(...), ...])), "
     "schedules.proportional_to(...), or a number"
 )
-_OVERRIDE_RULE = "must be a Schedule, or a number that multiplies the field's"
+_OVERRIDE_RULE = "must be a Schedule, or a number that multiplies the field's value"
 _RESERVED = frozenset({REST, UNIT, HISTORY})
-"""What these mean in a policy is no entry."""
+"""Keys of a policy that are not entries."""
 AnySchedule = TypeVar("AnySchedule", Schedule | ProportionalTo, Schedule | ProportionalTo | float)
 Groups = dict[str, dict[str, FieldSchedule | float]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Specification(Config):
-    """The config of `ParamScheduler`: schedules of fields, overrides by group name, and extras.
+    """The config of `ParamScheduler`: schedules of fields, overrides for groups, and extras.
 
     Raises:
-        ConfigError: Names field, pattern or extra, value and rule.
+        ConfigError: A part is invalid. The message has the field, pattern or extra, the value and
+            the rule.
     """
 
     fields: dict[str, FieldSchedule]
-    """By param-group key; a number becomes a constant schedule."""
+    """Schedules by param-group key. A number becomes a constant schedule."""
     groups: Groups
-    """By pattern of names and then by field: a schedule, or a multiplier of the field's."""
+    """Overrides by pattern of group names, then by field: a schedule, or a multiplier."""
     extras: dict[str, FieldSchedule] = dataclass_field(default_factory=dict)
-    """By name: schedules of values that no group holds; a number becomes a constant one."""
+    """Schedules of values that no group holds, by name. A number becomes a constant schedule."""
 
     KIND: ClassVar[str] = "ParamScheduler"
     TEXT_NAME: ClassVar[str] = "specification"
 
     def __post_init__(self) -> None:
         if not mapping("fields", self.fields) and not mapping("extras", self.extras):
-            raise ConfigError("fields={}: give at least one field and its schedule, or extras")
+            raise ConfigError("fields={}: pass at least one field with its schedule, or extras")
         fields = _schedules("fields", self.fields, partial(_printable, "field"))
         extras = _schedules("extras", self.extras, _extra_name)
         for name in extras:
             if name in fields:
                 raise ConfigError(
-                    f"{brief(name)} is in both extras and fields: a field is a key of param "
-                    "groups, and an extra is in none: leave it out of one of them"
+                    f"{brief(name)} is in both fields and extras; keep it in fields if it is a key "
+                    "of the param groups, else in extras"
                 )
         for pattern, overrides in mapping("groups", self.groups).items():
             _printable("pattern", pattern)
             for key in mapping(str(Path("", pattern=pattern)), overrides):
                 if _printable("field", key) in extras:
                     path = brief(str(Path(key, pattern=pattern)))
-                    rule = f"{shown(key)} is an extra, which no group has: leave it out of groups"
+                    rule = f"{shown(key)} is an extra, which no group holds; remove it from groups"
                     raise ConfigError(f"{path}: {rule}")
         groups = _each(self.groups, lambda path, one: _checked(str(path), one, _OVERRIDE_RULE))
         object.__setattr__(self, "fields", fields)
@@ -109,21 +110,21 @@ class Specification(Config):
         return cls(**parts)
 
     def _check_references(self) -> None:
-        """Check that what refers to a field, or to an extra, refers to one that is scheduled."""
+        """Check that every field or extra that is referred to has a schedule."""
         for path, one in self._by_path().items():
             is_extra = path.field in self.extras
             if not is_extra and path.field not in self.fields:
                 close = near_miss(path.field, self.fields)
-                rule = f"{shown(path.field)} is not among the scheduled fields{close}"
+                rule = f"{shown(path.field)} is not a scheduled field{close}"
                 raise ConfigError(f"{brief(str(path))}: {rule}")
             if isinstance(one, ProportionalTo):
                 self.curve_of(path, one, {})
-            # torch checks betas when an optimizer is built only; at 1 the running mean never moves.
+            # torch checks betas only when an optimizer is built. At 1 a running mean never changes.
             is_weight = not is_extra and Field(path.field).is_weight
             if is_weight and isinstance(one, Schedule) and one.max_value >= 1:
                 raise ConfigError(
-                    f"{brief(str(path))} would reach {one.max_value!r}, and must be below 1: lower "
-                    "the schedule"
+                    f"{brief(str(path))} would reach {one.max_value!r}: must be below 1, as the "
+                    "weight of a running mean; use a lower schedule"
                 )
 
     def _by_path(self) -> dict[Path, FieldSchedule | float]:
@@ -132,32 +133,34 @@ class Specification(Config):
     def curve_of(
         self, path: Path, one: FieldSchedule, overrides: Mapping[str, Any]
     ) -> Schedule | ProportionalCurve:
-        """Return the curve of a schedule; one that follows a field follows its override first."""
+        """Return the curve of a schedule. A proportional one follows the override, if any."""
         if isinstance(one, Schedule):
             return one
-        # So weight decay that follows lr keeps its ratio to lr in groups with their own schedule.
+        # Weight decay that follows lr thus keeps its ratio to lr in groups with an lr schedule.
         own = overrides.get(one.field)
         found = own if isinstance(own, Schedule) else self.schedule_of(one.field)
         if not isinstance(found, Schedule):
             close = near_miss(one.field, [*self.fields, *self.extras])
-            own = close if found is None else " of its own"
+            own = close if found is None else " that does not itself follow another one"
             rule = f"must be a field or an extra with a schedule{own}"
             raise illegal(str(path.of("to")), one.field, rule)
         if found.max_value == 0:
-            raise ConfigError(f"{brief(str(path))} follows {one.field}, which is 0 throughout")
+            raise ConfigError(
+                f"{brief(str(path))} follows {one.field}, which is always 0; schedule it directly"
+            )
         with within(brief(str(path))):
             return one.following(found)
 
     def schedule_of(self, name: str) -> FieldSchedule | None:
-        """Return the schedule of a field for the whole run, or that of an extra."""
+        """Return the schedule of a field, without overrides, or of an extra."""
         return self.fields.get(name, self.extras.get(name))
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the parts of what `to_dict` returned, which has extras only where there are any.
+        """Return the checked parts of data from `to_dict`, which may lack extras.
 
         Raises:
-            Misfit: A part is missing, unknown or illegal.
+            Misfit: A part is missing, unknown or invalid.
         """
         return super().read({"extras": {}, **data})
 
@@ -171,7 +174,7 @@ class Specification(Config):
         return _each(found, lambda path, one: fitting(str(path), _read_override, one))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the parts as data for JSON; extras only where there are any."""
+        """Return the parts as JSON data, without extras if there are none."""
         extras = {key: one.to_dict() for key, one in self.extras.items()}
         return {
             "fields": {key: one.to_dict() for key, one in self.fields.items()},
@@ -184,20 +187,21 @@ class Specification(Config):
 
     @cached_property
     def version(self) -> int:
-        """The lowest version of the state's format that can say this config: 2 for extras."""
+        """The lowest version of the state format that can store this config."""
         if self.extras:
             return 2
         schedules = (one for one in self._by_path().values() if isinstance(one, FieldSchedule))
         return max(one.version for one in schedules)
 
     def summary(self) -> dict[str, str]:
-        """Return a line for each schedule, for people."""
+        """Return the schedules as text."""
         return {str(path): str(one) for path, one in self._by_path().items()}
 
     def compare(self, saved: Mapping[str, Any]) -> dict[Path, Sides]:
-        """Return what this specification and a checkpoint's parts have, entry by entry.
+        """Return this specification's and a checkpoint's values, entry by entry.
 
-        Schedules of the same number of phases are compared phase by phase; others are one entry.
+        Schedules with the same number of phases are compared phase by phase. Other schedules are
+        one entry.
         """
         found: dict[Path, Sides] = {}
         for path, mine, other in self._pairs(saved):
@@ -209,10 +213,10 @@ class Specification(Config):
         return found
 
     def unite(self, other: Specification, inventory: Inventory) -> Specification:
-        """Return this specification with what another rank schedules and this rank's groups lack.
+        """Return this specification with the parts of another rank's that do not concern this rank.
 
-        That is fields that none of its groups has, and patterns that match none of their names.
-        Extras are in no group, so this side's count.
+        These are fields that none of this rank's groups has, and patterns that match none of their
+        names. Extras stay this rank's.
         """
         fields = {key: one for key, one in other.fields.items() if key not in inventory.fields}
         groups = {
@@ -224,26 +228,27 @@ class Specification(Config):
         return self._with(fields, groups, self.extras)
 
     def merge(self, saved: Mapping[str, Any], used: Mapping[Path, Any]) -> Specification:
-        """Build a specification of the entries to use; this very one where they are the same.
+        """Build a specification from the entries to use, or return this one if they are the same.
 
-        What is a field here and an extra in the checkpoint, or the reverse, is what it is here.
+        A name that is a field on one side and an extra on the other is what it is in this config.
 
         Raises:
-            ConfigError: They make none, or a field is the checkpoint's alone: its groups may not
-                have it here.
+            ConfigError: The entries are not a valid specification, or only the checkpoint schedules
+                a field, which the groups here may not have.
         """
         chosen = {
             path: _merged(path, mine, other, used) for path, mine, other in self._pairs(saved)
         }
-        # Refused here: on a rank whose groups lack the field, nothing would write it.
+        # Refused, because nothing would write the field if no group has it.
         for key in saved.get("fields", {}):
             if self.schedule_of(key) is None and chosen[Path(key)] is not ABSENT:
                 raise ConfigError(
-                    f"{brief(key)} is scheduled in the checkpoint and not here: schedule it, or "
-                    f"leave it alone with policy={{{shown(key)}: 'config', ...}}"
+                    f"{brief(key)} has a schedule in the checkpoint and not in the config; add one "
+                    f"to fields, or ignore the checkpoint's with policy={{{shown(key)}: 'config', "
+                    "...}"
                 )
         fields = {key: chosen[Path(key)] for key in self.fields}
-        # One of the checkpoint alone needs nothing here that could lack it, so it is used.
+        # Extras that only the checkpoint has are used, because no group needs to have them.
         others = (key for key in saved.get("extras", {}) if self.schedule_of(key) is None)
         names = dict.fromkeys((*self.extras, *others))
         extras = {key: one for key in names if (one := chosen[Path(key)]) is not ABSENT}
@@ -261,9 +266,9 @@ class Specification(Config):
         return self if is_same else Specification(fields=fields, groups=groups, extras=extras)
 
     def _pairs(self, saved: Mapping[str, Any]) -> list[tuple[Path, Any, Any]]:
-        """Return for each field, extra and override what this side has, and what the other has."""
+        """Return both sides' value of each field, extra and override."""
         mine, other = self._by_path(), _by_path(saved)
-        # An override of the checkpoint alone stands beside the others of its pattern.
+        # Overrides that only the checkpoint has are placed beside the others of their pattern.
         patterns = dict.fromkeys(path.pattern for path in (*mine, *other))
         order = {pattern: index for index, pattern in enumerate([None, *patterns])}
         paths = sorted({**mine, **other}, key=lambda path: order[path.pattern])
@@ -272,8 +277,8 @@ class Specification(Config):
     def may_name(self, path: Path) -> bool:
         """Return whether a checkpoint may have an entry that this config lacks.
 
-        That is any part of one's own phases, the power of a proportion, any override, and a field
-        or an extra that is no misspelt one.
+        It may have any part of this config's phases, the power of a proportion, any override, and
+        any field or extra whose name is not probably a misspelt one.
         """
         if path.pattern is not None:
             return True
@@ -305,38 +310,35 @@ class Specification(Config):
         return Plan.of(fields, base, self._overrides(), bounded, extras=extras)
 
     def _bounded(self, key: str, curve: Schedule | ProportionalCurve, pattern: str = "") -> Bounded:
-        """Return how the curve of a field goes between the bounds of a group of some names.
+        """Return the curve of a field between the bounds of groups whose names match a pattern.
 
-        Late changes are made of what each group had, so that none of them jumps.
+        Late changes are applied to the mapped curve, so that groups with bounds do not jump.
         """
-        made = self.made_by()
-        first = made[0][0] if made else self
+        made, is_rise = self.made_by(), key == "weight_decay"
+        if not made:
+            return BoundedSchedule.of(curve, is_rise=is_rise)
+        first = made[0][0]
         declared = first.fields[key]
-        followed = declared.field if isinstance(declared, ProportionalTo) else key
-        overrides = first.groups.get(pattern, {})
-        root = first.curve_of(Path(key), declared, overrides) if made else curve
-        source = first.schedule_of(followed)
-        highest = source.max_value if isinstance(source, Schedule) else 0.0
-        power = declared.power if isinstance(declared, ProportionalTo) else 1.0
-        bounded = BoundedSchedule.of(root, is_rise=key == "weight_decay")
+        followed, power = key, 1.0
+        if isinstance(declared, ProportionalTo):
+            followed, power = declared.field, declared.power
+        bounded = BoundedSchedule.of(first.curve_for(key, pattern), is_rise=is_rise)
         peak = bounded.peak
         after = [*(config for config, _ in made[1:]), self]
-        for (_, change), config in zip(made, after, strict=False):
-            if change.field != followed:
-                continue
-            goal = change.arguments.get("end", change.arguments.get("peak"))
-            end = None if goal is None else Point(goal, 0.0, 0.0)
-            if goal is not None and highest:  # in proportion, as the schedules of groups change
-                factor = goal / highest if power == 1 else (goal / highest) ** power
-                end = Point(*(part * factor for part in peak))
-            bounded = bounded.changed(
-                config.curve_of(Path(key), config.fields[key], config.groups.get(pattern, {})),
-                change.position,
-                change.operation,
-                end=end,
-                factor=change.arguments.get("factor", 1.0) ** power,
-            )
+        for (_, change), config in zip(made, after, strict=True):
+            if change.field == followed:
+                bounded = bounded.changed(
+                    config.curve_for(key, pattern),
+                    change.position,
+                    change.operation,
+                    end=_goal(change, first.schedule_of(followed), power, peak),
+                    factor=change.arguments.get("factor", 1.0) ** power,
+                )
         return bounded
+
+    def curve_for(self, key: str, pattern: str) -> Schedule | ProportionalCurve:
+        """Return the curve of a field for groups whose names match a pattern."""
+        return self.curve_of(Path(key), self.fields[key], self.groups.get(pattern, {}))
 
     def _overrides(self) -> Iterator[Override]:
         for pattern, overrides in self.groups.items():
@@ -349,7 +351,7 @@ class Specification(Config):
                 followed = one.field if isinstance(one, ProportionalTo) else ""
                 follows = "" if followed in scheduled else followed
                 yield Override(pattern=pattern, field=key, curve=curve, follows=follows)
-            # A field that follows another follows it into groups that override the other.
+            # A field that follows another one follows its override in these groups.
             for key, one in self.fields.items():
                 has_own = isinstance(overrides.get(key), FieldSchedule)
                 if isinstance(one, ProportionalTo) and one.field in scheduled and not has_own:
@@ -365,21 +367,20 @@ class Specification(Config):
     def _changed(self, change: Change) -> Specification:
         """Return the specification after a late change.
 
-        Every schedule of the field changes, those of overrides too: `end` and `peak` are then in
-        proportion to their highest values, and one that ends later than an extension asks for
-        stays.
+        The schedules of overrides change, too. `end` and `peak` are then in proportion to their
+        highest values. A schedule that already ends later than the new horizon is not extended.
 
         Raises:
-            ConfigError: It is illegal, or the field has no schedule.
+            ConfigError: The change is invalid, or the field has no schedule.
         """
         base = self.schedule_of(change.field)
         if base is None:
             close = near_miss(change.field, [*self.fields, *self.extras])
             raise illegal("field", change.field, f"is not scheduled{close}")
         if isinstance(base, ProportionalTo):
-            raise illegal("field", change.field, f"follows {base.field}: change that one")
+            raise illegal("field", change.field, f"follows {base.field}; change that one instead")
 
-        # What has a multiplier follows the field's schedule, which changes, by itself.
+        # An override that is a multiplier applies to the changed schedule of the field.
         def changed(path: Path, one: FieldSchedule | float) -> FieldSchedule | float:
             if path.field != change.field or not isinstance(one, Schedule):
                 return one
@@ -395,12 +396,12 @@ class Specification(Config):
         return self._in_proportion(after, change) if change.operation == "scale" else after
 
     def _in_proportion(self, after: Specification, change: Change) -> Specification:
-        """Return a scaled specification in which followers still have the same proportion.
+        """Return a scaled specification in which fields that follow keep their proportion.
 
-        A proportion is to the highest value, which a scale before the peak multiplies.
+        A proportion is to the highest value, which changes if a scale comes before the peak.
 
         Raises:
-            ConfigError: One that follows the field in all groups would need two proportions.
+            ConfigError: A field that follows would need a different proportion in some groups.
         """
         before = self._by_path()
         shares = {
@@ -425,9 +426,9 @@ class Specification(Config):
                 has_own = isinstance(overrides.get(key), FieldSchedule)
                 if shares.get(pattern, share) != share and not has_own:
                     raise ConfigError(
-                        f"{change}: one of {change.field} and {Path(change.field, pattern=pattern)}"
-                        f" has passed its peak, and {key} follows both: give these groups a {key} "
-                        "of their own"
+                        f"{change}: {key} follows {change.field} and "
+                        f"{Path(change.field, pattern=pattern)}, but only one of the two is past "
+                        f"its peak; add a schedule of {key} for these groups"
                     )
         fields, extras = (
             {key: kept(Path(key), one) for key, one in part.items()}
@@ -439,7 +440,7 @@ class Specification(Config):
         for path, one in self._by_path().items():
             if not isinstance(one, Schedule):
                 continue
-            # A batch size is raised in stages, and often long before the end of lr, on purpose.
+            # A batch size grows in stages, often long before the end of lr, on purpose.
             passed = {"jump", "field-ends-elsewhere"} if path.field in self.extras else set()
             found = [*one.lint(path.field, updates=updates, increment=increment)]
             lr = self._lr_beside(path)
@@ -448,7 +449,7 @@ class Specification(Config):
             yield from ((path, finding) for finding in found if finding.code not in passed)
 
     def _lr_beside(self, path: Path) -> Schedule | None:
-        """Return the lr schedule beside an extra, or beside a field in the same groups, if any."""
+        """Return the lr schedule of the same groups, if there is one and the field is not lr."""
         if path.field == "lr":
             return None
         own = self.groups.get(path.pattern or "", {}).get("lr")
@@ -456,9 +457,24 @@ class Specification(Config):
         return found if isinstance(found, Schedule) else None
 
 
+def _goal(change: Change, source: FieldSchedule | None, power: float, peak: Point) -> Point | None:
+    """Return the last point of a cooldown or a rise, or None if the change has no `end` or `peak`.
+
+    The point is in proportion to the peak, like `end` and `peak` in schedules of groups.
+    """
+    goal = change.arguments.get("end", change.arguments.get("peak"))
+    if goal is None:
+        return None
+    if not isinstance(source, Schedule) or not source.max_value:
+        return Point(goal, 0.0, 0.0)
+    share = goal / source.max_value
+    factor = share if power == 1 else share**power
+    return Point(*(part * factor for part in peak))
+
+
 def _by_path(parts: Mapping[str, Any]) -> dict[Path, Any]:
-    """Return what is scheduled, fields first, then extras."""
-    # A foreign state has some parts only.
+    """Return all schedules by path: fields, extras, then overrides."""
+    # A foreign state may have only some parts.
     names = {**parts.get("fields", {}), **parts.get("extras", {})}
     found = {Path(key): one for key, one in names.items()}
     for pattern, overrides in parts.get("groups", {}).items():
@@ -467,7 +483,7 @@ def _by_path(parts: Mapping[str, Any]) -> dict[Path, Any]:
 
 
 def _each(groups: Mapping[str, Any], change: Callable[[Path, Any], Any]) -> Groups:
-    """Return groups in which each override is replaced by what a function returns for it."""
+    """Return groups with each override replaced by the result of a function."""
     return {
         pattern: {key: change(Path(key, pattern=pattern), one) for key, one in overrides.items()}
         for pattern, overrides in groups.items()
@@ -477,7 +493,7 @@ def _each(groups: Mapping[str, Any], change: Callable[[Path, Any], Any]) -> Grou
 def _printable(name: str, key: object) -> str:
     found = text(name, key)
     if any(not character.isprintable() for character in found):
-        raise illegal(name, key, "must be printable")
+        raise illegal(name, key, "must have printable characters only")
     return found
 
 
@@ -485,7 +501,7 @@ def _extra_name(key: object) -> str:
     found = _printable("extra", key)
     if found in _RESERVED or Path.parse(found) != Path(found):
         words = listed(sorted(_RESERVED))
-        rule = f"must be a name such as batch_size, without dots, that is none of {words}"
+        rule = f"must be a name such as batch_size, without dots, and not one of {words}"
         raise illegal("extra", key, rule)
     return found
 
@@ -493,9 +509,9 @@ def _extra_name(key: object) -> str:
 def _schedules(
     name: str, given: Mapping[str, Any], check_name: Callable[[object], str]
 ) -> dict[str, FieldSchedule]:
-    """Return the schedules of fields or of extras, checked, with numbers as constant ones."""
+    """Return the checked schedules of fields or extras. Numbers become constant schedules."""
     if len(mapping(name, given)) > MOST_FIELDS:
-        rule = f"has {len(given):,} names, and must have at most {MOST_FIELDS:,}"
+        rule = f"has {len(given):,} names; at most {MOST_FIELDS:,} are allowed"
         raise illegal(name, given, rule)
     schedules: dict[str, FieldSchedule] = {}
     for key, one in given.items():
@@ -514,7 +530,7 @@ def _checked(name: str, value: object, rule: str) -> FieldSchedule | float:
 
 
 def _read(data: object) -> FieldSchedule:
-    # By its keys: the frozen format has no word for the kind of a schedule.
+    # Recognised by its keys, because the frozen format has no key for the kind of a schedule.
     if isinstance(data, Mapping) and {"peak", "to"} <= data.keys() <= {"peak", "to", "power"}:
         return ProportionalTo.from_dict(data)
     return Schedule.from_dict(data)
@@ -532,7 +548,7 @@ def _are_alike(mine: Any, other: Any) -> bool:
 
 
 def _parts(path: Path, mine: Any, other: Any) -> Iterator[tuple[Path, Sides]]:
-    """Yield what two schedules that are alike have, part by part."""
+    """Yield the values of two schedules that are alike, part by part."""
     if isinstance(mine, ProportionalTo):
         for key, both in _proportion_parts(mine, other).items():
             yield path.of(key), Sides(*both, path.field)
@@ -547,17 +563,17 @@ def _parts(path: Path, mine: Any, other: Any) -> Iterator[tuple[Path, Sides]]:
 
 
 def _proportion_parts(mine: ProportionalTo, other: ProportionalTo) -> dict[str, tuple[Any, Any]]:
-    """Return what two proportions have; their powers only where one is not 1."""
+    """Return the values of two proportions, with powers only if one is not 1."""
     ours, others = mine.to_dict(), other.to_dict()
     return {key: (ours.get(key, 1.0), others.get(key, 1.0)) for key in ours | others}
 
 
 def _phase_parts(mine: Phase, other: Phase) -> dict[str, tuple[Any, Any]]:
-    """Return what two phases have; different shapes are compared with their parameters, as one."""
+    """Return the values of two phases. Different shapes are one value with their parameters."""
     ours, others = mine.to_dict(), other.to_dict()
     if mine.shape == other.shape:
         return {key: (ours.get(key), others.get(key)) for key in ours | others}
-    # Parameters of two shapes cannot be chosen one by one: cosine has no power.
+    # Parameters of different shapes cannot be chosen one by one: cosine has no power.
     common = ("steps", "end", "start", "since", "until")
     parts = {key: (ours.get(key), others.get(key)) for key in common if key in {*ours, *others}}
     return {"shape": (_shape_text(mine), _shape_text(other)), **parts}
@@ -569,7 +585,7 @@ def _shape_text(phase: Phase) -> str:
 
 
 def _merged(path: Path, mine: Any, other: Any, used: Mapping[Path, Any]) -> Any:
-    """Build one schedule of the entries to use."""
+    """Build one schedule from the entries to use."""
     if not _are_alike(mine, other):
         return used[path]
     if mine == other:
@@ -582,13 +598,13 @@ def _merged(path: Path, mine: Any, other: Any, used: Mapping[Path, Any]) -> Any:
         at = path.of("phases", index)
         keys = _phase_parts(ours, others)
         chosen = {key: used[Path(at.field, (*at.parts, key), at.pattern)] for key in keys}
-        if ours.shape != others.shape:  # a shape brings its own parameters along
+        if ours.shape != others.shape:  # parameters belong to their shape
             side = ours if chosen["shape"] == _shape_text(ours) else others
             chosen = {**chosen, **side.parameters, "shape": side.shape}
         phases.append({key: value for key, value in chosen.items() if value is not None})
     multiples = {mine.multiple_of, other.multiple_of}
     multiple_of = used[path.of("multiple_of")] if multiples != {None} else None
-    # What it would be built as again, where the checkpoint wins throughout.
+    # If the checkpoint wins everywhere, its schedule need not be built again.
     if (phases, multiple_of) == (other.to_dict()["phases"], other.multiple_of):
         return other
     with within(brief(str(path))):

@@ -1,4 +1,4 @@
-"""Megatron's curves, written in phases."""
+"""Megatron's curves as phases."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from dist_sched._rules import Number
 
 _SHAPES = {"exponential": "halving"}
-"""Our names for shapes that Megatron calls otherwise."""
+"""Our names of shapes that have another name in Megatron."""
 
 
 def to_specification(config: OptimizerParamConfig) -> Specification:
-    """Return the same curves as a specification; the values agree up to rounding.
+    """Return the same curves as a specification. The values agree up to rounding.
 
     Raises:
-        ConfigError: Phases cannot express it: a WSD tail that begins in the warmup.
+        ConfigError: A WSD decay begins during the warmup, which phases cannot express.
     """
     warmup = phase_of("linear", config.lr_warmup_steps, config.max_lr, config.init_lr)
     style, low, high = config.wd_incr_style, config.start_wd, config.end_wd
@@ -42,9 +42,12 @@ def _decay(config: OptimizerParamConfig) -> list[Phase]:
         return [phase_of(style, steps, floor, peak)]
     tail = config.wsd_decay_steps or 0
     if tail > steps:
-        raise ConfigError("its WSD tail begins in the warmup, which phases cannot express")
+        raise ConfigError(
+            "its WSD decay begins during the warmup, which phases cannot express; make "
+            "wsd_decay_steps at most lr_decay_steps - lr_warmup_steps"
+        )
     if tail == 0:
-        # Megatron's lr is still at its peak at the horizon, and falls one unit later.
+        # In Megatron, lr is still at its peak at the horizon, and falls one unit later.
         stable = phase_of("constant", _past(config), peak, peak)
         return [stable, phase_of("constant", 0, floor, floor)]
     style = config.lr_wsd_decay_style or "linear"
@@ -53,9 +56,9 @@ def _decay(config: OptimizerParamConfig) -> list[Phase]:
 
 
 def _inverse_sqrt(config: OptimizerParamConfig, steps: Number) -> list[Phase]:
-    """Fall to the floor or to the horizon, past which Megatron's curve is at its floor."""
+    """Return phases that fall to the floor, or up to the horizon and then jump to the floor."""
     peak, floor, scale = config.max_lr, config.min_lr, max(config.lr_warmup_steps, 1)
-    # Megatron takes position 0 as 1, so without a warmup lr stays at the peak up to there.
+    # Megatron treats position 0 as 1, so without a warmup lr stays at the peak up to there.
     waits = scale - config.lr_warmup_steps
     met = scale * ((peak / floor) ** 2 - 1) if floor else math.inf
     fall = max(0, min(steps - waits, met))

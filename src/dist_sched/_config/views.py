@@ -1,4 +1,4 @@
-"""What people see of a config, as plain data: its curves, and their phases."""
+"""The curves of a config and their phases as plain data, for tables and pictures."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 
 _NAMED = 12
-"""How many curves a line about a late change names."""
+"""Maximum number of curves in the line about a late change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A phase as people see it."""
+    """A phase in tables and pictures."""
 
     name: str
     begin: Number
-    """Its first position, in units."""
+    """Position at which the phase begins, in units."""
     end: Number
-    """The position at which it ends, in units. One that ends where it begins, after others, is what
-    holds past that position, to which the curve jumps."""
+    """Position at which the phase ends, in units. A last phase of length 0 is the value after the
+    end, to which the curve jumps."""
     first: float
-    """The value at its beginning."""
+    """Value at the beginning."""
     last: float
-    """The value that it has reached at its end."""
+    """Value at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +45,17 @@ class Track:
     """One curve over the run, with its name and its phases."""
 
     path: Path
-    """Of a field, of an extra, or of an override."""
+    """Path of the field, extra or override."""
     curve: Curve
     spans: tuple[Span, ...]
     factor: float = 1.0
-    """The multiplier of an override; 1 for others."""
+    """Multiplier of an override, else 1."""
     is_extra: bool = False
-    """Whether no group has it."""
+    """Whether it is an extra."""
 
     @property
     def label(self) -> str:
-        """The path as people read it."""
+        """The path as text."""
         return str(self.path)
 
     @property
@@ -65,24 +65,24 @@ class Track:
 
     @property
     def horizon(self) -> Number:
-        """The position past which the value stays the last span's, in units."""
+        """The position after which the value stays constant, in units."""
         return self.spans[-1].end
 
     def value(self, position: int) -> float:
-        """Return the value at a position, by the function that trains."""
+        """Return the value at a position, from the function that training uses."""
         return self.curve(position) * self.factor
 
     def phase(self, position: int) -> str | None:
-        """Return the name of the phase at a position; None past the last, where nothing changes."""
+        """Return the name of the phase at a position, or None after the last phase."""
         return next((span.name for span in self.spans if span.begin <= position < span.end), None)
 
     def values(self, positions: Iterable[int]) -> list[float]:
-        """Return the values at many positions, each equal to `value` there."""
+        """Return the values at many positions."""
         return [self.value(position) for position in positions]
 
 
 def tracks(config: Config, *, groups: bool = False) -> tuple[Track, ...]:
-    """Return the curve of each field and extra, and with `groups` those of overrides."""
+    """Return the curves of fields and extras, and with `groups` also of overrides."""
     plan = config.plan
     found = [
         Track(Path(field.key), curve, tuple(_spans(curve)))
@@ -104,12 +104,12 @@ def tracks(config: Config, *, groups: bool = False) -> tuple[Track, ...]:
 
 
 def late_change(change: Change, before: Config, after: Config) -> str:
-    """Return one line that says what a late change did, for the log and the command line."""
+    """Return one line about the effect of a late change, for the log and the command line."""
     pairs = zip(tracks(before, groups=True), tracks(after, groups=True), strict=True)
     changed: dict[int, tuple[Track, Track]] = {}
     for old, new in pairs:
         if new.field == change.field and old.spans != new.spans:
-            # By curve, since a multiplier's is the field's own, which is named once.
+            # By curve, because an override that is a multiplier has the field's curve.
             changed.setdefault(id(new.curve), (old, new))
     done = [_done(change, old, new) + _moved_horizon(old, new) for old, new in changed.values()]
     more = [f"and {len(done) - _NAMED} more"] if len(done) > _NAMED else []
@@ -124,10 +124,10 @@ def _moved_horizon(old: Track, new: Track) -> str:
 
 
 def _done(change: Change, old: Track, new: Track) -> str:
-    """Return what became of one curve."""
+    """Return a text about the change of one curve."""
     if change.operation == "scale":
         before, after = (f"{one.curve(change.position):.8g}" for one in (old, new))
-        return f"{new.label} goes from {before} to {after}, and on from there"
+        return f"{new.label} changes from {before} to {after}, and later values in proportion"
     if change.operation != "extend":
         steps = change.arguments["steps"]
         ends = change.position, math.ceil(change.position + steps)
@@ -144,7 +144,7 @@ def _done(change: Change, old: Track, new: Track) -> str:
     if is_stretched and span.end == change.position:
         left, longer = old.spans[index].end - span.end, _length(new.spans[index + 1])
         rest = f"{_number(left)} to {_number(longer)} units"
-        return f"{name}: what is left of it stretched from {rest}"
+        return f"{name}: its rest stretched from {rest}"
     if len(new.spans) > len(old.spans):
         return f"{name} of {_number(_length(span))} units added"
     return (
@@ -178,7 +178,7 @@ def _spans(curve: Any) -> Iterator[Span]:
 
 
 def _lr_spans(curve: LrCurve) -> Iterator[Span]:
-    """Yield the parts of Megatron's lr; values at their ends are the curve's own."""
+    """Yield the parts of Megatron's lr. Values at their ends are the curve's own."""
     tail_begins = curve.horizon - curve.decay
     parts: list[tuple[str, Number]] = [("warmup", curve.warmup)]
     if curve.style == "WSD":
@@ -189,7 +189,7 @@ def _lr_spans(curve: LrCurve) -> Iterator[Span]:
     last = curve(0)
     for name, end in parts:
         if end > begin:
-            # A tail longer than what follows the warmup begins in it, so that lr jumps at its end.
+            # A decay that begins during the warmup makes lr jump at the end of the warmup.
             is_cut = curve.style == "WSD" and end == curve.horizon and begin > tail_begins
             last = curve(end)
             yield Span(name, begin, end, curve(_after(begin) if is_cut else begin), last)
@@ -199,24 +199,25 @@ def _lr_spans(curve: LrCurve) -> Iterator[Span]:
 
 
 def _after(boundary: Number) -> int:
-    """Return the first whole position past a boundary."""
+    """Return the first whole position after a boundary."""
     return math.floor(boundary) + 1
 
 
 def sampled(end: int, joins: Iterable[Number], most: int = 2000) -> list[int]:
     """Return the positions at which to draw a curve from 0 to `end`, in order.
 
-    All there are, if those are few; else evenly spread ones, and at each join the whole positions
-    beside it, from the one before to the one after.
+    If there are few positions, these are all of them. Otherwise they are evenly spread, with the
+    whole positions around each join.
 
-    >>> sampled(4, [])
-    [0, 1, 2, 3, 4]
-    >>> sampled(1000, [100.5], most=7)
-    [0, 99, 100, 101, 102, 500, 1000]
+    Examples:
+        >>> sampled(4, [])
+        [0, 1, 2, 3, 4]
+        >>> sampled(1000, [100.5], most=7)
+        [0, 99, 100, 101, 102, 500, 1000]
     """
     if end < most:
         return list(range(end + 1))
-    # A jump drawn without the positions beside it would be a slope.
+    # Without the positions around a jump, it would be drawn as a slope.
     beside = {
         position
         for join in joins
@@ -228,15 +229,16 @@ def sampled(end: int, joins: Iterable[Number], most: int = 2000) -> list[int]:
 
 
 _PLAIN = 1e-2, 1e5
-"""Values from the one to the other are written without an exponent."""
+"""Values between these are written without an exponent."""
 _POWERS = {"T": 12, "B": 9, "M": 6, "k": 3}
 
 
 def short(position: Number) -> str:
-    """Write a position for an axis.
+    """Return a short text of a position, for an axis.
 
-    >>> short(500), short(12_500), short(1_500_000_000)
-    ('500', '12.5k', '1.5B')
+    Examples:
+        >>> short(500), short(12_500), short(1_500_000_000)
+        ('500', '12.5k', '1.5B')
     """
     for suffix, power in _POWERS.items():
         if position >= 10**power:
@@ -245,10 +247,11 @@ def short(position: Number) -> str:
 
 
 def brief(value: float) -> str:
-    """Write a value for an axis.
+    """Return a short text of a value, for an axis.
 
-    >>> brief(0.05), brief(3e-4), brief(1.25e-05)
-    ('0.05', '3e-4', '1.25e-5')
+    Examples:
+        >>> brief(0.05), brief(3e-4), brief(1.25e-05)
+        ('0.05', '3e-4', '1.25e-5')
     """
     if value == 0 or _PLAIN[0] <= abs(value) < _PLAIN[1]:
         return f"{value:.4g}"

@@ -19,29 +19,29 @@ PHASE_LENGTHS = frozenset({"steps", "since", "until", "timescale", "milestones"}
 """The keys of a phase that are lengths."""
 CUTS = "since", "until"
 _CHANGES = ("repeat", "factors", *CUTS, "multiple_of")
-"""What may stand beside any schedule, and changes it."""
+"""The keys that change a schedule."""
 LENGTHENS = frozenset({"repeat", *CUTS})
-"""Those that change the horizon."""
+"""The keys that change the horizon of a schedule."""
 _FOLLOWS = ("to", "peak", "power")
 _FROM_END = frozenset({"decay"})
 """Lengths that end at the horizon."""
 _FROM_BEGINNING = frozenset(
     {"horizon", "warmup", "steps", "points", "milestones", "decay_ends", *CUTS}
 )
-"""Lengths from the beginning, and positions."""
+"""Positions, and lengths from the beginning of a schedule."""
 _IN_UPDATES = _FROM_BEGINNING | _FROM_END
-"""Lengths that may be in updates, since it is known where they begin or end."""
+"""Lengths that may be in updates, because their beginning or end is known."""
 
 
 def read(data: Any, scope: Scope) -> Any:
-    """Read a schedule: by name, by phases, by points, as a product, in proportion, or a number.
+    """Read a schedule: a number, or a mapping with a name, phases, points, a product, or `to`.
 
     Args:
-        data: As a file has it.
-        scope: What its lengths are parts of.
+        data: The value in the file.
+        scope: The horizon and the units per update for its lengths.
 
     Raises:
-        ConfigError: A name is unknown or missing, or a value is illegal.
+        ConfigError: A key is unknown or missing, or a value is invalid.
     """
     if not isinstance(data, Mapping):
         return number(data)
@@ -62,16 +62,15 @@ def read(data: Any, scope: Scope) -> Any:
     else:
         known = ("schedule", "phases", "points", "product", *_FOLLOWS, "horizon", *_CHANGES)
         refuse_unknown(rest, known)
-        raise illegal(
-            "schedule", data, "must have schedule, phases (a list), points, product, or peak and to"
-        )
+        rule = "must have one of schedule, phases (a list), points, product, or both peak and to"
+        raise illegal("schedule", data, rule)
     found = _changed(found, changes, scope)
     scope.budget.spend(READ_COST + len(found.phases))
     return found
 
 
 def horizon(data: Mapping[str, Any], outer: Scope, name: str = "horizon") -> Number | None:
-    """Return the horizon of a mapping, or else the one around it."""
+    """Return the horizon of a mapping, or the horizon around it."""
     given = data.get(name)
     return outer.horizon if given is None else some(name, outer.length(name, given))
 
@@ -79,14 +78,14 @@ def horizon(data: Mapping[str, Any], outer: Scope, name: str = "horizon") -> Num
 def _follower(data: Mapping[str, Any]) -> ProportionalTo:
     refuse_unknown(data, _FOLLOWS)
     if "peak" not in data:
-        raise ConfigError("peak is missing")
+        raise ConfigError("peak is missing; write the highest value beside to")
     return ProportionalTo.from_dict(
         {**data, **{name: number(data[name]) for name in ("peak", "power") if name in data}}
     )
 
 
 def _joined(phases: Any, scope: Scope) -> Schedule:
-    """Read a list of phases; a schedule among them stands for its phases."""
+    """Read a list of phases. A schedule in the list stands for its phases."""
     if not isinstance(phases, list | tuple):
         raise illegal("phases", phases, "must be a list of phases")
     found: list[Phase | Schedule] = []
@@ -99,14 +98,14 @@ def _joined(phases: Any, scope: Scope) -> Schedule:
         with within(where):
             part: Any = Phase.from_dict(plain) if is_phase else read(one, at)
             if not isinstance(part, Phase | Schedule):
-                raise illegal("schedule", one, "must be a phase, or a schedule of its own")
+                raise illegal("schedule", one, "must be a phase or a schedule")
         found.append(part)
         begin += part.duration if isinstance(part, Phase) else part.horizon
     return Schedule(found)
 
 
 def _plain_phase(data: Any, scope: Scope, where: str = "") -> Any:
-    """Read the numbers and lengths of a phase; `where` is how errors begin."""
+    """Read the numbers and lengths of a phase. Errors begin with `where`."""
     if not isinstance(data, Mapping):
         return data
     return {
@@ -138,12 +137,12 @@ def _argument(name: str, value: Any, scope: Scope) -> Any:
 
 
 def _point(name: str, point: Any, scope: Scope) -> Any:
-    """Read a point: a position, which is a length, and a value."""
+    """Read a point: a position and a value."""
     match point:
         case [position, value]:
             return [scope.length(name, position), number(value)]
         case _:
-            raise illegal(name, point, "must be a pair: a position and the value there")
+            raise illegal(name, point, "must be a pair of position and value")
 
 
 def _plain(name: str, value: Any, scope: Scope, where: str = "", *, is_length: bool) -> Any:
@@ -153,10 +152,10 @@ def _plain(name: str, value: Any, scope: Scope, where: str = "", *, is_length: b
         return number(value)
     if isinstance(value, Mapping) and name in _FROM_END:
         if scope.horizon is None:
-            raise illegal(name, dict(value), "ends at the horizon, which is missing")
+            raise illegal(name, dict(value), "ends at the horizon, which is missing; add horizon")
         return scope.length(name, value, ends=some("horizon", scope.horizon))
     if isinstance(value, Mapping) and name not in _IN_UPDATES:
-        rule = f"cannot be in updates ({listed(sorted(_IN_UPDATES))} can): write units, or phases"
+        rule = f"cannot be in updates (only {listed(sorted(_IN_UPDATES))} can); write units"
         raise illegal(f"{where}{name}", dict(value), rule)
     return scope.length(f"{where}{name}", value)
 
@@ -176,23 +175,23 @@ def _product(factors: Any, scope: Scope) -> Schedule:
 
 
 def _followed(one: ProportionalTo, scope: Scope) -> Schedule:
-    """Return what follows an extra as a schedule by itself, since a product knows no other."""
+    """Return a schedule with the values of one that follows an extra, for use in a product."""
     followed = scope.schedules.get(one.field)
     if not isinstance(followed, Schedule):
-        rule = "must be an extra that has a schedule of its own"
+        rule = "must be an extra with a schedule that does not follow another"
         raise illegal("to", one.field, rule)
     if followed.max_value == 0:
-        raise illegal("to", one.field, "is 0 throughout, so nothing can be in proportion to it")
-    one.following(followed)  # raises where the power is illegal
-    # The quotient first, as a power of the value itself may leave the range of floats.
+        raise illegal("to", one.field, "is always 0, so nothing can be in proportion to it")
+    one.following(followed)  # raises if the power is invalid
+    # The quotient first, because a power of the value itself may leave the range of floats.
     share = product(1 / followed.max_value, followed)
     return product(one.at_max, raised_to(share, one.power))
 
 
 def _changed(schedule: Schedule, changes: Mapping[str, Any], scope: Scope) -> Schedule:
-    """Return a schedule as what stands beside it changes it: repeated, then cut, then rounded."""
+    """Return a schedule that is first repeated, then cut, then rounded."""
     if "factors" in changes and "repeat" not in changes:
-        raise ConfigError("factors are for the cycles of repeat, which is missing: add repeat")
+        raise ConfigError("factors needs repeat, whose cycles it multiplies; add repeat")
     if "repeat" in changes:
         factors = changes.get("factors")
         with within("repeat"):

@@ -1,4 +1,4 @@
-"""The loader of YAML files, imported where one is read, because PyYAML is optional."""
+"""The loader of YAML files. It is imported when a file is read, because PyYAML is optional."""
 
 from __future__ import annotations
 
@@ -12,57 +12,57 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_NODES = 50_000
-"""Names and values in a file, at most."""
+"""Maximum number of keys and values in a file."""
 MAX_INT = 2**60
-"""Ints from here on are no names. A file can have many of one hash, because ints hash modulo
-2**61 - 1, and a dict of those takes quadratic time."""
+"""Keys must be below this number. Larger ints can have equal hashes, since ints hash modulo
+2**61 - 1, and a dict of many such keys takes quadratic time."""
 
 _MERGE = "tag:yaml.org,2002:merge"
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 class Loader(yaml.SafeLoader):  # type: ignore[misc] # it ships no types
-    """Refuses a name that stands twice, and what takes far longer than its length.
+    """A safe loader that also refuses repeated keys, and files that take very long to read.
 
-    A name that is merged may be given again.
+    A merged key (`<<`) may be repeated.
 
     Raises:
-        ValueError: As PyYAML raises for some values.
+        ValueError: A key is repeated, or the file is too large. PyYAML raises it, too.
     """
 
     nodes = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Compose a node, and count it."""
+        """Compose a node and count it."""
         self._count(1)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: ARG002
-        """Build a mapping whose own names are all different."""
+        """Build a mapping, whose own keys must differ."""
         own = [self.construct_object(key) for key, _ in node.value if key.tag != _MERGE]
         if any(isinstance(name, int) and abs(name) >= MAX_INT for name in own):
-            raise ValueError("a name is a number beyond 2**60")
+            raise ValueError("a key is a number above 2**60")
         distinct([(name, None) for name in own])
         return super().construct_mapping(node, deep=True)
 
     def flatten_mapping(self, node: Any) -> None:
-        """Bring in what is merged, once it is counted: each level may merge the last one twice."""
+        """Merge mappings after counting them, because each level may merge the one before twice."""
         for source in _merged(node):
             self.flatten_mapping(source)
             self._count(len(source.value))
         super().flatten_mapping(node)
 
     def construct_scalar(self, node: Any) -> Any:
-        """Return a text, but that of no number longer than any is: some take quadratic time."""
+        """Return a scalar's text. Very long numbers, which take quadratic time, are refused."""
         found = super().construct_scalar(node)
         if node.tag in _NUMBERS and len(found) > SHOWN:
-            raise ValueError(f"{shown(found)} is no number")
+            raise ValueError(f"{shown(found)} is too long for a number")
         return found
 
     def _count(self, nodes: int) -> None:
         self.nodes += nodes
         if self.nodes > MAX_NODES:
-            raise ValueError(f"has more than {MAX_NODES:,} names and values")
+            raise ValueError(f"has more than {MAX_NODES:,} keys and values")
 
 
 def _merged(node: Any) -> Iterator[Any]:

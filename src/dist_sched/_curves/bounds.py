@@ -1,6 +1,7 @@
-"""Bounds of groups under a schedule, which keeps its form between them.
+"""Schedules between the bounds of a group.
 
-Megatron-LM's curves go between bounds by their formulas; a schedule is mapped onto them in lines.
+Megatron-LM's curves have formulas with bounds. The values of a schedule are mapped onto the bounds
+linearly.
 """
 
 from __future__ import annotations
@@ -21,14 +22,17 @@ if TYPE_CHECKING:
 
 
 class Point(NamedTuple):
-    """A value that depends on a group's bounds: `constant + upper * high + lower * low`."""
+    """A value that depends on a group's bounds `high` and `low`.
+
+    It is `constant + upper * high + lower * low`.
+    """
 
     constant: float
     upper: float
     lower: float
 
     def mixed(self, other: Point, part: float) -> Point:
-        """Return the point that is a part of the way from here to another."""
+        """Return the point at a fraction of the way from this point to another."""
         left = 1.0 - part
         return Point(
             *(left * mine + part * theirs for mine, theirs in zip(self, other, strict=True))
@@ -36,37 +40,37 @@ class Point(NamedTuple):
 
 
 Line = tuple[Point, Point]
-"""Where a phase starts and ends under a group's bounds; between them values map in a line."""
+"""Start and end of a phase between a group's bounds. Values between them are mapped linearly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundedSchedule:
-    """A schedule as it goes between the bounds of a group.
+    """A schedule mapped onto the bounds of a group.
 
-    With `first`, `last` and `highest` the schedule's values of these names, those of
+    With `first`, `last` and `highest` of the schedule's values:
 
-    - a learning rate map `highest` to the upper bound and `last` to the lower one, from the highest
-      point on; before it, `first` stays and `highest` maps to the upper bound;
-    - a weight decay, which `is_rise`, map `first` to the lower bound and `last` to the upper one.
+    - For a learning rate, from the highest point on, `highest` maps to the upper bound and `last`
+      to the lower bound. Before the highest point, `first` is kept and `highest` maps to the upper
+      bound.
+    - For a weight decay (`is_rise`), `first` maps to the lower bound and `last` to the upper bound.
 
-    Where the two values that map to the bounds are equal, others are in proportion to the upper
-    bound.
+    If the two values that map to the bounds are equal, values are in proportion to the upper bound.
     """
 
     curve: Schedule | ProportionalCurve
     is_rise: bool
     spans: tuple[tuple[float, float], ...]
-    """For each phase, the curve's first value and the one that it reaches."""
+    """The first and the last value of each phase."""
     lines: tuple[Line, ...]
-    """For each phase, where these two map."""
+    """The points to which these values map, for each phase."""
     max_value: float
-    """The upper bound of groups that have none: as declared, whatever late changes do."""
+    """The upper bound of groups without one, as declared. Late changes do not change it."""
     min_value: float
-    """The lower bound of groups that have none, likewise."""
+    """The lower bound of groups without one, as declared."""
 
     @classmethod
     def of(cls, curve: Schedule | ProportionalCurve, *, is_rise: bool) -> BoundedSchedule:
-        """Build it for a schedule that no late change has made."""
+        """Build it for a schedule without late changes."""
         spans = _spans(curve)
         first, last = spans[0][0], spans[-1][1]
         return cls(
@@ -80,41 +84,41 @@ class BoundedSchedule:
 
     @property
     def end_share(self) -> None:
-        """None: late changes are in the lines."""
+        """None, because late changes are in the lines."""
 
     @property
     def factor(self) -> float:
-        """1, for the same reason."""
+        """1, because late changes are in the lines."""
         return 1.0
 
     def at(self, position: float) -> Between:
         """Return the value at a position as a function of the bounds.
 
         Raises:
-            ConfigError: From that function, where a weight decay that ends where it begins is asked
-                for under two bounds.
+            ConfigError: That function raises it for a weight decay that ends at its first value,
+                if the two bounds differ.
         """
         constant, upper, lower = self.point(position)
         if self.is_rise and self.max_value == self.min_value:
             return lambda high, low: upper * equal(high, low)
-        # A shape that passes its end could map below 0, which is no legal value.
+        # A shape that overshoots its end could map below 0.
         return lambda high, low: max(0.0, constant + upper * high + lower * low)
 
     def highest(self, high: float, low: float) -> float:
-        """Return the highest value under two bounds."""
+        """Return the highest value between two bounds."""
         points = sum(self.lines, ())
         return max(one.constant + one.upper * high + one.lower * low for one in points)
 
     @property
     def peak(self) -> Point:
-        """Where the value maps that the schedule has, or what it follows has, at its highest."""
+        """The point to which the highest value maps, of the followed schedule if there is one."""
         points = zip(sum(self.spans, ()), sum(self.lines, ()), strict=True)
         is_inverse = isinstance(self.curve, ProportionalCurve) and self.curve.power < 0
         chosen = min if is_inverse else max
         return chosen(points, key=lambda pair: pair[0])[1]
 
     def point(self, position: float) -> Point:
-        """Return where the value at a position maps."""
+        """Return the point to which the value at a position maps."""
         schedule = _schedule(self.curve)
         index = bisect_right(schedule.boundaries, position) - 1
         start, end = self.spans[index]
@@ -133,14 +137,14 @@ class BoundedSchedule:
         end: Point | None = None,
         factor: float = 1.0,
     ) -> BoundedSchedule:
-        """Return how the schedule goes after a late change; none but `scale` makes a group jump.
+        """Return the mapped schedule after a late change. Only `scale` makes a group's value jump.
 
         Args:
             curve: The schedule after the change.
-            position: Where the change was made.
-            operation: What was done.
-            end: Where a cooldown or a rise goes to; None for a value that the schedule had.
-            factor: What `scale` multiplies by.
+            position: Position of the change.
+            operation: Name of the change.
+            end: Last point of a cooldown or a rise. None for a value that the schedule had.
+            factor: Factor of `scale`.
         """
         spans = _spans(curve)
         match operation:
@@ -163,13 +167,13 @@ class BoundedSchedule:
             (start, end), here = lines[index], self.point(position)
             lines[index : index + 1] = [(start, here), (here, end)]  # stretched from here on
         else:
-            # A phase that was cut is held at the value that it has reached.
+            # After a cut phase, its last value is held.
             reached = lines[index - 1][1]
             lines[index:index] = [(reached, reached)] * more
         return lines
 
     def _scaled(self, count: int, position: int, factor: float) -> list[Line]:
-        """Return the lines of so many phases, multiplied from a position on."""
+        """Return the lines of a number of phases, multiplied from a position on."""
         schedule, lines = _schedule(self.curve), [*self.lines]
         past = lines[-1][1]
         if position >= schedule.horizon:
@@ -186,7 +190,7 @@ class BoundedSchedule:
         return [*lines[:index], *(_times(line, factor) for line in lines[index:])]
 
     def _replaced(self, after: Schedule, position: int, goal: Point) -> list[Line]:
-        """Return the lines of a schedule in which one phase replaces all that came."""
+        """Return the lines of a schedule in which one phase replaced the rest."""
         before, lines = _schedule(self.curve).phases, [*self.lines]
         new = len(after.phases) - 1
         here, past = self.point(position), lines[-1][1]
@@ -197,7 +201,7 @@ class BoundedSchedule:
         return lines
 
     def _known(self, value: float) -> Point:
-        """Return where a value maps that the schedule starts or ends a phase with."""
+        """Return the point to which a first or last value of a phase maps."""
         points = dict(zip(chain(*self.spans), chain(*self.lines), strict=True))
         return points.get(value, Point(value, 0.0, 0.0))
 
@@ -208,7 +212,7 @@ def _times(line: Line, factor: float) -> Line:
 
 
 def _schedule(curve: Schedule | ProportionalCurve) -> Schedule:
-    """Return the schedule that has the curve's phases."""
+    """Return the schedule, or the schedule that the curve follows."""
     return curve if isinstance(curve, Schedule) else curve.schedule
 
 
@@ -239,13 +243,13 @@ def _fall(spans: Sequence[tuple[float, float]]) -> Iterator[Line]:
 
 
 def _up_to(value: float, first: float, highest: float) -> Point:
-    """Return where a value maps if `first` stays and `highest` is the upper bound."""
+    """Return the point of a value if `first` is kept and `highest` maps to the upper bound."""
     part = (value - first) / (highest - first)
     return Point(first * (1.0 - part), part, 0.0)
 
 
 def _between(value: float, low: float, high: float) -> Point:
-    """Return where a value maps if `low` is the lower bound and `high` the upper one."""
+    """Return the point of a value if `low` and `high` map to the lower and the upper bound."""
     if low != high:
         part = (value - low) / (high - low)
         return Point(0.0, part, 1.0 - part)

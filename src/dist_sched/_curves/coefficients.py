@@ -1,7 +1,7 @@
-"""Coefficients: the part of a fall that is left, from 1 at progress 0 to 0 at progress 1.
+"""Coefficients of a fall: functions from 1 at progress 0 to 0 at progress 1.
 
-The order of the arithmetic is part of the contract: `OptimizerParamScheduler` promises the bits of
-`megatron.core.optimizer_param_scheduler` (megatron-core 0.16.1).
+The order of the arithmetic is part of the contract: `OptimizerParamScheduler` must return the same
+bits as `megatron.core.optimizer_param_scheduler` (megatron-core 0.16.1).
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ Coefficient = Callable[[float], float]
 def linear(progress: float) -> float:
     """Return `1 - progress`: a straight line.
 
-    >>> linear(0.0), linear(0.5), linear(1.0)
-    (1.0, 0.5, 0.0)
+    Examples:
+        >>> linear(0.0), linear(0.5), linear(1.0)
+        (1.0, 0.5, 0.0)
     """
     return 1.0 - progress
 
@@ -24,10 +25,12 @@ def linear(progress: float) -> float:
 def cosine(progress: float) -> float:
     """Return `(1 + cos(pi progress)) / 2`: half a cosine.
 
-    Reference: Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983.
+    References:
+        Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983.
 
-    >>> cosine(0.0), round(cosine(0.5), 15), cosine(1.0)
-    (1.0, 0.5, 0.0)
+    Examples:
+        >>> cosine(0.0), round(cosine(0.5), 15), cosine(1.0)
+        (1.0, 0.5, 0.0)
     """
     return 0.5 * (math.cos(math.pi * progress) + 1.0)
 
@@ -35,8 +38,9 @@ def cosine(progress: float) -> float:
 def halving(progress: float) -> float:
     """Return `2 (1/2)^progress - 1`, which Megatron-LM calls the "exponential" decay of WSD.
 
-    >>> halving(0.0), round(halving(0.5), 3), halving(1.0)
-    (1.0, 0.414, 0.0)
+    Examples:
+        >>> halving(0.0), round(halving(0.5), 3), halving(1.0)
+        (1.0, 0.414, 0.0)
     """
     return 2.0 * math.pow(0.5, progress) - 1.0
 
@@ -44,35 +48,41 @@ def halving(progress: float) -> float:
 def minus_sqrt(progress: float) -> float:
     """Return `1 - sqrt(progress)`.
 
-    Reference: Hägele et al. 2024, https://arxiv.org/abs/2405.18392.
+    References:
+        Hägele et al. 2024, https://arxiv.org/abs/2405.18392.
 
-    >>> minus_sqrt(0.0), minus_sqrt(0.25), minus_sqrt(1.0)
-    (1.0, 0.5, 0.0)
+    Examples:
+        >>> minus_sqrt(0.0), minus_sqrt(0.25), minus_sqrt(1.0)
+        (1.0, 0.5, 0.0)
     """
     return 1.0 - math.sqrt(progress)
 
 
 def minus_power(progress: float, power: float) -> float:
-    """Return `1 - progress^power`; power 1/2 is `minus_sqrt`, and a rise of power 2 is quadratic.
+    """Return `1 - progress^power`. Power 1/2 is `minus_sqrt`, and a rise of power 2 is quadratic.
 
-    Reference: timm's `WSDLRScheduler`, which calls it the "power" decay.
+    References:
+        timm's `WSDLRScheduler`, which calls it the "power" decay.
 
-    >>> minus_power(0.0, 2), minus_power(0.5, 2), minus_power(1.0, 2)
-    (1.0, 0.75, 0.0)
+    Examples:
+        >>> minus_power(0.0, 2), minus_power(0.5, 2), minus_power(1.0, 2)
+        (1.0, 0.75, 0.0)
     """
     return float(1.0 - progress**power)
 
 
 def exponential_to_zero(progress: float, ratio: float) -> float:
-    """Return `(ratio^progress - ratio) / (1 - ratio)`; ratio 1/2 is `halving`.
+    """Return `(ratio^progress - ratio) / (1 - ratio)`. Ratio 1/2 is `halving`.
 
-    An exponential fall from 1 to `ratio`, stretched to end at 0. With a ratio above 1 it is slow at
-    first and fast at the end.
+    It is an exponential fall from 1 to `ratio`, stretched to end at 0. With a ratio above 1 it is
+    slow at first and fast at the end.
 
-    Reference: timm's `WSDLRScheduler`, which calls it the "exp" decay.
+    References:
+        timm's `WSDLRScheduler`, which calls it the "exp" decay.
 
-    >>> [round(exponential_to_zero(progress, 0.25), 15) for progress in (0.0, 0.5, 1.0)]
-    [1.0, 0.333333333333333, 0.0]
+    Examples:
+        >>> [round(exponential_to_zero(progress, 0.25), 15) for progress in (0.0, 0.5, 1.0)]
+        [1.0, 0.333333333333333, 0.0]
     """
     rate = math.log(ratio)
     # expm1 keeps the digits where the ratio is near 1.
@@ -84,28 +94,32 @@ def rex(progress: float, beta: float) -> float:
 
     The paper's beta is 1/2; axolotl's `RexLR` has 0.9.
 
-    Reference: Chen et al. 2021, https://arxiv.org/abs/2107.04197.
+    References:
+        Chen et al. 2021, https://arxiv.org/abs/2107.04197.
 
-    >>> rex(0.0, 0.5), round(rex(0.5, 0.5), 15), rex(1.0, 0.5)
-    (1.0, 0.666666666666667, 0.0)
+    Examples:
+        >>> rex(0.0, 0.5), round(rex(0.5, 0.5), 15), rex(1.0, 0.5)
+        (1.0, 0.666666666666667, 0.0)
     """
     return (1.0 - progress) / (1.0 - beta * progress)
 
 
 def sine(progress: float) -> float:
-    """Return `1 - sin(pi progress / 2)`; as a rise it is a quarter of a sine.
+    """Return `1 - sin(pi progress / 2)`, a quarter of a sine wave.
 
-    >>> sine(0.0), round(sine(1 / 3), 15), sine(1.0)
-    (1.0, 0.5, 0.0)
+    Examples:
+        >>> sine(0.0), round(sine(1 / 3), 15), sine(1.0)
+        (1.0, 0.5, 0.0)
     """
     return 1.0 - math.sin(math.pi * progress / 2)
 
 
 def linear_rise(progress: float) -> float:
-    """Return `progress`: a straight line up; `1 - linear(progress)` would round differently.
+    """Return `progress`: a straight line up. `1 - linear(progress)` would round differently.
 
-    >>> linear_rise(0.0), linear_rise(0.5), linear_rise(1.0)
-    (0.0, 0.5, 1.0)
+    Examples:
+        >>> linear_rise(0.0), linear_rise(0.5), linear_rise(1.0)
+        (0.0, 0.5, 1.0)
     """
     return progress
 
@@ -113,17 +127,19 @@ def linear_rise(progress: float) -> float:
 def cosine_rise(progress: float) -> float:
     """Return `(1 + cos(pi (1 - progress))) / 2`: half a cosine up.
 
-    >>> cosine_rise(0.0), round(cosine_rise(0.5), 15), cosine_rise(1.0)
-    (0.0, 0.5, 1.0)
+    Examples:
+        >>> cosine_rise(0.0), round(cosine_rise(0.5), 15), cosine_rise(1.0)
+        (0.0, 0.5, 1.0)
     """
-    # Not 0.5 * (1 - cos(pi progress)), which rounds otherwise.
+    # 0.5 * (1 - cos(pi progress)) would round differently.
     return cosine(1 - progress)
 
 
 def between(fraction: float, high: float, low: float) -> float:
     """Return `low + fraction (high - low)`.
 
-    >>> between(1.0, 4.0, 2.0), between(0.25, 4.0, 2.0), between(0.0, 4.0, 2.0)
-    (4.0, 2.5, 2.0)
+    Examples:
+        >>> between(1.0, 4.0, 2.0), between(0.25, 4.0, 2.0), between(0.0, 4.0, 2.0)
+        (4.0, 2.5, 2.0)
     """
     return low + fraction * (high - low)

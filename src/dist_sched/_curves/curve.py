@@ -1,4 +1,4 @@
-"""The protocols of curves: what the schedulers need of one."""
+"""The protocols that curves implement."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from dist_sched._rules import Number
 
 Between = Callable[[float, float], float]
-"""`between(upper, lower)` returns the value of a curve at one position under these bounds."""
+"""`between(upper, lower)` returns the value of a curve at one position between these bounds."""
 
 
 class Curve(Protocol):
@@ -22,7 +22,7 @@ class Curve(Protocol):
 
     @property
     def horizon(self) -> Number:
-        """The position past which the value stays as it is, in units."""
+        """The position after which the value stays constant, in units."""
         ...
 
     def __call__(self, position: int, /) -> float:
@@ -31,35 +31,35 @@ class Curve(Protocol):
 
 
 class Bounded(Protocol):
-    """A curve as it goes between bounds that a group may have of its own."""
+    """A curve that can be evaluated between the bounds of any group."""
 
     @property
     def max_value(self) -> float:
-        """The upper bound of groups that have none."""
+        """The upper bound of groups without one."""
         ...
 
     @property
     def min_value(self) -> float:
-        """The lower bound of groups that have none."""
+        """The lower bound of groups without one."""
         ...
 
     @property
     def end_share(self) -> float | None:
-        """The lower bound as a share of the upper one, where a late change has set it for all."""
+        """The lower bound as a fraction of the upper one, if a late change set it."""
         ...
 
     @property
     def factor(self) -> float:
-        """What late changes multiply the bounds of groups by."""
+        """The factor by which late changes multiply the bounds of groups."""
         ...
 
     def highest(self, high: float, low: float, /) -> float:
-        """Return the highest value under two bounds."""
+        """Return the highest value between two bounds."""
         ...
 
     def at(self, position: int, /) -> Between:
         """Return the value at a position as a function of the bounds.
 
-        What depends on the position alone is then computed once for groups with different bounds.
+        Groups with different bounds share the work that depends on the position alone.
         """
         ...

@@ -1,7 +1,7 @@
 """Megatron-LM's curves: learning rate and weight decay as functions of a position and two bounds.
 
-The order of the arithmetic is part of the contract: `OptimizerParamScheduler` promises the bits of
-`megatron.core.optimizer_param_scheduler` (megatron-core 0.16.1).
+The order of the arithmetic is part of the contract: `OptimizerParamScheduler` must return the same
+bits as `megatron.core.optimizer_param_scheduler` (megatron-core 0.16.1).
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ def _lower(_high: float, low: float) -> float:
 
 def equal(high: float, low: float) -> float:
     """Return the value of two equal bounds, or raise."""
-    # Megatron-LM asserts this too, for the bounds of every group.
+    # Megatron-LM asserts this for the bounds of every group, too.
     if high != low:
         raise ConfigError(f"the constant style needs equal bounds, got {low!r} and {high!r}")
     return high
 
 
-# Closures of their own: inside `at` each captured name would be a cell, made at every step.
+# Closures outside `at`, where each captured name would become a cell at every step.
 def _part(left: float) -> Between:
     return lambda high, low: low + left * (high - low)
 
@@ -60,7 +60,7 @@ def _part(left: float) -> Between:
 def _risen(start: float, position: float, warmup: float) -> Between:
     def between(high: float, _low: float) -> float:
         value = start + (high - start) * position / warmup
-        # Where a group's bound of 0 is below the start, rounding would end at -1e-17.
+        # With a bound of 0, which is below the start, rounding would end at -1e-17.
         return value if value >= 0 else high
 
     return between
@@ -78,31 +78,34 @@ class LrCurve:
     `low` = `min_value`, `r = (n - w) / (h - w)` and `t = (n - (h - d)) / d`:
 
     - up to `w`: `start + (high - start) n / w`;
-    - constant: `high`, past the horizon too;
+    - constant: `high`, also past the horizon;
     - linear: `low + (1 - r) (high - low)`;
     - cosine: `low + (1 + cos(pi r)) / 2 (high - low)`;
     - inverse-square-root: `max(low, high sqrt(max(w, 1)) / sqrt(n))`;
     - WSD: `high` up to `h - d`, then `low + c(t) (high - low)`, with `c` of `decay_style`;
-    - past the horizon, but for constant: `low`.
+    - past the horizon, except for constant: `low`.
 
-    Rounding takes no value below the lower bound, as it does in Megatron-LM at the end of a WSD
-    tail of fractional length.
+    In Megatron-LM, rounding may end a WSD decay of fractional length below the lower bound. Here
+    the value is the lower bound.
 
-    Two faults of Megatron-LM are kept for the values' sake: inverse-square-root jumps down to `low`
-    after the horizon, and a WSD decay that begins within the warmup jumps down where that ends.
+    Two faults of Megatron-LM are kept, so that the values are the same: inverse-square-root jumps
+    down to `low` after the horizon, and a WSD decay that begins during the warmup jumps down at the
+    end of the warmup.
 
-    Reference: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762 (inverse-square-root);
-    Hu et al. 2024, https://arxiv.org/abs/2404.06395 (WSD).
+    References:
+        Vaswani et al. 2017, https://arxiv.org/abs/1706.03762 (inverse-square-root);
+        Hu et al. 2024, https://arxiv.org/abs/2404.06395 (WSD).
 
-    >>> curve = LrCurve(
-    ...     start=0.0, max_value=1.0, min_value=0.1, warmup=10, horizon=110, style="linear"
-    ... )
-    >>> [curve(position) for position in (0, 5, 10, 60, 110, 111)]
-    [0.0, 0.5, 1.0, 0.55, 0.1, 0.1]
+    Examples:
+        >>> curve = LrCurve(
+        ...     start=0.0, max_value=1.0, min_value=0.1, warmup=10, horizon=110, style="linear"
+        ... )
+        >>> [curve(position) for position in (0, 5, 10, 60, 110, 111)]
+        [0.0, 0.5, 1.0, 0.55, 0.1, 0.1]
     """
 
     start: float
-    """Value at position 0, where there is a warmup; the same under all bounds."""
+    """Value at position 0 if there is a warmup, whatever the bounds are."""
     max_value: float
     """Value at the end of the warmup."""
     min_value: float
@@ -116,25 +119,25 @@ class LrCurve:
     decay: float = 0
     """Length of WSD's decay, in units."""
     decay_style: str = "linear"
-    """How WSD decays, one of `LR_WSD_DECAY_STYLES`."""
+    """Shape of WSD's decay, one of `LR_WSD_DECAY_STYLES`."""
     end_share: float | None = None
-    """Of groups with bounds, the lower one as a share of the upper one, instead of their own."""
+    """If set, groups with bounds use this fraction of their upper bound as the lower one."""
     factor: float = 1.0
-    """What late changes multiply the bounds of groups by."""
+    """Factor by which late changes multiply the bounds of groups."""
 
     def __call__(self, position: float) -> float:
-        """Return the value at a position under the curve's own bounds."""
+        """Return the value at a position between the curve's own bounds."""
         return self.at(position)(self.max_value, self.min_value)
 
     def highest(self, high: float, low: float) -> float:
-        """Return the highest value under two bounds."""
+        """Return the highest value between two bounds."""
         return max(high, low, self.start if self.warmup > 0 else low)
 
     def at(self, position: float) -> Between:
         """Return the value at a position as a function of the bounds."""
         warmup, style = self.warmup, self.style
-        # Megatron's order of the cases: a constant lr has no end, and a WSD tail that begins in the
-        # warmup is hidden by it.
+        # The cases are in Megatron's order: a constant lr has no end, and the warmup hides a WSD
+        # decay that begins before it ends.
         if position <= warmup and warmup > 0:
             return _risen(self.start, position, warmup)
         if style == "constant":
@@ -142,13 +145,13 @@ class LrCurve:
         if position > self.horizon:
             return _lower
         if style == "inverse-square-root":
-            # Both are floored at 1 upstream, and the product is taken before the quotient.
+            # As upstream: both are at least 1, and the product comes before the quotient.
             return _fallen(float(max(warmup, 1) ** 0.5), max(position, 1) ** 0.5)
         if style == "WSD":
-            # The tail's beginning first, as upstream: n - h + d may round otherwise.
+            # As upstream: n - h + d could round differently.
             units = position - (self.horizon - self.decay)
             left = 1.0 if units <= 0 else WSD_DECAYS[self.decay_style](units / self.decay)
-            if left < 0:  # by rounding, at the end of a tail of fractional length
+            if left < 0:  # by rounding, at the end of a decay of fractional length
                 return _lower
         else:
             left = DECAYS[style]((position - warmup) / (self.horizon - warmup))
@@ -157,21 +160,22 @@ class LrCurve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WdCurve:
-    """Megatron-LM's weight decay: a rise from `min_value` to `max_value`, which then stays.
+    """Megatron-LM's weight decay: a rise from `min_value` to `max_value`, then constant.
 
     With `n` the position, `r = n / length`, `high` = `max_value` and `low` = `min_value`:
 
     - linear: `low + r (high - low)`;
     - cosine: `low + (1 + cos(pi (1 - r))) / 2 (high - low)`;
     - constant: the value of both bounds;
-    - past `length`, but for constant: `high`.
+    - past `length`, except for constant: `high`.
 
     Raises:
-        ConfigError: The style is constant, and the value is asked for under bounds that differ.
+        ConfigError: The style is constant, and the bounds of a call differ.
 
-    >>> curve = WdCurve(min_value=0.0, max_value=0.1, length=10, style="linear")
-    >>> [curve(position) for position in (0, 5, 10, 11)]
-    [0.0, 0.05, 0.1, 0.1]
+    Examples:
+        >>> curve = WdCurve(min_value=0.0, max_value=0.1, length=10, style="linear")
+        >>> [curve(position) for position in (0, 5, 10, 11)]
+        [0.0, 0.05, 0.1, 0.1]
     """
 
     max_value: float
@@ -179,15 +183,15 @@ class WdCurve:
     min_value: float
     """Value at position 0."""
     length: float
-    """Length of the rise, in units; with 0 the value is always `max_value`."""
+    """Length of the rise, in units. With 0 the value is always `max_value`."""
     style: str
     """One of `WD_INCR_STYLES`."""
     factor: float = 1.0
-    """What late changes multiply the bounds of groups by."""
+    """Factor by which late changes multiply the bounds of groups."""
 
     @property
     def end_share(self) -> None:
-        """None: no late change is for weight decay."""
+        """None, because late changes do not apply to weight decay."""
 
     @property
     def horizon(self) -> float:
@@ -195,11 +199,11 @@ class WdCurve:
         return self.length
 
     def __call__(self, position: float) -> float:
-        """Return the value at a position under the curve's own bounds."""
+        """Return the value at a position between the curve's own bounds."""
         return self.at(position)(self.max_value, self.min_value)
 
     def highest(self, high: float, low: float) -> float:
-        """Return the highest value under two bounds."""
+        """Return the highest value between two bounds."""
         return max(high, low)
 
     def at(self, position: float) -> Between:
@@ -207,7 +211,7 @@ class WdCurve:
         length = self.length
         if self.style == "constant":
             return equal
-        # Before the quotient, which has no value where the length is 0.
+        # Checked first, because a length of 0 cannot be divided by.
         if position > length or length == 0:
             return _upper
         return _part(RISES[self.style](position / length))

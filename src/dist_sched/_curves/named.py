@@ -1,4 +1,4 @@
-"""The named schedules; `dist_sched.schedules` documents what their arguments have in common."""
+"""The named schedules. `dist_sched.schedules` documents the arguments that they share."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ LENGTHS = frozenset(
         "points",
     }
 )
-"""The arguments that are lengths or positions, in units; a file may write them as parts.
+"""The arguments that are lengths or positions, in units. A file may have fractions of the horizon.
 
-Of `points`, which are pairs, the positions.
+In `points` this holds for the position of each pair.
 """
 
 ShapeChoice = str | Mapping[str, Any]
@@ -61,7 +61,7 @@ ShapeChoice = str | Mapping[str, Any]
 
 
 def _named(function: Callable[_P, Schedule]) -> Callable[_P, Schedule]:
-    """Check the arguments of a named schedule as people write them."""
+    """Decorate a named schedule with checks for mistakes that people make when they call it."""
     return typed_lengths(*LENGTHS)(known_arguments(function))
 
 
@@ -74,25 +74,29 @@ def constant(
     *,
     warmup_shape: ShapeChoice = "linear",
 ) -> Schedule:
-    """Stay at the peak after the warmup: `peak`.
+    """Build a constant schedule with an optional warmup: `peak`.
 
-    Agrees with transformers' `get_constant_schedule_with_warmup`, and without a horizon with
+    Same values as transformers' `get_constant_schedule_with_warmup`. Without a horizon also as
     torch's `LinearLR(start_factor=start / peak, total_iters=warmup)`.
 
     Args:
-        peak: Value after the warmup.
-        horizon: Where the schedule ends, in units; if None, at the end of the warmup.
-        warmup: Length of the rise, in units.
-        start: Value at position 0, where there is a warmup.
-        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
-            parameters.
+        peak: Value after the warmup, at least 0.
+        horizon: Position at which the schedule ends, in units. If None, the end of the warmup.
+        warmup: Length of the rise from `start` to `peak`, in units, from 0 to `horizon`.
+        start: Value at position 0, from 0 to `peak`. Used only with a warmup.
+        warmup_shape: Shape of the warmup: a name of `dist_sched.schedules.shapes()`, or a mapping
+            with `shape` and its parameters.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ConfigError: An argument is illegal; names it, its value and the rule.
+        ConfigError: An argument is invalid. The message has the argument, its value and the rule.
 
-    >>> schedule = constant(1.0, 110, warmup=10)
-    >>> [schedule(position) for position in (0, 5, 10, 110)]
-    [0.0, 0.5, 1.0, 1.0]
+    Examples:
+        >>> schedule = constant(1.0, 110, warmup=10)
+        >>> [schedule(position) for position in (0, 5, 10, 110)]
+        [0.0, 0.5, 1.0, 1.0]
     """
     end = warmup if horizon is None else horizon
     common = _Common(peak, end, warmup, start, horizon_rule=length, warmup_shape=warmup_shape)
@@ -110,26 +114,30 @@ def linear(
     *,
     warmup_shape: ShapeChoice = "linear",
 ) -> Schedule:
-    """Decay in a line: `floor + (1 - r) (peak - floor)`.
+    """Build a linear decay: `floor + (1 - r) (peak - floor)`.
 
-    Agrees with transformers' `get_linear_schedule_with_warmup`, and without a warmup with torch's
+    Same values as transformers' `get_linear_schedule_with_warmup`. Without a warmup also as torch's
     `LinearLR(start_factor=1, end_factor=floor / peak, total_iters=horizon)`.
 
     Args:
-        peak: Value at position `warmup`.
-        horizon: Where the decay ends, in units.
-        warmup: Length of the rise, in units.
-        start: Value at position 0, where there is a warmup.
-        floor: Value at the horizon.
-        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
-            parameters.
+        peak: Value at position `warmup`, at least 0.
+        horizon: Position at which the decay ends, in units, more than 0.
+        warmup: Length of the rise from `start` to `peak`, in units, from 0 to `horizon`.
+        start: Value at position 0, from 0 to `peak`. Used only with a warmup.
+        floor: Value at the horizon, at least 0.
+        warmup_shape: Shape of the warmup: a name of `dist_sched.schedules.shapes()`, or a mapping
+            with `shape` and its parameters.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ConfigError: An argument is illegal; names it, its value and the rule.
+        ConfigError: An argument is invalid. The message has the argument, its value and the rule.
 
-    >>> schedule = linear(1.0, 110, warmup=10)
-    >>> [schedule(position) for position in (0, 10, 60, 110)]
-    [0.0, 1.0, 0.5, 0.0]
+    Examples:
+        >>> schedule = linear(1.0, 110, warmup=10)
+        >>> [schedule(position) for position in (0, 10, 60, 110)]
+        [0.0, 1.0, 0.5, 0.0]
     """
     common = _Common(peak, horizon, warmup, start, floor, warmup_shape=warmup_shape)
     return common.decayed("linear")
@@ -145,29 +153,34 @@ def cosine(
     *,
     warmup_shape: ShapeChoice = "linear",
 ) -> Schedule:
-    """Decay along half a cosine: `floor + (1 + cos(pi r)) / 2 (peak - floor)`.
+    """Build a cosine decay: `floor + (1 + cos(pi r)) / 2 (peak - floor)`.
 
-    Agrees with transformers' `get_cosine_schedule_with_warmup` (`num_cycles=0.5`) and
-    `get_cosine_with_min_lr_schedule_with_warmup`, and without a warmup with torch's
-    `CosineAnnealingLR(T_max=horizon, eta_min=floor)`. Past the horizon all three climb back.
+    Same values as transformers' `get_cosine_schedule_with_warmup` (`num_cycles=0.5`) and
+    `get_cosine_with_min_lr_schedule_with_warmup`. Without a warmup also as torch's
+    `CosineAnnealingLR(T_max=horizon, eta_min=floor)`. Past the horizon all three rise again.
 
     Args:
-        peak: Value at position `warmup`.
-        horizon: Where the decay ends, in units.
-        warmup: Length of the rise, in units.
-        start: Value at position 0, where there is a warmup.
-        floor: Value at the horizon.
-        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
-            parameters.
+        peak: Value at position `warmup`, at least 0.
+        horizon: Position at which the decay ends, in units, more than 0.
+        warmup: Length of the rise from `start` to `peak`, in units, from 0 to `horizon`.
+        start: Value at position 0, from 0 to `peak`. Used only with a warmup.
+        floor: Value at the horizon, at least 0.
+        warmup_shape: Shape of the warmup: a name of `dist_sched.schedules.shapes()`, or a mapping
+            with `shape` and its parameters.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ConfigError: An argument is illegal; names it, its value and the rule.
+        ConfigError: An argument is invalid. The message has the argument, its value and the rule.
 
-    Reference: Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983.
+    References:
+        Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983.
 
-    >>> schedule = cosine(1.0, 110, warmup=10, floor=0.5)
-    >>> [schedule(position) for position in (0, 10, 60, 110)]
-    [0.0, 1.0, 0.75, 0.5]
+    Examples:
+        >>> schedule = cosine(1.0, 110, warmup=10, floor=0.5)
+        >>> [schedule(position) for position in (0, 10, 60, 110)]
+        [0.0, 1.0, 0.75, 0.5]
     """
     common = _Common(peak, horizon, warmup, start, floor, warmup_shape=warmup_shape)
     return common.decayed("cosine")
@@ -185,43 +198,51 @@ def cosine_with_restarts(
     growth: float = 1.0,
     warmup_shape: ShapeChoice = "linear",
 ) -> Schedule:
-    """Decay along half a cosine, several times; each cycle starts again at the peak.
+    """Build a cosine decay with warm restarts: each cycle starts at the peak again.
 
-    Cycle `i`, from 0, is `(h - w) growth^i / (1 + growth + ... + growth^(cycles - 1))` units long.
-    At a restart the value is the peak, at the horizon it is the floor.
+    Cycle `i`, counted from 0, is `(h - w) growth^i / (1 + growth + ... + growth^(cycles - 1))`
+    units long. At a restart the value is the peak. At the horizon it is the floor.
 
-    Agrees with transformers' `get_cosine_with_hard_restarts_schedule_with_warmup`
-    (`num_cycles=cycles`, growth 1), and without a warmup with torch's
-    `CosineAnnealingWarmRestarts` (`T_0` the first cycle's length, `T_mult=growth`). At the horizon
-    torch begins another cycle.
+    Same values as transformers' `get_cosine_with_hard_restarts_schedule_with_warmup`
+    (`num_cycles=cycles`, `growth=1`). Without a warmup also as torch's
+    `CosineAnnealingWarmRestarts` (`T_0` is the length of the first cycle, `T_mult=growth`), which
+    begins another cycle at the horizon.
 
     Args:
-        peak: Value at the beginning of each cycle.
-        horizon: Where the last cycle ends, in units.
-        warmup: Length of the rise before the first cycle, in units.
-        start: Value at position 0, where there is a warmup.
-        floor: Value at the end of each cycle.
-        cycles: How many cycles, at least 1.
-        growth: Length of a cycle over that of the cycle before, more than 0.
-        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
-            parameters.
+        peak: Value at the beginning of each cycle, at least 0.
+        horizon: Position at which the last cycle ends, in units, more than 0.
+        warmup: Length of the rise before the first cycle, in units, from 0 to `horizon`.
+        start: Value at position 0, from 0 to `peak`. Used only with a warmup.
+        floor: Value at the end of each cycle, at least 0.
+        cycles: Number of cycles, at least 1.
+        growth: Length of a cycle divided by the length of the cycle before, more than 0.
+        warmup_shape: Shape of the warmup: a name of `dist_sched.schedules.shapes()`, or a mapping
+            with `shape` and its parameters.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ConfigError: An argument is illegal; names it, its value and the rule.
+        ConfigError: An argument is invalid. The message has the argument, its value and the rule.
 
-    Reference: Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983.
+    References:
+        Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983.
 
-    >>> schedule = cosine_with_restarts(1.0, 70, cycles=3, growth=2)
-    >>> [schedule(position) for position in (0, 5, 10, 20, 30, 70)]
-    [1.0, 0.5, 1.0, 0.5, 1.0, 0.0]
+    Examples:
+        >>> schedule = cosine_with_restarts(1.0, 70, cycles=3, growth=2)
+        >>> [schedule(position) for position in (0, 5, 10, 20, 30, 70)]
+        [1.0, 0.5, 1.0, 0.5, 1.0, 0.0]
     """
     common = _Common(peak, horizon, warmup, start, floor, warmup_shape=warmup_shape)
     number, factor = whole("cycles", cycles), positive("growth", growth)
     if not 0 < number <= MOST_PHASES:
         raise illegal("cycles", cycles, f"must be from 1 to {MOST_PHASES:,}")
-    # A cycle so much shorter than others vanishes in the rounding of their sum.
+    # A much shorter cycle would get lost in the rounding of the sum.
     if (number - 1) * abs(math.log2(factor)) > math.log2(MAX_LENGTH):
-        rule = f"must leave a length to each of cycles={number}: none 2**53 times another"
+        rule = (
+            f"must be closer to 1 for cycles={number}; one cycle would be more than 2**53 times as "
+            "long as another"
+        )
         raise illegal("growth", growth, rule)
     weights = [factor**index for index in range(number)]
     total = sum(weights)
@@ -239,27 +260,31 @@ def polynomial(
     *,
     warmup_shape: ShapeChoice = "linear",
 ) -> Schedule:
-    """Decay along a power of a line: `floor + (1 - r)^power (peak - floor)`.
+    """Build a polynomial decay: `floor + (1 - r)^power (peak - floor)`.
 
-    Agrees with transformers' `get_polynomial_decay_schedule_with_warmup` (`lr_end=floor`), and
-    without warmup and floor with torch's `PolynomialLR(total_iters=horizon, power=power)`.
+    Same values as transformers' `get_polynomial_decay_schedule_with_warmup` (`lr_end=floor`).
+    Without warmup and floor also as torch's `PolynomialLR(total_iters=horizon, power=power)`.
 
     Args:
-        peak: Value at position `warmup`.
-        horizon: Where the decay ends, in units.
-        warmup: Length of the rise, in units.
-        start: Value at position 0, where there is a warmup.
-        floor: Value at the horizon.
-        power: More than 0; 1 is a line.
-        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
-            parameters.
+        peak: Value at position `warmup`, at least 0.
+        horizon: Position at which the decay ends, in units, more than 0.
+        warmup: Length of the rise from `start` to `peak`, in units, from 0 to `horizon`.
+        start: Value at position 0, from 0 to `peak`. Used only with a warmup.
+        floor: Value at the horizon, at least 0.
+        power: Power of the decay, more than 0. 1 is a straight line.
+        warmup_shape: Shape of the warmup: a name of `dist_sched.schedules.shapes()`, or a mapping
+            with `shape` and its parameters.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ConfigError: An argument is illegal; names it, its value and the rule.
+        ConfigError: An argument is invalid. The message has the argument, its value and the rule.
 
-    >>> schedule = polynomial(1.0, 110, warmup=10, power=2)
-    >>> [schedule(position) for position in (0, 10, 60, 110)]
-    [0.0, 1.0, 0.25, 0.0]
+    Examples:
+        >>> schedule = polynomial(1.0, 110, warmup=10, power=2)
+        >>> [schedule(position) for position in (0, 10, 60, 110)]
+        [0.0, 1.0, 0.25, 0.0]
     """
     common = _Common(peak, horizon, warmup, start, floor, warmup_shape=warmup_shape)
     return common.decayed("polynomial", power=power)
@@ -275,26 +300,30 @@ def exponential(
     *,
     warmup_shape: ShapeChoice = "linear",
 ) -> Schedule:
-    """Decay by the same factor in each unit: `peak (floor / peak)^r`.
+    """Build an exponential decay, with the same factor in each unit: `peak (floor / peak)^r`.
 
-    Agrees without a warmup with torch's `ExponentialLR(gamma)`, where
-    `floor = peak * gamma**horizon`. Past the horizon torch decays on.
+    Without a warmup, same values as torch's `ExponentialLR(gamma)` if
+    `floor = peak * gamma**horizon`. Past the horizon torch continues the decay.
 
     Args:
         peak: Value at position `warmup`, more than 0.
-        horizon: Where the decay ends, in units.
+        horizon: Position at which the decay ends, in units, more than 0.
         floor: Value at the horizon, more than 0.
-        warmup: Length of the rise, in units.
-        start: Value at position 0, where there is a warmup.
-        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
-            parameters.
+        warmup: Length of the rise from `start` to `peak`, in units, from 0 to `horizon`.
+        start: Value at position 0, from 0 to `peak`. Used only with a warmup.
+        warmup_shape: Shape of the warmup: a name of `dist_sched.schedules.shapes()`, or a mapping
+            with `shape` and its parameters.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ConfigError: An argument is illegal; names it, its value and the rule.
+        ConfigError: An argument is invalid. The message has the argument, its value and the rule.
 
-    >>> schedule = exponential(1.0, 110, 0.25, warmup=10)
-    >>> [schedule(position) for position in (0, 10, 60, 110)]
-    [0.0, 1.0, 0.5, 0.25]
+    Examples:
+        >>> schedule = exponential(1.0, 110, 0.25, warmup=10)
+        >>> [schedule(position) for position in (0, 10, 60, 110)]
+        [0.0, 1.0, 0.5, 0.25]
     """
     high, low = positive("peak", peak), positive("floor", floor)
     common = _Common(high, horizon, warmup, start, low, warmup_shape=warmup_shape)
@@ -312,27 +341,32 @@ def multistep(
     gamma: float = 0.1,
     warmup_shape: ShapeChoice = "linear",
 ) -> Schedule:
-    """Multiply by `gamma` at each milestone: `peak gamma^k` after `k` of them.
+    """Build a step decay that multiplies by `gamma` at each milestone: `peak gamma^k` after `k`.
 
-    Agrees without a warmup with torch's `MultiStepLR(milestones, gamma)`, and with `StepLR`, whose
-    milestones are the multiples of its `step_size`.
+    Without a warmup, same values as torch's `MultiStepLR(milestones, gamma)`, and as `StepLR` with
+    milestones at the multiples of its `step_size`.
 
     Args:
-        peak: Value from position `warmup` to the first milestone.
-        horizon: Where the schedule ends, in units; not before the last milestone.
-        warmup: Length of the rise, in units.
-        start: Value at position 0, where there is a warmup.
-        milestones: Positions, rising, after the warmup; one that stands twice counts twice.
-        gamma: The factor, from 0 to 1.
-        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
-            parameters.
+        peak: Value from position `warmup` to the first milestone, at least 0.
+        horizon: Position at which the schedule ends, in units, at least the last milestone.
+        warmup: Length of the rise from `start` to `peak`, in units, from 0 to `horizon`.
+        start: Value at position 0, from 0 to `peak`. Used only with a warmup.
+        milestones: Positions after the warmup, in units, in ascending order. A repeated position
+            multiplies again.
+        gamma: Factor at each milestone, from 0 to 1.
+        warmup_shape: Shape of the warmup: a name of `dist_sched.schedules.shapes()`, or a mapping
+            with `shape` and its parameters.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ConfigError: An argument is illegal; names it, its value and the rule.
+        ConfigError: An argument is invalid. The message has the argument, its value and the rule.
 
-    >>> schedule = multistep(1.0, 90, milestones=[30, 60], gamma=0.5)
-    >>> [schedule(position) for position in (0, 29, 30, 60, 90)]
-    [1.0, 1.0, 0.5, 0.25, 0.25]
+    Examples:
+        >>> schedule = multistep(1.0, 90, milestones=[30, 60], gamma=0.5)
+        >>> [schedule(position) for position in (0, 29, 30, 60, 90)]
+        [1.0, 1.0, 0.5, 0.25, 0.25]
     """
     common = _Common(peak, horizon, warmup, start, warmup_shape=warmup_shape)
     factor = rate("gamma", gamma)
@@ -358,33 +392,37 @@ def inverse_sqrt(
     timescale: Number | None = None,
     warmup_shape: ShapeChoice = "linear",
 ) -> Schedule:
-    """Decay as one over a square root: `max(floor, peak / sqrt(1 + (n - w) / timescale))`.
+    """Build an inverse square root decay: `max(floor, peak / sqrt(1 + (n - w) / timescale))`.
 
-    Agrees with transformers' `get_inverse_sqrt_schedule`, which has no horizon and no floor.
+    Same values as transformers' `get_inverse_sqrt_schedule`, which has no horizon and no floor.
 
     Args:
         peak: Value at position `warmup`, more than 0.
-        horizon: Where the schedule ends, in units, whether or not it is at the floor by then.
-        warmup: Length of the rise, in units.
-        start: Value at position 0, where there is a warmup.
-        floor: Lower bound, at most the peak.
-        timescale: Units after the warmup in which the value falls to `peak / sqrt(2)`; if None, the
-            warmup, or 10,000 without one.
-        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
-            parameters.
+        horizon: Position at which the schedule ends, in units. It may end above the floor.
+        warmup: Length of the rise from `start` to `peak`, in units, from 0 to `horizon`.
+        start: Value at position 0, from 0 to `peak`. Used only with a warmup.
+        floor: Lower bound of the values, from 0 to `peak`.
+        timescale: Units after the warmup in which the value falls to `peak / sqrt(2)`, more than
+            0. If None, the length of the warmup, or 10,000 without a warmup.
+        warmup_shape: Shape of the warmup: a name of `dist_sched.schedules.shapes()`, or a mapping
+            with `shape` and its parameters.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ConfigError: An argument is illegal; names it, its value and the rule.
+        ConfigError: An argument is invalid. The message has the argument, its value and the rule.
 
-    >>> schedule = inverse_sqrt(1.0, 90, warmup=10)
-    >>> [schedule(position) for position in (0, 10, 40, 90)]
-    [0.0, 1.0, 0.5, 0.3333333333333333]
+    Examples:
+        >>> schedule = inverse_sqrt(1.0, 90, warmup=10)
+        >>> [schedule(position) for position in (0, 10, 40, 90)]
+        [0.0, 1.0, 0.5, 0.3333333333333333]
     """
     common = _Common(peak, horizon, warmup, start, floor, warmup_shape=warmup_shape)
     scale = optional(positive)("timescale", timescale) or common.warmup or 10_000
     high, low, steps = positive("peak", common.peak), common.floor, common.rest
     _at_most("floor", low, high, f"peak={high!r}")
-    # The phase ends where it meets the floor, as a law has no lower bound.
+    # The phase ends where it reaches the floor, because shapes have no lower bound.
     end = high / math.sqrt(1 + steps / scale)
     if end < low:
         end, steps = low, scale * (high / low * (high / low) - 1)
@@ -402,28 +440,34 @@ def noam(
     *,
     warmup_shape: ShapeChoice = "linear",
 ) -> Schedule:
-    """Rise in a line, decay as one over a square root: `peak min(n / w, sqrt(w / n))`.
+    """Build the Transformer schedule, linear warmup, then `peak min(n / w, sqrt(w / n))`.
 
-    The paper's step is the position, and its peak is `(d_model * warmup)**-0.5`. The first update
-    uses position 0, so `start`; implementations that count from 1 use `peak / warmup` there.
+    The paper's step is the position, and its peak is `(d_model * warmup)**-0.5`. Here the first
+    update uses position 0, and therefore `start`. Implementations that count from 1 use
+    `peak / warmup` there.
 
     Args:
         peak: Value at position `warmup`, more than 0.
-        horizon: Where the schedule ends, in units, whether or not it is at the floor by then.
-        warmup: Length of the rise, in units, more than 0.
-        start: Value at position 0.
-        floor: Lower bound of the decay, at most the peak.
-        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
-            parameters.
+        horizon: Position at which the schedule ends, in units. It may end above the floor.
+        warmup: Length of the rise, in units, more than 0, at most `horizon`.
+        start: Value at position 0, from 0 to `peak`.
+        floor: Lower bound of the decay, from 0 to `peak`.
+        warmup_shape: Shape of the warmup: a name of `dist_sched.schedules.shapes()`, or a mapping
+            with `shape` and its parameters.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ConfigError: An argument is illegal; names it, its value and the rule.
+        ConfigError: An argument is invalid. The message has the argument, its value and the rule.
 
-    Reference: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 5.3.
+    References:
+        Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 5.3.
 
-    >>> schedule = noam(1.0, 90, 10)
-    >>> [schedule(position) for position in (0, 5, 10, 40, 90)]
-    [0.0, 0.5, 1.0, 0.5, 0.3333333333333333]
+    Examples:
+        >>> schedule = noam(1.0, 90, 10)
+        >>> [schedule(position) for position in (0, 5, 10, 40, 90)]
+        [0.0, 0.5, 1.0, 0.5, 0.3333333333333333]
     """
     schedule: Schedule = inspect.unwrap(inverse_sqrt)(
         peak, horizon, some("warmup", warmup), start, floor, warmup_shape=warmup_shape
@@ -442,32 +486,37 @@ def tri_stage(
     hold: Number = 0,
     warmup_shape: ShapeChoice = "linear",
 ) -> Schedule:
-    """Rise, hold, and decay by the same factor in each unit: `peak (floor / peak)^t`.
+    """Build a warmup, a constant part and an exponential decay: `peak (floor / peak)^t`.
 
-    `t = (n - w - hold) / (h - w - hold)` is the progress through the decay.
+    `t = (n - w - hold) / (h - w - hold)` is the progress of the decay.
 
-    Agrees with fairseq's `tri_stage`, whose `update_num` is the position. Its `warmup_steps`,
-    `hold_steps` and `decay_steps` sum up to the horizon, `init_lr_scale * peak` is `start` (0.01
-    there by default) and `final_lr_scale * peak` is the floor.
+    Same values as fairseq's `tri_stage`, where `update_num` is the position. Its `warmup_steps`,
+    `hold_steps` and `decay_steps` add up to the horizon. Its `init_lr_scale * peak` is `start`
+    (0.01 there by default), and its `final_lr_scale * peak` is the floor.
 
     Args:
-        peak: Value from position `warmup` to the decay, more than 0.
-        horizon: Where the decay ends, in units.
-        warmup: Length of the rise, in units.
-        start: Value at position 0, where there is a warmup.
-        floor: Value at the horizon, more than 0; if None, 1 % of the peak.
-        hold: Length at the peak, in units.
-        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
-            parameters.
+        peak: Value from position `warmup` to the beginning of the decay, more than 0.
+        horizon: Position at which the decay ends, in units, more than 0.
+        warmup: Length of the rise from `start` to `peak`, in units, from 0 to `horizon`.
+        start: Value at position 0, from 0 to `peak`. Used only with a warmup.
+        floor: Value at the horizon, more than 0. If None, 1 % of the peak.
+        hold: Length of the constant part at the peak, in units, at most `horizon - warmup`.
+        warmup_shape: Shape of the warmup: a name of `dist_sched.schedules.shapes()`, or a mapping
+            with `shape` and its parameters.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ConfigError: An argument is illegal; names it, its value and the rule.
+        ConfigError: An argument is invalid. The message has the argument, its value and the rule.
 
-    Reference: Park et al. 2019, https://arxiv.org/abs/1904.08779, section 4.2.
+    References:
+        Park et al. 2019, https://arxiv.org/abs/1904.08779, section 4.2.
 
-    >>> schedule = tri_stage(1.0, 110, warmup=10, hold=20)
-    >>> [schedule(position) for position in (0, 10, 30, 70, 110)]
-    [0.0, 1.0, 1.0, 0.1, 0.01]
+    Examples:
+        >>> schedule = tri_stage(1.0, 110, warmup=10, hold=20)
+        >>> [schedule(position) for position in (0, 10, 30, 70, 110)]
+        [0.0, 1.0, 1.0, 0.1, 0.01]
     """
     high = positive("peak", peak)
     low = 0.01 * high if floor is None else positive("floor", floor)
@@ -490,34 +539,40 @@ def wsd(
     warmup_shape: ShapeChoice = "linear",
     **parameters: Any,
 ) -> Schedule:
-    """Warm up, stay at the peak, and decay: `floor + (1 - sqrt(t)) (peak - floor)` by default.
+    """Build a warmup-stable-decay schedule: constant at the peak, then a decay at the end.
 
-    `t = (n - (h - decay)) / decay` is the progress through the decay.
+    The decay is `floor + (1 - sqrt(t)) (peak - floor)` by default, where
+    `t = (n - (h - decay)) / decay` is its progress.
 
-    Agrees with transformers' `get_wsd_schedule` (`num_decay_steps=decay`,
-    `min_lr_ratio=floor / peak`, which is `start / peak` there too), whose `decay_type` "1-sqrt" is
-    the shape minus_sqrt. Megatron-LM's "exponential" decay is the shape halving.
+    Same values as transformers' `get_wsd_schedule` with `num_decay_steps=decay` and
+    `min_lr_ratio=floor / peak`, if `start` equals `floor`. Its `decay_type="1-sqrt"` is the shape
+    minus_sqrt. Megatron-LM's "exponential" decay is the shape halving.
 
     Args:
-        peak: Value from position `warmup` to the decay.
-        horizon: Where the decay ends, in units.
-        warmup: Length of the rise, in units.
-        start: Value at position 0, where there is a warmup.
-        floor: Value at the horizon.
-        decay: Length of the decay, in units, more than 0.
-        decay_shape: A name of `dist_sched.schedules.shapes()`.
-        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
-            parameters.
-        **parameters: The decay shape's own, by name.
+        peak: Value from position `warmup` to the beginning of the decay, at least 0.
+        horizon: Position at which the decay ends, in units, more than 0.
+        warmup: Length of the rise from `start` to `peak`, in units, from 0 to `horizon`.
+        start: Value at position 0, from 0 to `peak`. Used only with a warmup.
+        floor: Value at the horizon, at least 0.
+        decay: Length of the decay, in units, more than 0, at most `horizon - warmup`.
+        decay_shape: Shape of the decay, a name of `dist_sched.schedules.shapes()`.
+        warmup_shape: Shape of the warmup: a name of `dist_sched.schedules.shapes()`, or a mapping
+            with `shape` and its parameters.
+        **parameters: Parameters of the decay shape, by name.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ConfigError: An argument is illegal; names it, its value and the rule.
+        ConfigError: An argument is invalid. The message has the argument, its value and the rule.
 
-    Reference: Hägele et al. 2024, https://arxiv.org/abs/2405.18392.
+    References:
+        Hägele et al. 2024, https://arxiv.org/abs/2405.18392.
 
-    >>> schedule = wsd(1.0, 110, warmup=10, decay=20)
-    >>> [schedule(position) for position in (0, 10, 90, 95, 110)]
-    [0.0, 1.0, 1.0, 0.5, 0.0]
+    Examples:
+        >>> schedule = wsd(1.0, 110, warmup=10, decay=20)
+        >>> [schedule(position) for position in (0, 10, 90, 95, 110)]
+        [0.0, 1.0, 1.0, 0.5, 0.0]
     """
     common = _Common(peak, horizon, warmup, start, floor, warmup_shape=warmup_shape)
     return _stable_decay(common, decay, (), decay_shape, parameters)
@@ -537,32 +592,40 @@ def wsd_s(
     warmup_shape: ShapeChoice = "linear",
     **parameters: Any,
 ) -> Schedule:
-    """Decay at several positions as `wsd` does at one, and return to the peak after each.
+    """Build a warmup-stable-decay schedule with several decays, each followed by the peak again.
 
-    The last `decay` units before each of `decay_ends`, and before the horizon, are a decay. At a
-    position of `decay_ends` the value is the peak again; at the horizon it is the floor.
+    The last `decay` units before each position of `decay_ends`, and before the horizon, are a
+    decay. At a position of `decay_ends` the value is the peak again. At the horizon it is the
+    floor.
 
     Args:
-        peak: Value from position `warmup` to the first decay, and between decays.
-        horizon: Where the last decay ends, in units.
-        warmup: Length of the rise, in units.
-        start: Value at position 0, where there is a warmup.
-        floor: Value at the end of each decay.
+        peak: Value from position `warmup` to the first decay, and between decays, at least 0.
+        horizon: Position at which the last decay ends, in units, more than 0.
+        warmup: Length of the rise from `start` to `peak`, in units, from 0 to `horizon`.
+        start: Value at position 0, from 0 to `peak`. Used only with a warmup.
+        floor: Value at the end of each decay, at least 0.
         decay: Length of each decay, in units, more than 0.
-        decay_ends: Positions at which the earlier decays end, rising, at least `decay` apart.
-        decay_shape: A name of `dist_sched.schedules.shapes()`; the paper's decay is "inverse".
-        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
-            parameters.
-        **parameters: The decay shape's own, by name.
+        decay_ends: Positions at which the earlier decays end, in units, in ascending order and at
+            least `decay` apart.
+        decay_shape: Shape of the decays, a name of `dist_sched.schedules.shapes()`. The paper's is
+            "inverse".
+        warmup_shape: Shape of the warmup: a name of `dist_sched.schedules.shapes()`, or a mapping
+            with `shape` and its parameters.
+        **parameters: Parameters of the decay shape, by name.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ConfigError: An argument is illegal; names it, its value and the rule.
+        ConfigError: An argument is invalid. The message has the argument, its value and the rule.
 
-    Reference: Wen et al. 2024, https://arxiv.org/abs/2410.05192.
+    References:
+        Wen et al. 2024, https://arxiv.org/abs/2410.05192.
 
-    >>> schedule = wsd_s(1.0, 100, decay=20, decay_ends=[50], decay_shape="linear")
-    >>> [schedule(position) for position in (0, 30, 40, 50, 90, 100)]
-    [1.0, 1.0, 0.5, 1.0, 0.5, 0.0]
+    Examples:
+        >>> schedule = wsd_s(1.0, 100, decay=20, decay_ends=[50], decay_shape="linear")
+        >>> [schedule(position) for position in (0, 30, 40, 50, 90, 100)]
+        [1.0, 1.0, 0.5, 1.0, 0.5, 0.0]
     """
     common = _Common(peak, horizon, warmup, start, floor, warmup_shape=warmup_shape)
     return _stable_decay(common, decay, decay_ends, decay_shape, parameters)
@@ -579,41 +642,49 @@ def one_cycle(
     shape: str = "cosine",
     three_phase: bool = False,
 ) -> Schedule:
-    """Rise to the peak and fall far below the start, both along `shape`.
+    """Build the 1cycle schedule: a rise to the peak, and a fall to far below the start.
 
-    With cosine, `start + (1 - cos(pi n / w)) / 2 (peak - start)`, then
+    With the shape cosine it is `start + (1 - cos(pi n / w)) / 2 (peak - start)` and then
     `floor + (1 + cos(pi r)) / 2 (peak - floor)`.
 
-    Agrees with torch's `OneCycleLR`. Its last position is `total_steps - 1`, so
-    `total_steps = horizon + 1`. Its rise ends at `pct_start * total_steps - 1`, which is the warmup
-    and may be a fraction. Past `horizon + 1` torch raises.
+    Same values as torch's `OneCycleLR` with `total_steps = horizon + 1`. Its rise ends at
+    `pct_start * total_steps - 1`, which is `warmup` here and may be a fraction. Past
+    `horizon + 1` torch raises an error.
 
     Args:
-        peak: Value at position `warmup` (torch's `max_lr`).
-        horizon: Where the fall ends, in units.
-        warmup: Length of the rise, in units; if None, `0.3 * (horizon + 1) - 1`.
-        start: Value at position 0, where there is a warmup (torch's `max_lr / div_factor`); if
-            None, `peak / 25`.
-        floor: Value at the horizon (torch's `initial_lr / final_div_factor`); if None,
+        peak: Value at position `warmup`, at least 0 (torch's `max_lr`).
+        horizon: Position at which the fall ends, in units, more than 0.
+        warmup: Length of the rise, in units, from 0 to `horizon`. If None,
+            `0.3 * (horizon + 1) - 1`.
+        start: Value at position 0, from 0 to `peak`, used only with a warmup (torch's
+            `max_lr / div_factor`). If None, `peak / 25`.
+        floor: Value at the horizon, at least 0 (torch's `initial_lr / final_div_factor`). If None,
             `start / 1e4`.
-        shape: "cosine" or "linear" (torch's "cos" and "linear").
-        three_phase: Fall back to `start` in as many units as the warmup, and then to the floor.
+        shape: "cosine" or "linear" (torch's "cos" and "linear"), for the rise and the fall.
+        three_phase: If True, the value first falls back to `start`, in as many units as the warmup
+            has, and then to the floor.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ConfigError: An argument is illegal; names it, its value and the rule.
+        ConfigError: An argument is invalid. The message has the argument, its value and the rule.
 
-    Reference: Smith and Topin 2017, https://arxiv.org/abs/1708.07120.
+    References:
+        Smith and Topin 2017, https://arxiv.org/abs/1708.07120.
 
-    >>> schedule = one_cycle(1.0, 100, 40, start=0.5, floor=0.0)
-    >>> [schedule(position) for position in (0, 20, 40, 70, 100)]
-    [0.5, 0.75, 1.0, 0.5, 0.0]
+    Examples:
+        >>> schedule = one_cycle(1.0, 100, 40, start=0.5, floor=0.0)
+        >>> [schedule(position) for position in (0, 20, 40, 70, 100)]
+        [0.5, 0.75, 1.0, 0.5, 0.0]
     """
     end = some("horizon", horizon)
     if warmup is None:
         # torch's pct_start * total_steps - 1, fraction included.
         warmup = 0.3 * (end + 1) - 1
         if warmup < 0:
-            raise illegal("horizon", horizon, "leaves no warmup of 30 %; pass warmup")
+            rule = "is too short for the default warmup of 30 %; pass warmup="
+            raise illegal("horizon", horizon, rule)
     begin = rate("peak", peak) / 25 if start is None else rate("start", start)
     last = begin / 1e4 if floor is None else floor
     by = one_of(("cosine", "linear"))("shape", shape)
@@ -621,7 +692,7 @@ def one_cycle(
     if not flag("three_phase", three_phase):
         return common.decayed(by)
     some("warmup", common.warmup)
-    _at_most("warmup", common.warmup, common.rest, "half the horizon, where there are three phases")
+    _at_most("warmup", common.warmup, common.rest, "half the horizon with three_phase=True")
     back = phase_of(by, common.warmup, common.start, common.peak)
     down = phase_of(by, common.rest - common.warmup, common.floor, common.start)
     return common.then(back, down)
@@ -637,30 +708,35 @@ def cyclic(
     down: Number | None = None,
     cycle_decay: float = 1.0,
 ) -> Schedule:
-    """Go up and down in lines between floor and peak, again and again.
+    """Build a triangular wave between floor and peak.
 
-    Cycle `i`, counted from 0, has its top at `floor + cycle_decay^i (peak - floor)`. There is no
-    warmup. The horizon may cut a cycle anywhere; the value there stays.
+    The highest value of cycle `i`, counted from 0, is `floor + cycle_decay^i (peak - floor)`. There
+    is no warmup. The horizon may be anywhere in a cycle. The value there stays.
 
-    Agrees with torch's `CyclicLR`: mode "triangular" is a `cycle_decay` of 1, "triangular2" one of
-    0.5. Past the horizon torch goes on.
+    Same values as torch's `CyclicLR`: mode "triangular" has `cycle_decay=1`, and "triangular2" has
+    `cycle_decay=0.5`. Past the horizon torch goes on.
 
     Args:
-        peak: Value at position `up` (torch's `max_lr`).
-        horizon: Where the schedule ends, in units.
-        floor: Value at position 0 and between cycles (torch's `base_lr`).
+        peak: Value at position `up`, at least 0 (torch's `max_lr`).
+        horizon: Position at which the schedule ends, in units, more than 0.
+        floor: Value at position 0 and between cycles, at least 0 (torch's `base_lr`).
         up: Length of a rise, in units, more than 0 (torch's `step_size_up`).
-        down: Length of a fall, in units, more than 0 (torch's `step_size_down`); if None, `up`.
-        cycle_decay: Height of a cycle over that of the cycle before, from 0 to 1.
+        down: Length of a fall, in units, more than 0 (torch's `step_size_down`). If None, `up`.
+        cycle_decay: Height of a cycle divided by the height of the cycle before, from 0 to 1.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ConfigError: An argument is illegal; names it, its value and the rule.
+        ConfigError: An argument is invalid. The message has the argument, its value and the rule.
 
-    Reference: Smith 2017, https://arxiv.org/abs/1506.01186.
+    References:
+        Smith 2017, https://arxiv.org/abs/1506.01186.
 
-    >>> schedule = cyclic(1.0, 50, up=10, cycle_decay=0.5)
-    >>> [schedule(position) for position in (0, 5, 10, 15, 20, 30, 50)]
-    [0.0, 0.5, 1.0, 0.5, 0.0, 0.5, 0.25]
+    Examples:
+        >>> schedule = cyclic(1.0, 50, up=10, cycle_decay=0.5)
+        >>> [schedule(position) for position in (0, 5, 10, 15, 20, 30, 50)]
+        [0.0, 0.5, 1.0, 0.5, 0.0, 0.5, 0.25]
     """
     common = _Common(peak, horizon, 0, 0.0, floor)
     rise = some("up", up)
@@ -668,13 +744,13 @@ def cyclic(
     height = rate("cycle_decay", cycle_decay)
     _at_most("cycle_decay", height, 1, "1")
     if common.horizon / (rise + fall) > MOST_PHASES // 2:
-        rule = f"must be at most {MOST_PHASES // 2:,} cycles of {rise + fall!r} units"
+        rule = f"is too long: at most {MOST_PHASES // 2:,} cycles of {rise + fall!r} units"
         raise illegal("horizon", horizon, rule)
     phases: list[Phase] = []
     left = common.horizon
     while left > 0:
         scale = height ** (len(phases) // 2)
-        # Blended, the first top could miss the peak by rounding.
+        # Without this case, the first top could miss the peak by rounding.
         top = common.peak if scale == 1 else between(scale, common.peak, common.floor)
         for steps, begin, end in ((rise, common.floor, top), (fall, top, common.floor)):
             if left > 0:
@@ -699,35 +775,40 @@ def infinite(
     decay_shape: str = "exponential",
     warmup_shape: ShapeChoice = "linear",
 ) -> Schedule:
-    """Cool down to a constant, which a run of any length can stay at, and decay at the end.
+    """Build a schedule for a run of unknown length: a cooldown, a constant part and a decay.
 
-    After the warmup come `cooldown` units of `cooldown_shape` from the peak to `constant`, then
-    `constant`, then `decay` units of `decay_shape` from `constant` to the floor.
+    After the warmup, the value goes from the peak to `constant` in `cooldown` units and stays
+    there. In the last `decay` units it goes to the floor.
 
     Args:
-        peak: Value at position `warmup`.
-        horizon: Where the decay ends, in units.
-        warmup: Length of the rise, in units.
-        start: Value at position 0, where there is a warmup.
-        floor: Value at the horizon; more than 0 for an exponential decay.
-        constant: Value between cooldown and decay, at most the peak.
+        peak: Value at position `warmup`, at least 0.
+        horizon: Position at which the decay ends, in units, more than 0.
+        warmup: Length of the rise from `start` to `peak`, in units, from 0 to `horizon`.
+        start: Value at position 0, from 0 to `peak`. Used only with a warmup.
+        floor: Value at the horizon, at least 0, and more than 0 for an exponential decay.
+        constant: Value between cooldown and decay, from 0 to `peak`.
         cooldown: Length of the first fall, in units, more than 0.
-        decay: Length of the last fall, in units, more than 0.
-        cooldown_shape: A name of `dist_sched.schedules.shapes()`.
-        decay_shape: A name of `dist_sched.schedules.shapes()`.
-        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
-            parameters.
+        decay: Length of the final decay, in units, more than 0.
+        cooldown_shape: Shape of the first fall, a name of `dist_sched.schedules.shapes()`.
+        decay_shape: Shape of the decay, a name of `dist_sched.schedules.shapes()`.
+        warmup_shape: Shape of the warmup: a name of `dist_sched.schedules.shapes()`, or a mapping
+            with `shape` and its parameters.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ConfigError: An argument is illegal; names it, its value and the rule.
+        ConfigError: An argument is invalid. The message has the argument, its value and the rule.
 
-    Reference: Ibrahim et al. 2024, https://arxiv.org/abs/2403.08763.
+    References:
+        Ibrahim et al. 2024, https://arxiv.org/abs/2403.08763.
 
-    >>> schedule = infinite(
-    ...     1.0, 200, warmup=10, floor=0.125, constant=0.5, cooldown=90, decay=40
-    ... )
-    >>> [schedule(position) for position in (0, 10, 55, 100, 160, 180, 200)]
-    [0.0, 1.0, 0.75, 0.5, 0.5, 0.25, 0.125]
+    Examples:
+        >>> schedule = infinite(
+        ...     1.0, 200, warmup=10, floor=0.125, constant=0.5, cooldown=90, decay=40
+        ... )
+        >>> [schedule(position) for position in (0, 10, 55, 100, 160, 180, 200)]
+        [0.0, 1.0, 0.75, 0.5, 0.5, 0.25, 0.125]
     """
     common = _Common(peak, horizon, warmup, start, floor, warmup_shape=warmup_shape)
     level = rate("constant", constant)
@@ -758,37 +839,43 @@ def power(
     warmup_shape: ShapeChoice = "linear",
     **parameters: Any,
 ) -> Schedule:
-    """Fall as a power of the position, whatever the horizon, and decay at the end.
+    """Build a power law of the position, which does not depend on the horizon, and a final decay.
 
-    From position `m = w + hold` on it is `max(floor, peak (n / m)^exponent)`. The last `decay`
-    units go from the value there to the floor.
+    From position `m = w + hold` on the value is `max(floor, peak (n / m)^exponent)`. In the last
+    `decay` units it goes to the floor.
 
-    Agrees with OLMo-core's `PowerLR` (`b=exponent`, `decay_min_lr=floor`), which has no lower bound
-    before its decay. The paper's `min(lr_max, beta a n^b)`, where beta is the batch size, is a peak
-    of `lr_max` that is held up to position `(lr_max / (beta a))^(1 / b)`.
+    Same values as OLMo-core's `PowerLR` (`b=exponent`, `decay_min_lr=floor`), which has no lower
+    bound before its decay. The paper's `min(lr_max, beta a n^b)`, where beta is the batch size, has
+    a peak of `lr_max` up to position `(lr_max / (beta a))^(1 / b)`.
 
     Args:
         peak: Value from position `warmup` to `warmup + hold`, more than 0.
-        horizon: Where the decay ends, in units.
-        warmup: Length of the rise, in units.
-        start: Value at position 0, where there is a warmup.
-        floor: Lower bound, and where there is a decay, value at the horizon; at most the peak.
-        decay: Length of the decay, in units; 0 for none.
-        exponent: Less than 0; OLMo-core's and the paper's `b`.
-        hold: Length at the peak, in units; more than 0 where there is no warmup.
-        decay_shape: A name of `dist_sched.schedules.shapes()`.
-        warmup_shape: A name of `dist_sched.schedules.shapes()`, or a mapping with `shape` and its
-            parameters.
-        **parameters: The decay shape's own, by name.
+        horizon: Position at which the decay ends, in units, more than 0.
+        warmup: Length of the rise from `start` to `peak`, in units, from 0 to `horizon`.
+        start: Value at position 0, from 0 to `peak`. Used only with a warmup.
+        floor: Lower bound of the values, from 0 to `peak`. With a decay also the value at the
+            horizon.
+        decay: Length of the final decay, in units. 0 for no decay.
+        exponent: Exponent of the power law, less than 0. The `b` of OLMo-core and the paper.
+        hold: Length of the constant part at the peak, in units. More than 0 without a warmup.
+        decay_shape: Shape of the decay, a name of `dist_sched.schedules.shapes()`.
+        warmup_shape: Shape of the warmup: a name of `dist_sched.schedules.shapes()`, or a mapping
+            with `shape` and its parameters.
+        **parameters: Parameters of the decay shape, by name.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ConfigError: An argument is illegal; names it, its value and the rule.
+        ConfigError: An argument is invalid. The message has the argument, its value and the rule.
 
-    Reference: Shen et al. 2024, https://arxiv.org/abs/2408.13359.
+    References:
+        Shen et al. 2024, https://arxiv.org/abs/2408.13359.
 
-    >>> schedule = power(1.0, 200, warmup=10, decay=40, exponent=-0.5)
-    >>> [schedule(position) for position in (0, 10, 40, 160, 180, 200)]
-    [0.0, 1.0, 0.5, 0.25, 0.125, 0.0]
+    Examples:
+        >>> schedule = power(1.0, 200, warmup=10, decay=40, exponent=-0.5)
+        >>> [schedule(position) for position in (0, 10, 40, 160, 180, 200)]
+        [0.0, 1.0, 0.5, 0.25, 0.125, 0.0]
     """
     common = _Common(peak, horizon, warmup, start, floor, warmup_shape=warmup_shape)
     high, low = positive("peak", common.peak), common.floor
@@ -803,7 +890,7 @@ def power(
     begins, steps = some("warmup + hold", common.warmup + held), left - tail
     end = high * ((begins + steps) / begins) ** -fall
     if end < low:
-        # The phase ends where it meets the floor, as a law has no lower bound.
+        # The phase ends where it reaches the floor, because shapes have no lower bound.
         end, steps = low, min(steps, begins * ((high / low) ** (1 / fall) - 1))
     shape = _fall_shape("decay_shape", decay_shape, low if tail else high)
     return common.then(
@@ -822,28 +909,33 @@ def piecewise(
     horizon: Number | None = None,
     **parameters: Any,
 ) -> Schedule:
-    """Go through points, each of which is a position and the value there.
+    """Build a schedule through given points, each a pair of position and value.
 
-    `shape` joins each two. With "step" a value holds until the next point: a table of stages. Two
-    points at one position are a jump, and the later one has the position.
+    A phase of the given shape joins each two points. With the shape "step", each value stays until
+    the next point. Two points at one position are a jump, and the value there is the later one's.
 
-    Agrees with numpy's `interp`, where no two points are at one position.
+    With the shape "linear" and without jumps, same values as numpy's `interp`.
 
     Args:
-        points: Pairs of position and value. The first is at position 0, and positions rise.
-        shape: A name of `dist_sched.schedules.shapes()`.
-        horizon: Where the schedule ends, in units, not before the last point; if None, there.
-        **parameters: The shape's own, by name.
+        points: Pairs of a position in units and a value, at least 0. The first position is 0, and
+            positions are in ascending order.
+        shape: Shape between two points, a name of `dist_sched.schedules.shapes()`.
+        horizon: Position at which the schedule ends, in units. If None, the last point.
+        **parameters: Parameters of the shape, by name.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ConfigError: An argument is illegal; names it, its value and the rule.
+        ConfigError: An argument is invalid. The message has the argument, its value and the rule.
 
-    >>> schedule = piecewise([(0, 0.0), (10, 1.0), (90, 1.0), (110, 0.5)])
-    >>> [schedule(position) for position in (0, 5, 10, 90, 100, 110)]
-    [0.0, 0.5, 1.0, 1.0, 0.75, 0.5]
-    >>> stages = piecewise([(0, 4.0), (10, 8.0), (20, 16.0)], "step")
-    >>> [stages(position) for position in (0, 9, 10, 19, 20)]
-    [4.0, 4.0, 8.0, 8.0, 16.0]
+    Examples:
+        >>> schedule = piecewise([(0, 0.0), (10, 1.0), (90, 1.0), (110, 0.5)])
+        >>> [schedule(position) for position in (0, 5, 10, 90, 100, 110)]
+        [0.0, 0.5, 1.0, 1.0, 0.75, 0.5]
+        >>> stages = piecewise([(0, 4.0), (10, 8.0), (20, 16.0)], "step")
+        >>> [stages(position) for position in (0, 9, 10, 19, 20)]
+        [4.0, 4.0, 8.0, 8.0, 16.0]
     """
     by, found = shape_name("shape", shape), _points(points)
     own = _own_parameters(by, parameters)
@@ -855,12 +947,12 @@ def piecewise(
     for (begin, first), (until, value) in itertools.pairwise(found):
         if begin < until:
             steps = until - begin
-            # Between equal values it is a constant, which an extension may lengthen.
+            # Between equal values it is a constant phase, which `extend` may make longer.
             is_flat = first == value
             phases.append(
                 _hold(steps, value) if is_flat else phase_of(by, steps, value, first, **own)
             )
-    # A jump at the last point has no other phase to begin, nor has a single point.
+    # A jump at the last point, or a single point, needs a phase of length 0.
     if end > last or not phases or phases[-1].end != reached:
         phases.append(_hold(end - last, reached))
     return Schedule(phases)
@@ -885,7 +977,7 @@ NAMED: dict[str, Callable[..., Schedule]] = {
     "power": power,
     "piecewise": piecewise,
 }
-"""The schedules that a config file may name."""
+"""The named schedules, by the name that config files use."""
 
 
 @typed_lengths(*LENGTHS)
@@ -893,18 +985,22 @@ def build(name: str, /, **arguments: Any) -> Schedule:
     """Build a schedule from its name and arguments, as config files do.
 
     Args:
-        name: One of `NAMED`.
-        **arguments: Those of the function of that name.
+        name: Name of a schedule, one of `NAMED`.
+        **arguments: Arguments of the function with that name.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ConfigError: The name is unknown, or an argument is unknown, missing or illegal.
+        ConfigError: The name is unknown, or an argument is unknown, missing or invalid.
 
-    >>> build("linear", peak=1.0, horizon=100)
-    Schedule([Phase('linear', 100, end=0.0, start=1.0)])
+    Examples:
+        >>> build("linear", peak=1.0, horizon=100)
+        Schedule([Phase('linear', 100, end=0.0, start=1.0)])
     """
     function = NAMED[one_of(tuple(NAMED))("schedule", name)]
     with within(name):
-        # By the signature, since Python's own TypeError names no near miss.
+        # Checked here, because Python's TypeError does not suggest a similar name.
         taken = dict(inspect.signature(function).parameters)
         known = list(taken)
         if taken.pop("parameters", None):
@@ -920,7 +1016,7 @@ def build(name: str, /, **arguments: Any) -> Schedule:
 
 
 class _Common:
-    """The arguments that the schedules share, checked, and the phases made of them."""
+    """The checked arguments that the named schedules share, and the phases built from them."""
 
     def __init__(
         self,
@@ -950,17 +1046,17 @@ class _Common:
         return phase_of(shape, steps, self.floor, self.peak, **parameters)
 
     def then(self, *phases: Phase) -> Schedule:
-        """Return the warmup joined with those of the phases that have a length."""
-        # One of length 0 would be a jump that nobody asked for.
+        """Return the warmup, followed by the phases that are not of length 0."""
+        # A phase of length 0 would be an unintended jump.
         return Schedule([*self.rise, *(phase for phase in phases if phase.steps)])
 
     def decayed(self, shape: str, **parameters: Any) -> Schedule:
-        """Return the warmup joined with one fall over the rest."""
+        """Return the warmup, followed by a fall up to the horizon."""
         return self.then(self.fall(shape, self.rest, **parameters))
 
 
 def _rise(choice: ShapeChoice, warmup: Number, peak: float, start: float) -> list[Phase]:
-    """Return the warmup in the chosen shape, if it has a length.
+    """Return the warmup phase in the chosen shape. Without a warmup the list is empty.
 
     Raises:
         ConfigError: There is no such shape, or it cannot go from `start` to `peak`.
@@ -970,7 +1066,7 @@ def _rise(choice: ShapeChoice, warmup: Number, peak: float, start: float) -> lis
         phase = phase_of(shape, warmup, peak, start, **parameters)
         if not warmup:
             return []
-        Schedule([phase])  # which asks the shape
+        Schedule([phase])  # to check the shape
         return [phase]
 
 
@@ -979,7 +1075,7 @@ def _chosen(name: str, choice: object) -> tuple[str, dict[str, Any]]:
     if not isinstance(choice, Mapping):
         return shape_name(name, choice), {}
     if "shape" not in choice:
-        raise illegal(name, choice, "must have shape, and the parameters of that shape")
+        raise illegal(name, choice, "must have the key 'shape', and the parameters of that shape")
     shape = shape_name(f"{name}['shape']", choice["shape"])
     with within(name):
         given = {key: value for key, value in choice.items() if key != "shape"}
@@ -987,7 +1083,7 @@ def _chosen(name: str, choice: object) -> tuple[str, dict[str, Any]]:
 
 
 def _own_parameters(shape: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a shape's parameters, completed with the defaults, or raise."""
+    """Return the checked parameters of a shape, including defaults, or raise."""
     found = shape_of(shape)
     rule = f"is not a parameter of shape {shape!r} (it has {listed(found.rules) or 'none'})"
     refuse_unknown(given, found.rules, rule)
@@ -1005,25 +1101,25 @@ def _at_most(name: str, value: Number, limit: Number, words: str) -> None:
 
 
 def _positions(name: str, value: object, common: _Common) -> tuple[Number, ...]:
-    """Return rising positions after the warmup and up to the horizon, or raise."""
+    """Return positions in ascending order after the warmup, up to the horizon, or raise."""
     if not isinstance(value, Iterable) or isinstance(value, str | Mapping):
         raise illegal(name, value, "must be a list of positions")
     found = tuple(length(f"{name}[{index}]", one) for index, one in enumerate(value))
     if list(found) != sorted(found):
-        raise illegal(name, value, "must rise")
+        raise illegal(name, value, "must be in ascending order")
     if found and not common.warmup < found[0] <= found[-1] <= common.horizon:
-        rule = f"must be after warmup={common.warmup!r} and not after horizon={common.horizon!r}"
+        rule = f"must be after warmup={common.warmup!r} and at most horizon={common.horizon!r}"
         raise illegal(name, value, rule)
     return found
 
 
 def _points(value: object) -> list[tuple[Number, float]]:
-    """Return pairs of position and value whose positions rise from 0, or raise."""
-    # An array without dimensions is iterable by its class alone.
+    """Return pairs of position and value, with positions in ascending order from 0, or raise."""
+    # A 0-dim array looks iterable, and raises when it is iterated.
     is_list = isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0
     if not is_list or isinstance(value, str | Mapping):
         raise illegal("points", value, "must be a list of pairs of position and value")
-    points: Iterable[Any] = value  # type: ignore[assignment] # a list, as was seen
+    points: Iterable[Any] = value  # type: ignore[assignment] # checked above
     found: list[tuple[Number, float]] = []
     for index, point in enumerate(points):
         match list(point) if getattr(point, "ndim", 0) == 1 else point:
@@ -1031,17 +1127,20 @@ def _points(value: object) -> list[tuple[Number, float]]:
                 with within(f"points[{index}]"):
                     found.append((length("position", position), rate("value", number)))
             case _:
-                rule = "must be a pair: a position and the value there"
+                rule = "must be a pair of position and value"
                 raise illegal(f"points[{index}]", point, rule)
     positions = [position for position, _ in found]
     if not 0 < len(found) <= MOST_PHASES:
-        raise ConfigError(f"points: {len(found)} of them; must be from 1 to {MOST_PHASES:,}")
+        raise ConfigError(f"points: there are {len(found)}; must be from 1 to {MOST_PHASES:,}")
     if positions[0] != 0:
         raise illegal("points[0]", found[0], "must be at position 0")
     for index, (before, position) in enumerate(itertools.pairwise(positions), start=1):
         is_third = position == before and before in (0, positions[index - 2])
         if position < before or is_third:
-            rule = f"must be after position {before!r}; two points at one position are a jump"
+            rule = (
+                f"must be after position {before!r} (for a jump, at most two points may have one "
+                "position)"
+            )
             raise illegal(f"points[{index}]", found[index], rule)
     return found
 
@@ -1049,7 +1148,7 @@ def _points(value: object) -> list[tuple[Number, float]]:
 def _fall_shape(name: str, value: object, end: float) -> str:
     """Return the name of a shape that can fall to `end`, or raise."""
     if shape_of(value, name).is_geometric and end == 0:
-        rule = f"must be greater than 0 for {name}={value!r}; pass floor, or another {name}"
+        rule = f"must be greater than 0 for {name}={value!r}; pass floor= or another {name}"
         raise illegal("floor", end, rule)
     return str(value)
 
@@ -1061,7 +1160,7 @@ def _stable_decay(
     decay_shape: str,
     parameters: Mapping[str, Any],
 ) -> Schedule:
-    """Return the warmup, then up to each of `decay_ends` and the horizon a hold and a decay."""
+    """Return the warmup, and a constant phase and a decay for each end: `decay_ends`, horizon."""
     shape = _fall_shape("decay_shape", decay_shape, common.floor)
     steps = some("decay", decay)
     _at_most("decay", steps, common.rest, f"horizon - warmup = {common.rest!r}")
@@ -1069,7 +1168,7 @@ def _stable_decay(
     phases = []
     for begin, end in zip((common.warmup, *ends[:-1]), ends, strict=True):
         if end - begin < steps:
-            rule = f"no room for decay={steps!r} between positions {begin!r} and {end!r}"
+            rule = f"decay={steps!r} does not fit between positions {begin!r} and {end!r}"
             raise illegal("decay_ends", decay_ends, rule)
         phases += [_hold(end - begin - steps, common.peak), common.fall(shape, steps, **parameters)]
     return common.then(*phases)

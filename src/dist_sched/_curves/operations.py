@@ -1,4 +1,4 @@
-"""Operations that make schedules of schedules; all return phases, as plain data."""
+"""Operations that build a schedule from other schedules. All return phases, as plain data."""
 
 from __future__ import annotations
 
@@ -27,32 +27,34 @@ from dist_sched._rules import Number, count, finite, illegal, plain, rate
 from dist_sched.errors import ConfigError
 
 _SHARES = (0, 1e-4, 0.01, *(index / 16 for index in range(1, 16)), 0.99, 1 - 1e-4, 1)
-"""Places at which a product is looked at for where it turns, as parts of its length."""
+"""Positions, as fractions of its length, at which a product is checked for turning points."""
 _FINEST = 1e-5
-"""Part of a product's length to which such a place is found."""
+"""Precision of a turning point, as a fraction of the product's length."""
 _MOST_PARTS = 50_000
-"""Phases of a product times its factors, at most: they take seconds."""
+"""Maximum number of phases of a product times its factors. So many take seconds."""
 _MOST_FACTORS = 64
-"""Factors of a product that change at the same time, at most."""
+"""Maximum number of factors of a product that change at the same time."""
 
 
 def product(*factors: Schedule | float) -> Schedule:
-    """Return the schedule whose value is the product of others': `f(n) = f1(n) f2(n) ...`.
+    """Return the product of schedules: `f(n) = f1(n) f2(n) ...`.
 
-    It ends where the last of them ends; one that ends before stays at its last value. Where all but
-    one are constant, the phases are those of that one, scaled.
+    The product ends at the latest horizon of its factors. A factor that ends earlier stays at its
+    last value. While only one factor changes, the product has that factor's phases, multiplied.
 
     Args:
-        *factors: Schedules, and numbers >= 0; at least one schedule.
+        *factors: Schedules and numbers >= 0. At least one schedule.
 
     Raises:
-        ConfigError: A factor is no schedule and no number.
+        ConfigError: A factor is neither a schedule nor a number >= 0, or the product has too many
+            phases or values out of the range of floats.
 
-    >>> from dist_sched import Phase, schedules
-    >>> tail = schedules.wsd(1.0, 100, decay=50, decay_shape="linear")
-    >>> stages = Schedule([Phase("step", 80, end=0.5, start=2.0)])
-    >>> [schedules.product(0.5, tail, stages)(position) for position in (0, 75, 100)]
-    [1.0, 0.5, 0.0]
+    Examples:
+        >>> from dist_sched import Phase, schedules
+        >>> tail = schedules.wsd(1.0, 100, decay=50, decay_shape="linear")
+        >>> stages = Schedule([Phase("step", 80, end=0.5, start=2.0)])
+        >>> [schedules.product(0.5, tail, stages)(position) for position in (0, 75, 100)]
+        [1.0, 0.5, 0.0]
     """
     schedules = [one for one in factors if isinstance(one, Schedule)]
     numbers = [
@@ -66,26 +68,27 @@ def product(*factors: Schedule | float) -> Schedule:
 
 
 def raised_to(schedule: Schedule, power: float) -> Schedule:
-    """Return the schedule whose value is a power of another's: `f(n)^power`.
+    """Return a power of a schedule: `f(n)^power`.
 
-    Such as the square root of a batch size, by which lr is multiplied.
+    For example, the square root of a batch size, to multiply a learning rate by.
 
     Args:
-        schedule: The other.
-        power: Any number but 0; below 0 the other must be above 0 throughout.
+        schedule: The schedule.
+        power: Any number except 0. A negative power needs a schedule that is above 0 everywhere.
 
     Raises:
-        ConfigError: The power is illegal, or leaves the range of floats.
+        ConfigError: The power is invalid, or the values leave the range of floats.
 
-    >>> from dist_sched import schedules
-    >>> batch_size = schedules.piecewise([(0, 64), (100, 256)])
-    >>> [schedules.raised_to(batch_size, 0.5)(position) for position in (0, 100)]
-    [8.0, 16.0]
+    Examples:
+        >>> from dist_sched import schedules
+        >>> batch_size = schedules.piecewise([(0, 64), (100, 256)])
+        >>> [schedules.raised_to(batch_size, 0.5)(position) for position in (0, 100)]
+        [8.0, 16.0]
     """
     _check_schedule(schedule)
     exponent = float(finite("power", power))
     if exponent == 0 or (exponent < 0 and schedule.min_value == 0):
-        rule = "must not be 0, and not negative where the schedule is 0 somewhere"
+        rule = "must not be 0, and not negative if the schedule is 0 somewhere"
         raise illegal("power", power, rule)
     if exponent == 1:
         return schedule
@@ -93,7 +96,7 @@ def raised_to(schedule: Schedule, power: float) -> Schedule:
 
 
 def stages(schedule: Schedule) -> Schedule:
-    """Return a rounded schedule as constant phases, one for each multiple; another as it is."""
+    """Return a rounded schedule as constant phases, and any other schedule unchanged."""
     if schedule.multiple_of is None:
         return schedule
     _check_stages(schedule, schedule.multiple_of)
@@ -103,7 +106,7 @@ def stages(schedule: Schedule) -> Schedule:
         value = schedule(begin)
         join = schedule.boundaries[schedule.index(begin) + 1 :] or (last,)
         end = min(math.ceil(join[0]), last)
-        if schedule(end - 1) != value:  # shapes go one way
+        if schedule(end - 1) != value:  # a bisection, because built-in shapes are monotonic
             end = bisect_left(range(begin, end), True, key=lambda at: schedule(at) != value) + begin
         phases.append(phase_of("constant", end - begin, value, value))
         begin = end
@@ -111,28 +114,31 @@ def stages(schedule: Schedule) -> Schedule:
 
 
 def _check_stages(schedule: Schedule, multiple_of: int) -> None:
-    """Raise where a rounded schedule has too many stages, each of which takes a search."""
+    """Raise if a rounded schedule has too many stages, because each one takes a search."""
     if any(shape_of(phase.shape).origin is not None for phase in schedule.phases):
-        rule = "has a registered shape, which may turn: multiply it before it is rounded"
+        rule = "is rounded and has a registered shape; multiply first, then round the product"
         raise illegal("factors", schedule, rule)
     spans = zip(schedule.spans(), schedule.phases, strict=True)
     most = sum(
         min(abs(end - start) / multiple_of, phase.duration) + 1 for (start, end), phase in spans
     )
     if most > _MOST_PARTS:
-        rule = f"has more than {_MOST_PARTS:,} stages: multiply it before it is rounded"
+        rule = f"has more than {_MOST_PARTS:,} stages; multiply first, then round the product"
         raise illegal("factors", schedule, rule)
 
 
 def _product(factors: list[tuple[Schedule, float]], number: float) -> Schedule:
-    """Return the product of powers of schedules, and of a number.
+    """Return the product of powers of schedules and of a number.
 
     Raises:
-        ConfigError: It has too many phases, or leaves the range of floats.
+        ConfigError: It has too many phases, or values out of the range of floats.
     """
     joins = sorted({join for one, _ in factors for join in (*one.boundaries, one.horizon)})
     if len(joins) * len(factors) > _MOST_PARTS:
-        rule = f"must be at most {_MOST_PARTS:,}, for the phases of a product times its factors"
+        rule = (
+            f"the phases of a product, multiplied by the number of its factors, must be at most "
+            f"{_MOST_PARTS:,}; use schedules of fewer phases"
+        )
         raise illegal("parts", len(joins) * len(factors), rule)
     phases = []
     try:
@@ -142,58 +148,64 @@ def _product(factors: list[tuple[Schedule, float]], number: float) -> Schedule:
                 phases += _at_turns(_phase(here, number))
         last = number * math.prod(one.end_value**power for one, power in factors)
     except OverflowError as error:
-        rule = "multiplied, or raised to their powers, they leave the range of floats"
+        rule = "their product leaves the range of floats; use values or powers closer to 1"
         raise ConfigError(f"factors: {rule}") from error
-    # One may jump where it ends.
+    # A factor may jump at its end.
     if not phases or not math.isclose(_reached(phases[-1]), last, rel_tol=JOIN_TOLERANCE):
         phases.append(phase_of("constant", 0, last, last))
     return Schedule(phases)
 
 
 def _reached(phase: Phase) -> float:
-    """Return the last value of a phase that has a start: not its shape's, where it is cut."""
+    """Return the last value of a phase that has a start. A cut phase ends before its shape."""
     return piece_of(phase, phase.start or 0.0)(phase.stop)
 
 
 def _held(phase: Phase) -> Phase:
-    """Return a constant phase in place of a step, whose end is where the next phase begins."""
+    """Return a constant phase in place of a step, which has its end value only after it."""
     if phase.shape != "step" or phase.start is None:
         return phase
     return phase_of("constant", phase.duration, phase.start, phase.start)
 
 
 def _phase(factors: list[tuple[Phase, float]], number: float) -> Phase:
-    """Return the phase that is the product of powers of phases of one length, and of a number."""
+    """Return the product of powers of phases of equal length, and of a number, as one phase."""
     steps = factors[0][0].duration
-    moving = [(one, power) for one, power in factors if one.shape != "constant"]
-    number *= math.prod(one.end**power for one, power in factors if one.shape == "constant")
+    moving = [(phase, power) for phase, power in factors if phase.shape != "constant"]
+    number *= math.prod(phase.end**power for phase, power in factors if phase.shape == "constant")
     if not moving or number == 0:
         return phase_of("constant", steps, number, number)
     if len(moving) == 1 and moving[0][1] == 1:
         return scaled(moving[0][0], number)
-    # Factors of a factor stand beside the others.
-    flat = [
-        Factor(part(inner, one.since or 0, one.stop), power * inner_power)
-        for one, power in moving
-        for inner, inner_power in factors_of(one)
-        if one.shape == PRODUCT
-    ] + [Factor(one, power) for one, power in moving if one.shape != PRODUCT]
+    flat = _without_products(moving)
     if len(flat) > _MOST_FACTORS:
-        raise illegal("factors", len(flat), f"must be at most {_MOST_FACTORS} that change at once")
+        rule = f"at most {_MOST_FACTORS} may change at the same time"
+        raise illegal("factors", len(flat), rule)
     return product_of(multiplied(flat, number))
 
 
-def _at_turns(phase: Phase) -> list[Phase]:
-    """Return the parts of a product between the places where it turns, in which it goes one way.
+def _without_products(factors: list[tuple[Phase, float]]) -> list[Factor]:
+    """Return the factors of each factor that is a product, then the other factors."""
+    inner = [
+        Factor(part(one, product.since or 0, product.stop), power * own_power)
+        for product, power in factors
+        if product.shape == PRODUCT
+        for one, own_power in factors_of(product)
+    ]
+    return [*inner, *(Factor(one, power) for one, power in factors if one.shape != PRODUCT)]
 
-    Where some factors rise and others fall, it may be at its highest in its middle.
+
+def _at_turns(phase: Phase) -> list[Phase]:
+    """Return the monotonic parts of a product.
+
+    If some factors rise and others fall, the highest value may be in the middle.
     """
     ways = {
         (one.start or 0.0) <= one.end if power > 0 else (one.start or 0.0) >= one.end
         for one, power in factors_of(phase)
     }
     is_part = phase.since is not None or phase.until is not None
-    if len(ways) == 1 or is_part:  # of one that was looked at
+    if len(ways) == 1 or is_part:  # parts are monotonic already
         return [phase]
     piece = piece_of(phase, phase.start or 0.0)
     places = [phase.steps * share for share in _SHARES]
@@ -208,8 +220,8 @@ def _at_turns(phase: Phase) -> list[Phase]:
 
 
 def _turn(piece: Piece, low: float, high: float, sign: int) -> float:
-    """Return where a product turns between two places: at a top, or at a bottom (-1)."""
-    # Near a turn a value is off by the square of what the place is off by.
+    """Return where a product has its maximum (sign 1) or minimum (sign -1) between two places."""
+    # Near a turning point, a small error of the place has almost no effect on the value.
     while high - low > _FINEST * piece.steps:
         left, right = low + (high - low) / 3, high - (high - low) / 3
         if sign * piece(left) < sign * piece(right):
@@ -222,31 +234,34 @@ def _turn(piece: Piece, low: float, high: float, sign: int) -> float:
 def repeat(
     schedule: Schedule, times: int, factors: float | Iterable[float] | None = None
 ) -> Schedule:
-    """Return a schedule several times, one after the other.
+    """Return a schedule repeated several times.
 
     Args:
         schedule: One cycle.
-        times: How many cycles, at least 1.
-        factors: What each cycle is multiplied by: one number for each, or one number alone, by
-            which each cycle is that many times the one before.
+        times: Number of cycles, at least 1.
+        factors: A list with the factor of each cycle, at least 0. A single number `f` multiplies
+            cycle `i`, counted from 0, by `f^i`. None does not change the cycles.
 
     Raises:
-        ConfigError: An argument is illegal; names it, its value and the rule.
+        ConfigError: An argument is invalid. The message has the argument, its value and the rule.
 
-    Reference: jagged restarts, Lialin et al. 2023, https://arxiv.org/abs/2307.05695; cycles of
-    equal length, Wen et al. 2024, https://arxiv.org/abs/2410.05192.
+    References:
+        Jagged restarts: Lialin et al. 2023, https://arxiv.org/abs/2307.05695.
+        Cycles of equal length: Wen et al. 2024, https://arxiv.org/abs/2410.05192.
 
-    >>> from dist_sched import schedules
-    >>> schedule = schedules.repeat(schedules.linear(1.0, 10), 3, factors=0.5)
-    >>> [schedule(position) for position in (0, 5, 10, 15, 20, 30)]
-    [1.0, 0.5, 0.5, 0.25, 0.25, 0.0]
+    Examples:
+        >>> from dist_sched import schedules
+        >>> schedule = schedules.repeat(schedules.linear(1.0, 10), 3, factors=0.5)
+        >>> [schedule(position) for position in (0, 5, 10, 15, 20, 30)]
+        [1.0, 0.5, 0.5, 0.25, 0.25, 0.0]
     """
     _check_schedule(schedule)
     cycles = count("times", times)
     given: Any = plain(factors)
     most = MOST_PHASES // len(schedule.phases)
     if not 0 < cycles <= most:
-        raise illegal("times", times, f"must be from 1 to {most:,}, for at most 100,000 phases")
+        rule = f"must be from 1 to {most:,} (a schedule may have {MOST_PHASES:,} phases)"
+        raise illegal("times", times, rule)
     if given is None:
         numbers = [1.0] * cycles
     elif isinstance(given, Iterable) and not isinstance(given, str | Mapping):
@@ -262,21 +277,23 @@ def repeat(
 
 
 def whole_multiples(schedule: Schedule, multiple_of: int = 1) -> Schedule:
-    """Return a schedule whose values are rounded down to whole multiples, and are ints.
+    """Return a schedule with its values rounded down to whole multiples, as ints.
 
-    Such as a batch size, which must be a multiple of the number of ranks.
+    Use it for a batch size, which must be a multiple of the number of ranks.
 
     Args:
-        schedule: What is rounded. A value that rounding keeps from a multiple counts as that.
-        multiple_of: At least 1.
+        schedule: The schedule to round. A value that misses a multiple only by a rounding error
+            counts as the multiple.
+        multiple_of: Values are whole multiples of this whole number, at least 1.
 
     Raises:
-        ConfigError: It is no whole number, or a value above 0 would become 0.
+        ConfigError: `multiple_of` is not a whole number, or a value above 0 would become 0.
 
-    >>> from dist_sched import schedules
-    >>> batch_size = schedules.whole(schedules.piecewise([(0, 64), (100, 256)]), multiple_of=64)
-    >>> [batch_size(position) for position in (0, 33, 34, 99, 100)]
-    [64, 64, 128, 192, 256]
+    Examples:
+        >>> from dist_sched import schedules
+        >>> batch_size = schedules.whole(schedules.piecewise([(0, 64), (100, 256)]), multiple_of=64)
+        >>> [batch_size(position) for position in (0, 33, 34, 99, 100)]
+        [64, 64, 128, 192, 256]
     """
     _check_schedule(schedule)
     return Schedule(schedule.phases, multiple_of)

@@ -1,4 +1,4 @@
-"""Pace: what an optimizer update completes, so that a length in updates is one in units."""
+"""Pace: how many units an optimizer update completes, to convert lengths in updates to units."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MOST_RUNS = 1_000_000
-"""Updates of a batch that grows on the way, at most: each is counted by itself."""
+"""Maximum number of updates with a growing batch, each of which is counted one by one."""
 
 
 @dataclass(slots=True)
 class Pace:
-    """Units that an update completes, by position: a number times schedules of whole numbers."""
+    """The units that an update completes at each position: a number times schedules of ints."""
 
     number: int
     curves: tuple[Schedule, ...] = ()
     _left: int = _MOST_RUNS
-    """Runs of updates of one size that may still be counted, by all calls together."""
+    """How many groups of equal updates all calls together may still count."""
     _positions: dict[tuple[int, int], int] = field(default_factory=dict)
-    """What was asked for, since a config asks for the same again and again."""
+    """Earlier results of `position_after`, which a config needs again and again."""
     _updates: dict[Number, int] = field(default_factory=dict)
-    """Likewise, by position."""
+    """Earlier results of `updates_until`."""
 
     @classmethod
     def of(cls, *factors: Schedule | int) -> Pace:
         """Build it from schedules and whole numbers above 0.
 
         Raises:
-            ConfigError: A number is not whole, or 0.
+            ConfigError: A number is 0, or not a whole number.
         """
         number = math.prod(
             whole("per_item", one) for one in factors if not isinstance(one, Schedule)
@@ -49,7 +49,8 @@ class Pace:
         """Return the position so many updates after another.
 
         Raises:
-            ConfigError: A schedule is no whole number above 0 on the way, or the way is too long.
+            ConfigError: A schedule has a value that is not a whole number above 0, or there are too
+                many updates to count.
         """
         key = updates, begin
         if key not in self._positions:
@@ -62,7 +63,7 @@ class Pace:
         return self._positions[key]
 
     def updates_until(self, end: Number) -> int:
-        """Return how many updates from position 0 on reach a position.
+        """Return how many updates it takes from position 0 to reach a position.
 
         Raises:
             ConfigError: As for `position_after`.
@@ -78,7 +79,7 @@ class Pace:
         return self._updates[end]
 
     def _runs(self, position: int) -> Iterator[tuple[int, int, int | None]]:
-        """Yield where updates of one size begin, their units, and how many; None for no end."""
+        """Yield the position, size and number (None: no end) of each group of equal updates."""
         end: Number | None = position
         is_flat = False
         while self._left > 0:
@@ -94,11 +95,13 @@ class Pace:
             count = max(1, math.ceil((end - position) / units)) if is_flat else 1
             yield position, units, count
             position += units * count
-        rule = f"more than {_MOST_RUNS:,} updates of a batch that grows on the way: write units"
-        raise ConfigError(f"position {position:,} is reached by {rule}")
+        raise ConfigError(
+            f"position {position:,}: it takes more than {_MOST_RUNS:,} updates of a growing batch "
+            "to reach it, too many to count; write the length in units"
+        )
 
     def _span(self, position: int) -> tuple[bool, Number | None]:
-        """Return whether nothing changes from a position up to the next join, and that join."""
+        """Return whether the batch stays constant up to the next join, and the join's position."""
         running = [one for one in self.curves if position < one.horizon]
         if not running:
             return True, None
@@ -111,23 +114,26 @@ class Pace:
 
 
 def units_after(updates: int, batch_size: Schedule | int, per_item: int = 1) -> int:
-    """Return the position after so many optimizer updates, where the batch grows on the way.
+    """Return the position after a number of optimizer updates with a growing batch.
 
-    An update at position `n` completes `batch_size(n) * per_item` units. Each is counted, so the
-    position is exact: a warmup in steps beside a decay in tokens ends where the run's does.
+    An update at position `n` completes `batch_size(n) * per_item` units. Use it to write a warmup
+    in updates for a schedule whose unit is tokens. The result is exact, because every update is
+    counted.
 
     Args:
-        updates: How many, from position 0 on.
-        batch_size: Items of an update, by position, such as a `schedules.whole(...)`.
-        per_item: Units of an item, such as the tokens of a sequence.
+        updates: Number of updates from position 0.
+        batch_size: Items per update, such as sequences: a whole number above 0, or a schedule of
+            such numbers (`schedules.whole(...)`).
+        per_item: Units per item, such as the tokens of a sequence. A whole number above 0.
 
     Raises:
-        ConfigError: An argument is illegal, or a batch size is no whole number above 0.
+        ConfigError: An argument is invalid, or a batch size is not a whole number above 0.
 
-    >>> from dist_sched import schedules
-    >>> ramp = schedules.whole(schedules.piecewise([(0, 2), (100, 4)]), multiple_of=2)
-    >>> units_after(4, ramp, per_item=25)
-    300
+    Examples:
+        >>> from dist_sched import schedules
+        >>> ramp = schedules.whole(schedules.piecewise([(0, 2), (100, 4)]), multiple_of=2)
+        >>> units_after(4, ramp, per_item=25)
+        300
     """
     items = batch_size if isinstance(batch_size, Schedule) else _count("batch_size", batch_size)
     pace = Pace.of(items, _count("per_item", per_item))
@@ -144,7 +150,7 @@ def _items(curve: Schedule, position: int) -> int:
     nearest = round(found)
     if nearest < 1 or not math.isclose(found, nearest, rel_tol=JOIN_TOLERANCE):
         raise ConfigError(
-            f"batch_size: is {found!r} at position {position}, and must be a whole number above 0: "
+            f"batch_size={found!r} at position {position}: must be a whole number above 0; "
             "round it with schedules.whole(...) (multiple_of in a file)"
         )
     return nearest

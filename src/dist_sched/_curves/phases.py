@@ -1,4 +1,4 @@
-"""Phases: a shape over a length, or a part of it, as plain data; and what they are worth."""
+"""Phases: a shape over a length, or a part of it, as plain data, and how to evaluate them."""
 
 from __future__ import annotations
 
@@ -34,30 +34,33 @@ _LENGTHS = "steps", "since", "until", "timescale", "milestones"
 """The arguments of a phase that are lengths."""
 _NO_PARAMETERS: Mapping[str, Parameter] = MappingProxyType({})
 JOIN_TOLERANCE = 1e-9
-"""How far rounding may move a sum of lengths from a whole number, which it then counts as."""
+"""A sum of lengths that is this close to a whole number counts as the whole number."""
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class Phase:
-    """A shape over a length, from a start to an end, on a clock that begins at 0 with the phase.
+    """One part of a `Schedule`: a shape that goes from a start value to an end value.
 
-    A phase may be a part of its shape: it is cut at the beginning by `since`, and at the end by
-    `until`. `start` and `end` are then values of the whole shape.
+    A phase may also be a part of a shape. `since` cuts off the beginning and `until` cuts off the
+    end. `start` and `end` are then still the values of the whole shape.
 
     Args:
-        shape: A name of `dist_sched.schedules.shapes()`.
-        steps: Length of the shape, in units, 0 or at least 1; fractions are legal.
-        end: Value at the shape's end, and after it where no phase follows.
-        start: Value at the shape's beginning; if None, where the phase before ended.
-        since: Where on the shape's clock the phase begins, in units; needs a `start`.
-        until: Where on the shape's clock the next phase takes over, in units, at most `steps`.
-        **parameters: The shape's own, by name.
+        shape: Name of a shape, one of `dist_sched.schedules.shapes()`.
+        steps: Length of the shape, in units: 0, or at least 1. Fractions such as 37.5 are allowed.
+        end: Value at the end of the shape, at least 0.
+        start: Value at the beginning of the shape, at least 0. If None, the last value of the
+            phase before.
+        since: Units after the shape's beginning at which the phase begins, from 0 to `steps`.
+            It needs a `start`.
+        until: Units after the shape's beginning at which the phase ends, from 0 to `steps`.
+        **parameters: Parameters of the shape, by name.
 
     Raises:
-        ConfigError: An argument is illegal; names it, its value and the rule.
+        ConfigError: An argument is invalid. The message has the argument, its value and the rule.
 
-    >>> Phase("cosine", 1000, end=0.1, start=1.0)
-    Phase('cosine', 1000, end=0.1, start=1.0)
+    Examples:
+        >>> Phase("cosine", 1000, end=0.1, start=1.0)
+        Phase('cosine', 1000, end=0.1, start=1.0)
     """
 
     shape: str
@@ -67,7 +70,7 @@ class Phase:
     since: Number | None
     until: Number | None
     parameters: Mapping[str, Parameter] = field(hash=False)
-    """The shape's own, defaults included."""
+    """Parameters of the shape, including defaults."""
 
     @typed_lengths(*_LENGTHS)
     def __init__(
@@ -102,34 +105,35 @@ class Phase:
             name = "steps" if self.until is None else "until"
             raise illegal("since", since, f"must be at most {name}={self.stop!r}")
         if self.start is None:
-            rule = "needs start=, the value where the whole shape begins"
+            rule = "also needs start=, the value at the beginning of the whole shape"
             raise illegal("since", since, rule)
 
     @property
     def stop(self) -> Number:
-        """Where on the shape's clock the phase ends, in units: at `until`, if it is set."""
+        """Units after the shape's beginning at which the phase ends: `until` if set, or `steps`."""
         return self.steps if self.until is None else self.until
 
     @property
     def duration(self) -> Number:
-        """Length of the part that is used, in units: from `since` to `until`, if they are set."""
+        """Length of the phase, in units: from `since` (or 0) to `until` (or `steps`)."""
         return self.stop if self.since is None else self.stop - self.since
 
     def replace(self, **changes: Any) -> Phase:
-        """Return a phase in which some arguments of the constructor are changed.
+        """Return a copy with some arguments of the constructor changed.
 
-        >>> Phase("cosine", 1000, end=0.1).replace(steps=500, end=0.0)
-        Phase('cosine', 500, end=0.0)
+        Examples:
+            >>> Phase("cosine", 1000, end=0.1).replace(steps=500, end=0.0)
+            Phase('cosine', 500, end=0.0)
         """
         changed = replaced(self, **changes)
         own, new = self.to_dict(), changed.to_dict()
-        # A length that the phase has already was not typed here.
+        # A length that did not change was not typed by the caller.
         typed = [name for name in _LENGTHS if name in changes and new.get(name) != own.get(name)]
         refuse_shares({name: new.get(name) for name in typed})
         return changed
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the arguments of the constructor as JSON data, without those that are None."""
+        """Return the arguments of the constructor that are not None, as JSON data."""
         found: dict[str, Any] = {"shape": self.shape, "steps": self.steps, "end": self.end}
         others = {"start": self.start, "since": self.since, "until": self.until, **self.parameters}
         for name, value in others.items():
@@ -144,7 +148,7 @@ class Phase:
         """Build a phase from the data that `to_dict` returns.
 
         Raises:
-            ConfigError: A name is missing or unknown, or a value is illegal.
+            ConfigError: A key is missing or unknown, or a value is invalid.
         """
         if not isinstance(data, Mapping) or not all(isinstance(name, str) for name in data):
             raise illegal("phase", data, "must be a mapping with shape, steps and end")
@@ -175,26 +179,26 @@ _fill = inspect.unwrap(Phase.__init__)
 def phase_of(
     shape: str, steps: Number, end: float, start: float | None = None, **others: Any
 ) -> Phase:
-    """Return a phase whose lengths were computed or read: one below 1 unit is meant as it is."""
+    """Return a phase whose lengths were computed or read, and may be below 1 unit."""
     phase = object.__new__(Phase)
     _fill(phase, shape, steps, end, start, **others)
     return phase
 
 
 def replaced(phase: Phase, **changes: Any) -> Phase:
-    """Return a phase in which some arguments are changed; lengths are as they were computed."""
+    """Return a copy of a phase with some arguments changed. Lengths may be below 1 unit."""
     return phase_of(**{**phase.to_dict(), **changes})
 
 
 class Factor(NamedTuple):
-    """A phase, and its power in a product."""
+    """A phase of a product, and its power."""
 
     phase: Phase
     power: float
 
 
 def factors_of(phase: Phase) -> list[Factor]:
-    """Return what a phase is a product of; one that is no product is its only factor."""
+    """Return the factors of a product. Another phase is its only factor."""
     if phase.shape != PRODUCT:
         return [Factor(phase, 1.0)]
     factors: Any = phase.parameters["factors"]
@@ -203,15 +207,17 @@ def factors_of(phase: Phase) -> list[Factor]:
 
 
 def scaled(phase: Phase, factor: float) -> Phase:
-    """Return a phase whose values are multiplied by a factor; for 0, one that is 0 throughout.
+    """Return a phase with its values multiplied by a factor.
 
     Raises:
-        ConfigError: Its shape says more than how to go between two values.
+        ConfigError: The shape's values do not scale with its start and end.
     """
-    if factor == 0:  # which a geometric shape cannot reach
+    if factor == 0:  # a geometric shape cannot be 0
         return phase_of("constant", phase.duration, 0.0, 0.0)
     if not shape_of(phase.shape).is_homogeneous and factor != 1:
-        raise ConfigError(f"a phase of shape {phase.shape!r} cannot be multiplied")
+        raise ConfigError(
+            f"a phase of shape {phase.shape!r} cannot be multiplied; replace it by another shape"
+        )
     changes: dict[str, Any] = {"end": phase.end * factor}
     if phase.start is not None:
         changes["start"] = phase.start * factor
@@ -223,10 +229,10 @@ def scaled(phase: Phase, factor: float) -> Phase:
 
 
 def multiplied(factors: list[Factor], number: float) -> list[Factor]:
-    """Return the factors of a product that is multiplied by a number.
+    """Return the factors of a product multiplied by a number.
 
-    A factor without a power takes it. Where there is none, the number becomes one: of a power near
-    0, the root of a number is beyond all floats.
+    The first factor of power 1 is multiplied. If there is none, the number becomes a new factor,
+    because the root that another factor would need could be out of range.
     """
     index = next((index for index, (_, power) in enumerate(factors) if power == 1), len(factors))
     if index == len(factors):
@@ -239,14 +245,14 @@ def multiplied(factors: list[Factor], number: float) -> list[Factor]:
 
 
 def stretched(phase: Phase, duration: Number) -> Phase:
-    """Return a phase that takes another time, more than 0, along the same values."""
+    """Return a phase with the same values over another duration, more than 0."""
     if phase.shape == PRODUCT:
         return product_of(
             Factor(stretched(part(one, phase.since or 0, phase.stop), duration), power)
             for one, power in factors_of(phase)
         )
     factor = duration / phase.duration
-    # A multiple of this adds up with the duration, and a position less it, without rounding.
+    # Multiples of this can be added to the duration, and subtracted from it, without rounding.
     grid = math.ulp((phase.since or 0) * factor + duration)
 
     def longer(units: Number) -> float:
@@ -258,7 +264,7 @@ def stretched(phase: Phase, duration: Number) -> Phase:
         changes["since"] = stop - duration
     if phase.until is not None:
         changes |= {"steps": max(longer(phase.steps), stop), "until": stop}
-    # Other parameters are numbers that a shape blends by.
+    # Other parameters are not lengths.
     for name, value in phase.parameters.items():
         if name == "timescale" and isinstance(value, int | float):
             changes[name] = value * factor
@@ -268,12 +274,12 @@ def stretched(phase: Phase, duration: Number) -> Phase:
 
 
 def part(phase: Phase, first: Number, last: Number | None = None) -> Phase:
-    """Return the part of a phase from so many units after it begins, up to so many.
+    """Return the part of a phase between two numbers of units after its beginning.
 
-    The phase must have a start.
+    The phase must have a start. Without `last` the part goes to the end of the phase.
     """
     begin, end = (phase.since or 0) + first, phase.until
-    # Rounding may bring the end of a part before that of the whole.
+    # A `last` that is only by rounding before the phase's end is the phase's end.
     if last is not None and last < phase.duration - JOIN_TOLERANCE:
         end = (phase.since or 0) + last
     if phase.shape == "constant":
@@ -285,7 +291,7 @@ def part(phase: Phase, first: Number, last: Number | None = None) -> Phase:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A shape whose start is known, ready to be evaluated on its clock."""
+    """A shape with a known start, as a function of the units after its beginning."""
 
     law: Law
     steps: Number
@@ -296,7 +302,7 @@ class Piece:
     """Whether the shape is a straight line."""
 
     def __call__(self, units: float) -> float:
-        # Not by the law, which may miss an end by rounding.
+        # The law could miss an end by rounding.
         if units >= self.steps:
             return self.end
         if units <= 0:
@@ -305,19 +311,19 @@ class Piece:
 
 
 def piece_of(phase: Phase, start: float) -> Piece:
-    """Return a phase's shape, ready to be evaluated."""
+    """Return a phase's shape as a function."""
     law, parameters = shape_of(phase.shape).law, phase.parameters
-    if phase.shape == PRODUCT:  # built once, as it is asked at every step
+    if phase.shape == PRODUCT:  # built once here, because it is called at every step
         law, parameters = _Product.of(phase), _NO_PARAMETERS
     return Piece(law, phase.steps, start, phase.end, parameters, phase.shape == "linear")
 
 
 @dataclass(frozen=True, slots=True)
 class _Product:
-    """The law of a product: powers of shapes that run at the same time, multiplied."""
+    """The law of a product of powers of shapes."""
 
     factors: tuple[tuple[Piece, Number, float], ...]
-    """A shape, where on its clock the product begins, and its power."""
+    """For each factor its shape, the units of it before the product begins, and its power."""
 
     @classmethod
     def of(cls, phase: Phase) -> _Product:
@@ -345,20 +351,20 @@ def _factors(name: str, value: object) -> tuple[Phase, ...]:
     """Return the factors of a product as phases, or raise."""
     if not isinstance(value, list | tuple) or not value:
         raise illegal(name, value, "must be a list of phases")
-    # Before they are built, or data could nest without end.
+    # Checked before they are built, so that data cannot nest without end.
     if any(isinstance(one, Mapping) and one.get("shape") == PRODUCT for one in value):
-        raise illegal(name, value, "must be no products")
+        raise illegal(name, value, "must not contain products")
     found = tuple(one if isinstance(one, Phase) else Phase.from_dict(one) for one in value)
     for one in found:
         if one.start is None or one.shape == PRODUCT:
-            raise illegal(name, value, "must be phases with a start, and no products")
+            raise illegal(name, value, "must be phases with a start, and not products")
         if not math.isclose(one.duration, found[0].duration, rel_tol=JOIN_TOLERANCE):
-            raise illegal(name, value, "must be phases of one length")
+            raise illegal(name, value, "must be phases of equal length")
     return found
 
 
 def _powers(name: str, value: object) -> tuple[float, ...] | None:
-    """Return the powers of the factors of a product; None where all are 1."""
+    """Return the powers of the factors of a product, or None if all are 1."""
     if value is None:
         return None
     if not isinstance(value, list | tuple):
@@ -375,7 +381,7 @@ SHAPES[PRODUCT] = Shape(
 
 
 def product_of(factors: Iterable[Factor]) -> Phase:
-    """Return the product of powers of phases of one length, none of them a product."""
+    """Return the product of powers of phases of equal length. The phases must not be products."""
     found = list(factors)
     start, end = _ends_of_product(found)
     return phase_of(
@@ -389,21 +395,21 @@ def product_of(factors: Iterable[Factor]) -> Phase:
 
 
 def _ends_of_product(factors: Iterable[Factor]) -> tuple[float, float]:
-    """Return the first value of a product of phases, and the one that it reaches."""
+    """Return the first and the last value of a product of phases."""
     first = last = 1.0
     for one, power in factors:
         piece = piece_of(one, one.start or 0.0)
         first *= piece(one.since or 0) ** power
-        # At its own end: lengths that are equal but for rounding would miss a 0 there.
+        # Each at its own end: with lengths that differ by rounding, a 0 there would be missed.
         last *= piece(one.stop) ** power
     return first, last
 
 
 def ends(phase: Phase, piece: Piece) -> tuple[float, float]:
-    """Return the first value of a phase, and the one that it reaches.
+    """Return the first and the last value of a phase.
 
     Raises:
-        ConfigError: A product's start or end is not that of its factors.
+        ConfigError: A product's start or end differs from the product of its factors' ones.
     """
     if phase.shape == PRODUCT:
         expected = _ends_of_product(factors_of(phase))
@@ -412,5 +418,5 @@ def ends(phase: Phase, piece: Piece) -> tuple[float, float]:
             if not math.isclose(value, mine, rel_tol=JOIN_TOLERANCE):
                 rule = f"must be the product of its factors' {name}s, {value!r}"
                 raise illegal(name, mine, rule)
-    # A phase of length 0 would be at its end already.
+    # Not piece(0): a phase of length 0 is at its end there.
     return (piece.start if phase.since is None else piece(phase.since)), piece(phase.stop)

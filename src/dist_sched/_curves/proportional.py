@@ -1,4 +1,4 @@
-"""Fields and extras that follow another: a value in proportion to a power of its schedule."""
+"""Fields and extras in proportion to another field's or extra's schedule, or to a power of it."""
 
 from __future__ import annotations
 
@@ -17,33 +17,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ProportionalTo:
-    """A field or an extra in proportion to another's schedule: `at_max (s(n) / max(s))^power`.
+    """A schedule that follows another field or extra: `at_max (s(n) / max(s))^power`.
 
-    `s(n)` is the value of the other field or extra at position `n`. Where a group has its own
-    schedule for the other field, `s` is that one.
+    `s(n)` is the value of the other field or extra at position `n`. If a group has a schedule of
+    its own for the other field, the group follows that schedule.
 
-    AdamC (arXiv 2506.02285: weight decay in proportion to the learning rate) is
-    `proportional_to("lr", at_max=...)` as the schedule of `weight_decay`. An lr that follows the
-    square root of the batch size is `proportional_to("batch_size", at_max=..., power=0.5)`.
+    Two uses:
+
+    - Weight decay in proportion to the learning rate, as in AdamC:
+      `{"weight_decay": schedules.proportional_to("lr", at_max=0.1)}`.
+    - A learning rate that follows the square root of the batch size:
+      `{"lr": schedules.proportional_to("batch_size", at_max=3e-4, power=0.5)}`.
 
     Args:
-        field: The other field, or an extra.
-        at_max: Value where the other is at its highest.
-        power: Power of the proportion. A negative one needs the other to be above 0 everywhere;
-            the value is then at its highest where the other is at its lowest.
+        field: Name of the other field or extra.
+        at_max: Value where the other one is highest, at least 0.
+        power: Power of the proportion, any finite number. A negative power needs a schedule that is
+            above 0 everywhere. The value is then highest where the other one is lowest.
 
     Raises:
-        ConfigError: An argument is illegal; names it, its value and the rule.
+        ConfigError: An argument is invalid. The message has the argument, its value and the rule.
 
-    >>> from dist_sched import Phase, Schedule
-    >>> fall = Schedule([Phase("linear", 10, end=0.0, start=2.0)])
-    >>> curve = ProportionalTo("lr", at_max=0.1).following(fall)
-    >>> [curve(position) for position in (0, 5, 10)]
-    [0.1, 0.05, 0.0]
-    >>> rise = Schedule([Phase("linear", 10, end=4.0, start=1.0)])
-    >>> curve = ProportionalTo("batch_size", at_max=0.2, power=0.5).following(rise)
-    >>> [curve(position) for position in (0, 10)]
-    [0.1, 0.2]
+    References:
+        AdamC: Defazio 2025, https://arxiv.org/abs/2506.02285.
+
+    Examples:
+        >>> from dist_sched import Phase, Schedule
+        >>> fall = Schedule([Phase("linear", 10, end=0.0, start=2.0)])
+        >>> curve = ProportionalTo("lr", at_max=0.1).following(fall)
+        >>> [curve(position) for position in (0, 5, 10)]
+        [0.1, 0.05, 0.0]
+        >>> rise = Schedule([Phase("linear", 10, end=4.0, start=1.0)])
+        >>> curve = ProportionalTo("batch_size", at_max=0.2, power=0.5).following(rise)
+        >>> [curve(position) for position in (0, 10)]
+        [0.1, 0.2]
     """
 
     field: str = "lr"
@@ -57,34 +64,34 @@ class ProportionalTo:
         object.__setattr__(self, "power", float(finite("power", self.power)))
 
     def scaled(self, factor: float) -> ProportionalTo:
-        """Return what follows a field whose highest value is multiplied, at the same values.
+        """Return the same rule for a followed field whose values are multiplied by a factor.
 
         Raises:
-            ConfigError: The value leaves its range.
+            ConfigError: The values leave the range of floats.
         """
         try:
             return replace(self, at_max=self.at_max * factor**self.power)
         except OverflowError as error:
-            rule = f"leaves the range of floats where {self.field} is multiplied by {factor:g}"
+            rule = f"the values leave the range of floats when {self.field} is scaled by {factor:g}"
             raise illegal("power", self.power, rule) from error
 
     def following(self, schedule: Schedule) -> ProportionalCurve:
         """Return the curve that follows a schedule of the other field or extra.
 
         Raises:
-            ConfigError: The power is negative, and the other is 0 somewhere, or so low that the
-                value leaves its range.
+            ConfigError: The power is negative, and the other schedule has a value of 0, or values
+                so low that the result is too large.
         """
         if self.power < 0 and schedule.min_value == 0:
             rule = (
-                f"must not be negative where {self.field} is 0 somewhere, as 0 has no negative "
-                f"power: let {self.field} start and end above 0"
+                f"a negative power needs values above 0, and {self.field} is 0 somewhere; give "
+                f"{self.field} a start and an end above 0"
             )
             raise illegal("power", self.power, rule)
         curve = ProportionalCurve(self.at_max, schedule, self.power)
         if curve.max_value > MAX_RATE:
-            rule = f"makes it {curve.max_value:g} where {self.field} is at its lowest"
-            raise illegal("power", self.power, f"{rule}, and {MAX_RATE:.1e} is the most")
+            rule = f"the value where {self.field} is lowest would be {curve.max_value:g}"
+            raise illegal("power", self.power, f"{rule}, and at most {MAX_RATE:.1e} is allowed")
         return curve
 
     def __str__(self) -> str:
@@ -93,11 +100,11 @@ class ProportionalTo:
 
     @property
     def version(self) -> int:
-        """The lowest version of the state's format that can say it."""
+        """The lowest version of the state format that can store it."""
         return 1 if self.power == 1 else 2
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON data, under the keys of files and states."""
+        """Return it as JSON data, with the keys of config files and states."""
         power = {} if self.power == 1 else {"power": self.power}
         return {"peak": self.at_max, "to": self.field, **power}
 
@@ -106,7 +113,7 @@ class ProportionalTo:
         """Build it from the data that `to_dict` returns.
 
         Raises:
-            ConfigError: `peak`, `to` or `power` is illegal.
+            ConfigError: `peak`, `to` or `power` is invalid.
         """
         peak, power = rate("peak", data["peak"]), data.get("power", 1.0)
         return cls(text("to", data["to"]), at_max=peak, power=power)
@@ -117,13 +124,13 @@ class ProportionalCurve:
     """A curve in proportion to a power of a schedule `s`: `at_max (s(n) / max(s))^power`."""
 
     at_max: float
-    """Value where the schedule is at its highest, which is more than 0."""
+    """Value where the schedule is highest, more than 0."""
     schedule: Schedule
     power: float = 1.0
 
     @property
     def max_value(self) -> float:
-        """Highest value: with a negative power, where the schedule is at its lowest."""
+        """Highest value. With a negative power it is where the schedule is lowest."""
         return self.at_max if self.power >= 0 else self.of(self.schedule.min_value)
 
     @property
@@ -136,18 +143,18 @@ class ProportionalCurve:
         return self.of(self.schedule(position))
 
     def of(self, value: float) -> float:
-        """Return the value where the schedule has some value.
+        """Return the value where the schedule has the given value.
 
         Raises:
-            ConfigError: It leaves the range of floats: a shape comes too near 0 between its ends.
+            ConfigError: The value leaves the range of floats, because a shape comes too near 0.
         """
-        # The quotient first, so that the value is at_max itself where the schedule is highest.
+        # The quotient comes first, so that the highest value is exactly at_max.
         part = value / self.schedule.max_value
         if self.power == 1:
             return self.at_max * part
         try:
-            # A shape that passes its end may be below 0, which has no real power.
+            # A shape that overshoots its end may be below 0, which has no real power.
             return self.at_max * math.pow(max(part, 0.0), self.power)
         except (ValueError, OverflowError) as error:
-            rule = f"leaves the range of floats where what it follows is {value!r}"
+            rule = f"the result leaves the range of floats where the followed value is {value!r}"
             raise illegal("power", self.power, rule) from error

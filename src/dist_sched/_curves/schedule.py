@@ -40,59 +40,63 @@ from dist_sched._rules import (
 from dist_sched.errors import ConfigError
 
 MOST_PHASES = 100_000
-"""More are a mistake, such as cycles of one unit in a run of billions."""
+"""Maximum number of phases. More are a mistake, such as cycles of one unit in a run of billions."""
 
 _ROUNDING = 16
-"""How many last bits of a phase's highest value the arithmetic of a shape may be off by."""
+"""Rounding error that a shape may have, in last bits of the highest value of its phase."""
 _SHOWN = 12
-"""How many phases `str(schedule)` names one by one."""
+"""Maximum number of phases that `str(schedule)` lists."""
 
 STABLE = "stable"
-"""The rule by which `Schedule.extend` chooses the phase that it lengthens."""
+"""A value of `lengthen` for `Schedule.extend`."""
 KEEP_VALUE = "value"
-"""What `Schedule.extend` keeps as it is, where it stretches what is left of a phase."""
+"""A value of `keep` for `Schedule.extend`."""
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class Schedule:
-    """Phases joined end to end: a pure function of the position.
+    """Phases joined end to end: a function from a position to a value.
 
-    A position where two phases join belongs to the later one. At and past the horizon the value is
-    the last one that the last phase reaches.
+    Call it with a position to get the value. The position where two phases meet belongs to the
+    later one. At the horizon and after it, the value is the last value of the last phase.
 
     Args:
-        phases: At least one; the first needs a `start`. A schedule among them stands for its
-            phases.
-        multiple_of: Values are rounded down to whole multiples of this, and are ints.
+        phases: The phases, at least one. The first one needs a `start`. A schedule in the list
+            stands for its phases.
+        multiple_of: If set, values are ints, rounded down to whole multiples of this whole number.
+            At least 1.
 
     Raises:
-        ConfigError: There is no phase, the first has no start, or a shape cannot go from its start
-            to its end; names the phase. Or values above 0 would be rounded to 0.
+        ConfigError: There is no phase, the first phase has no start, a shape cannot go from its
+            start to its end, or rounding would turn a value above 0 into 0. The message has the
+            phase.
 
-    >>> rise, fall = Phase("linear", 10, end=1.0, start=0.0), Phase("cosine", 100, end=0.1)
-    >>> schedule = Schedule([rise, fall])
-    >>> [schedule(position) for position in (0, 5, 10, 60, 110, 111)]
-    [0.0, 0.5, 1.0, 0.55, 0.1, 0.1]
-    >>> schedule.horizon
-    110
+    Examples:
+        >>> rise, fall = Phase("linear", 10, end=1.0, start=0.0), Phase("cosine", 100, end=0.1)
+        >>> schedule = Schedule([rise, fall])
+        >>> [schedule(position) for position in (0, 5, 10, 60, 110, 111)]
+        [0.0, 0.5, 1.0, 0.55, 0.1, 0.1]
+        >>> schedule.horizon
+        110
     """
 
     phases: tuple[Phase, ...]
+    """The phases, including the phases of schedules that were in the list."""
     multiple_of: int | None
-    """What values are whole multiples of; None where they are not rounded."""
+    """Values are rounded down to whole multiples of this. None if they are not rounded."""
     boundaries: tuple[Number, ...] = field(compare=False)
-    """Position at which each phase begins."""
+    """Position at which each phase begins, in units."""
     horizon: Number = field(compare=False)
-    """Position at which the last phase ends."""
+    """Position at which the last phase ends, in units."""
     end_value: float = field(compare=False)
-    """Value at and past the horizon."""
+    """Value at the horizon and after it."""
     max_value: float = field(compare=False)
-    """Highest value where a phase starts or ends."""
+    """Highest value at the start or end of a phase."""
     min_value: float = field(compare=False)
-    """Lowest value where a phase starts or ends."""
+    """Lowest value at the start or end of a phase."""
     _pieces: tuple[Piece, ...] = field(compare=False)
     _origins: tuple[Number, ...] = field(compare=False)
-    """Position at which the clock of each phase's shape is 0."""
+    """Position at which the shape of each phase begins, before the phase if it has `since`."""
 
     def __init__(self, phases: Iterable[Phase | Schedule], multiple_of: int | None = None) -> None:
         multiple = optional(count)("multiple_of", multiple_of)
@@ -101,13 +105,13 @@ class Schedule:
         kept, boundaries, origins, pieces = [], [], [], []
         values: list[float] = []
         end: Number = 0
-        reached = math.nan  # equal to no start
+        reached = math.nan  # not equal to any start
         for index, phase in enumerate(_checked(phases)):
             piece, first_and_last = _joined(index, phase, reached)
-            # Equal curves are equal schedules, however they were written: a checkpoint would
-            # otherwise differ from a script that repeats where the phase before ended.
-            is_known = phase.start == reached and phase.since is None
-            kept.append(replaced(phase, start=None) if is_known else phase)
+            # A start that repeats the end of the phase before is dropped, so that equal curves are
+            # equal schedules. Otherwise a checkpoint could differ from an equivalent script.
+            is_redundant = phase.start == reached and phase.since is None
+            kept.append(replaced(phase, start=None) if is_redundant else phase)
             boundaries.append(end)
             origins.append(end if phase.since is None else end - phase.since)
             pieces.append(piece)
@@ -116,7 +120,7 @@ class Schedule:
         highest, lowest = max(values), min(values)
         if multiple is not None:
             if any(value > 0 and _rounded(value, multiple) == 0 for value in values):
-                rule = f"would round {min(filter(None, values))!r} down to 0"
+                rule = f"would round {min(filter(None, values))!r} down to 0; use a smaller one"
                 raise illegal("multiple_of", multiple_of, rule)
             highest, lowest, reached = (
                 _rounded(value, multiple) for value in (highest, lowest, reached)
@@ -139,14 +143,14 @@ class Schedule:
         """Return the value at a position, which may be a fraction.
 
         Raises:
-            ConfigError: The position is no number, or negative.
+            ConfigError: The position is not a number, or negative.
         """
-        # isinstance would take longer, at every step, and let bools pass.
+        # isinstance would be slower at every step, and accept bools.
         if type(position) is not int and type(position) is not float:
             position = number("position", position)
         if position >= self.horizon:
             return self.end_value
-        # Not position < 0, which NaN would pass.
+        # `position < 0` would accept NaN.
         if not position >= 0:
             raise illegal("position", position, "must be a number >= 0")
         index = bisect_right(self.boundaries, position) - 1
@@ -154,20 +158,26 @@ class Schedule:
         return piece(units) if self.multiple_of is None else _whole(piece, units, self.multiple_of)
 
     def index(self, position: float) -> int:
-        """Return which phase a position belongs to; the last one past the horizon."""
+        """Return the index of the phase at a position. Past the horizon it is the last one."""
         return bisect_right(self.boundaries, position) - 1
 
     def spans(self) -> list[tuple[float, float]]:
-        """Return for each phase its first value and the one that it reaches, not rounded."""
+        """Return the first and the last value of each phase, before rounding."""
         return [ends(phase, piece) for piece, phase in zip(self._pieces, self.phases, strict=True)]
 
     def values(self, positions: Iterable[float]) -> Any:
-        """Return the values at many positions: a numpy array of their shape; without numpy, a list.
+        """Return the values at many positions.
 
-        Each value has the bits that a call with its position returns.
+        Each value has the same bits as a call with its position.
+
+        Args:
+            positions: Positions in units, at least 0. A list or an array of any shape.
+
+        Returns:
+            A numpy array of the same shape. A list if numpy is not installed.
 
         Raises:
-            ConfigError: A position is no number, or negative.
+            ConfigError: A position is not a number, or negative.
         """
         try:
             import numpy as np
@@ -175,12 +185,12 @@ class Schedule:
             return [self(position) for position in positions]
         is_array = hasattr(positions, "__len__") or hasattr(positions, "__array__")
         array = np.asarray(positions if is_array else list(positions))
-        # One by one, since numpy's cos and pow may differ from math's in the last bit.
+        # One by one, because numpy's cos and pow may differ from math's in the last bit.
         values = [self(position) for position in array.ravel().tolist()]
         return np.array(values, float).reshape(array.shape)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the phases as JSON data, from which `from_dict` builds an equal schedule."""
+        """Return the schedule as JSON data, from which `from_dict` builds an equal one."""
         phases = [phase.to_dict() for phase in self.phases]
         if self.multiple_of is None:
             return {"phases": phases}
@@ -188,7 +198,7 @@ class Schedule:
 
     @property
     def version(self) -> int:
-        """The lowest version of the state's format that can express the schedule."""
+        """The lowest version of the state format that can store the schedule."""
         is_new = self.multiple_of is not None or any(
             phase.since is not None or shape_of(phase.shape).version > 1 for phase in self.phases
         )
@@ -199,7 +209,8 @@ class Schedule:
         """Build a schedule from the data that `to_dict` returns.
 
         Raises:
-            ConfigError: A name is missing or unknown, or a value is illegal; names the phase.
+            ConfigError: A key is missing or unknown, or a value is invalid. The message has the
+                phase.
         """
         if not isinstance(data, Mapping) or not isinstance(data.get("phases"), list | tuple):
             raise illegal("schedule", data, "must be a mapping with a list of phases")
@@ -213,18 +224,20 @@ class Schedule:
         return cls(phases, data.get("multiple_of"))
 
     def cut(self, since: Number | None = None, until: Number | None = None) -> Schedule:
-        """Return the part of the schedule between two positions.
+        """Return the part of the schedule between two positions, as a schedule from position 0.
 
         Args:
-            since: Where the part begins, in units; None for the beginning. Its position 0 is this.
-            until: Where it ends, in units; None for the end, and what stays after it.
+            since: Position at which the part begins, in units. None for the beginning.
+            until: Position at which the part ends, in units, at most the horizon. None for the
+                horizon.
 
         Raises:
-            ConfigError: A position is illegal, or no part lies between the two.
+            ConfigError: A position is invalid, or there is nothing between the two.
 
-        >>> fall = Schedule([Phase("linear", 10, end=0.0, start=1.0)])
-        >>> [fall.cut(2, 5)(position) for position in (0, 2, 3, 4)]
-        [0.8, 0.6, 0.5, 0.5]
+        Examples:
+            >>> fall = Schedule([Phase("linear", 10, end=0.0, start=1.0)])
+            >>> [fall.cut(2, 5)(position) for position in (0, 2, 3, 4)]
+            [0.8, 0.6, 0.5, 0.5]
         """
         first = length("since", 0 if since is None else since)
         last = self.horizon if until is None else length("until", until)
@@ -236,27 +249,28 @@ class Schedule:
         return self._with(self._parts(first, None if until is None else last))
 
     def _parts(self, first: Number, last: Number | None = None) -> list[Phase]:
-        """Return the phases between two positions, each with its start."""
+        """Return the phases between two positions, each with its start. `last` None: up to the end.
+
+        Phases of length 0 are left out, except at the end, where one sets the value that stays.
+        """
         parts = []
         ends = (*self.boundaries[1:], self.horizon)
         rows = zip(self.phases, self._pieces, self.boundaries, ends, strict=True)
         for phase, piece, begin, end in rows:
-            # One of length 0 at the horizon is what stays after it.
-            is_rest = last is None and begin == end == self.horizon
-            if (begin == end and not is_rest) or end < first or (end == first and not is_rest):
-                continue
             if last is not None and begin >= last:
                 break
-            whole_phase = replaced(phase, start=piece.start)
-            if first > begin or (last is not None and last < end):
-                whole_phase = part(
-                    whole_phase, max(first - begin, 0), None if last is None else last - begin
-                )
-            parts.append(whole_phase)
+            sets_end_value = last is None and begin == end == self.horizon
+            is_between = first < end and begin < end
+            if not is_between and not sets_end_value:
+                continue
+            kept = replaced(phase, start=piece.start)
+            if begin < first or (last is not None and last < end):
+                kept = part(kept, max(first - begin, 0), None if last is None else last - begin)
+            parts.append(kept)
         return parts
 
     def phase_between(self, begin: Number, end: Number) -> Phase:
-        """Return the phase between two positions that no join lies between, with its start."""
+        """Return the part of a phase between two positions within it, with its start."""
         if begin >= self.horizon:
             return phase_of("constant", end - begin, self.end_value, self.end_value)
         index = self.index(begin)
@@ -270,60 +284,63 @@ class Schedule:
     def cooldown(
         self, position: int, steps: Number, shape: str = "minus_sqrt", end: float | None = None
     ) -> Schedule:
-        """Return the schedule that goes from its value at a position to `end`, and stays there.
+        """Return the schedule with a cooldown from a position, which replaces what comes after.
 
         Args:
-            position: Where the cooldown begins.
-            steps: Its length, in units, more than 0.
-            shape: A name of `dist_sched.schedules.shapes()`.
-            end: Its last value; if None, `end_value` where that is lower than the value at the
-                position, else 0.
+            position: Position at which the cooldown begins, in units.
+            steps: Length of the cooldown, in units, at least 1.
+            shape: Name of a shape, one of `dist_sched.schedules.shapes()`.
+            end: Last value, which then stays. If None, `end_value` if that is lower than the value
+                at the position, else 0.
 
         Raises:
-            ConfigError: An argument is illegal; names it, its value and the rule.
+            ConfigError: An argument is invalid. The message has the argument, its value and the
+                rule.
 
-        >>> flat = Schedule([Phase("constant", 100, end=1.0, start=1.0)])
-        >>> [flat.cooldown(50, 20, "linear")(position) for position in (50, 60, 70, 100)]
-        [1.0, 0.5, 0.0, 0.0]
+        Examples:
+            >>> flat = Schedule([Phase("constant", 100, end=1.0, start=1.0)])
+            >>> [flat.cooldown(50, 20, "linear")(position) for position in (50, 60, 70, 100)]
+            [1.0, 0.5, 0.0, 0.0]
         """
         if end is None:
             end = self.end_value if self.end_value < self(whole("position", position)) else 0.0
             if end == 0 and self.multiple_of is not None:
-                rule = "must be given for whole multiples, since a batch size of 0 is none"
+                rule = "pass end= for a schedule of whole multiples, which must not end at 0"
                 raise illegal("end", None, rule)
         return self._replaced_from(position, phase_of(shape, some("steps", steps), end))
 
     @typed_lengths("steps")
     def rewarm(self, position: int, steps: Number, peak: float | None = None) -> Schedule:
-        """Return the schedule that goes in a line from its value at a position to `peak`.
+        """Return the schedule with a linear rise from a position, which replaces what comes after.
 
         Args:
-            position: Where the rise begins.
-            steps: Its length, in units, more than 0.
-            peak: Its last value; if None, `max_value`.
+            position: Position at which the rise begins, in units.
+            steps: Length of the rise, in units, at least 1.
+            peak: Last value, which then stays. If None, `max_value`.
 
         Raises:
-            ConfigError: An argument is illegal; names it, its value and the rule.
+            ConfigError: An argument is invalid. The message has the argument, its value and the
+                rule.
         """
         peak = self.max_value if peak is None else peak
         return self._replaced_from(position, phase_of("linear", some("steps", steps), peak))
 
     def _replaced_from(self, position: int, phase: Phase) -> Schedule:
-        """Return the schedule in which one phase replaces all that comes after a position."""
+        """Return the schedule in which one phase replaces everything after a position."""
         whole("position", position)
         if position >= self.horizon:
-            # The gap becomes a phase, so that the change still begins at the position.
+            # A constant phase fills the gap between the horizon and the position.
             hold = phase_of("constant", position - self.horizon, self.end_value, self.end_value)
             phase = replaced(phase, start=self.end_value)
             return self._with([*self.phases, *([hold] if hold.steps else []), phase])
         before = self._phases_up_to(position)
         if position in self.boundaries:
-            # The phase before may have ended at another value: this one jumped there.
+            # The phase before may end at another value, if there is a jump at the position.
             phase = replaced(phase, start=self._exact(position))
         return self._with([*before, phase])
 
     def _phases_up_to(self, position: int) -> list[Phase]:
-        """Return the phases before a position, the last of which may be cut there."""
+        """Return the phases before a position. The last one is cut if it goes on after it."""
         index = self.index(position)
         used = position - self._origins[index]
         if position == self.boundaries[index]:
@@ -331,23 +348,25 @@ class Schedule:
         return [*self.phases[:index], replaced(self.phases[index], until=used)]
 
     def _exact(self, position: int) -> float:
-        """Return the value before it is rounded."""
+        """Return the value at a position before rounding."""
         index = self.index(position)
         return self._pieces[index](position - self._origins[index])
 
     def scale(self, position: int, factor: float) -> Schedule:
-        """Return the schedule whose values from a position on are multiplied by a factor.
+        """Return the schedule with all values from a position on multiplied by a factor.
 
         Args:
-            position: Where the run is.
-            factor: More than 0.
+            position: First position that is multiplied, in units.
+            factor: The factor, more than 0.
 
         Raises:
-            ConfigError: An argument is illegal; names it, its value and the rule.
+            ConfigError: An argument is invalid. The message has the argument, its value and the
+                rule.
 
-        >>> fall = Schedule([Phase("linear", 10, end=0.0, start=1.0)])
-        >>> [fall.scale(5, 0.5)(position) for position in (4, 5, 10)]
-        [0.6, 0.25, 0.0]
+        Examples:
+            >>> fall = Schedule([Phase("linear", 10, end=0.0, start=1.0)])
+            >>> [fall.scale(5, 0.5)(position) for position in (4, 5, 10)]
+            [0.6, 0.25, 0.0]
         """
         multiplier = positive("factor", factor)
         if whole("position", position) < self.horizon:
@@ -372,33 +391,40 @@ class Schedule:
         lengthen: str | None = STABLE,
         keep: str | None = None,
     ) -> Schedule:
-        """Return the schedule that ends later, because one phase is longer.
+        """Return the schedule with a later horizon, by making one phase longer.
 
-        It is the constant phase that ends exactly at the position, where a decay goes on from its
-        value. Else it is the first constant phase that has not ended. Where there is none, it is
-        the longest phase that has not ended, and past the horizon the last phase. A phase that was
-        cut by `until` is not drawn out: it is held at the value it has reached.
+        The phase is the first of these that exists:
+
+        1. the constant phase that ends exactly at the position, if a decay follows it
+        2. the first constant phase that has not ended
+        3. the longest phase that has not ended
+        4. the last phase
+
+        If an earlier change cut this phase with `until`, the phase stays as it is, and a constant
+        phase at its last value follows it.
 
         Args:
-            position: Where the run is.
-            horizon: Where the last phase shall end, later than now.
-            lengthen: "stable" for the rule above. None leaves out its first sentence, as states of
-                version 1 did: a constant phase that ends at the position has ended.
-            keep: "value" stretches what is left of the phase, so that the value at the position
-                stays. None draws out the whole phase, which moves the value where it has begun.
+            position: Position of the run, in units.
+            horizon: New horizon, in units, later than the present one.
+            lengthen: `"stable"` for the rule above. None starts at 2, as recorded changes of
+                state version 1 do.
+            keep: `"value"` stretches only the rest of the phase, so that the value at the position
+                stays the same. None stretches the whole phase, so that the value at the position
+                changes if the phase is not constant.
 
         Raises:
-            ConfigError: An argument is illegal, or the horizon is not later.
+            ConfigError: An argument is invalid, or the horizon is not later.
 
-        >>> wsd = Schedule([Phase("constant", 80, 1.0, 1.0), Phase("linear", 20, end=0.0)])
-        >>> [wsd.extend(80, 200)(position) for position in (80, 180, 190, 200)]
-        [1.0, 1.0, 0.5, 0.0]
+        Examples:
+            >>> wsd = Schedule([Phase("constant", 80, 1.0, 1.0), Phase("linear", 20, end=0.0)])
+            >>> [wsd.extend(80, 200)(position) for position in (80, 180, 190, 200)]
+            [1.0, 1.0, 0.5, 0.0]
         """
         optional(one_of((STABLE,)))("lengthen", lengthen)
         optional(one_of((KEEP_VALUE,)))("keep", keep)
         more = length("horizon", horizon) - self.horizon
         if more <= 0:
-            rule = f"must be more than the present {self.horizon!r} units"
+            rule = f"must be more than the present horizon, {self.horizon!r} units"
             raise illegal("horizon", horizon, rule)
         index = self._to_extend(whole("position", position), lengthen)
         used = position - self.boundaries[index]
@@ -406,12 +432,12 @@ class Schedule:
         return self._with([*self.phases[:index], *longer, *self.phases[index + 1 :]])
 
     def _longer(self, index: int, more: Number, used: Number | None) -> list[Phase]:
-        """Return a phase that takes so many more units, as one phase or two.
+        """Return the phases that replace a phase to make it longer: one or two.
 
         Args:
-            index: Of the phase.
-            more: Units.
-            used: Units of it that have passed, whose values stay; None to draw out all of it.
+            index: Index of the phase.
+            more: How much longer, in units.
+            used: Units of the phase that have passed and keep their values. None to stretch all.
 
         Raises:
             ConfigError: The phase would be too long.
@@ -422,13 +448,16 @@ class Schedule:
         if used is not None and 0 < used < phase.duration:
             left = phase.duration - used
             if phase.steps * (1 + more / left) > MAX_LENGTH:
-                rule = f"would stretch the last {left!r} units of a phase too far: extend earlier"
+                rule = (
+                    f"would stretch the last {left!r} units of a phase too far; extend at an "
+                    "earlier position, or by less"
+                )
                 raise illegal("horizon", self.horizon + more, rule)
             rest = part(replaced(phase, start=piece.start), used)
             return [part(phase, 0, used), stretched(rest, left + more)]
         is_whole = phase.since is None and phase.shape != PRODUCT
         has_passed = used is not None and used >= phase.duration
-        # Drawn out, a phase that was cut would go on to the end that it was cut from.
+        # Stretched, a cut phase would go on to the end that was cut off.
         if phase.until is not None or has_passed or not (is_whole or phase.duration):
             reached = piece(phase.stop)
             return [phase, phase_of("constant", more, reached, reached)]
@@ -437,7 +466,7 @@ class Schedule:
         return [stretched(phase, phase.duration + more)]
 
     def _to_extend(self, position: int, lengthen: str | None) -> int:
-        """Return the index of the phase that an extension makes longer."""
+        """Return the index of the phase that `extend` makes longer."""
         ends = (*self.boundaries[1:], self.horizon)
         running = [index for index, end in enumerate(ends) if end > position]
         if lengthen == STABLE and running and self._decays_from_constant(running[0], position):
@@ -448,28 +477,33 @@ class Schedule:
         return max(running, key=lambda index: self.phases[index].duration, default=len(ends) - 1)
 
     def _decays_from_constant(self, index: int, position: int) -> bool:
-        """Return whether a phase begins at a position and falls from a constant one before it."""
+        """Return whether a phase begins at a position and falls from the constant phase before."""
         if index == 0 or self.boundaries[index] != position:
             return False
         spans = self.spans()
         first, reached = spans[index]
         is_constant = self.phases[index - 1].shape == "constant"
-        # A rise that begins here is no decay: to wait before a warmup is not to be stable.
+        # A constant phase before a rise, such as a wait before a warmup, is not a stable phase.
         return is_constant and spans[index - 1][1] == first > reached
 
     def lint(
         self, field: str = "lr", *, updates: int | None = None, increment: Number = 1
     ) -> tuple[Finding, ...]:
-        """Find what is valid and probably a mistake; the findings are sorted by position.
+        """Warn about valid parts of the schedule that are probably mistakes.
 
         Args:
-            field: What is scheduled. Only for `lr`: a first value of 0, a floor above the peak, a
-                horizon of fewer than ten updates, and one before the end of the run.
-            updates: Length of the run in optimizer updates, to compare with the horizon.
-            increment: Units that an update completes, to compare with phases and horizon.
+            field: Name of the scheduled field. Some checks are only for `"lr"`: a first value of
+                0, a floor above the peak, and a horizon that is very short or before the end of
+                the run.
+            updates: Length of the run in optimizer updates. If None, the end of the run is not
+                checked.
+            increment: Units per update, more than 0.
+
+        Returns:
+            The findings, sorted by position.
 
         Raises:
-            ConfigError: `updates` or `increment` is illegal.
+            ConfigError: `updates` or `increment` is invalid.
         """
         return in_order(lint(self, field, *checked_run(updates, increment)))
 
@@ -492,19 +526,19 @@ class Schedule:
 
 
 def _checked(phases: object) -> tuple[Phase, ...]:
-    """Return the phases, or raise where they are none or the first has no start."""
+    """Return the phases, or raise if there are none or the first one has no start."""
     if isinstance(phases, str | Mapping) or not isinstance(phases, Iterable):
         raise illegal("phases", phases, "must be a list of phases")
     found = tuple(_spliced(phases))
     if not 0 < len(found) <= MOST_PHASES:
-        raise ConfigError(f"phases: {len(found)} of them; must be from 1 to {MOST_PHASES:,}")
+        raise ConfigError(f"phases: there are {len(found)}; must be from 1 to {MOST_PHASES:,}")
     if found[0].start is None:
-        raise illegal("phases[0].start", None, "the first phase must say where it starts")
+        raise illegal("phases[0].start", None, "the first phase needs a start value")
     return found
 
 
 def _spliced(phases: Iterable[object]) -> Iterator[Phase]:
-    """Yield phases, and in place of a schedule those that it has."""
+    """Yield phases, and the phases of each schedule in place of it."""
     for index, one in enumerate(phases):
         if isinstance(one, Phase):
             yield one
@@ -513,15 +547,15 @@ def _spliced(phases: Iterable[object]) -> Iterator[Phase]:
         elif one.multiple_of is None:
             yield from one.phases
         else:
-            rule = "is rounded: round the schedule that it becomes a part of"
+            rule = "must not be rounded; pass multiple_of to the schedule that contains it instead"
             raise illegal(f"phases[{index}]", one, rule)
 
 
 def _joined(index: int, phase: Phase, before: float) -> tuple[Piece, tuple[float, float]]:
-    """Return a phase of some index with its start, its first value and the one that it reaches.
+    """Return a phase as a function, and its first and last value, given the last value before it.
 
     Raises:
-        ConfigError: Its shape cannot go from there to its end.
+        ConfigError: The shape cannot go from the phase's start to its end.
     """
     start = before if phase.start is None else phase.start
     piece = piece_of(phase, start)
@@ -529,9 +563,9 @@ def _joined(index: int, phase: Phase, before: float) -> tuple[Piece, tuple[float
         shape_of(phase.shape).check(phase.steps, start, phase.end, **phase.parameters)
         return piece, ends(phase, piece)
     except OverflowError as error:
-        rule = "its values leave the range of floats"
+        rule = "its values leave the range of floats; use values closer to 1"
         raise ConfigError(f"phases[{index}] ({phase.shape}): {rule}") from error
-    # What the function of a registered shape may raise.
+    # The function of a registered shape may raise any of these.
     except (ConfigError, ValueError, TypeError, ArithmeticError) as error:
         raise ConfigError(f"phases[{index}] ({phase.shape}): {error}") from error
 
@@ -542,21 +576,21 @@ def _whole(piece: Piece, units: Number, multiple: int) -> int:
     numbers = piece.start, piece.end, units, piece.steps
     is_exact = piece.is_line and all(number == int(number) for number in numbers)
     if is_exact and _is_near(value, multiple, highest):
-        # In whole numbers: other code that computes a batch size so gets the same.
+        # Integer arithmetic, which other code that computes batch sizes uses.
         first, last, passed, steps = map(int, numbers)
         return (first * steps + (last - first) * passed) // (steps * multiple) * multiple
     return _rounded(value, multiple, highest)
 
 
 def _is_near(value: float, multiple: int, highest: float) -> bool:
-    """Return whether arithmetic may have moved a value across a multiple."""
+    """Return whether a rounding error may have moved a value across a multiple."""
     return abs(value - multiple * round(value / multiple)) <= _ROUNDING * math.ulp(highest)
 
 
 def _rounded(value: float, multiple: int, highest: float | None = None) -> int:
-    """Return a value rounded down to a multiple; one that is a multiple but for rounding is one.
+    """Return a value rounded down to a multiple, after correcting its rounding error.
 
-    `highest` is the largest number that the value was computed with, if it is not the value.
+    `highest` is the largest number that the value was computed from, if larger than the value.
     """
     scale = value if highest is None else max(value, highest)
     if _is_near(value, multiple, scale):
@@ -565,6 +599,6 @@ def _rounded(value: float, multiple: int, highest: float | None = None) -> int:
 
 
 def _end(position: Number) -> Number:
-    """Return a sum of lengths, as the whole number that rounding has moved it from, if any."""
+    """Return a sum of lengths, or the whole number that it differs from by rounding."""
     nearest = round(position)
     return nearest if abs(position - nearest) <= JOIN_TOLERANCE else position

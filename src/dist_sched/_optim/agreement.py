@@ -19,53 +19,52 @@ if TYPE_CHECKING:
     from dist_sched._optim.ratios import Reference
 
 NOTHING = "nothing"
-"""What a rank has for a name that it does not know."""
+"""The value of a name that a rank does not have."""
 
 
 # No slots, so that the effective config can be cached.
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """Config, history, position, unit, policy and references; a load swaps it or leaves it."""
+    """Config, history, position, unit, policy and references. A load replaces it as a whole."""
 
     declared: Config
-    """What the constructor was given: the config side of every load."""
+    """The config of the constructor, which every load compares with the checkpoint."""
     config: Config
-    """What is used, before late changes."""
+    """The config in use, before late changes."""
     history: History = ()
     """The late changes."""
     position: int = 0
-    """Where the run was when this was agreed, in units; steps go on from here."""
+    """The position at the time of the agreement, in units."""
     unit: str
     policy: Policy
     keep_group_ratios: bool
     reference: Reference = None
-    """What the constructor was given of this name."""
+    """The argument `reference` of the constructor."""
     references: Mapping[str, float | None]
-    """By field, the own value that ratios are to."""
+    """The reference of each field, an own value."""
     name: str | None = None
-    """What tells this scheduler from others on the same ranks."""
+    """Name that distinguishes this scheduler from others on the same ranks."""
 
     @functools.cached_property
     def effective(self) -> Config:
-        """What is used, late changes included."""
+        """The config in use, after late changes."""
         return with_history(self.config, self.history)
 
     @property
     def plan(self) -> Plan:
-        """The plan of what is used."""
+        """The plan in use."""
         return self.effective.plan
 
     def __getstate__(self) -> dict[str, Any]:
-        # Every rank builds what is cached for itself, so that a broadcast stays small.
+        # Every rank builds cached values itself, so that a broadcast stays small.
         return {name: value for name, value in self.__dict__.items() if name != "effective"}
 
     def replace(self, *, effective: Config | None = None, **changes: Any) -> Agreement:
-        """Return an agreement that differs in some of its parts.
+        """Return a copy with some attributes changed.
 
         Args:
-            effective: The effective config of the other, where it is at hand; this one's if neither
-                the config nor the history changes.
-            **changes: The parts by name.
+            effective: The effective config of the copy, if it is known already.
+            **changes: The changed attributes.
         """
         other = replace(self, **changes)
         if effective is None and changes.keys().isdisjoint({"config", "history"}):
@@ -75,10 +74,10 @@ class Agreement:
         return other
 
     def unite(self, others: Sequence[Agreement], inventory: Inventory) -> Agreement:
-        """Return this with what other ranks alone can declare, and with the first references.
+        """Return this agreement with the parts that only other ranks have.
 
         Args:
-            others: What all ranks have, in the order of ranks.
+            others: The agreements of all ranks, in the order of ranks.
             inventory: The names and fields of this rank's groups.
         """
         declared, config = self.declared, self.config
@@ -93,18 +92,18 @@ class Agreement:
         return self.replace(declared=declared, config=config, references=references)
 
     def is_of(self, other: Agreement) -> bool:
-        """Return whether both are agreements of one scheduler, as scripts declare it."""
+        """Return whether both are agreements of the same scheduler."""
         return (self.name, self.unit, self.declared) == (other.name, other.unit, other.declared)
 
     def state_dict(self) -> State:
-        """Return the checkpoint state: a fresh dict of int, float and str."""
+        """Return the checkpoint state: a new dict of int, float and str."""
         return pack(self.config, self.position, self.unit, self.history, self.effective)
 
     def describe(self, config: Config) -> dict[str, Any]:
-        """Return by name what two ranks can differ in, other than by their groups.
+        """Return the values in which ranks can differ, by name, except for groups.
 
         Args:
-            config: `declared`, to compare scripts, or `config`, to compare what is used.
+            config: `declared` to compare scripts, or `config` to compare what is in use.
         """
         return {
             "scheduler": config.KIND,

@@ -1,4 +1,4 @@
-"""The base of every scheduler: it binds an agreement to the groups of some optimizers."""
+"""The base class of the schedulers, which applies an agreement to the groups of optimizers."""
 
 from __future__ import annotations
 
@@ -46,29 +46,29 @@ T = TypeVar("T")
 _REFERENCE = "reference "
 
 _MOST_LINES = 15
-"""Of one record of the log."""
+"""Maximum number of lines of one log record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Load:
-    """The outcome of a load, as the first rank decided it; one broadcast carries it."""
+    """The outcome of a load as the first rank decided it, which it broadcasts."""
 
     agreement: Agreement
     report: Reconciliation
     saved: Config | None
-    """The config that the checkpoint's run had, late changes included."""
+    """The config of the checkpoint's run, after late changes."""
     text: str | None
-    """Of the loaded state, by which it is recognised."""
+    """The text of the loaded state, by which the state is recognised."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Prepared:
-    """What this rank will apply, once every rank can."""
+    """A checked outcome that this rank applies as soon as every rank can."""
 
     writer: Writer
     agreement: Agreement
     differences: list[str]
-    """What this rank's script declares otherwise."""
+    """Differences between this rank's script and the outcome."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,14 +80,14 @@ class _PreparedChange:
 
 
 _LIVE: weakref.WeakSet[Scheduler] = weakref.WeakSet()
-"""The schedulers of this process, by which one is recognised whose turn it is not."""
+"""The schedulers of this process, to detect that ranks load them in different orders."""
 
 
 class Scheduler:
-    """The base of every scheduler: one config, one position, and the groups that follow them.
+    """The base class of the schedulers: one config, one position, and the groups that follow them.
 
-    Convention: after construction the groups hold the values at position 0; the k-th optimizer
-    update uses those at position k - 1 when each update advances the position by one.
+    After construction the groups hold the values at position 0. The k-th optimizer update uses the
+    values at position k - 1 if each update advances the position by one.
     """
 
     def __init__(
@@ -109,27 +109,27 @@ class Scheduler:
         self._optimizer = optimizer
         self.process_group = process_group
         self.last_reconciliation: Reconciliation | None = None
-        """The outcome of the latest load; None until one succeeds."""
-        # Kept to be removed when another optimizer is assigned, and when this object goes.
+        """The report of the latest load, or None before the first one."""
+        # Kept to remove them when another optimizer is assigned, and when this object is deleted.
         self._hooks: list[weakref.finalize[..., Any]] = []
         self._loaded_text: str | None = None
         self._saved: tuple[int, Config] | None = None
-        """Position and config of the latest load's checkpoint, where they are known."""
+        """Position and config of the latest load's checkpoint, if they are known."""
         self._updated_at: int | None = None
-        """Position of the update just made; None before a step, and after a load or a seek."""
+        """Position of the latest update. None before a step, and after a load or a seek."""
         self._update_values: dict[str, float] = {}
-        """Its values, where a late change has moved the curves since."""
+        """Values of the latest update, if a late change has changed the curves since."""
         self._is_unplaced: bool = True
-        """Whether neither a load nor a seek has said where the run is."""
+        """Whether there was neither a load nor a seek."""
         self._may_miss_loads = False
         """Whether an optimizer may be loaded without hooks."""
         self._has_named_values = False
-        """Whether the log has named values that groups held in place of those last written."""
+        """Whether a warning about values that something else wrote was logged."""
         missed_loads.check_groups(optimizer, config.plan.fields)
-        # Ranks of a pipeline share one table, of which each has a part of the groups.
+        # Pipeline stages have the same arguments, and different groups.
         self._has_other_ranks = process_groups.size(process_group) > 1
         self._unmatched: tuple[Missing, ...] = ()
-        """What this rank's groups lack, until another rank is found that has it."""
+        """Names and fields that this rank's groups lack, until another rank has them."""
         self._writer, self._unmatched = Writer.build(
             optimizer,
             config.plan,
@@ -147,8 +147,7 @@ class Scheduler:
             references=self._writer.references,
             name=name,
         )
-        # The position is the writer's: a new frozen agreement at each step would take longer than
-        # all that a step does to one group.
+        # The writer has the present position, because a new agreement at each step would be slow.
         self._writer.write(0)
         self._writer.tracker.is_waiting |= bool(self._unmatched) or frameworks.may_accumulate()
         _LIVE.add(self)
@@ -162,12 +161,12 @@ class Scheduler:
 
     def __copy__(self) -> NoReturn:
         raise ConfigError(
-            "a scheduler cannot be copied without its optimizer, as both would write its groups: "
-            "copy the two together, as in copy.deepcopy((optimizer, scheduler))"
+            "a scheduler cannot be copied without its optimizer, because both copies would write "
+            "the same groups; copy both together: copy.deepcopy((optimizer, scheduler))"
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        # Hooks are the optimizer's own; a copy registers them anew.
+        # Hooks belong to the optimizer, so a copy registers its own.
         return {**self.__dict__, "_hooks": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -178,13 +177,14 @@ class Scheduler:
 
     @property
     def optimizer(self) -> Any:
-        """What the constructor was given. Another may be assigned, such as one that wraps it.
+        """The optimizer of the constructor. You may assign another one, such as a wrapper.
 
-        Groups with the same parameters keep their ratios; the values are written at once.
+        Groups with the same parameters keep their ratios. The present values are written into the
+        groups of the new optimizer.
 
         Raises:
-            ConfigError: On assignment, where it is no optimizer or one of its groups is illegal.
-                The former one is scheduled on.
+            ConfigError: The assigned object is not an optimizer, or has an invalid group. The
+                scheduler then keeps the former optimizer.
         """
         return self._optimizer
 
@@ -199,17 +199,17 @@ class Scheduler:
 
     @property
     def unit(self) -> str:
-        """What a position counts: steps, samples or tokens."""
+        """What a position counts: "steps", "samples" or "tokens"."""
         return self._agreed.unit
 
     @property
     def keep_group_ratios(self) -> bool:
-        """Whether each group keeps the ratio of its own values to the reference's."""
+        """Whether each group keeps the ratio of its own values to the reference."""
         return self._agreed.keep_group_ratios
 
     @property
     def num_steps(self) -> int:
-        """The position, in units. Assigning to it is `seek`, and raises what that raises."""
+        """The position, in units. Assigning to it is the same as `seek`."""
         return self._writer.position
 
     @num_steps.setter
@@ -218,24 +218,26 @@ class Scheduler:
 
     @property
     def extras(self) -> dict[str, float]:
-        """The value of each extra at the position, by name: a fresh dict.
+        """The present value of each extra, by name, as a new dict.
 
-        As with what groups hold, the values at a position are those of the update that is next.
+        Like the values in the groups, these are the values for the next update.
         """
         return self._agreed.plan.extra_values(self._writer.position)
 
     def step(self, increment: int = 1) -> None:
-        """Advance the position, and write the values there into every group.
+        """Advance the position, and write the new values into every group.
+
+        Call it after each optimizer update.
 
         Args:
-            increment: Units completed since the last call: 1 for one optimizer update, or the
-                samples or tokens that it took over all ranks. A whole number >= 0.
+            increment: Units completed since the last call, a whole number >= 0: 1 for an update if
+                the unit is steps, else the samples or tokens of the update on all ranks together.
 
         Raises:
-            ConfigError: The increment is something else, or a group has an illegal bound or
-                multiplier. Position and groups are as before.
+            ConfigError: The increment is invalid, or a group has an invalid bound or multiplier.
+                Position and groups are unchanged.
         """
-        if type(increment) is not int or increment < 0:  # else it needs no rule
+        if type(increment) is not int or increment < 0:  # the slow check, for rare cases
             increment = rules.whole("increment", increment)
         position = self._writer.position + increment
         if position > rules.MAX_LENGTH:
@@ -247,10 +249,10 @@ class Scheduler:
         self._updated_at, self._update_values = used, {}
 
     def seek(self, position: int) -> None:
-        """Go to an absolute position, and write the values there into every group.
+        """Set the position, and write the values there into every group.
 
         Args:
-            position: Units completed since the run began.
+            position: Units completed since the beginning of the run, a whole number >= 0.
 
         Raises:
             ConfigError: As for `step`.
@@ -260,28 +262,29 @@ class Scheduler:
         self._updated_at, self._update_values = None, {}
 
     def get_last_lr(self) -> list[float]:
-        """Return the learning rate of every group, as a float and in the optimizers' order.
+        """Return the present learning rate of every group, as floats, in the optimizers' order.
 
-        Where none is scheduled, it is what the group holds.
+        If lr is not scheduled, these are the values that the groups hold.
 
         Raises:
-            ConfigError: A group has an illegal bound or multiplier.
+            ConfigError: A group has an invalid bound or multiplier.
         """
         return self._writer.held("lr", self._writer.position)
 
     def metrics(self) -> dict[str, float]:
-        """Return the values of the update just made, by field and group, for a logger.
+        """Return the values of the latest update, by field and group, for a logger.
 
-        Called after `step()`, they are those that the optimizer used, and not those of the next
-        update. Before the first step, and after a load or a seek, they are what the groups hold.
+        Call it after `step()`. These are the values that the optimizer used, not the values for the
+        next update. Before the first step, and after a load or a seek, they are the values that the
+        groups hold.
 
         Returns:
-            `lr/<group>`, `weight_decay/<group>`, ... with a group's name, or its index where it has
-            none; both with the optimizer's, as `name.1.0`, where several are equal. Extras stand
-            under their own names.
+            A dict with the keys `lr/<group>`, `weight_decay/<group>` and so on. `<group>` is the
+            name of the group, or its index without a name. If several are equal, the indices of
+            optimizer and group are added, as in `name.1.0`. Extras have their names as keys.
 
         Raises:
-            ConfigError: A group has an illegal bound or multiplier.
+            ConfigError: A group has an invalid bound or multiplier.
         """
         if self._update_values:
             return {**self._update_values}
@@ -293,26 +296,26 @@ class Scheduler:
         return {**self._writer.metrics(position), **self._agreed.plan.extra_values(position)}
 
     def describe_groups(self) -> GroupTable:
-        """Return what each group gets for each field, and why.
+        """Return the value of each field in each group, and where it comes from.
 
         Returns:
-            A row for each group and field: index, name, optimizer, number of parameters, the value
-            now and at its highest, and where it comes from. Printed, they are a table.
+            A row for each group and field, with index, name, optimizer, number of parameters,
+            present and highest value, and the source of the value. `print` shows a table.
 
         Raises:
-            ConfigError: A group has an illegal bound or multiplier.
+            ConfigError: A group has an invalid bound or multiplier.
         """
         return self._writer.describe()
 
     def state_dict(self) -> State:
-        """Return the state: a fresh dict of int, float and str, the same on every rank.
+        """Return the checkpoint state: a new dict of int, float and str, equal on every rank.
 
-        The format is described in docs/state.md.
+        docs/state.md describes the format.
         """
         return self._current().state_dict()
 
     def to_config(self) -> dict[str, Any]:
-        """Return the schedule as used, late changes included, as data for `from_config`."""
+        """Return the schedule in use, including late changes, as a mapping for `from_config`."""
         effective = self._agreed.effective
         return files.to_mapping(
             effective,
@@ -325,7 +328,7 @@ class Scheduler:
 
     @property
     def history(self) -> History:
-        """The late changes that were made: position, operation and arguments of each."""
+        """The late changes, each with `position`, `operation` and `arguments`."""
         return self._agreed.history
 
     @rules.typed_lengths("steps")
@@ -338,22 +341,23 @@ class Scheduler:
         field: str = "lr",
         allow_jump: bool = False,
     ) -> None:
-        """Start to anneal here, from the current value, and record it in `history`.
+        """Decay from the current value, starting at the current position.
 
-        Late changes do not communicate: make them on every rank, or `synchronize()` afterwards.
+        The change is recorded in `history`. Late changes do not communicate. Make them on every
+        rank, or call `synchronize()` afterwards.
 
         Args:
-            steps: Length, in units.
-            shape: A name of `dist_sched.schedules.shapes()`.
-            end: Value at its end, and from there on, not above the current one; if None, the
-                schedule's present end value where that is lower, else 0 (`min_lr` in
-                `OptimizerParamScheduler`).
-            field: The field, or the extra, to change; overrides of a field's schedule change too.
-            allow_jump: Do it even if the value jumps here.
+            steps: Length of the cooldown, in units, at least 1.
+            shape: Name of a shape, one of `dist_sched.schedules.shapes()`.
+            end: Value at the end and after it, from 0 to the current value. If None, the schedule's
+                last value if that is lower than the current one, else 0. In
+                `OptimizerParamScheduler` None means `min_lr`.
+            field: Field or extra to change. Per-group schedules of the field change, too.
+            allow_jump: If True, the change is made even if the current value would jump.
 
         Raises:
-            ConfigError: An argument is illegal, the value would jump or, in a cooldown, rise, or
-                the entries of `OptimizerParamScheduler` cannot express it. Nothing has changed.
+            ConfigError: An argument is invalid, the value would jump, a cooldown would rise, or the
+                entries of `OptimizerParamScheduler` cannot express the change. Nothing has changed.
         """
         arguments = {"steps": steps, "shape": shape, "end": end, "field": field}
         self._change("cooldown", arguments, allow_jump=allow_jump)
@@ -367,16 +371,19 @@ class Scheduler:
         field: str = "lr",
         allow_jump: bool = False,
     ) -> None:
-        """Extend the schedule to a later horizon, and record it in `history`.
+        """Move the horizon to a later position, by making one phase longer.
 
-        The first constant phase that has not ended is lengthened, or the one that ends exactly
-        here, where a decay begins. If there is none, the longest that has not ended is; this moves
-        the value here and is a jump, unless `keep="value"`. The log says which phase it was.
+        The phase is the constant phase that ends exactly here, if a decay begins. Otherwise it is
+        the first constant phase that has not ended. If there is none, it is the longest phase that
+        has not ended. This changes the current value and is refused as a jump, unless you pass
+        `keep="value"`. The change is recorded in `history`, and the log has the phase.
 
         Args:
-            horizon: Position at which the schedule shall end, later than now, in units.
-            keep: "value" stretches what is left of the phase, so that the value goes on from where
-                it is: a line from 1 to 0 over 100 units, extended at 60 to 160, is at 0.2 at 110.
+            horizon: New horizon, in units, later than the present one.
+            keep: `"value"` stretches only the rest of the phase, so that the current value stays
+                the same. For example, a line from 1 to 0 over 100 units is at 0.4 at position 60.
+                Extended there to 160, it is at 0.2 at position 110. None stretches all of the
+                phase.
             field: As for `cooldown`.
             allow_jump: As for `cooldown`.
 
@@ -397,11 +404,13 @@ class Scheduler:
         field: str = "lr",
         allow_jump: bool = False,
     ) -> None:
-        """Rise again in a straight line from the current value, and record it in `history`.
+        """Rise linearly from the current value, starting at the current position.
+
+        The change is recorded in `history`.
 
         Args:
-            steps: Length, in units.
-            peak: Value at its end, and from there on; the schedule's highest, if None.
+            steps: Length of the rise, in units, at least 1.
+            peak: Value at the end and after it. If None, the highest value of the schedule.
             field: As for `cooldown`.
             allow_jump: As for `cooldown`.
 
@@ -412,17 +421,17 @@ class Scheduler:
         self._change("rewarm", arguments, allow_jump=allow_jump)
 
     def scale(self, factor: float, *, field: str = "lr") -> None:
-        """Multiply the values from here on, as after a spike, and record it in `history`.
+        """Multiply all values from the current position on, for example after a loss spike.
 
-        Whatever a group follows is multiplied: schedules and bounds of its own too. What follows
-        the field, as `proportional_to` does, keeps its proportion.
+        Schedules and bounds of groups are multiplied, too. A field that follows this one with
+        `proportional_to` keeps its proportion. The change is recorded in `history`.
 
         Args:
-            factor: More than 0.
-            field: The field to change.
+            factor: The factor, more than 0.
+            field: Field or extra to change.
 
         Raises:
-            ConfigError: An argument is illegal, or a value would leave its range. Nothing has
+            ConfigError: An argument is invalid, or a value would be out of range. Nothing has
                 changed.
         """
         self._change("scale", {"factor": factor, "field": field}, allow_jump=True)
@@ -434,18 +443,18 @@ class Scheduler:
     def _prepare_change(
         self, operation: str, arguments: dict[str, Any], *, allow_jump: bool
     ) -> _PreparedChange:
-        """Check a late change against this rank's groups, and change nothing.
+        """Check a late change against this rank's groups, without changing anything.
 
         Raises:
-            ConfigError: It is illegal, or its values jump, or a group cannot be given them.
+            ConfigError: The change is invalid, a value would jump, or a group cannot hold a value.
         """
         self._resolve_missed_loads()
         before = self._agreed.effective
         effective, change = with_change(before, Change(self.num_steps, operation, arguments))
         jumps = effective.plan.jumps(self._agreed.plan, self.num_steps)
         if jumps and not allow_jump:
-            raise ConfigError(f"{change}: {jumps}; allow_jump=True does it all the same")
-        # Other ranks' groups may have what these lack, so only what is new is checked.
+            raise ConfigError(f"{change}: {jumps}; pass allow_jump=True to make it anyway")
+        # Only new names are checked, because other ranks' groups may have names that these lack.
         writer = self._writer.with_plan(effective.plan)
         writer.check_names(known=self._agreed.plan)
         writer.check_groups()
@@ -464,22 +473,23 @@ class Scheduler:
             logger.info("%s", views.late_change(self._agreed.history[-1], before, after))
 
     def _value(self, field: str) -> float:
-        """Return what the schedule of a field has here, without ratios and overrides."""
+        """Return the current value of a field's schedule, without ratios and overrides."""
         return self._agreed.plan.values(self.num_steps)[Path(field)]
 
     def lint(self, *, updates: int | None = None, increment: float = 1) -> tuple[Finding, ...]:
-        """Return what is valid and probably a mistake, of schedules and groups, before the run.
+        """Warn about valid schedules and groups that are probably mistakes.
 
         Args:
-            updates: Length of the run in optimizer updates, to be compared with the horizon.
-            increment: Units that an update completes, to be compared with phases and horizon; in
-                steps it is 1.
+            updates: Length of the run in optimizer updates. If None, the end of the run is not
+                checked.
+            increment: Units per update, more than 0. Must be 1 if the unit is steps.
 
         Returns:
-            Each with a code, a level and values, sorted by position. docs/cli.md lists the codes.
+            Findings with a code, a level, a message and a position, sorted by position.
+            docs/cli.md lists the codes.
 
         Raises:
-            ConfigError: `updates` or `increment` is illegal, or a group's bound or multiplier.
+            ConfigError: `updates`, `increment`, or a group's bound or multiplier is invalid.
         """
         agreed = self._agreed
         found = agreed.effective.lint(updates=updates, increment=increment, unit=self.unit)
@@ -492,30 +502,30 @@ class Scheduler:
         expected_position: int | None = None,
         local: bool = False,
     ) -> None:
-        """Load a checkpoint state, reconciled with the script's config by the policy.
+        """Load a checkpoint state and reconcile it with the script's config, by the policy.
 
-        With a process group this is collective: its first rank alone reads its state and decides,
-        and all ranks apply the same outcome or raise the same error. A rank with another config
-        adopts the first rank's, and logs the differences.
+        The position is set to the checkpoint's. `last_reconciliation` has the report, which is also
+        logged. Loading a state twice is the same as loading it once, because every load compares
+        the state with the constructor's config.
 
-        The position is set, never added to, so that loading twice is the same as loading once. The
-        config side of every load is what the constructor was given.
+        With a process group, call it on every rank. The first rank reads its state and decides. All
+        ranks apply the same outcome or raise the same error, after which nothing has changed. A
+        rank whose config differs adopts the first rank's and logs the differences.
 
         Args:
-            state_dict: What `state_dict` returned, or what Megatron's or NeMo's class saved. Only
-                the first rank's is read; the others may pass `{}`.
-            expected_position: The trainer's own count, if it has one. As with the state, the first
-                rank's counts.
-            local: Decide on this rank alone, without communication. A collective load that only
-                some ranks join is not always a hang: on gloo, the next broadcast may silently
-                receive its bytes.
+            state_dict: The result of `state_dict()`, or a state of Megatron-LM's or NeMo's class.
+                Only the first rank's state is read, so other ranks may pass `{}`.
+            expected_position: The trainer's own count of units. If the checkpoint has another
+                position, it is an error. None for no check. Only the first rank's is used.
+            local: If True, load on this rank only, without communication. Never load on some ranks
+                only without it: on gloo the next broadcast may silently receive the data.
 
         Raises:
-            StateError: The state is malformed, or at another position than expected.
-            ReconcileError: Strict entries or units differ, or the outcome is an illegal config.
-            ConfigError: A rank's groups cannot be given the outcome; names ranks and reasons.
-            RankMismatchError: The ranks have different schedulers, or load them in another order.
-                Every rank raises the same error, and is as before.
+            StateError: The state is malformed, or is not at the expected position.
+            ReconcileError: Strict entries or units differ, or the outcome is not a valid config.
+            ConfigError: Groups of some ranks cannot hold the values. The message has ranks and
+                reasons.
+            RankMismatchError: Ranks have different schedulers, or load them in different orders.
         """
         self.load_with(lambda: (state_dict, None), expected_position=expected_position, local=local)
 
@@ -526,19 +536,19 @@ class Scheduler:
         expected_position: int | None = None,
         local: bool = False,
     ) -> T:
-        """Load a checkpoint state as `load_state_dict` does, from storage of one's own.
+        """Load a checkpoint state as `load_state_dict` does, from your own storage.
 
         Args:
-            reader: Returns the state and where it was found, which the log names unless it is None.
-                Called on the first rank alone; what it raises is raised on every rank.
+            reader: Returns the state and its place, which the log shows unless it is None. It is
+                called on the first rank only. An error of it is raised on every rank.
             expected_position: As for `load_state_dict`.
             local: As for `load_state_dict`.
 
         Returns:
-            Where the first rank found the state.
+            The place that `reader` returned on the first rank.
 
         Raises:
-            BaseException: What `reader` raised, and what `load_state_dict` raises.
+            BaseException: The error of `reader`, or an error of `load_state_dict`.
         """
         self._resolve_missed_loads(is_load=True)
         is_first = local or process_groups.rank(self.process_group) == 0
@@ -570,23 +580,23 @@ class Scheduler:
         return location
 
     def synchronize(self) -> None:
-        """Make every rank adopt the first rank's config and position; for a fresh start.
+        """Make every rank adopt the first rank's config and position.
 
-        What other ranks alone schedule, since the first rank's groups do not have it (a field, a
-        name of groups), is adopted from them, in the order of ranks.
+        Call it on every rank after construction, in a new run whose ranks have different groups,
+        such as pipeline stages. Ratios are then the same as in one process. Patterns, fields and
+        reference names that this rank's groups lack are searched on the other ranks. Schedules of
+        fields and groups that only other ranks have are adopted from them.
 
-        Collective: two gathers. All ranks apply the same outcome or raise the same error. Pipeline
-        stages need it: their ratios are then those of one process, and patterns, fields and
-        references that one stage lacks are looked for on the others.
+        All ranks apply the same outcome or raise the same error, after which nothing has changed.
 
         Raises:
-            ConfigError: A rank's groups cannot be given what was agreed on, or no rank has a name
-                or field. Nothing has changed on any rank.
-            RankMismatchError: The ranks have different schedulers, or call this in another order.
+            ConfigError: Groups of some ranks cannot hold the values, or no rank has a name or
+                field.
+            RankMismatchError: Ranks have different schedulers, or call this in different orders.
         """
         self._resolve_missed_loads()
         about = f"the synchronization of {self._label}"
-        # Where a rank's groups cannot be read, the others must hear of it.
+        # If one rank's groups cannot be read, all ranks raise the error.
         sent = process_groups.gather(
             lambda: (self._current(), self._writer.inventory()), self.process_group, about=about
         )
@@ -599,7 +609,7 @@ class Scheduler:
                 _check_kinds(rank, other.declared, first.declared)
             is_own = process_groups.rank(self.process_group) == 0
             if not is_own:
-                self._check_identity(first)  # united, it may be no scheduler of any script
+                self._check_identity(first)  # before uniting, which changes the config
             united = first.unite(others, inventory)
             return self._prepare(united, is_own=is_own and united is first)
 
@@ -607,18 +617,17 @@ class Scheduler:
         self._apply(prepared, stages)
 
     def verify(self) -> None:
-        """Check that all ranks agree and that their groups hold what they should.
+        """Check that all ranks agree, and that their groups hold the scheduled values.
 
-        Collective: one gather, of a few hundred bytes where all is well. Compared are config,
-        unit, policy, position and the reference values of the ratios. Read back are the scheduled
-        fields of every group that is stepped, and compared with what this rank's group should
-        hold; groups are not compared across ranks, as pipeline stages have other ones.
-
-        Where an optimizer may have been loaded without hooks, what the load changed is resolved by
-        the policy, written again and logged, and is no error.
+        Call it on every rank. It compares config, unit, policy, position and references across
+        ranks with one small gather. On each rank it reads the scheduled fields of every group and
+        compares them with the scheduled values. Groups are not compared across ranks, because
+        pipeline stages have different ones. A load of an optimizer that ran no hooks is resolved by
+        the policy and logged, and is not an error.
 
         Raises:
-            RankMismatchError: On every rank, naming rank, entry and both values.
+            RankMismatchError: Ranks or values differ. Every rank raises the same error. The message
+                has rank, entry and both values.
         """
         about = f"the verification of {self._label}"
         sent = process_groups.gather(self._own_report, self.process_group, about=about)
@@ -627,12 +636,12 @@ class Scheduler:
         if lines:
             cause = "ranks disagree:"
             if len(reports) == 1:
-                cause = "something else writes what this scheduler writes:"
+                cause = "something else has written values that this scheduler writes:"
             message = rules.joined([cause, *lines], "\n", most=rules.MOST)
             raise RankMismatchError(message, ranks=dict(enumerate(reports)))
 
     def check_position(self, position: int) -> None:
-        """Check that the scheduler is where the trainer is.
+        """Check that the scheduler's position equals the trainer's own count.
 
         Args:
             position: The trainer's own count, in the scheduler's unit.
@@ -660,12 +669,12 @@ class Scheduler:
 
     @property
     def name(self) -> str | None:
-        """What tells this scheduler from others on the same ranks."""
+        """Name that distinguishes this scheduler from others on the same ranks."""
         return self._agreed.name
 
     @property
     def _label(self) -> str:
-        """What messages call this scheduler."""
+        """The scheduler's class and name, for messages."""
         named = "" if self._agreed.name is None else f" {self._agreed.name!r}"
         return f"{type(self).__name__}{named}"
 
@@ -674,46 +683,45 @@ class Scheduler:
         return rules.joined(shown, ", ", rules.MOST)
 
     def _current(self) -> Agreement:
-        """Return the agreement at the present position."""
+        """Return the agreement with the present position."""
         return self._agreed.replace(position=self.num_steps)
 
     def _go(self, position: int, *, is_step: bool = False) -> None:
-        """Write the values at a position, or leave everything as it was."""
+        """Write the values at a position, or leave everything unchanged."""
         if self._may_miss_loads:
-            # An update has used them. Something that writes at each step is named once.
+            # Warned about only once, because something may write other values at each step.
             self._resolve_missed_loads(names_values=is_step and not self._has_named_values)
             if is_step:
                 self._writer.tracker.forget_carried()
         try:
             self._writer.write(position)
         except Exception:
-            with suppress(ConfigError):  # the same group is illegal at the old position too
+            with suppress(ConfigError):  # the same group is invalid at the old position, too
                 self._writer.write(self.num_steps)
             raise
         if self._may_miss_loads:
             self._note_writes()
 
     def _swap(self, writer: Writer, agreed: Agreement) -> None:
-        """Apply another agreement through its writer, or leave everything as it was."""
+        """Apply another agreement with its writer, or leave everything unchanged."""
         before = self._writer
-        # Fields that are not scheduled any more are restored before anything is written.
+        # Fields that are no longer scheduled are restored first.
         writer.take_over_from(before)
         try:
             writer.write(agreed.position)
         except Exception:
             before.take_over_from(writer)
-            with suppress(ConfigError):  # the same group is illegal at the old position too
+            with suppress(ConfigError):  # the same group is invalid at the old position, too
                 before.write(before.position)
             raise
         self._writer, self._agreed = writer, agreed
         self._note_writes()
 
     def _reconcile(self, state: Mapping[str, Any], expected_position: int | None) -> _Load:
-        """Decide on the first rank what a checkpoint state leads to; changes nothing."""
+        """Return the outcome of a load, on the first rank, without changing anything."""
         current = self._current()
         declared = current.declared
-        # Our own state and the text loaded last distinguish a state that was read from one that DCP
-        # left untouched.
+        # Our own state and the text loaded last show whether DCP has really read this state.
         checkpoint = unpack(
             state, type(declared), own=current.state_dict(), loaded=self._loaded_text
         )
@@ -741,26 +749,26 @@ class Scheduler:
         load: _Load | None = None,
         is_local: bool = False,
     ) -> tuple[_Prepared, Stage]:
-        """Check an agreement against this rank's groups, and change nothing.
+        """Check an agreement against this rank's groups, without changing anything.
 
         Args:
             theirs: The agreement.
-            is_own: Whether this rank made it.
-            load: The load that it is of, whose position and late changes are another's in any case.
-            is_local: Whether no other rank is asked.
+            is_own: Whether it is this rank's.
+            load: The load, if it comes from one.
+            is_local: Whether other ranks take no part.
 
         Returns:
-            What to apply, and what the other ranks should know of it.
+            The prepared outcome, and this rank's information for the other ranks.
 
         Raises:
-            RankMismatchError: It is another scheduler's.
-            ConfigError: This rank's groups cannot be given it.
+            RankMismatchError: It belongs to another scheduler.
+            ConfigError: This rank's groups cannot hold the values.
         """
         mine = self._current()
         if not is_own:
             if load is not None:
                 self._check_identity(theirs)
-            # A rank without groups, or with no-decay groups alone, has no reference to bring.
+            # A rank without groups, or with no-decay groups only, has no references.
             known = {key: value for key, value in theirs.references.items() if value is not None}
             theirs = theirs.replace(references={**mine.references, **known})
         writer = self._writer.with_plan(
@@ -773,10 +781,10 @@ class Scheduler:
                 writer.check_names(known=mine.declared.plan)
         except ConfigError as error:
             if load is None or theirs.effective == mine.effective:
-                raise  # no fault of the checkpoint
+                raise  # not because of the checkpoint
             raise ConfigError(
-                f"what the checkpoint has does not fit these groups: {error} (a policy of 'config' "
-                "for that entry leaves it out)"
+                f"the checkpoint's schedule does not fit these groups: {error} (to ignore the "
+                "checkpoint's entry, set its policy to 'config')"
             ) from error
         writer.values(theirs.position)
         if load is not None and load.saved is not None:
@@ -790,67 +798,68 @@ class Scheduler:
                 {**mine.describe(mine.declared), "reference": mine.reference},
                 {**theirs.describe(theirs.declared), "reference": theirs.reference},
             )
-        # What was found once is not looked for again: groups may have left since.
+        # Names that were found before are not searched again, because groups may have left.
         is_found = not self._unmatched and bool(writer.tracker.tracked)
         found = mine.declared.plan if is_found else None
         stage = Stage.of(writer, self._agreed.reference, found)
         return _Prepared(writer=writer, agreement=theirs, differences=differences), stage
 
     def _check_identity(self, theirs: Agreement) -> None:
-        """Check that an agreement of the first rank is one of this scheduler.
+        """Check that the first rank's agreement belongs to this scheduler.
 
         Raises:
-            RankMismatchError: It is another's, perhaps since the ranks' calls are in another order.
+            RankMismatchError: It belongs to another one, perhaps because of the order of calls.
         """
         mine = self._agreed
         rank = process_groups.rank(self.process_group)
         if theirs.is_of(mine):
             return
         if self._rivals(theirs):
-            gc.collect()  # one that a script has dropped may still be there
+            gc.collect()  # a deleted scheduler may still be in memory
         for label in self._rivals(theirs):
             raise RankMismatchError(
-                f"this rank is about to change {self._label}, and rank 0 {label}: call loads and "
-                "synchronize() of several schedulers in the same order on every rank, and give "
-                "each a name= of its own"
+                f"this rank loads or synchronizes {self._label}, but rank 0 {label}; call loads "
+                "and synchronize() of several schedulers in the same order on every rank, and pass "
+                "a different name= to each"
             )
         if theirs.name != mine.name:
             raise RankMismatchError(
-                f"this scheduler's name is {mine.name!r}, and rank 0's is {theirs.name!r}: give it "
+                f"this scheduler's name is {mine.name!r}, but rank 0's is {theirs.name!r}; pass "
                 "the same name= on every rank"
             )
         _check_kinds(rank, mine.declared, theirs.declared)
 
     def _rivals(self, theirs: Agreement) -> list[str]:
-        """Return what messages call the other schedulers here that an agreement may be of."""
+        """Return the labels of other schedulers of this process that an agreement may belong to."""
         return [
             other._label  # noqa: SLF001 - of this class
             for other in _LIVE
             if other is not self
             and other.process_group is self.process_group
             and theirs.is_of(other._agreed)  # noqa: SLF001 - of this class
-            # One that a newer scheduler has replaced has no turn any more.
+            # Not a scheduler that a newer one has replaced.
             and not other._writer.tracker.is_replaced  # noqa: SLF001 - of this class
         ]
 
     def _apply(
         self, prepared: _Prepared, stages: Sequence[Stage], *, is_local: bool = False
     ) -> None:
-        """Apply what every rank can apply, and has now agreed to.
+        """Apply a prepared outcome after every rank has agreed.
 
         Raises:
             ConfigError: No rank has a name, or a group's ratio to another rank's reference is
-                illegal. All ranks raise it, since all know the same, and nothing has changed.
+                invalid. All ranks raise it, because all have the same information, and nothing has
+                changed.
         """
         writer, agreed = prepared.writer, prepared.agreement
         found = common_references(stages)
-        # A rank alone cannot know what others have.
+        # In a local load, the names of other ranks are unknown.
         missing = "" if is_local and self._has_other_ranks else common_names(stages)
         problem = missing or lost_groups(stages, found)
         if problem:
             raise ConfigError(problem)
         references = {key: found.get(key) for key in agreed.references}
-        if references != agreed.references:  # that only another rank could measure
+        if references != agreed.references:  # some are from other ranks
             writer = self._writer.with_plan(
                 agreed.plan, references, keep_ratios=agreed.keep_group_ratios
             )
@@ -861,12 +870,12 @@ class Scheduler:
         self._updated_at, self._update_values = None, {}
         if prepared.differences:
             rank = process_groups.rank(self.process_group)
-            whose = "rank 0 has" if rank else "other ranks alone have"
+            whose = "rank 0's config" if rank else "config that only other ranks have"
             differences = rules.joined(prepared.differences, "; ", rules.MOST)
-            logger.warning("rank %d adopts what %s: %s", rank, whose, differences)
+            logger.warning("rank %d adopts %s: %s", rank, whose, differences)
 
     def _own_report(self) -> dict[str, Any]:
-        """Return what this rank has, and which of its groups hold something else."""
+        """Return this rank's values for `verify`, and the groups that hold other values."""
         try:
             self._resolve_missed_loads(names_values=True)
             wrong = self._writer.wrong_values(self.num_steps)
@@ -883,7 +892,7 @@ class Scheduler:
         return {**current.describe(current.config), **references, "groups": wrong}
 
     def _hook_optimizer_loads(self) -> None:
-        """Follow loads of the optimizers, without keeping this scheduler alive."""
+        """Register hooks on the optimizers, without keeping this scheduler alive."""
         for remove in self._hooks:
             remove()
         self._hooks = []
@@ -904,14 +913,14 @@ class Scheduler:
                 if not is_enough:
                     step = wrappers.weakly(self._before_optimizer_step)
                     handles.append(optimizer.register_step_pre_hook(step))
-                # The optimizer outlives the scheduler in many scripts; its hooks must not.
+                # In many scripts the optimizer lives longer than the scheduler.
                 self._hooks += [weakref.finalize(self, handle.remove) for handle in handles]
 
     def _stop_waiting(self) -> None:
-        """Go on: what was loaded or added before this step is all that there is.
+        """Stop waiting for loads of optimizers, at the first step.
 
         Raises:
-            ConfigError: No rank was looked for that has what this one's groups lack.
+            ConfigError: This rank's groups lack names or fields, and other ranks were not asked.
         """
         self._refuse_unmatched()
         if self.unit == "steps" and (problem := frameworks.step_of_micro_batch()):
@@ -920,10 +929,10 @@ class Scheduler:
         if carried is not None:
             one, lr = carried
             logger.warning(
-                "the optimizer was loaded and the scheduler was not: %s carried lr=%r, and at "
-                "position %d the schedule has %r and goes on from there: load the scheduler's "
-                "state too (load_state_dict, or dist_sched.checkpoint.load), or seek(position) to "
-                "where the run is%s",
+                "the optimizer was loaded and the scheduler was not: %s was loaded with lr=%r, but "
+                "the scheduler is at position %d and writes lr=%r; also load the scheduler's state "
+                "(load_state_dict, or dist_sched.checkpoint.load), or call seek(position) with the "
+                "position of the run%s",
                 one,
                 lr,
                 self.num_steps,
@@ -935,7 +944,7 @@ class Scheduler:
 
     def _refuse_unmatched(self) -> None:
         if self._unmatched:
-            # Groups may have come since, but a reference that came so late was never measured.
+            # Groups may have been added, but it is too late to measure a reference.
             names = [one for one in self._unmatched if isinstance(one, str)]
             self._writer.inventory()
             self._unmatched = (*names, *self._writer.missing())
@@ -947,15 +956,15 @@ class Scheduler:
             )
 
     def _before_update(self, optimizer: Optimizer, *_: Any) -> None:
-        """Let no update run without what this rank's groups lack, but for one that changes nothing.
+        """Refuse an update while this rank's groups lack names or fields.
 
-        DCP steps an optimizer at an lr of 0 to make its state.
+        Updates with lr 0 are allowed, because DCP makes one to create the optimizer's state.
         """
         if self._unmatched and any(group.get("lr") for group in optimizer.param_groups):
             self._refuse_unmatched()
 
     def _measure_late(self) -> bool:
-        """Measure late groups, where both checkpoints are loaded and of one position."""
+        """Measure groups that were added late, if both checkpoints are loaded."""
         if self._saved is None or self._saved[0] != self.num_steps:
             return False
         position, saved = self._saved
@@ -967,13 +976,13 @@ class Scheduler:
         self._writer.note_load(optimizer, state.get("param_groups", ()))
 
     def _after_optimizer_load(self, optimizer: Optimizer) -> None:
-        """Make the load order irrelevant: resolve what the load brought, and write again."""
+        """Resolve overrides from the load of an optimizer, and write the scheduled values again."""
         if self._writer.tracker.is_replaced:
             return
         differences = self._writer.resolve_load(optimizer, self._agreed.policy)
         try:
-            # Only while both checkpoints are of one position: after a step or a seek, other values
-            # are no surprise.
+            # Compared only if both checkpoints have the same position: after a step or a seek,
+            # other values are expected.
             if self._saved is not None and self._saved[0] == self.num_steps:
                 self._measure_late()
                 position, saved = self._saved
@@ -990,55 +999,55 @@ class Scheduler:
         self._log_differences(differences)
 
     def _after_own_load(self, optimizer: Optimizer) -> None:
-        """Do the same where the optimizer's own `load_state_dict` may go on to change groups."""
+        """Do the same for an optimizer whose load may change groups after its hooks."""
         self._after_optimizer_load(optimizer)
         self._writer.tracker.doubt(optimizer)
 
     def _before_optimizer_step(self, optimizer: Optimizer, *_: Any) -> None:
-        """Let no update use what a load has brought since the hooks ran, or without them.
+        """Write the scheduled values again before an update, if a load may have changed them.
 
-        After nothing but a load: DCP steps an optimizer at an lr of 0, which has to stay.
+        Not otherwise, because DCP makes an update with lr 0, which must stay 0.
         """
         if self._writer.tracker.is_in_doubt(optimizer):
             self._resolve_missed_loads()
 
     def _resolve_missed_loads(self, *, is_load: bool = False, names_values: bool = False) -> None:
-        """Do what the hooks do, where an optimizer was perhaps loaded without them.
+        """Do the work of the hooks, if an optimizer may have been loaded without them.
 
         Args:
             is_load: As for `Snapshot.was_loaded`.
-            names_values: Whether the log names values that differ from those last written.
+            names_values: Whether to log values that differ from the last write.
         """
         if not self._may_miss_loads:
             return
         for optimizer in self._writer.tracker.optimizers():
             if wrappers.runs_load_hooks(optimizer):
                 continue
-            # What is raised here would leave other ranks waiting for this one.
+            # Raising here would leave other ranks waiting for this one.
             try:
                 values = self._writer.note_missed_load(optimizer, is_load=is_load)
             except ConfigError:
-                continue  # of an illegal new group, which the next write raises again
+                continue  # an invalid new group, for which the next write raises again
             if values is None:
                 continue
             try:
                 self._after_optimizer_load(optimizer)
             except ConfigError as error:
-                self._log_differences([f"{error}; what the group had before is put back"])
+                self._log_differences([f"{error}; the group's former values are restored"])
             if names_values and values:
                 self._has_named_values = True
-                self._log_differences([f"{line}, and is written again" for line in values])
+                self._log_differences([f"{line}; it was written again" for line in values])
 
     def _note_writes(self) -> None:
-        """Remember what was written, where it will be compared."""
+        """Remember the written values, if they must be compared later."""
         if self._may_miss_loads:
             self._writer.tracker.note_writes(self._writer.plan.fields)
 
     def _warn_of_lost_writes(self) -> None:
-        """Read back what a load wrote where that may be lost, so that no report is wrong."""
+        """Warn if groups do not hold the values that a load has written."""
         wrong = self._writer.wrong_values(self.num_steps) if self._may_miss_loads else []
         if wrong:
-            logger.warning(_short(["the groups do not hold what was loaded:", *wrong]))
+            logger.warning(_short(["the groups do not hold the loaded values:", *wrong]))
 
     def _log_differences(self, lines: list[str]) -> None:
         if lines:
@@ -1047,7 +1056,7 @@ class Scheduler:
 
 
 def _short(lines: list[str]) -> str:
-    """Return the first of some lines, and how many there are beside them."""
+    """Return the first lines, and the number of the others."""
     more = [f"... and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else []
     return "\n".join([*lines[:_MOST_LINES], *more])
 
@@ -1055,7 +1064,8 @@ def _short(lines: list[str]) -> str:
 def _check_kinds(rank: int, mine: Config, first: Config) -> None:
     if type(mine) is not type(first):
         raise RankMismatchError(
-            f"rank {rank} has {mine.KIND}, rank 0 {first.KIND}: build the same on every rank"
+            f"rank {rank} has {mine.KIND}, but rank 0 has {first.KIND}; build the same scheduler "
+            "on every rank"
         )
 
 
@@ -1075,12 +1085,12 @@ def _differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str
 
 
 def _disagreements(reports: list[dict[str, Any]], rank: int) -> list[str]:
-    """Return in what a rank differs from the first, and which of its groups hold other values."""
+    """Return the differences between a rank and the first one, and its groups' wrong values."""
     mine, first = reports[rank], reports[0]
     lines = []
     for name in {**first, **mine}:
         own, other = mine.get(name, NOTHING), first.get(name, NOTHING)
-        if name.startswith(_REFERENCE):  # which ranks without groups do not have
+        if name.startswith(_REFERENCE):  # ranks without groups do not have one
             other = next(report[name] for report in reports if name in report)
             own = mine.get(name, other)
         if own != other and name != "groups":
@@ -1091,18 +1101,18 @@ def _disagreements(reports: list[dict[str, Any]], rank: int) -> list[str]:
 def _check_position(found: int, expected: int) -> None:
     if found != expected:
         raise StateError(
-            f"key {POSITION_KEY!r}: the scheduler's position is {found}, the trainer's is "
-            f"{expected}: they are not of the same checkpoint, or count different units"
+            f"key {POSITION_KEY!r}: the scheduler's position is {found}, but the trainer's is "
+            f"{expected}; check that both are from the same checkpoint and count the same unit"
         )
 
 
 def _log(report: Reconciliation, where: object) -> None:
-    """Report a load once: in one line if nothing differs."""
+    """Log the report of a load, in one line if nothing differs."""
     origin = "" if where is None else f" from {where}"
     if report.is_equal:
         logger.info("loaded the scheduler%s at %s", origin, report)
         return
-    # Of a long path, the end says which checkpoint it is.
+    # A long path is cut at its beginning, because its end identifies the checkpoint.
     most = WIDTH - len("loaded the scheduler from ")
     if len(origin) > WIDTH - len("loaded the scheduler"):
         origin = f" from ...{str(where)[3 - most :]}"

@@ -1,4 +1,4 @@
-"""Descriptions: what each group gets, and why, as a table for people and as plain rows."""
+"""Descriptions: the value of each field in each group and its source, as rows and as a table."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ _MOST_LINES = 30
 
 
 class GroupRow(NamedTuple):
-    """What one group gets for one field."""
+    """The value of one field in one group."""
 
     group: int
-    """Index among the groups of all optimizers, in their order."""
+    """Index of the group among the groups of all optimizers."""
     name: str
-    """`param_group["name"]`, or an empty text."""
+    """`param_group["name"]`, or an empty string."""
     optimizer: str
-    """Class of the optimizer that is stepped, with its index where there are several."""
+    """Class of the optimizer, with its index if there are several."""
     parameters: int
-    """How many numbers the group's parameters have."""
+    """Number of elements of the group's parameters."""
     field: str
+    """The field, such as `lr`."""
     value: float
-    """At the present position."""
+    """Value at the present position."""
     highest: float
-    """Where the group's own curve is at its highest."""
+    """Value where the group's curve is highest."""
     source: str
     """Where the value comes from, such as "ratio 0.1 to group 'head'"."""
 
 
 class GroupTable(tuple[GroupRow, ...]):
-    """Rows, one for each group and field; `str()` is the table, equal groups folded."""
+    """Rows, one for each group and field. In the table of `str()`, equal groups share rows."""
 
     __slots__ = ()
 
@@ -47,7 +48,7 @@ class GroupTable(tuple[GroupRow, ...]):
     __repr__ = __str__
 
     def lines(self, most: int | None = None) -> list[str]:
-        """Return the table's lines, with at most that many rows."""
+        """Return the lines of the table, with at most so many rows."""
         header = ("group", "name", "optimizer", "parameters", "field", "now", "highest", "from")
         groups = [tuple(rows) for _, rows in groupby(self, key=lambda row: row.group)]
         folded = [tuple(same) for _, same in groupby(groups, key=_likeness)]
@@ -66,7 +67,7 @@ def _likeness(rows: tuple[GroupRow, ...]) -> tuple[object, ...]:
 
 
 def _folded(same: Sequence[tuple[GroupRow, ...]]) -> Iterable[tuple[str, ...]]:
-    """Yield the lines of groups that are equal but for names and parameters."""
+    """Yield the lines of groups that differ only in names and parameters."""
     first, last = same[0][0], same[-1][0]
     names = list(dict.fromkeys(rows[0].name for rows in same))
     name = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}"
@@ -79,16 +80,16 @@ def _folded(same: Sequence[tuple[GroupRow, ...]]) -> Iterable[tuple[str, ...]]:
 
 
 def source(member: Member, reference: str) -> str:
-    """Say where a group's value of a field comes from.
+    """Return a text about the source of a group's value of a field.
 
     Args:
-        member: The group, and what it follows.
-        reference: What its ratio is to, as a text.
+        member: The group and its curve.
+        reference: The reference as text.
     """
     one, followed, ratio = member
     field = followed.field
     if followed.own is not None:
-        return f"groups[{followed.pattern}]: a schedule of its own"
+        return f"the schedule of groups[{followed.pattern}]"
     bounds = [key for key in (field.upper, field.lower) if one.override(key) is not None]
     multiplier = one.override(field.multiplier)
     parts = [f"own {' and '.join(bounds)}"] if bounds else []
@@ -103,14 +104,14 @@ def source(member: Member, reference: str) -> str:
 
 def _ratio_source(one: TrackedGroup, key: str, ratio: float, reference: str) -> str:
     if key in one.ratios:
-        return f"ratio {ratio:g}, by what it had when it was added"
+        return f"ratio {ratio:g}, from its value when it was added"
     if one.own_value(key) == 0 and ratio == 0:
         return "own value 0, stays 0"
     return "the schedule" if ratio == 1 else f"ratio {ratio:g} to {reference}"
 
 
 def own_values(tracked: Sequence[TrackedGroup], key: str) -> str:
-    """Return a table of the groups' own values of a field, equal groups folded."""
+    """Return a table of the groups' own values of a field, in which equal groups share a row."""
     same = groupby(tracked, key=lambda one: (one.name, one.optimizer, one.own_value(key)))
     rows: list[tuple[str, ...]] = [("group", "name", "optimizer", f"own {key}")]
     for (name, optimizer, own), members in same:

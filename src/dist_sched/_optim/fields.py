@@ -1,4 +1,4 @@
-"""Fields of groups: one value of one param group, read and written."""
+"""Fields of groups: reading and writing one value of one param group."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ Group = dict[str, Any]
 
 @functools.cache
 def split(key: str) -> tuple[str, int | None]:
-    """Return the key of a param group, and the index of the part of its tuple that is meant.
+    """Return the key of a param group, and the index of a part of its tuple, or None.
 
-    >>> split("betas[0]"), split("lr")
-    (('betas', 0), ('lr', None))
+    Examples:
+        >>> split("betas[0]"), split("lr")
+        (('betas', 0), ('lr', None))
     """
     found = _PART.fullmatch(key)
     return (found[1], int(found[2])) if found else (key, None)
 
 
 def get(group: Group, key: str) -> Any:
-    """Return a field of a group; None where it has none."""
+    """Return a field of a group, or None if the group does not have it."""
     name, index = split(key)
     found = group.get(name)
     if index is None:
@@ -42,7 +43,7 @@ def get(group: Group, key: str) -> Any:
 
 
 def assign(group: Group, key: str, value: Any) -> None:
-    """Replace the object that a field holds; a tuple becomes another, since groups may share it."""
+    """Replace the object of a field. A tuple is replaced, not changed: groups may share it."""
     name, index = split(key)
     if index is None:
         group[name] = value
@@ -53,7 +54,7 @@ def assign(group: Group, key: str, value: Any) -> None:
 
 
 def write(group: Group, key: str, value: float) -> None:
-    """Write one value; a tensor is filled in place, so that whoever holds it sees the change."""
+    """Write one value. A tensor is filled in place, so that others who hold it see the change."""
     found = get(group, key)
     if isinstance(found, torch.Tensor):
         found.detach().fill_(value)
@@ -62,7 +63,7 @@ def write(group: Group, key: str, value: float) -> None:
 
 
 def assign_or_drop(group: Group, key: str, values: Group) -> None:
-    """Set a key to the value that a dict has for it, or remove the key where it has none."""
+    """Set a key to its value in another dict, or remove the key if that dict does not have it."""
     if key in values:
         group[key] = values[key]
     else:
@@ -70,7 +71,7 @@ def assign_or_drop(group: Group, key: str, values: Group) -> None:
 
 
 def names_in(group: Group) -> Iterator[str]:
-    """Yield the fields that could be scheduled in a group."""
+    """Yield the fields of a group that could be scheduled."""
     for key, found in group.items():
         parts = found if isinstance(found, tuple | list) and key != "params" else ()
         names = [f"{key}[{index}]" for index in range(len(parts))] or [key]
@@ -78,27 +79,27 @@ def names_in(group: Group) -> Iterator[str]:
 
 
 def tensors_in(group: Group, fields: Iterable[Field]) -> dict[str, torch.Tensor]:
-    """Return the tensors that a group holds for some fields, by key."""
+    """Return the tensors of a group for some fields, by key."""
     held = {field.key: get(group, field.key) for field in fields}
     return {key: found for key, found in held.items() if isinstance(found, torch.Tensor)}
 
 
 def unshare(holders: Iterable[Group], key: str) -> None:
-    """Leave a tensor that several dicts share to the first, and give the others copies."""
+    """If several dicts share a tensor, replace it by copies in all but the first."""
     seen = set()
     for holder in holders:
         found = get(holder, key)
         if isinstance(found, torch.Tensor):
-            # By address, not by object: two views of one number are shared as well.
+            # Compared by address, because two views may share one number.
             if found.data_ptr() in seen:
                 assign(holder, key, found.detach().clone())
             seen.add(found.data_ptr())
 
 
 def shortest_decimal(key: str, tensor: torch.Tensor) -> float:
-    """Return the shortest decimal that a tensor's dtype rounds to the value that it holds.
+    """Return the shortest decimal that a tensor's dtype rounds to the tensor's value.
 
-    This is what the script wrote: 0.001, not the 0.0010000000474974513 that float32 makes of it.
+    This is the number in the script, such as 0.001, which float32 stores as 0.0010000000474974513.
     Ratios are then the same as with floats.
 
     Raises:
@@ -112,13 +113,13 @@ def shortest_decimal(key: str, tensor: torch.Tensor) -> float:
 
 
 def plain(found: Any) -> Any:
-    """Return the number that a tensor holds; other things as they are."""
+    """Return the number in a tensor, and other values unchanged."""
     is_scalar = isinstance(found, torch.Tensor) and found.numel() == 1 and not found.is_meta
     return found.item() if is_scalar else found
 
 
 def holds(found: Any, value: float, rel_tol: float = 1e-12) -> bool:
-    """Return whether something read from a group is a value, as its dtype rounds it."""
+    """Return whether a value read from a group equals a number, up to its dtype's rounding."""
     if isinstance(found, torch.Tensor):
         if found.numel() != 1 or not found.is_floating_point() or found.is_meta:
             return False

@@ -1,4 +1,4 @@
-"""Loads that no hook reports: found by comparing groups with what was last written into them."""
+"""Loads of optimizers that run no hooks, found by comparing groups with the last written values."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Snapshot:
-    """What a group held at some time, such as after our last write."""
+    """The contents of a group at some time, such as after our last write."""
 
     group: Group
-    """The very dict, since a load may replace it."""
+    """The dict itself, because a load may replace it."""
     values: Group
-    """By field key; tensors are cloned."""
+    """Values by field key. Tensors are cloned."""
     tensors: dict[str, torch.Tensor]
-    """The very tensors, by field key."""
+    """The tensors themselves, by field key."""
     overrides: Group
-    """Its bounds and multipliers."""
+    """The bounds and multipliers."""
     is_in_doubt: bool = False
-    """Whether an optimizer that changes its groups after its load hooks was loaded since."""
+    """Whether an optimizer was loaded since that may change its groups after its load hooks."""
 
     @classmethod
     def of(cls, group: Group, fields: Sequence[Field]) -> Snapshot:
-        """Return what a group holds now."""
+        """Return the present contents of a group."""
         held = {field.key: group_fields.get(group, field.key) for field in fields}
         values = {
             # A clone, because the next write fills the tensor that the group has.
@@ -49,12 +49,12 @@ class Snapshot:
         return cls(group, values, group_fields.tensors_in(group, fields), overrides)
 
     def was_loaded(self, now: Snapshot, *, is_load: bool) -> bool:
-        """Return whether a load has changed the group since.
+        """Return whether a load has changed the group since this snapshot.
 
         Args:
-            now: What it holds now.
-            is_load: Whether overrides or tensors that are others, while every value is the same,
-                are a load's. Else they are an edit of the script, which stays.
+            now: The present contents.
+            is_load: Whether new overrides or tensors are from a load even if every value is the
+                same. Otherwise they are a change of the script, which is kept.
         """
         if now.group is not self.group or _differ(self.values, now.values):
             return True
@@ -62,10 +62,10 @@ class Snapshot:
         return (is_load or self.is_in_doubt) and has_others
 
     def differences(self, now: Snapshot) -> list[str]:
-        """Return which fields hold something else now."""
+        """Return a text for each field that has another value now."""
         return [
-            f"{key} held {group_fields.plain(now.values.get(key))!r} where "
-            f"{group_fields.plain(found)!r} was written"
+            f"{key} was {group_fields.plain(now.values.get(key))!r} instead of the written "
+            f"{group_fields.plain(found)!r}"
             for key, found in self.values.items()
             if group_fields.plain(now.values.get(key)) != group_fields.plain(found)
         ]
@@ -83,10 +83,10 @@ def _same(before: dict[str, torch.Tensor], now: dict[str, torch.Tensor]) -> bool
 
 
 def check_groups(optimizer: Any, fields: Sequence[Field]) -> None:
-    """Check that there are optimizers, and that their groups keep what is written into them.
+    """Check that there are optimizers, and that writes into their groups are kept.
 
     Raises:
-        ConfigError: There is none, or `param_groups` is a property that makes new dicts.
+        ConfigError: There is no optimizer, or `param_groups` is a property that returns new dicts.
     """
     for one in as_list(optimizer, fields):
         warn_of_two_groups(one)
@@ -108,9 +108,9 @@ def _check_kept(optimizer: Any, index: int, key: str) -> None:
     group_fields.write(group, key, value + 1.0)
     if group_fields.plain(group_fields.get(optimizer.param_groups[index], key)) == value:
         raise ConfigError(
-            f"optimizer: what is written into group {index} of {type(optimizer).__name__} is lost "
-            f"({key} holds {value!r} again when it is read back), because its param_groups are "
-            "new dicts at each reading: give the scheduler the optimizers inside it"
+            f"optimizer: values written into group {index} of {type(optimizer).__name__} are lost "
+            f"({key} is {value!r} again when it is read), because its param_groups returns new "
+            "dicts; pass the optimizers inside it to the scheduler"
         )
     if isinstance(found, torch.Tensor):
         group_fields.write(group, key, value)

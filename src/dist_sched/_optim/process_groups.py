@@ -1,4 +1,4 @@
-"""Process groups: the only code that asks whether there is one."""
+"""Process groups: the only code that checks whether there is one."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ R = TypeVar("R")
 
 _OURS: tuple[type[Exception], ...] = (ConfigError, ReconcileError, StateError, RankMismatchError)
 _KINDS = {kind.__name__: kind for kind in _OURS}
-"""Errors that all ranks raise where one of them would, and whose messages say enough."""
+"""Errors that all ranks raise if one of them would."""
 _MOST_LINES = 8
-"""Reasons that an error names, each with the ranks that have it."""
+"""Maximum number of reasons in an error, each with its ranks."""
 _MOST_RANKS = 8
 
 
 def check(process_group: ProcessGroup | None) -> None:
-    """Check that this rank can decide in a group.
+    """Check that this rank is in a process group.
 
     Raises:
-        ConfigError: It is no process group, or this rank is not in it.
+        ConfigError: It is not a process group, or this rank is not in it.
     """
-    # torch gives non-members this object, and its collectives then warn and return at once.
+    # torch returns this object to non-members. With it, collectives only warn and return.
     outside: object = dist.GroupMember.NON_GROUP_MEMBER if dist.is_available() else ...
     if process_group is outside:
         raise ConfigError(
@@ -45,31 +45,31 @@ def check(process_group: ProcessGroup | None) -> None:
         )
     if not (process_group is None or isinstance(process_group, dist.ProcessGroup)):
         raise ConfigError(
-            f"process_group={process_group!r}: must be a ProcessGroup; of a device mesh, "
+            f"process_group={process_group!r}: must be a ProcessGroup; for a device mesh, pass "
             "mesh.get_group(dimension)"
         )
 
 
 def rank(process_group: ProcessGroup | None = None) -> int:
-    """Return this process's rank in a group, the default group if None; 0 where there is none."""
+    """Return this process's rank in a group, by default the default group, or 0 without one."""
     return dist.get_rank(process_group) if _is_one_of_many() else 0
 
 
 def size(process_group: ProcessGroup | None = None) -> int:
-    """Return how many ranks a group has, the default group if None; 1 where there is none."""
+    """Return the number of ranks of a group, by default the default group, or 1 without one."""
     return dist.get_world_size(process_group) if _is_one_of_many() else 1
 
 
 @dataclass(frozen=True, slots=True)
 class Vote(Generic[R]):
-    """What one rank says of an outcome, before any rank applies it."""
+    """One rank's answer whether it can apply an outcome."""
 
     problem: str | None
-    """Why it cannot apply the outcome; None if it can."""
+    """Why it cannot apply the outcome, or None if it can."""
     kind: str
-    """The class of that error."""
+    """The class of this error."""
     report: R | None
-    """What the other ranks should know of it; None if it cannot apply the outcome."""
+    """The rank's information for other ranks, or None if it cannot apply the outcome."""
 
 
 def agree(
@@ -80,28 +80,26 @@ def agree(
     about: str,
     local: bool = False,
 ) -> tuple[T, P, list[R]]:
-    """Decide on a group's first rank, and prepare the outcome on every rank; apply nothing.
+    """Decide on a group's first rank, and prepare the outcome on every rank, without applying it.
 
-    One broadcast carries what the decision returned or raised, and one gather whether every rank
-    can apply it. So all ranks return, or all raise the same error. Every rank of the group must
-    call this. On gloo, a broadcast that only some ranks join may silently be received by a later
-    one.
+    The result or the error of the decision is broadcast. Then one gather tells whether every rank
+    can apply it. Either all ranks return, or all raise the same error. Every rank of the group must
+    call this. With gloo, a broadcast that only some ranks join may be received by a later one.
 
     Args:
-        decision: Called on the first rank alone.
-        prepare: Returns what this rank will apply, and what the others should know of it. It may
-            raise, and changes nothing.
-        process_group: The group, the default group if None. Whether there is one is asked at each
-            call; without one the decision is this process's own.
-        about: What is agreed on, for the error of a backend.
-        local: Decide here, without communication.
+        decision: Called on the first rank only.
+        prepare: Returns the prepared outcome, and information for the other ranks. It may raise,
+            and must not change anything.
+        process_group: The group. If None, the default group. Without one, this process decides.
+        about: The subject of the agreement, for errors of a backend.
+        local: Decide on this rank, without communication.
 
     Returns:
-        The outcome, what this rank will apply, and what each rank said.
+        The outcome, the prepared outcome of this rank, and the information from each rank.
 
     Raises:
-        BaseException: What the decision raised, on every rank, with type and message; or, if some
-            ranks cannot apply the outcome, one error that names ranks and reasons.
+        BaseException: The error of the decision, on every rank. Or, if some ranks cannot apply the
+            outcome, one error with ranks and reasons.
     """
     if local or not _is_one_of_many():
         outcome = decision()
@@ -116,7 +114,7 @@ def agree(
         dist.broadcast_object_list(sent, src=first, group=process_group)
 
     def take() -> tuple[tuple[T, P], R]:
-        # Of bytes, since an object that cannot be unpickled here would raise in the broadcast.
+        # Sent as bytes, because an object that cannot be unpickled would raise in the broadcast.
         outcome = sent[0].value()
         prepared, report = prepare(outcome)
         return (outcome, prepared), report
@@ -131,10 +129,10 @@ def agree(
 def prepared(
     prepare: Callable[[], tuple[P, R]], process_group: ProcessGroup | None = None, *, about: str
 ) -> tuple[P, list[R]]:
-    """Prepare on every rank what all of them have decided alike; apply nothing. One gather.
+    """Prepare an outcome that every rank has decided alike, without applying it.
 
     Raises:
-        BaseException: As `agree` does.
+        BaseException: As for `agree`.
     """
     if not _is_one_of_many():
         mine, report = prepare()
@@ -151,11 +149,11 @@ def gather(
 
     Args:
         make: Returns this rank's value.
-        process_group: The group, the default group if None.
-        about: What is gathered for, for the error of a backend.
+        process_group: The group. If None, the default group.
+        about: The purpose, for errors of a backend.
 
     Raises:
-        BaseException: As `agree` does, where some rank could not make its value.
+        BaseException: As for `agree`, if `make` raises on some rank.
     """
     mine = Sent.of(make)
     if not _is_one_of_many():
@@ -169,38 +167,38 @@ def gather(
 
 @dataclass(frozen=True, slots=True)
 class Sent(Generic[T]):
-    """A value or an error on its way to other ranks, as bytes that every rank can receive."""
+    """A value or an error as bytes, which every rank can receive."""
 
     data: bytes
     kind: str = ""
-    """The error's class, where it is one: ours that it is of, else its own."""
+    """The class of an error: the one of our errors that it belongs to, else its own."""
     problem: str | None = None
-    """What it says."""
+    """The message of an error."""
 
     @classmethod
     def of(cls, make: Callable[[], T], failed: list[BaseException] | None = None) -> Sent[T]:
-        """Run a function and return its outcome, or its error, in a form that can be sent.
+        """Run a function, and return its result or its error in a form that can be sent.
 
         Args:
             make: The function.
-            failed: Gets the error itself.
+            failed: A list to which the error itself is appended.
         """
         try:
             data = pickle.dumps(make())
-            pickle.loads(data)  # noqa: S301 - our own bytes; else a rank would fail alone
-        except BaseException as error:  # noqa: BLE001 - the other ranks must hear of whatever it is
+            pickle.loads(data)  # noqa: S301 - our own bytes, tried so that no rank fails alone
+        except BaseException as error:  # noqa: BLE001 - every error is sent to the other ranks
             if failed is not None:
                 failed.append(error)
             return cls(pickle.dumps(_sendable(error)), *_verdict(error))
         return cls(data)
 
     def vote(self) -> Vote[None]:
-        """Return what the other ranks should know of it; the same on every rank."""
+        """Return this as a vote, which is the same on every rank."""
         return Vote(self.problem, self.kind, None)
 
     def value(self) -> T:
         """Return the value, or raise the error."""
-        found = pickle.loads(self.data)  # noqa: S301 - of a rank of this job
+        found = pickle.loads(self.data)  # noqa: S301 - from a rank of this job
         if self.problem is not None:
             raise found
         value: T = found
@@ -213,7 +211,7 @@ def _votes(
     """Prepare an outcome, and gather whether every rank can apply it.
 
     Returns:
-        What this rank will apply, if it can, and the votes in the order of ranks.
+        A list with the prepared outcome, empty after an error, and the votes of all ranks.
     """
     found: list[P] = []
     vote: Vote[R]
@@ -231,16 +229,16 @@ def _votes(
 
 
 def _verdict(error: BaseException) -> tuple[str, str]:
-    """Return the class of an error, ours that it is of or else its own, and what it says."""
+    """Return the class of an error, if possible one of our classes, and its message."""
     ours = next((kind for kind in _OURS if isinstance(error, kind)), None)
     if ours is not None:
         return ours.__name__, _text(error)
-    # A KeyError says nothing but a key.
+    # The message of a KeyError is only a key.
     return type(error).__name__, f"{type(error).__name__}: {_text(error)}"
 
 
 def _refuse(votes: Sequence[Vote[Any]]) -> None:
-    """Raise the same error on every rank where one of them cannot apply an outcome."""
+    """Raise the same error on every rank if one of them cannot apply an outcome."""
     problems = {index: vote.problem for index, vote in enumerate(votes) if vote.problem is not None}
     if not problems:
         return
@@ -257,18 +255,18 @@ def _refuse(votes: Sequence[Vote[Any]]) -> None:
 
 
 def _common_error(sent: Sent[Any], votes: Sequence[Vote[Any]]) -> BaseException:
-    """Return the first rank's error as it is if every rank could read it, else as a text."""
+    """Return the first rank's error itself if every rank could read it, else its message."""
     text = f"{sent.kind}: {sent.problem}" if sent.kind in _KINDS else sent.problem
     try:
-        error: BaseException = pickle.loads(sent.data)  # noqa: S301 - of a rank of this job
-    except Exception:  # noqa: BLE001 - a class that this rank cannot import, for one
+        error: BaseException = pickle.loads(sent.data)  # noqa: S301 - from a rank of this job
+    except Exception:  # noqa: BLE001 - such as a class that this rank cannot import
         return RuntimeError(text)
     are_alike = len({(vote.problem, vote.kind) for vote in votes}) == 1
     return error if are_alike else RuntimeError(text)
 
 
 def _ranks(ranks: Sequence[int]) -> str:
-    """Name some ranks: `rank 3`, or `ranks 1, 2 and 5 more`."""
+    """Return a text with ranks: `rank 3`, or `ranks 1, 2 and 5 more`."""
     if len(ranks) == 1:
         return f"rank {ranks[0]}"
     more = f" and {len(ranks) - _MOST_RANKS} more" if len(ranks) > _MOST_RANKS else ""
@@ -277,14 +275,14 @@ def _ranks(ranks: Sequence[int]) -> str:
 
 @contextlib.contextmanager
 def _named(about: str, process_group: ProcessGroup | None) -> Iterator[None]:
-    """Say of a backend's error whose collective failed, and over which group."""
+    """Add the scheduler and the process group to a backend's error."""
     try:
         yield
     except Exception as error:
         group = "the default process group" if process_group is None else "its process_group"
         raise RuntimeError(
-            f"dist_sched: {about}: its collective over {group} failed ({_text(error)}): every rank "
-            "of the group must make the same call, in the same order, and be alive"
+            f"dist_sched: {about}: its collective over {group} failed ({_text(error)}); check that "
+            "every rank of the group is alive and makes the same calls in the same order"
         ) from error
 
 
@@ -295,16 +293,16 @@ def _is_one_of_many() -> bool:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - an error may be made of anything
+    except Exception:  # noqa: BLE001 - an error may contain anything
         return "(its message cannot be read)"
 
 
 def _sendable(error: BaseException) -> BaseException:
-    """Return an error that every rank can raise: itself, or one with its type and message."""
+    """Return an error that every rank can raise: the error, or one with its type and message."""
     try:
         sent = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
         if (type(sent), str(sent)) == (type(error), str(error)):
             return error
-    except Exception:  # noqa: BLE001 - an error may be made of anything
+    except Exception:  # noqa: BLE001 - an error may contain anything
         logger.debug("an error of type %s cannot be sent", type(error).__name__)
     return RuntimeError(f"{type(error).__name__}: {_text(error)}")

@@ -1,4 +1,4 @@
-"""References and ratios: whose own value of a field follows the schedule as it is."""
+"""References and ratios of groups."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dist_sched")
 
 Reference = str | float | Mapping[str, str | float] | None
-"""A group's name, for every field; a number, for lr; or either by field."""
+"""A group's name for all fields, a number for lr, or a mapping from fields to either."""
 
 Missing = Path | str
-"""What no group has: a field, or a pattern's path; or, as a text, the name of a reference."""
+"""Something that no group has: a field's or a pattern's path, or the name of a reference."""
 
 _NEAR = 1e-6
-"""How far a peak may be from the own value that it is, relative to it: `1e-4 * 3` is not 3e-4."""
+"""Relative difference that a peak may have from an own value: `1e-4 * 3` is not 3e-4."""
 _DIGITS = 12
-"""To how many significant digits the ratio of a group that was added in mid-run is rounded."""
+"""Number of significant digits of the ratio of a group that was added during the run."""
 
 
 def by_field(reference: Reference, plan: Plan) -> dict[str, str | float]:
-    """Return what `reference=` says for each field.
+    """Return the value of `reference=` for each field.
 
     Raises:
-        ConfigError: It is none of what it may be; names the entry and the rule.
+        ConfigError: The argument is invalid. The message has the entry and the rule.
     """
     keys = [field.key for field in plan.fields]
     if reference is None:
@@ -48,7 +48,7 @@ def by_field(reference: Reference, plan: Plan) -> dict[str, str | float]:
         return dict.fromkeys(keys, reference)
     if not isinstance(reference, Mapping):
         reference = {"lr": reference}
-    refuse_unknown(reference, keys, "in reference= is not among the scheduled fields")
+    refuse_unknown(reference, keys, "in reference= is not a scheduled field")
     return {
         key: one if isinstance(one, str) else positive(f"reference[{key!r}]", one)
         for key, one in reference.items()
@@ -58,17 +58,17 @@ def by_field(reference: Reference, plan: Plan) -> dict[str, str | float]:
 def references(
     tracked: Sequence[TrackedGroup], plan: Plan, given: Reference, keys: Iterable[str]
 ) -> dict[str, float | None]:
-    """Return for some fields the own value that ratios are to; None where there is none.
+    """Return the reference of some fields, an own value, or None if there is none.
 
     Args:
         tracked: All groups.
-        plan: What was declared.
+        plan: The declared plan.
         given: The argument `reference`.
         keys: The fields.
 
     Raises:
-        ConfigError: No group has the name, groups of the name differ or are 0, or it is not clear
-            whose the schedule is.
+        ConfigError: No group has the name, groups of the name differ or are 0, or no group's own
+            value is the schedule's highest.
     """
     chosen = by_field(given, plan)
     found: dict[str, float | None] = {}
@@ -90,9 +90,9 @@ def references(
 def missing_names(
     tracked: Sequence[TrackedGroup], plan: Plan, given: Reference
 ) -> dict[str, list[str]]:
-    """Return the names of a reference that no group has, with the fields that each is for.
+    """Return the names in a reference that no group has, with their fields.
 
-    Another rank may have them, and brings their values.
+    Another rank may have groups of these names.
     """
     names = {one.name for one in tracked}
     missing: dict[str, list[str]] = {}
@@ -119,27 +119,27 @@ def _of_name(
     if len(own) != 1:
         values = listed(map(str, sorted(own))) or "none"
         raise ConfigError(
-            f"reference={name!r}: the groups of this name must have one own {field.key} (they have "
-            f"{values}): give a number, as in reference={{{field.key!r}: ...}}"
+            f"reference={name!r}: the groups of this name have different values of {field.key} "
+            f"({values}); pass a number instead, as in reference={{{field.key!r}: ...}}"
         )
     (value,) = own
     if value == 0:
         raise ConfigError(
-            f"reference={name!r}: its own {field.key} is 0, and no ratio is to 0: name another "
-            f"group for {field.key}, as in reference={{{field.key!r}: ..., ...}}"
+            f"reference={name!r}: its own {field.key} is 0, which cannot be a reference; choose "
+            f"another group for {field.key}, as in reference={{{field.key!r}: ..., ...}}"
         )
     return value
 
 
 def named_groups(names: Collection[str]) -> str:
-    """Say how the groups are named; ends an error."""
+    """Return a text with the names of the groups, for the end of an error."""
     if not names:
-        return 'the groups have no names: add "name" to each, as in {"params": ..., "name": "head"}'
+        return 'the groups have no names; add them, as in {"params": ..., "name": "head"}'
     return f"the groups are named {listed(names)}"
 
 
 def _first(tracked: Sequence[TrackedGroup], field: Field, peak: float) -> float | None:
-    """Return the first own value that is not 0, as NeMo measures; warn where it is not the peak."""
+    """Return the first own value that is not 0, as in NeMo. Warn if it is not the peak."""
     having = [(one, own) for one in tracked if (own := one.own_value(field.key))]
     if not having:
         return None
@@ -147,8 +147,8 @@ def _first(tracked: Sequence[TrackedGroup], field: Field, peak: float) -> float 
     others = [one for one, own in having if is_near(own, peak)]
     if others and not is_near(reference, peak):
         logger.warning(
-            "%s=%r is the own %s of %s, but ratios are to the first group (%s, %r), so %s gets %g "
-            "times as much: pass reference=%r, or another %s",
+            "%s=%r is the own %s of %s, but the reference is the first group (%s, %r), so %s gets "
+            "%g times its own value; pass reference=%r, or another %s",
             field.upper,
             peak,
             field.key,
@@ -164,7 +164,7 @@ def _first(tracked: Sequence[TrackedGroup], field: Field, peak: float) -> float 
 
 
 def _of_peak(tracked: Sequence[TrackedGroup], plan: Plan, index: int) -> float | None:
-    """Return the own value that all groups have, or else the one that is the schedule's highest."""
+    """Return the own value of all groups, or else the one that is the schedule's highest value."""
     field, peak = plan.fields[index], plan.curves[index].max_value
     part = [one for one in tracked if takes_part(one, plan, index)]
     own = [value for one in part if (value := one.own_value(field.key))]
@@ -174,34 +174,34 @@ def _of_peak(tracked: Sequence[TrackedGroup], plan: Plan, index: int) -> float |
     if near:
         return min(near, key=lambda value: abs(value - peak))
     key = field.key
-    multiplier = repr(field.multiplier) if field.multiplier else "schedules of their own (groups=)"
+    multiplier = repr(field.multiplier) if field.multiplier else "schedules in groups="
     raise ConfigError(
-        f"{key}: whose schedule is it? No group's own {key} is its highest value, {peak:g}, and "
-        f"they differ:\n{own_values(tracked, key)}\nMake the highest value one of these; or say "
-        "which of them follows the schedule as it is, by a group's name or a number, as in "
+        f"{key}: the groups have different values, and none is the schedule's highest value, "
+        f"{peak:g}, so their ratios are not clear:\n{own_values(tracked, key)}\nMake one of these "
+        "the highest value; or pass the group or the value that follows the schedule, as in "
         f"reference={{{key!r}: {max(own):g}}}; or give groups {multiplier} "
-        "(keep_group_ratios=False gives all of them the same)"
+        "(with keep_group_ratios=False all groups get the same values)"
     )
 
 
 def is_near(own: float, peak: float) -> bool:
-    """Return whether an own value is a schedule's highest, which may have been computed."""
+    """Return whether an own value is a schedule's highest value, up to rounding."""
     return math.isclose(own, peak, rel_tol=_NEAR)
 
 
 def takes_part(one: TrackedGroup, plan: Plan, index: int) -> bool:
-    """Return whether a group has a ratio: neither a schedule, nor bounds, nor a multiplier."""
+    """Return whether a group has a ratio: it has no schedule, no bounds and no multiplier."""
     if plan.followed(one.name, index).own is not None:
         return False
     return all(one.override(key) is None for key in plan.fields[index].override_keys())
 
 
 def measured(value: float, found: Any) -> float:
-    """Return a ratio as it can be found again from what an optimizer's checkpoint carries.
+    """Return a rounded ratio, which can be computed again from an optimizer's checkpoint.
 
     Args:
         value: The exact ratio.
-        found: What the group holds: a float, or a tensor of few digits.
+        found: The value in the group: a float, or a tensor with fewer digits.
     """
     eps = torch.finfo(found.dtype).eps if isinstance(found, torch.Tensor) else 0.0
     digits = min(_DIGITS, math.floor(-math.log10(eps))) if eps else _DIGITS
@@ -209,7 +209,7 @@ def measured(value: float, found: Any) -> float:
 
 
 def is_default(one: TrackedGroup, key: str, defaults: Any) -> bool:
-    """Return whether a group's own value is what its optimizer gives to every new group."""
+    """Return whether a group's own value is its optimizer's default."""
     if not isinstance(defaults, dict):
         return False
     default = group_fields.get(defaults, key)

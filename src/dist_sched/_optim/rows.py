@@ -1,4 +1,4 @@
-"""Rows: one field of some groups that follow one curve, and the loop that writes it."""
+"""Rows: one field of several groups that follow one curve, and the loop that writes it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Member(NamedTuple):
-    """A group, and what it follows for one field."""
+    """A group and its curve for one field."""
 
     one: TrackedGroup
     followed: Followed
@@ -31,7 +31,7 @@ class Member(NamedTuple):
 
 
 class Written(NamedTuple):
-    """A value that something else has written since the last write."""
+    """A value that something else has written since our last write."""
 
     one: TrackedGroup
     key: str
@@ -44,7 +44,7 @@ Overridden = tuple["Row", list["Group"], list[float]]
 
 
 class Row:
-    """One field of some groups that follow one curve."""
+    """One field of several groups that follow one curve."""
 
     __slots__ = (
         "_bounded",
@@ -65,34 +65,34 @@ class Row:
     def __init__(self, followed: Followed, by_others: list[Written] | None = None) -> None:
         field = self.field = followed.field
         self.curve = followed.curve
-        # A schedule of a group's own has no bounds; its multiplier must be 1.
+        # For a schedule in groups=, bounds are ignored, and a multiplier must be 1.
         bounds = ("", "") if followed.own is not None else (field.upper, field.lower)
         self._keys = (field.key, *bounds, field.multiplier)
         is_upstream = isinstance(self.curve, LrCurve | WdCurve)
         self._upstream = cast("Bounded", self.curve) if is_upstream else None
-        """Megatron's curve, which goes between bounds by its formula."""
+        """Megatron's curve, whose formula has bounds."""
         self._bounded = self._upstream
-        """The curve between bounds, once it is known."""
+        """The curve between bounds, as soon as it is needed."""
         self._by_others = [] if by_others is None else by_others
         self._members: dict[int, Member] = {}
-        """By identity of a group."""
+        """Members by identity of the group."""
         self._is_simple = True
-        """Whether groups have no overrides but those that stand in them."""
+        """Whether overrides are only keys of the groups."""
         self._places: dict[float, int] = {}
-        """By factor, the index of its cohort."""
+        """Index of the cohort of each factor."""
         self._cohorts: list[list[Any]] = []
-        """For each factor: the factor, its groups, and the very float that was written last.
+        """For each factor: the factor, its groups, and the float object that was written last.
 
-        Lists, because unpacking one at each step is faster than asking an object."""
+        These are lists, because unpacking a list at each step is faster than reading attributes."""
         self._overridden_groups: list[Group] = []
-        """Those that had overrides at the last write."""
+        """Groups that had overrides at the last write."""
         self._overridden_last: list[float | None] = []
-        """What was written into them."""
+        """Values that were written into them."""
         self._tensors: dict[int, tuple[torch.Tensor, int | None]] = {}
-        """By identity of a group, its tensor, and the version of that after the last write."""
+        """Tensor of each group, by the group's identity, and its version after the last write."""
 
     def add(self, member: Member) -> None:
-        """Let a group be filled."""
+        """Add a group."""
         one, followed, ratio = member
         factor = ratio * followed.number
         index = self._places.setdefault(factor, len(self._places))
@@ -105,7 +105,7 @@ class Row:
             self._is_simple = False
 
     def exchange(self, former: Group, group: Group) -> None:
-        """Fill another dict in place of one that a load has replaced."""
+        """Replace the dict of a group, which a load has replaced."""
         member = self._members.pop(id(former), None)
         if member is None:
             return
@@ -116,21 +116,21 @@ class Row:
         self._overridden_groups, self._overridden_last = [], []
 
     def fill(self, position: int) -> Overridden | None:
-        """Write the values at a position into the groups that have no overrides.
+        """Write the values at a position into the groups without overrides.
 
         Returns:
-            The others, with their values. They are written after every row, so that an illegal
-            override leaves all of them as they were. None where there are none.
+            The groups with overrides and their values, or None. They are written after all rows, so
+            that an invalid override leaves them unchanged.
 
         Raises:
-            ConfigError: A group has an illegal bound or multiplier.
+            ConfigError: A group has an invalid bound or multiplier.
         """
         key, upper, lower, multiplier = self._keys
         curve = self._upstream
         if curve is None:
             between, value = None, self.curve(position)
         else:
-            # Groups with bounds of their own share what depends on the position alone.
+            # Groups with bounds share the work that depends on the position alone.
             between = curve.at(position)
             value = between(curve.max_value, curve.min_value)
         overridden: list[Group] = []
@@ -139,10 +139,10 @@ class Row:
             cohort[2] = scaled = value * factor
             try:
                 for group in groups:
-                    # They are looked for at every step: they may be added and removed meanwhile.
+                    # Checked at every step, because overrides may be added and removed.
                     if upper in group or lower in group or multiplier in group:
                         overridden.append(group)
-                    elif group[key] is written:  # a float, and ours: no look at its type
+                    elif group[key] is written:  # our own float, so its type is known
                         group[key] = scaled
                     else:
                         self._write(group, scaled, written)
@@ -156,7 +156,7 @@ class Row:
         return self, overridden, self.overridden_values(overridden, position, value, between)
 
     def write_overridden(self, groups: list[Group], values: list[float]) -> None:
-        """Write the values of groups that have overrides."""
+        """Write the values of groups with overrides."""
         key, last = self.field.key, self._overridden_last
         if len(groups) != len(self._overridden_groups) or not all(
             map(is_, groups, self._overridden_groups)
@@ -175,23 +175,23 @@ class Row:
         self._overridden_groups, self._overridden_last = groups, [*values]
 
     def _put_back(self, groups: Iterable[Group]) -> None:
-        """Give groups the key again that something else has removed."""
+        """Restore the key in groups from which something else has removed it."""
         key = self.field.key
         for group in groups:
             if key not in group:
                 group[key] = self._members[id(group)].one.tensors.get(key, 0.0)
-        # Of the values that groups hold now, some are new and some are 0.
+        # Groups now hold different values, some of them 0.
         for cohort in self._cohorts:
             cohort[2] = None
 
     def _write(self, group: Group, value: float, written: Any) -> None:
-        """Write a value where something else than our last float is; note what is another's."""
+        """Write a value into a group that holds another object than our last float."""
         key = self.field.key
         found = group_fields.get(group, key)
         if found is None:
             raise removed(self._members[id(group)].one, key)
         if isinstance(found, torch.Tensor):
-            # By object and version: to read a tensor would wait for its device.
+            # Compared by object and version, because reading a tensor would wait for its device.
             written = self._tensors.get(id(group))
             is_other = written is not None and (
                 written[0] is not found or written[1] != version(found)
@@ -202,9 +202,9 @@ class Row:
             found.detach().fill_(value)
             self._tensors[id(group)] = found, version(found)
         else:
-            # Both, as copies and pickles make new objects of equal value.
+            # Also compared by value, because copies and pickles make new objects.
             is_other = type(written) is float and found is not written and found != written
-            # A group that has lost its override holds what it had under that.
+            # A group that has lost its override still holds the value from the override.
             is_other = is_other and not any(found is last for last in self._overridden_last)
             if is_other and not self._by_others:
                 self._by_others.append(Written(self._members[id(group)].one, key, found, written))
@@ -217,13 +217,13 @@ class Row:
         value: float | None = None,
         between: Between | None = None,
     ) -> list[float]:
-        """Return the values of groups that may have bounds or a multiplier of their own.
+        """Return the values of groups that may have bounds or a multiplier.
 
         Args:
             groups: Groups of this row.
             position: Units completed.
-            value: The curve's value there, where it is known.
-            between: The curve between bounds there, where it is known.
+            value: The curve's value at the position, if it is known.
+            between: The curve between bounds at the position, if it is known.
         """
         _, upper, lower, multiplier_key = self._keys
         if value is None:
@@ -244,7 +244,7 @@ class Row:
                 high = group[upper] if upper in group else high_value  # noqa: SIM401
                 low = group[lower] if lower in group else low_value  # noqa: SIM401
                 multiplier = group[multiplier_key] if multiplier_key in group else 1.0  # noqa: SIM401
-                # What is a legal float already, as nearly always, needs no rule.
+                # The fast case: valid floats need no further checks.
                 if (
                     is_simple
                     and between is not None
@@ -263,20 +263,20 @@ class Row:
         return values
 
     def values(self, position: int) -> list[tuple[int, float]]:
-        """Return the place of each group, and what would be written into it."""
+        """Return the place of each group, and the value that would be written."""
         groups = [member.one.group for member in self._members.values()]
         places = [member.one.place for member in self._members.values()]
         return list(zip(places, self.overridden_values(groups, position), strict=True))
 
     def between(self) -> Bounded:
-        """Return the curve between bounds, which few groups have."""
+        """Return the curve between bounds. It is built when a group first needs it."""
         if self._bounded is None:
             found = next(iter(self._members.values())).followed.bounded
             self._bounded = None if found is None else found()
         return cast("Bounded", self._bounded)
 
     def _overridden_value(self, member: Member, value: float, between: Between | None) -> float:
-        """Return the value of a group, by the first that it has: bounds, a multiplier, a ratio."""
+        """Return the value of a group by the first of bounds, multiplier and ratio that it has."""
         one, followed, ratio = member
         multiplier = multiplier_of(one, followed)
         bounds = None if followed.own is not None else self.bounds_of(one)
@@ -286,10 +286,10 @@ class Row:
         return value * ((ratio if multiplier is None else multiplier) * followed.number)
 
     def bounds_of(self, one: TrackedGroup) -> tuple[float, float] | None:
-        """Return the upper and the lower bound of a group; None where it has none of its own.
+        """Return the upper and the lower bound of a group, or None if it has none.
 
         Raises:
-            ConfigError: One is no legal number.
+            ConfigError: A bound is invalid.
         """
         _, upper, lower, _ = self._keys
         high, low = one.override(upper), one.override(lower)
@@ -302,10 +302,10 @@ class Row:
 
 
 def multiplier_of(one: TrackedGroup, followed: Followed) -> float | None:
-    """Return the multiplier that stands in a group; None where there is none.
+    """Return the multiplier of a group, or None if it has none.
 
     Raises:
-        ConfigError: It is no legal number, or stands beside a schedule of the group's own.
+        ConfigError: It is invalid, or the group also has a schedule in `groups=`.
     """
     key = followed.field.multiplier
     found = one.override(key)
@@ -314,35 +314,35 @@ def multiplier_of(one: TrackedGroup, followed: Followed) -> float | None:
     multiplier = rate(key, found)
     if followed.own is not None and multiplier != 1.0:
         raise ConfigError(
-            f"{key}={multiplier!r}, and {followed.own.path} is a schedule of this group's own, "
-            "which nothing multiplies: remove one of them"
+            f"{key}={multiplier!r}: not allowed for a group with a schedule, {followed.own.path}; "
+            "remove one of the two"
         )
     return multiplier
 
 
 def is_removed(group: Group, key: str) -> bool:
-    """Return whether a field that a group had is gone, so that no write can bring it back."""
+    """Return whether a field was removed from a group in a way that a write cannot undo."""
     name, index = group_fields.split(key)
     return group_fields.get(group, key) is None and (index is not None or name in group)
 
 
 def removed(one: TrackedGroup, key: str) -> ConfigError:
     """Return the error of a field that cannot be written."""
-    return ConfigError(f"{one}: {key} was removed from the group: write it again")
+    return ConfigError(f"{one}: {key} was removed from the group; add it again")
 
 
 def version(tensor: torch.Tensor) -> int | None:
-    """Return how often a tensor was written in place; None where torch does not count."""
-    return None if tensor.is_inference() else tensor._version  # noqa: SLF001 - there is no public one
+    """Return how often a tensor was written in place, or None if torch does not count."""
+    return None if tensor.is_inference() else tensor._version  # noqa: SLF001 - not public in torch
 
 
 class PartRow(Row):
-    """One part of a tuple, such as `betas[0]`, of some groups that follow one curve."""
+    """One part of a tuple, such as `betas[0]`, of several groups that follow one curve."""
 
     __slots__ = ()
 
     def fill(self, position: int) -> None:
-        """Write the values at a position into the groups; a part has no overrides."""
+        """Write the values at a position into the groups. Parts have no overrides."""
         value = self.curve(position)
         for cohort in self._cohorts:
             factor, groups, written = cohort
@@ -352,17 +352,17 @@ class PartRow(Row):
 
 
 def row_of(member: Member) -> Row:
-    """Return a row of one group, to ask for its values."""
+    """Return a row with one group, to compute its values."""
     row = Row(member.followed)
     row.add(member)
     return row
 
 
 def highest(member: Member) -> float:
-    """Return a group's value where its curve is at its highest.
+    """Return a group's value where its curve is highest.
 
     Raises:
-        ConfigError: The group has an illegal bound or multiplier.
+        ConfigError: The group has an invalid bound or multiplier.
     """
     one, followed, ratio = member
     try:

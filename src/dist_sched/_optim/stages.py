@@ -1,4 +1,4 @@
-"""Stages: what the ranks of a job say of their groups, which may be parts of one table."""
+"""Stages: information that ranks exchange about their groups, such as pipeline stages have."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ if TYPE_CHECKING:
     from dist_sched._optim.writer import Reach, Writer
 
 _MOST_NAMES = 50
-"""Names of groups that a rank tells the others, for the error that no rank has one."""
+"""Maximum number of group names that a rank sends, for an error about a missing name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One rank's part of the groups."""
+    """Information about one rank's groups."""
 
     lacks: tuple[Missing, ...]
     """Fields, patterns and reference names that its groups do not have."""
     names: tuple[str, ...]
-    """How its groups are named, the first of them."""
+    """Names of its groups, or the first ones of very many."""
     fields: tuple[str, ...]
-    """What its groups have."""
+    """Fields of its groups."""
     references: Mapping[str, float | None]
-    """By field, the own value that its ratios are to."""
+    """The reference of each field."""
     reaches: tuple[Reach, ...]
-    """What its groups would reach if ratios were to another rank's reference."""
+    """How high its groups would come with another rank's reference."""
 
     @classmethod
     def of(cls, writer: Writer, reference: Reference, known: Plan | None) -> Stage:
-        """Return what a rank's groups have of a plan.
+        """Return the information about this rank's groups.
 
         Args:
-            writer: Of the plan.
+            writer: The writer of the plan.
             reference: The constructor's argument.
-            known: The plan whose names and fields were found; None if none were.
+            known: A plan whose names and fields were found before, if there is one.
         """
         tracker = writer.tracker
         lost = (
@@ -61,7 +61,7 @@ class Stage:
 
 
 def common_references(stages: Sequence[Stage]) -> dict[str, float | None]:
-    """Return by field the first own value, in the order of ranks, that ratios can be to."""
+    """Return the reference of each field from the first rank that has one."""
     keys = dict.fromkeys(key for stage in stages for key in stage.references)
     return {
         key: next((one for stage in stages if (one := stage.references.get(key))), None)
@@ -70,9 +70,9 @@ def common_references(stages: Sequence[Stage]) -> dict[str, float | None]:
 
 
 def lost_groups(stages: Sequence[Stage], references: Mapping[str, float | None]) -> str:
-    """Return which groups cannot have their ratio to what all ranks have, as a sentence.
+    """Return an error text about groups that cannot use the common references, or "".
 
-    Every rank computes the same from what all have said.
+    Every rank computes the same text.
     """
     lines = [
         f"rank {rank}: {problem}"
@@ -85,12 +85,12 @@ def lost_groups(stages: Sequence[Stage], references: Mapping[str, float | None])
 
 
 def common_names(stages: Sequence[Stage]) -> str:
-    """Return which fields and names no rank's groups have, as a sentence; empty if there are none.
+    """Return an error text about fields and names that no rank's groups have, or "".
 
-    Every rank computes the same from what all have said.
+    Every rank computes the same text.
     """
     lacking = set.intersection(*(set(stage.lacks) for stage in stages))
-    # One of a job without groups has nothing to be missed.
+    # A job without groups cannot lack anything.
     if not lacking or not any(stage.fields for stage in stages):
         return ""
     names = dict.fromkeys(name for stage in stages for name in stage.names)

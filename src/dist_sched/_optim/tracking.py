@@ -1,7 +1,7 @@
-"""Tracked groups: what is remembered of each param group, and how one is recognised.
+"""Tracked groups: information about each param group, and how a group is recognised.
 
-It is remembered here and never in the group, because DCP refuses to load a checkpoint that lacks a
-key which the current groups have (pytorch #140900, #143828).
+The information is kept here and never in the group, because DCP cannot load a checkpoint that lacks
+a key of the current groups (pytorch #140900, #143828).
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dist_sched")
 
 INITIAL_LR = "initial_lr"
-"""What torch's schedulers call the lr that a group had before them."""
+"""Key in which torch's schedulers keep the lr that a group had before them."""
 _LEFTOVERS = ("max_lr", "min_lr")
-"""What OneCycleLR adds to `initial_lr`; its own, and no bounds of ours."""
+"""Keys that torch's OneCycleLR adds beside `initial_lr`. They are not bounds for us."""
 
 
 @dataclass(slots=True, eq=False)
 class TrackedGroup:
-    """What is remembered of one group; it outlives the group's dict object."""
+    """Information about one group. It stays valid if a load replaces the group's dict."""
 
     group: Group
     source: int
@@ -51,33 +51,33 @@ class TrackedGroup:
     index: int
     """Index of the group within its optimizer."""
     name: object = None
-    """The name when it was first seen; a load that renames a group does not make it a new one."""
+    """The name when it was first seen. A load that renames a group does not make it a new one."""
     own: dict[str, float | None] = dataclass_field(default_factory=dict)
-    """The group's own value of each field when it was first asked for; None where it had none."""
+    """The group's own value of each field, or None if it does not have the field."""
     tensors: dict[str, torch.Tensor] = dataclass_field(default_factory=dict)
     """The script's own tensor objects, by field key."""
     overrides: Group = dataclass_field(default_factory=dict)
-    """Bounds and multipliers as they were just before the optimizer was loaded."""
+    """Bounds and multipliers just before the optimizer was loaded."""
     carried: Group = dataclass_field(default_factory=dict)
-    """What an optimizer's checkpoint had for this group, until it is compared."""
+    """The group's values in an optimizer's checkpoint, until they are compared."""
     offered: Group = dataclass_field(default_factory=dict)
-    """The same before the load has succeeded: torch may yet refuse it."""
+    """The same before the load has succeeded."""
     optimizer: str = ""
-    """Class of its optimizer, with the index where there are several."""
+    """Class of its optimizer, with the index if there are several."""
     place: int = 0
     """Index among the groups of all optimizers."""
     not_ours: frozenset[str] = frozenset()
-    """Keys that the optimizer has as hyper-parameters of its own, so that they are no bounds."""
+    """Keys that are hyper-parameters of the optimizer, and therefore not bounds."""
     leftovers: Group = dataclass_field(default_factory=dict)
-    """Bounds that torch's OneCycleLR has left in the group; they are passed over."""
+    """Bounds that torch's OneCycleLR has left in the group. They are ignored."""
     is_late: bool = False
     """Whether it was added after the scheduler was built."""
     is_open: bool = False
-    """Whether a load may still say what it had: it was added, and no step was made since."""
+    """Whether it was added, and a load before the next step may still determine its ratio."""
     ratios: dict[str, float] = dataclass_field(default_factory=dict)
-    """By field, those that are not its own value's to the reference, since it was added late."""
+    """Ratios by field that are not the own value over the reference, for a group added late."""
     last_write: Snapshot | None = None
-    """What it held after our last write, where its optimizer may be loaded without hooks."""
+    """The contents after our last write, if its optimizer may be loaded without hooks."""
 
     def __str__(self) -> str:
         return (
@@ -93,18 +93,18 @@ class TrackedGroup:
         place: int,
         not_ours: frozenset[str],
     ) -> bool:
-        """Return whether it is this very dict, at this place."""
+        """Return whether it has this dict and this place."""
         known = self.source, self.index, self.optimizer, self.place, self.not_ours
         return self.group is group and known == (source, index, optimizer, place, not_ours)
 
     def own_value(self, key: str) -> float | None:
-        """Return the value that the group was built with; None where it has no such field.
+        """Return the group's own value of a field, or None if it does not have the field.
 
-        That of lr is `initial_lr` where an earlier scheduler has left one, because lr is scheduled
-        by then.
+        For lr it is `initial_lr` if an earlier scheduler has left it, because lr itself is then a
+        scheduled value.
 
         Raises:
-            ConfigError: It is no legal number.
+            ConfigError: The value is invalid.
         """
         if key not in self.own:
             found = group_fields.get(self.group, key)
@@ -123,11 +123,11 @@ class TrackedGroup:
         return self.group.get(INITIAL_LR) is not None and INITIAL_LR not in self.not_ours
 
     def override(self, key: str) -> Any:
-        """Return a bound or multiplier that the group has; None where it has none of its own."""
+        """Return a bound or multiplier of the group, or None if it has none."""
         return self._own_override(key, self.group.get(key))
 
     def own_overrides(self, held: Group) -> Group:
-        """Return which of some bounds and multipliers are the group's own."""
+        """Return the bounds and multipliers that are overrides of the group."""
         return {
             key: found for key, found in held.items() if self._own_override(key, found) is not None
         }
@@ -138,7 +138,7 @@ class TrackedGroup:
         return None if key in self.leftovers and self.leftovers[key] == found else found
 
     def note_leftovers(self) -> None:
-        """Remember the bounds of the whole set of keys that torch's OneCycleLR leaves behind."""
+        """Remember bounds left by torch's OneCycleLR, if its whole set of keys is there."""
         initial, upper, lower = (self.group.get(key, "") for key in (INITIAL_LR, *_LEFTOVERS))
         if any(type(value) not in {int, float} for value in (initial, upper, lower)):
             return
@@ -148,17 +148,17 @@ class TrackedGroup:
             }
 
     def put_back_tensors(self, fields: Iterable[Field]) -> None:
-        """Put back the script's own objects where a load has replaced them.
+        """Restore the script's own tensors after a load has replaced them.
 
-        `Optimizer.load_state_dict` and DCP bring new tensors; compiled steps, CUDA graphs and users
-        hold the old ones (pytorch #107076, #162359).
+        `Optimizer.load_state_dict` and DCP create new tensors, but compiled steps, CUDA graphs and
+        users hold the old ones (pytorch #107076, #162359).
         """
         for field in fields:
             found = group_fields.get(self.group, field.key)
             if field.key in self.tensors:
                 group_fields.assign(self.group, field.key, self.tensors[field.key])
             elif found is None and self._should_have(field):
-                group_fields.assign(self.group, field.key, 0.0)  # to be written at once
+                group_fields.assign(self.group, field.key, 0.0)  # written immediately afterwards
             elif found is not None and not isinstance(found, float):
                 group_fields.assign(self.group, field.key, float(found))
 
@@ -169,7 +169,7 @@ class TrackedGroup:
 
 def _number(key: str, found: Any) -> float | None:
     if found is None or isinstance(found, tuple | list):
-        return None  # of a tuple, the parts are the fields
+        return None  # the fields are the parts of a tuple
     if isinstance(found, torch.Tensor):
         found = group_fields.shortest_decimal(key, found)
     return rate(key, found)
@@ -177,19 +177,19 @@ def _number(key: str, found: Any) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class _Memory:
-    """What schedulers on one optimizer saw before they changed it, and which of them are alive.
+    """Information that earlier schedulers on an optimizer have left.
 
-    Parameters are held weakly: one may refer to its optimizer, and would keep it alive from here.
+    Parameters are referenced weakly, because they may refer to their optimizer.
     """
 
     tracked: list[tuple[TrackedGroup, int, list[weakref.ref[Any]]]]
-    """For each group what is remembered, its identity, and its parameters."""
+    """The information, identity and parameters of each group."""
     drivers: list[weakref.ref[Tracker]]
     """The trackers of the schedulers that write into its groups."""
 
 
 _MEMORIES: weakref.WeakKeyDictionary[Any, _Memory] = weakref.WeakKeyDictionary()
-"""A second scheduler on an optimizer must not take what the first has written for own values."""
+"""Memories by optimizer: a second scheduler must not mistake written values for own values."""
 
 
 class Tracker:
@@ -197,10 +197,10 @@ class Tracker:
 
     Args:
         optimizer: One optimizer, or several.
-        fields: What is scheduled; own values of these are read at once.
+        fields: The scheduled fields, whose own values are read immediately.
 
     Raises:
-        ConfigError: There is no optimizer, or a group has an illegal value. Nothing has changed.
+        ConfigError: There is no optimizer, or a group has an invalid value. Nothing has changed.
     """
 
     def __init__(self, optimizer: Any, fields: Sequence[Field]) -> None:
@@ -210,13 +210,13 @@ class Tracker:
         self.is_replaced = False
         """Whether a newer scheduler writes one of these fields."""
         self.is_waiting = False
-        """Whether the next step has to look at what a load or a new group has left."""
+        """Whether the next step must finish the work for a load or a new group."""
         self.has_named_writes = False
-        """Whether it was logged that something else writes them; once is enough."""
+        """Whether the warning about something else that writes the fields was logged."""
         self.recalled: list[TrackedGroup] = []
-        """What earlier schedulers on these optimizers remembered of the groups."""
+        """Information from earlier schedulers on these optimizers."""
         self.known_lr: frozenset[int] = frozenset()
-        """By identity of own values, the groups whose lr earlier ones of ours have written."""
+        """Groups whose lr an earlier scheduler of ours has written, by identity of `own`."""
         for source, one in enumerate(self.optimizers()):
             memory = _memory_of(one)
             if memory is not None:
@@ -226,21 +226,21 @@ class Tracker:
 
     def _turn_to(self, optimizer: Any, fields: Sequence[Field]) -> None:
         self.sources = as_list(optimizer, fields)
-        # Wrappers are searched each time, since what is inside may be exchanged.
+        # Wrappers are searched each time, because the optimizer inside may be replaced.
         self._leaves = None if any(map(may_wrap, self.sources)) else self.sources
         self._by_optimizer: dict[int, list[TrackedGroup]] | None = None
-        """By identity of an optimizer, its tracked groups, once they were asked for."""
+        """Tracked groups by identity of the optimizer, as soon as they are needed."""
         is_sole = self.optimizers() == self.sources[:1]
         self.sole = self.sources[0] if self.sources and is_sole else None
 
     def optimizers(self) -> list[Any]:
-        """Return the optimizers that are stepped, without what wraps them."""
+        """Return the optimizers that are stepped, without their wrappers."""
         if self._leaves is not None:
             return self._leaves
         return [leaf for source in self.sources for leaf in innermost(source)]
 
     def groups(self) -> list[Group]:
-        """Return the present param groups of all optimizers; none where another writes them."""
+        """Return the present param groups of all optimizers, or none after a replacement."""
         if self.is_replaced:
             return []
         if self.sole is not None:
@@ -258,22 +258,22 @@ class Tracker:
         return self._by_optimizer.get(id(optimizer), [])
 
     def sources_without_memory(self) -> Iterator[tuple[int, Any]]:
-        """Yield the optimizers, with their indices, that no earlier scheduler has driven."""
+        """Yield the optimizers without an earlier scheduler, and their indices."""
         known = {one.source for one in self.recalled}
         for source, optimizer in enumerate(self.optimizers()):
             if source not in known:
                 yield source, optimizer
 
     def turn_to(self, optimizer: Any, fields: Sequence[Field], rebind: Callable[[], None]) -> None:
-        """Follow another optimizer; groups with the same parameters stay the same.
+        """Switch to another optimizer. Groups with the same parameters stay the same.
 
         Args:
             optimizer: One optimizer, or several.
-            fields: What is scheduled.
-            rebind: Called after the exchange. If it raises, the exchange is undone.
+            fields: The scheduled fields.
+            rebind: Called after the switch. If it raises, the switch is undone.
 
         Raises:
-            ConfigError: It is no optimizer, or what `rebind` raises.
+            ConfigError: It is not an optimizer, or `rebind` raises.
         """
         sources, tracked = self.sources, self.tracked
         self._turn_to(optimizer, fields)
@@ -293,8 +293,8 @@ class Tracker:
         """Track the present groups: those known before, and new ones.
 
         Args:
-            fields: What is scheduled.
-            check: Called with each new group before anything changes; may raise.
+            fields: The scheduled fields.
+            check: Called with each new group before anything changes. It may raise.
             loaded: An optimizer whose groups a load has just replaced.
 
         Returns:
@@ -302,7 +302,7 @@ class Tracker:
         """
         previous = self.tracked
         tracked = self._recognise(previous, fields)
-        # By the dict of own values, which `replace` hands on: the group's dict may be another one.
+        # Compared by the dict of own values, because the group's dict may have been replaced.
         known = {id(one.own) for one in previous}
         late = [one for one in tracked if id(one.own) not in known]
         for one in late:
@@ -315,10 +315,10 @@ class Tracker:
     def follow_load(
         self, optimizer: Optimizer, fields: Sequence[Field]
     ) -> list[tuple[Group, TrackedGroup]] | None:
-        """Follow groups whose dicts a load has replaced, without a look at all others.
+        """Track groups whose dicts a load has replaced, without checking all other groups.
 
         Returns:
-            Each former dict, and the group; None where more than that has changed.
+            Each former dict with its group. None if anything else has changed.
         """
         tracked, groups = self.tracked_of(optimizer), optimizer.param_groups
         if len(tracked) != len(groups):
@@ -334,10 +334,10 @@ class Tracker:
         return former
 
     def new_groups(self, fields: Sequence[Field]) -> list[TrackedGroup] | None:
-        """Return the groups that were added behind those tracked, which `append` may take up.
+        """Return the groups that were added after the tracked ones, for `append`.
 
         Returns:
-            None where more than that has changed.
+            The new groups. None if anything else has changed.
         """
         optimizer, known = self.sole, self.tracked
         if not isinstance(optimizer, Optimizer) or not known:
@@ -356,7 +356,7 @@ class Tracker:
         return found
 
     def append(self, added: Iterable[TrackedGroup], fields: Sequence[Field]) -> None:
-        """Track what `new_groups` has found."""
+        """Track the groups from `new_groups`."""
         memory = _memory_of(self.sole)
         for one in added:
             one.put_back_tensors(fields)
@@ -371,11 +371,11 @@ class Tracker:
         previous: Iterable[TrackedGroup],
         loaded: Optimizer | None = None,
     ) -> None:
-        """Make each group hold tensors of its own: the script's, where a load has replaced them.
+        """Make sure that each group has its own tensors, and the script's after a load.
 
         Args:
-            fields: What is scheduled.
-            previous: Groups whose tensors are theirs already, but for those of `loaded`.
+            fields: The scheduled fields.
+            previous: Groups that already have their own tensors, except groups of `loaded`.
             loaded: An optimizer whose groups a load has just replaced.
         """
         optimizers = self.optimizers()
@@ -383,7 +383,7 @@ class Tracker:
         for one in self.tracked:
             if id(one.group) not in known or optimizers[one.source] is loaded:
                 one.put_back_tensors(fields)
-        # The defaults too, else a group that is added later would share the tensor that is written.
+        # Defaults, too, because a group that is added later would share their tensor.
         holders = [one.group for one in self.tracked]
         defaults = (getattr(optimizer, "defaults", None) for optimizer in optimizers)
         holders += [holder for holder in defaults if isinstance(holder, dict)]
@@ -404,14 +404,14 @@ class Tracker:
                 if fields:
                     older.is_replaced, older.sole = True, None
                     logger.warning(
-                        "a newer scheduler writes %s of %s from now on, and the older one raises "
-                        "at its next step: keep one of the two",
+                        "a newer scheduler writes %s of %s from now on, and the older one will "
+                        "raise an error at its next step; use only one of the two",
                         ", ".join(fields),
                         type(optimizer).__name__,
                     )
 
     def remember(self) -> None:
-        """Leave what is remembered with the optimizers, for a later scheduler."""
+        """Keep the information about groups for later schedulers of these optimizers."""
         by_source: dict[int, list[TrackedGroup]] = {}
         for one in self.tracked:
             by_source.setdefault(one.source, []).append(one)
@@ -426,7 +426,7 @@ class Tracker:
                 logger.debug("%s cannot be referred to weakly", type(optimizer).__name__)
 
     def labels(self) -> list[str]:
-        """Return what metrics call each group: a name or index, with both indices if not unique."""
+        """Return each group's label for metrics: name or index, with both indices if not unique."""
         names = [one.name if isinstance(one.name, str) else "" for one in self.tracked]
         counts = Counter(
             name or str(one.index) for name, one in zip(names, self.tracked, strict=True)
@@ -439,11 +439,11 @@ class Tracker:
         return labels
 
     def names(self) -> list[str]:
-        """Return how the groups are named, in order."""
+        """Return the names of the groups, in order."""
         return list(dict.fromkeys(one.name for one in self.tracked if isinstance(one.name, str)))
 
     def inventory(self) -> Inventory:
-        """Return how the groups are named, and which fields they have."""
+        """Return the names and fields of the groups."""
         names = frozenset(self.names())
         fields = (key for one in self.tracked for key in group_fields.names_in(one.group))
         return Inventory(names=names, fields=frozenset(fields))
@@ -451,18 +451,18 @@ class Tracker:
     def note_load(
         self, optimizer: Optimizer, saved: Sequence[Group], fields: Sequence[Field]
     ) -> None:
-        """Remember what groups have just before a load, and what the load carries.
+        """Remember the groups' contents just before a load, and the values in the checkpoint.
 
         Args:
-            optimizer: The optimizer that is about to be loaded.
+            optimizer: The optimizer that will be loaded.
             saved: The param groups of its checkpoint.
-            fields: What is scheduled.
+            fields: The scheduled fields.
         """
         self.is_waiting = True
         override_keys = _override_keys(fields)
         keys = [*override_keys, *(field.key for field in fields)]
         for one in self.tracked_of(optimizer):
-            # `load_state_dict` replaces dicts and tensors alike, so both are noted before it.
+            # `load_state_dict` replaces both dicts and tensors.
             one.tensors = group_fields.tensors_in(one.group, fields)
             one.overrides = {
                 key: found for key in override_keys if (found := one.override(key)) is not None
@@ -470,27 +470,27 @@ class Tracker:
             group = saved[one.index] if one.index < len(saved) else {}
             carried = {key: group_fields.get(group, key) for key in keys}
             one.offered = {
-                # A copy, because a load may hand the very tensor over, which is then written.
+                # A copy, because the group may get this very tensor, which is then written.
                 key: found.clone() if isinstance(found, torch.Tensor) else found
                 for key, found in carried.items()
                 if found is not None
             }
 
     def note_writes(self, fields: Sequence[Field]) -> None:
-        """Remember what was just written, where a load may run without hooks."""
+        """Remember the written values, if a load may run without hooks."""
         optimizers = self.optimizers()
         for one in self.tracked:
             if not runs_load_hooks(optimizers[one.source]):
                 one.last_write = Snapshot.of(one.group, fields)
 
     def doubt(self, optimizer: Optimizer) -> None:
-        """Expect an optimizer to change its groups once more, when its load hooks have run."""
+        """Note that an optimizer may change its groups again after its load hooks."""
         for one in self.tracked_of(optimizer):
             if one.last_write is not None:
                 one.last_write.is_in_doubt = True
 
     def is_in_doubt(self, optimizer: Optimizer) -> bool:
-        """Return whether an optimizer was loaded since the last write, in a way of its own."""
+        """Return whether an optimizer that overrides loading was loaded since the last write."""
         groups = {id(group) for group in optimizer.param_groups}
         last = (one.last_write for one in self.tracked_of(optimizer))
         return any(
@@ -500,15 +500,15 @@ class Tracker:
     def note_missed_load(
         self, optimizer: Any, now: Sequence[Snapshot], *, is_load: bool
     ) -> list[str] | None:
-        """Do what `note_load` does, after a load that ran no hooks.
+        """Do the work of `note_load` after a load that ran no hooks.
 
         Args:
-            optimizer: The optimizer that was perhaps loaded.
-            now: What its groups hold now.
+            optimizer: The optimizer that may have been loaded.
+            now: The present contents of its groups.
             is_load: As for `Snapshot.was_loaded`.
 
         Returns:
-            A sentence for each value that differs from the last write; None where no load is found.
+            A sentence for each value that differs from the last write. None if there was no load.
         """
         lines: list[str] = []
         found = False
@@ -524,7 +524,7 @@ class Tracker:
     def resolve_overrides(
         self, optimizer: Optimizer, fields: Sequence[Field], policy: Policy
     ) -> list[str]:
-        """Resolve by policy the bounds and multipliers that an optimizer's load brought.
+        """Choose by policy between the script's bounds and multipliers and the loaded ones.
 
         Returns:
             A sentence for each difference.
@@ -551,24 +551,25 @@ class Tracker:
         return lines
 
     def put_back_overrides(self, optimizer: Optimizer, fields: Sequence[Field]) -> None:
-        """Restore the bounds and multipliers that the groups had before the load."""
+        """Restore the bounds and multipliers from before the load."""
         for one in self.tracked_of(optimizer):
             for key in _override_keys(fields):
                 if key not in one.not_ours:
                     group_fields.assign_or_drop(one.group, key, one.overrides)
 
     def forget_carried(self) -> None:
-        """Drop what loaded optimizers carried, once it was compared."""
+        """Forget the values from optimizers' checkpoints, after they were compared."""
         for one in self.tracked:
             one.carried = one.offered = {}
 
     def _recognise(
         self, previous: Iterable[TrackedGroup], fields: Sequence[Field]
     ) -> list[TrackedGroup]:
-        """Find each present group among those tracked before, or track it as a new one.
+        """Return the tracked groups for the present groups: known ones, and new ones.
 
-        It is the same dict, or has the same parameters: a load makes new dicts, and some frameworks
-        new optimizers over the same parameters. A group without parameters is known by its place.
+        A known group is the same dict, or has the same parameters, because loads create new dicts,
+        and some frameworks create new optimizers. A group without parameters is recognised by its
+        place.
         """
         previous = list(previous)
         by_group = {id(one.group): one for one in previous}
@@ -620,18 +621,18 @@ def _have_same_params(one: Group, other: Group) -> bool:
 def _memory_of(optimizer: Any) -> _Memory | None:
     try:
         return _MEMORIES.get(optimizer)
-    except TypeError:  # neither hashable nor weakly referable, which only stand-ins are
+    except TypeError:  # not hashable or not weakly referable, such as a mock
         return None
 
 
 def _recall(memory: _Memory, optimizer: Any, source: int) -> list[TrackedGroup]:
-    """Track what an earlier scheduler left, with the groups' own dicts where they are the same."""
+    """Return tracked groups from an earlier scheduler, with their dicts if still the same."""
     present = {id(group): group for group in optimizer.param_groups}
     recalled = []
     for one, identity, references in memory.tracked:
         params = [param for reference in references if (param := reference()) is not None]
         group = present.get(identity, {})
-        # An identity may belong to another dict by now, so the first parameter must agree too.
+        # Another dict may have this identity now, so the first parameter must be equal, too.
         is_same = [*map(id, _params(group))][:1] == [*map(id, params)][:1]
         if is_same:
             recalled.append(replace(one, group=group, name=group.get("name"), source=source))

@@ -1,4 +1,4 @@
-"""Wrappers and containers of optimizers, and the optimizers that are stepped inside them."""
+"""Wrappers and containers of optimizers, and the optimizers inside them that are stepped."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ _POST_HOOKS = "_optimizer_load_state_dict_post_hooks"
 
 
 def innermost(optimizer: Any) -> list[Any]:
-    """Return the optimizers that are stepped inside a wrapper or container, or the one itself.
+    """Return the optimizers that are stepped in a wrapper or container, or the optimizer itself.
 
-    The groups of a wrapper may be those of an optimizer that nobody steps. The exception is
-    `ZeroRedundancyOptimizer`: at each step it copies its own groups over those of its shard.
+    A wrapper may have groups that no step uses. The exception is `ZeroRedundancyOptimizer`, which
+    copies its own groups to the optimizer inside at each step.
     """
     if not may_wrap(optimizer):
         return [optimizer]
@@ -53,12 +53,12 @@ def innermost(optimizer: Any) -> list[Any]:
 
 
 def may_wrap(optimizer: Any) -> bool:
-    """Return whether something may have any of the attributes of wrappers.
+    """Return whether an object may have any of the attributes of wrappers.
 
-    Every step over several optimizers asks, and to try each attribute takes longer than to write.
+    It is called at every step, and trying each attribute would be slow.
     """
     own = getattr(optimizer, "__dict__", ())
-    # mypy takes the hash of a class for that of its instances.
+    # mypy mistakes the hash of a class for the hash of its instances.
     return _class_may_wrap(type(optimizer)) or not _ATTRIBUTES.isdisjoint(own)  # type: ignore[arg-type]
 
 
@@ -77,7 +77,7 @@ def _innermost(optimizer: Any, outer: frozenset[int]) -> Iterator[Any]:
 
 
 def _inside(optimizer: Any) -> list[Any]:
-    """Return the optimizers directly inside a wrapper or container; none where it is neither."""
+    """Return the optimizers directly inside a wrapper or container. Else the list is empty."""
     for name in _SEVERAL:
         several = attribute(optimizer, name)
         if isinstance(several, Mapping):
@@ -91,7 +91,7 @@ def _inside(optimizer: Any) -> list[Any]:
 
 
 def _wrapped(optimizer: Any) -> tuple[str, Any]:
-    """Return the optimizer in a wrapper, and in which attribute; None where there is none."""
+    """Return the attribute of a wrapper that holds an optimizer, and the optimizer or None."""
     for name in _ONE:
         one = attribute(optimizer, name)
         if one is not optimizer and _has_groups(one):
@@ -100,9 +100,9 @@ def _wrapped(optimizer: Any) -> tuple[str, Any]:
 
 
 def attribute(owner: Any, name: str) -> Any:
-    """Return an attribute; None where there is none, or where reading it raises.
+    """Return an attribute, or None if there is none or reading it raises.
 
-    `ChainedOptimizer.optimizer` of Megatron-LM is a property that asserts.
+    Megatron-LM's `ChainedOptimizer.optimizer` is a property that may raise.
     """
     try:
         return getattr(owner, name, None)
@@ -115,31 +115,31 @@ def _has_groups(one: Any) -> bool:
 
 
 def _has_own_groups(outer: Any, inner: Any) -> bool:
-    """Return whether an optimizer's groups are its own, and not those of the one inside it."""
+    """Return whether an optimizer has other groups than the optimizer inside it."""
     if not has_hooks(outer):
         return False
     groups, others = outer.param_groups, inner.param_groups
-    # Lightning's wrapper takes over the attributes of the optimizer inside, its hooks too. When
-    # that one is loaded it gets new groups, and the wrapper keeps the old ones.
+    # Lightning's wrapper copies the attributes of the optimizer inside, including hooks. After a
+    # load the optimizer inside has new groups, but the wrapper still has the old ones.
     is_copy = vars(outer).get(_POST_HOOKS) is attribute(inner, _POST_HOOKS)
     is_same = len(groups) == len(others) and all(map(is_, groups, others))
     return bool(groups) and not is_copy and not is_same
 
 
 def _copies_its_groups(outer: Any, name: str, inner: Any) -> bool:
-    """Return whether an optimizer copies its own groups over those of the one inside it."""
+    """Return whether an optimizer copies its own groups to the optimizer inside it."""
     return (name == "optim" or _is_known_to_copy(outer)) and _has_own_groups(outer, inner)
 
 
 def _is_known_to_copy(optimizer: Any) -> bool:
-    # The method of `ZeroRedundancyOptimizer`, in torch as in torch_xla and fairscale.
+    # The method of `ZeroRedundancyOptimizer` in torch, torch_xla and fairscale.
     return attribute(type(optimizer), "_sync_param_groups") is not None
 
 
 def has_hooks(optimizer: Any) -> bool:
     """Return whether hooks can be registered on an optimizer.
 
-    A subclass that never calls `Optimizer.__init__`, as wrappers do, has no place for them.
+    A subclass that does not call `Optimizer.__init__`, such as a wrapper, cannot have hooks.
     """
     is_optimizer = isinstance(optimizer, Optimizer)
     return is_optimizer and _POST_HOOKS in vars(optimizer)
@@ -148,8 +148,8 @@ def has_hooks(optimizer: Any) -> bool:
 def runs_load_hooks(optimizer: Any) -> bool:
     """Return whether every load of an optimizer ends with its hooks.
 
-    A `load_state_dict` of its own may leave them out, as bitsandbytes' does, or change the groups
-    after them, as `ZeroRedundancyOptimizer`'s does.
+    An overridden `load_state_dict` may skip them, like bitsandbytes', or change the groups after
+    them, like `ZeroRedundancyOptimizer`'s.
     """
     if not has_hooks(optimizer) or "load_state_dict" in vars(optimizer):
         return False
@@ -157,7 +157,7 @@ def runs_load_hooks(optimizer: Any) -> bool:
 
 
 def weakly(method: Callable[..., None]) -> Callable[..., None]:
-    """Return a hook that calls a method for as long as its object lives."""
+    """Return a hook that calls a method as long as its object exists."""
     reference = weakref.WeakMethod(method)
 
     def call(*arguments: Any) -> None:
@@ -172,22 +172,22 @@ def as_list(optimizer: Any, fields: Sequence[Field]) -> list[Any]:
     """Return one optimizer, or several, as a list.
 
     Args:
-        optimizer: What a scheduler was given.
-        fields: What is scheduled; for extras alone, which no optimizer has, the list may be empty.
+        optimizer: The constructor's argument.
+        fields: The scheduled fields. Without fields, the list of optimizers may be empty.
 
     Raises:
-        ConfigError: There is none for the fields, one is in the list twice, or one has no param
-            groups.
+        ConfigError: There is no optimizer for the fields, an optimizer is in the list twice, or one
+            has no param groups.
     """
     is_list = isinstance(optimizer, list | tuple)
     optimizers = list(optimizer) if is_list else [optimizer]
     if not optimizers and fields:
-        raise ConfigError("optimizer=[]: give at least one optimizer; extras alone need none")
+        raise ConfigError("optimizer=[]: pass at least one optimizer (only extras need none)")
     for index, one in enumerate(optimizers):
         _check_groups(one, f"optimizer[{index}]" if is_list else "optimizer")
     leaves = [id(leaf) for one in optimizers for leaf in innermost(one)]
     if len(set(leaves)) < len(leaves):
-        raise ConfigError("optimizer: the same optimizer is in the list twice")
+        raise ConfigError("optimizer: the same optimizer is in the list twice; remove one")
     return optimizers
 
 
@@ -205,14 +205,14 @@ def _check_groups(one: Any, name: str) -> None:
 
 
 def warn_of_two_groups(optimizer: Any) -> None:
-    """Name a wrapper with groups of its own, unless it is known to copy them to the one inside."""
+    """Warn about a wrapper with its own groups, unless it is known to copy them."""
     name, inner = _wrapped(optimizer)
     if inner is None or _is_known_to_copy(optimizer) or not _has_own_groups(optimizer, inner):
         return
     used = optimizer if _copies_its_groups(optimizer, name, inner) else inner
     logger.warning(
-        "optimizer: %s has param groups of its own beside those of the %s inside it; those of %s "
-        "are scheduled (give the scheduler the one that is stepped)",
+        "optimizer: %s has other param groups than the %s inside it; the groups of %s are "
+        "scheduled (if these are the wrong ones, pass the optimizer that is stepped)",
         type(optimizer).__name__,
         type(inner).__name__,
         type(used).__name__,
@@ -222,7 +222,7 @@ def warn_of_two_groups(optimizer: Any) -> None:
 def was_used(optimizer: Any) -> bool:
     """Return whether an optimizer was loaded or stepped.
 
-    Adagrad has state at step 0 when it is new, so state alone does not say so.
+    Having state is not enough, because a new Adagrad has state at step 0.
     """
     state = attribute(optimizer, "state")
     if not (isinstance(optimizer, Optimizer) and isinstance(state, Mapping)):

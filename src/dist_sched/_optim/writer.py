@@ -1,6 +1,6 @@
-"""The writer: the values of one plan, in every param group.
+"""The writer: it writes the values of one plan into every param group.
 
-This module, `tracking` and `fields` are the only code that reads or writes param groups.
+Only this module, `tracking` and `fields` read and write param groups.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dist_sched")
 
 _BLOCK = 256
-"""Groups that are written for every field before the next: they stay in the processor's cache."""
+"""Number of groups that are written together, so that they stay in the processor's cache."""
 
 _ALIASES = {
     "momentum": "betas[0]",
@@ -56,43 +56,43 @@ _ALIASES = {
     "beta2": "betas[1]",
     "betas": "betas[0]",
 }
-"""What people call a field that an optimizer has under another name."""
+"""Other names for fields, which optimizers differ in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """How high the groups of one rank come in a field, for whatever their ratios are to."""
+    """How high the groups of one rank come in a field, depending on the reference."""
 
     key: str
     group: str
-    """The one that comes highest."""
+    """The group that comes highest."""
     own: float
     """Its own value."""
     peak: float
-    """The highest value of its curve, times its number of `groups=`."""
+    """The highest value of its curve, times its multiplier of `groups=`."""
     is_weight: bool
     limit: float
     """The largest number that it can hold."""
 
     def problem(self, reference: float | None) -> str:
-        """Return why its ratio cannot be to a reference; empty if it can."""
+        """Return why the group cannot use a reference, or ""."""
         ratio = self.own / reference if reference else 1.0
         reached = self.peak * ratio
         if math.isfinite(ratio) and reached <= self.limit and not (self.is_weight and reached >= 1):
             return ""
-        most = "must be below 1" if self.is_weight else f"can hold {self.limit!r} at most"
+        most = "must be below 1" if self.is_weight else f"can be at most {self.limit!r}"
         return (
-            f"{self.group}: {self.key} would reach {reached!r} (its own {self.own!r}, with ratios "
-            f"to {reference!r}, which another rank's group has), and {most}: lower the schedule, "
-            "or say what ratios are to as a number in reference="
+            f"{self.group}: {self.key} would reach {reached!r} (own value {self.own!r}, reference "
+            f"{reference!r} from another rank), and {most}; use a lower schedule, or pass a number "
+            "as reference="
         )
 
 
 class Writer:
-    """Writes the values of one plan into the groups of some optimizers.
+    """Writes the values of one plan into the groups of optimizers.
 
-    A writer keeps one plan for life. For another plan, `with_plan` returns another writer over the
-    same groups, which can be checked before it takes over.
+    A writer has one plan. For another plan, `with_plan` returns another writer over the same
+    groups, which can be checked before it takes over.
     """
 
     def __init__(
@@ -109,29 +109,29 @@ class Writer:
         self.plan = plan
         self.keep_ratios = keep_ratios
         self.has_reference = has_reference
-        """Whether the script says what ratios are to."""
+        """Whether the script passes a reference."""
         self.position = position
-        """Of the latest write, in units."""
-        # Those of the start stay: groups hold scheduled values by now, or this rank has none of the
-        # group that another rank measured them from.
+        """Position of the latest write, in units."""
+        # Known references are kept, because groups now hold scheduled values, and the group of a
+        # reference may be on another rank.
         new = [field.key for field in plan.fields if field.key not in references]
         measured = ratios.references(tracker.tracked, plan, None, new) if new else {}
         self.references: dict[str, float | None] = {**measured, **references}
-        """The own value that each field's ratios are to."""
+        """The reference of each field, an own value."""
         self._rows: list[Row] = []
         self._block: dict[tuple[str, int, bool], Row] = {}
-        """The rows of the last block, which groups that are added later join."""
+        """The rows of the last block, to which new groups are added."""
         self._largest: dict[str, float] | None = None
-        """By field, the largest ratio of the start, once it was asked for."""
+        """The largest ratio of the start by field, as soon as it is needed."""
         self._followed: list[list[Member]] = []
-        """What each tracked group follows."""
+        """The curves of each tracked group."""
         self._known: list[Group] = []
-        """The groups that the rows were made of."""
+        """The groups in the rows."""
         self._by_others: list[Written] = []
-        """What something else has written, until it is logged."""
+        """Values that something else has written, until they are logged."""
 
     def __getstate__(self) -> dict[str, Any]:
-        # Rows find groups by identity, and a copy has others.
+        # Rows find groups by identity, and a copy has different ones.
         return {**self.__dict__, "_rows": [], "_block": {}, "_followed": [], "_known": []}
 
     @classmethod
@@ -148,23 +148,23 @@ class Writer:
 
         Args:
             optimizer: One optimizer, or several.
-            plan: What is declared.
+            plan: The declared plan.
             keep_ratios: Whether groups keep the ratios of their own values.
-            reference: What ratios are to.
+            reference: The constructor's argument.
             is_part: Whether other ranks may have names and fields that these groups lack.
 
         Returns:
             The writer, and the names and fields that these groups lack.
 
         Raises:
-            ConfigError: A group has an illegal value, bound or multiplier, its ratios are lost, or
-                it is not clear what they are to. Nothing has changed then.
+            ConfigError: A group has an invalid value, bound or multiplier, the ratios are lost, or
+                the reference is not clear. Nothing has changed.
         """
         tracker = Tracker(optimizer, plan.fields)
         keys = [field.key for field in plan.fields]
         if not keep_ratios and reference is not None:
             raise ConfigError(
-                "reference: means nothing beside keep_group_ratios=False: leave it out"
+                "reference: has no effect with keep_group_ratios=False; remove one of the two"
             )
         lost = ratios.missing_names(tracker.tracked, plan, reference) if is_part else {}
         missing: list[ratios.Missing] = [*lost]
@@ -181,8 +181,8 @@ class Writer:
             writer.check_names()
         writer.check_groups()
         writer._build_rows()
-        writer.values(0)  # raises where a group's own bounds are illegal
-        # From here on groups change, and nothing raises.
+        writer.values(0)  # raises if a group's bounds are invalid
+        # From here on groups change, and nothing raises an error.
         notices.name_start(tracker, writer._followed)
         if keep_ratios:
             notices.name_zeros(tracker.tracked, plan)
@@ -203,7 +203,7 @@ class Writer:
         Raises:
             ConfigError: A ratio is not finite.
         """
-        self._refresh()  # so that both see the same groups
+        self._refresh()  # so that both have the same groups
         other = Writer(
             self.tracker,
             plan,
@@ -218,7 +218,7 @@ class Writer:
     def take_over_from(self, other: Writer) -> None:
         """Begin to write in place of another writer over the same groups.
 
-        Groups get back what they had of fields that are not scheduled any more.
+        Fields that are no longer scheduled get their own values again.
         """
         fields = self.plan.fields
         if fields != other.plan.fields:
@@ -236,10 +236,10 @@ class Writer:
                 group_fields.write(one.group, field.key, own)
 
     def turn_to(self, optimizer: Any) -> None:
-        """Follow another optimizer; groups with the same parameters keep their ratios.
+        """Switch to another optimizer. Groups with the same parameters keep their ratios.
 
         Raises:
-            ConfigError: It is none, or one of its groups is illegal. Nothing has changed then.
+            ConfigError: It is not an optimizer, or has an invalid group. Nothing has changed.
         """
 
         def rebind() -> None:
@@ -257,10 +257,10 @@ class Writer:
         """Write the values at a position into every group.
 
         Raises:
-            ConfigError: A group has an illegal bound or multiplier; others may have been written by
-                then. Or a newer scheduler writes these groups.
+            ConfigError: A group has an invalid bound or multiplier, in which case other groups may
+                have been written. Or a newer scheduler writes these groups.
         """
-        # `_refresh` written out: at one group, calls are what a step costs.
+        # `_refresh` is inlined, because with one group, calls take most of the time.
         sole = self.tracker.sole
         groups = self.tracker.groups() if sole is None else sole.param_groups
         known = self._known
@@ -278,10 +278,10 @@ class Writer:
             notices.name_other_writes(self._by_others, self.tracker)
 
     def values(self, position: int) -> list[dict[str, float]]:
-        """Return what `write` would write, by field key, for each group.
+        """Return the values that `write` would write, by field key, for each group.
 
         Raises:
-            ConfigError: A group has an illegal bound or multiplier.
+            ConfigError: A group has an invalid bound or multiplier.
         """
         self._refresh()
         found: list[dict[str, float]] = [{} for _ in self.tracker.tracked]
@@ -291,7 +291,7 @@ class Writer:
         return found
 
     def metrics(self, position: int) -> dict[str, float]:
-        """Return what `write` would write, by field and group, in one flat mapping."""
+        """Return the values that `write` would write, as a flat dict by field and group."""
         values = self.values(position)
         labels = self.tracker.labels()
         return {
@@ -301,14 +301,14 @@ class Writer:
         }
 
     def held(self, key: str, position: int) -> list[float]:
-        """Return one field of every group: what `write` would write, or else what it holds."""
+        """Return one field of every group: the scheduled value, or else the value it holds."""
         return [
             values[key] if key in values else group_fields.plain(group_fields.get(one.group, key))
             for values, one in zip(self.values(position), self.tracker.tracked, strict=True)
         ]
 
     def bounded(self, group: Group, key: str, position: int) -> float:
-        """Return one field's value under a group's bounds, without its ratio and multiplier."""
+        """Return one field's value between a group's bounds, without its ratio and multiplier."""
         index = [field.key for field in self.plan.fields].index(key)
         followed = self.plan.followed(None, index)
         row = Row(followed)
@@ -318,9 +318,9 @@ class Writer:
         return row.between().at(position)(*bounds)
 
     def write_multipliers(self) -> None:
-        """Write into each group the multiplier that gives it the values that it has already.
+        """Write into each group the multiplier that results in its present values.
 
-        A group that has one keeps it, and so does one with bounds of its own lr, as in NeMo.
+        As in NeMo, groups with a multiplier, or with bounds of lr, are not changed.
         """
         self._refresh()
         for members in self._followed:
@@ -334,8 +334,7 @@ class Writer:
         """Check that the groups have the fields and names of the plan.
 
         Args:
-            known: What is scheduled already. Groups may lack its fields and names: another rank's
-                have them.
+            known: A plan whose fields and names groups may lack, because another rank has them.
 
         Raises:
             ConfigError: No group has a field, or no name matches a pattern.
@@ -349,7 +348,7 @@ class Writer:
         fields = [
             Path(field.key)
             for field in self.plan.fields
-            # On a pipeline stage, what is scheduled already may be for another stage's groups.
+            # On a pipeline stage, known fields may belong to another stage's groups.
             if not (known is not None and field in known.fields)
             and not (field.is_added or any(one.own_value(field.key) is not None for one in tracked))
         ]
@@ -374,20 +373,20 @@ class Writer:
         return sentences
 
     def check_groups(self) -> None:
-        """Check that what is scheduled is legal for every group.
+        """Check that every group can hold its scheduled values.
 
         Raises:
-            ConfigError: Two patterns are for one group, a group's value leaves its range, or a
-                mean's weight would reach 1.
+            ConfigError: Several patterns set one field of a group, a value is out of range, or the
+                weight of a running mean would reach 1.
         """
         for one in self.tracker.tracked:
             self._check_group(one)
 
     def check_fields(self) -> None:
-        """Check that every group still has what is written.
+        """Check that every group still has its scheduled fields.
 
         Raises:
-            ConfigError: One has lost a part of a tuple, or holds None.
+            ConfigError: A part of a tuple was removed, or a field is None.
         """
         for one in self.tracker.tracked:
             for member in self._follow(one, self.plan):
@@ -396,7 +395,7 @@ class Writer:
                     raise removed(one, key)
 
     def reaches(self) -> Iterator[Reach]:
-        """Yield for each field how high the groups come that have a ratio to the reference."""
+        """Yield for each field how high the groups with a ratio come."""
         for index, field in enumerate(self.plan.fields if self.keep_ratios else ()):
             found: dict[float, Reach] = {}
             for one in self.tracker.tracked:
@@ -407,7 +406,7 @@ class Writer:
                     continue
                 followed = self.plan.followed(one.name, index)
                 peak, limit = followed.curve.max_value * followed.number, _limit(one, field)
-                # Of one limit, the highest is the same one for every reference.
+                # Among groups with one limit, the same group is highest for every reference.
                 if limit not in found or own * peak > found[limit].own * found[limit].peak:
                     found[limit] = Reach(
                         key=field.key,
@@ -420,7 +419,7 @@ class Writer:
             yield from found.values()
 
     def _missing(self, key: str) -> str:
-        """Say that no group has a field, and what groups have."""
+        """Return a text about a field that no group has, with the fields of the groups."""
         names = (group_fields.names_in(one.group) for one in self.tracker.tracked)
         has = dict.fromkeys(name for group in names for name in group)
         alias = _ALIASES.get(key)
@@ -432,20 +431,20 @@ class Writer:
             field, reached = member.followed.field, highest(member)
             if field.is_weight and reached >= 1:
                 raise ConfigError(
-                    f"{self._would_reach(member, reached)}, and must be below 1: lower the "
-                    "schedule, or give the group one of its own"
+                    f"{self._would_reach(member, reached)}: must be below 1, as the weight of a "
+                    "running mean; use a lower schedule, or another one for this group in groups="
                 )
             if not reached <= _limit(one, field):
                 found = group_fields.get(one.group, field.key)
                 is_tensor = isinstance(found, torch.Tensor)
                 holder = f"a tensor of {found.dtype}" if is_tensor else "a float"
                 raise ConfigError(
-                    f"{self._would_reach(member, reached)}, which {holder} cannot hold: lower the "
-                    "schedule, or what multiplies it here"
+                    f"{self._would_reach(member, reached)}, which {holder} cannot hold; use a "
+                    "lower schedule or multiplier"
                 )
 
     def _would_reach(self, member: Member, reached: float) -> str:
-        # Looks at every group, so for an error alone.
+        # Slow, because it checks every group, so only for errors.
         key, came = member.followed.field.key, self._source(member)
         return f"{member.one}: {key} would reach {reached!r} ({came})"
 
@@ -453,11 +452,11 @@ class Writer:
         return source(member, self._reference_text(member.followed.field))
 
     def _reference_text(self, field: Field) -> str:
-        """Return what the ratios of a field are to, as people read it."""
+        """Return the reference of a field as text."""
         reference = self.references.get(field.key)
         index = [one.key for one in self.plan.fields].index(field.key)
         same = [one for one in self.tracker.tracked if one.own_value(field.key) == reference]
-        # Rather one that really has what the schedule says.
+        # Preferably a group without an override.
         is_plain = [self.plan.followed(one.name, index).pattern == "" for one in same]
         found = same[is_plain.index(True) if True in is_plain else 0] if same else None
         if found is None:
@@ -465,12 +464,12 @@ class Writer:
         return f"group {found.name!r}" if isinstance(found.name, str) else f"group {found.place}"
 
     def inventory(self) -> Inventory:
-        """Return how the groups are named, and which fields they have."""
+        """Return the names and fields of the groups."""
         self._refresh()
         return self.tracker.inventory()
 
     def describe(self) -> GroupTable:
-        """Return what each group gets for each field, and why."""
+        """Return the value of each field in each group, and its source."""
         values = self.values(self.position)
         texts = {field.key: self._reference_text(field) for field in self.plan.fields}
         return GroupTable(
@@ -489,7 +488,7 @@ class Writer:
         )
 
     def findings(self, declared: Plan) -> list[Finding]:
-        """Return what is legal of the groups and probably a mistake.
+        """Return warnings about valid groups that are probably mistakes.
 
         Args:
             declared: The plan of the constructor's config.
@@ -502,23 +501,23 @@ class Writer:
         return list(found)
 
     def note_load(self, optimizer: Optimizer, saved: Sequence[Group]) -> None:
-        """Remember what groups have just before their optimizer is loaded."""
+        """Remember the groups' contents just before their optimizer is loaded."""
         self._refresh()
         self.tracker.note_load(optimizer, saved, self.plan.fields)
 
     def note_missed_load(self, optimizer: Any, *, is_load: bool) -> list[str] | None:
-        """Find out whether an optimizer was loaded without hooks, and note what it carried.
+        """Find out whether an optimizer was loaded without hooks, and remember the loaded values.
 
         Returns:
-            A sentence for each value that differs from the last write; None where no load is found.
+            A sentence for each value that differs from the last write. None if there was no load.
         """
-        # Before the groups are followed, which puts the script's tensors back.
+        # Before `_refresh`, which restores the script's tensors.
         now = [Snapshot.of(group, self.plan.fields) for group in optimizer.param_groups]
         self._refresh()
         return self.tracker.note_missed_load(optimizer, now, is_load=is_load)
 
     def resolve_load(self, optimizer: Optimizer, policy: Policy) -> list[str]:
-        """Resolve by policy the bounds and multipliers that an optimizer's load brought.
+        """Choose by policy between the script's bounds and multipliers and the loaded ones.
 
         Returns:
             A sentence for each difference.
@@ -529,22 +528,22 @@ class Writer:
         lines = self.tracker.resolve_overrides(optimizer, self.plan.fields, policy)
         if not named and any(one.leftovers for one in tracked):
             notices.name_leftovers(tracked)
-            self._build_rows()  # some of their overrides are none now
+            self._build_rows()  # some keys are no longer overrides
         return lines
 
     def undo_load(self, optimizer: Optimizer) -> None:
-        """Restore the bounds and multipliers that the groups had before the load."""
+        """Restore the bounds and multipliers from before the load."""
         self.tracker.put_back_overrides(optimizer, self.plan.fields)
 
     def carried_differences(
         self, saved: Plan, position: int, optimizer: Optimizer | None = None
     ) -> list[str]:
-        """Return where loaded optimizers carried other values than a plan has at a position.
+        """Return a text for each loaded value that differs from a plan's value at a position.
 
         Args:
-            saved: The plan of the run that saved them.
-            position: Where that was, in units.
-            optimizer: The one that was loaded; all if None.
+            saved: The plan of the run that saved the optimizers.
+            position: Position of that run, in units.
+            optimizer: The loaded optimizer. None for all.
         """
         self._refresh()
         lines = []
@@ -560,34 +559,34 @@ class Writer:
                 try:
                     value = self._carried_value(one, member, position)
                 except ConfigError:
-                    continue  # an illegal override that policy may have dropped by now
+                    continue  # an invalid override, which the policy may have dropped since
                 if not group_fields.holds(found, value, rel_tol=1e-6):
                     lines.append(
-                        f"{one}: the optimizer checkpoint carried {key}="
-                        f"{group_fields.plain(found)!r}, where the scheduler's checkpoint has "
-                        f"{value!r} at position {position}, with what this script gives the group: "
-                        f"{source(member, self._reference_text(member.followed.field))}"
+                        f"{one}: {key} is {group_fields.plain(found)!r} in the optimizer "
+                        f"checkpoint, but {value!r} by the scheduler's checkpoint at position "
+                        f"{position} (this script's source of the group's value: "
+                        f"{source(member, self._reference_text(member.followed.field))})"
                     )
         return lines
 
     def _carried_value(self, one: TrackedGroup, member: Member, position: int) -> float:
-        """Return what a loaded optimizer should carry, under the overrides that it carries."""
+        """Return the value that a loaded optimizer should have, with its loaded overrides."""
         carrying = replace(one, group=one.carried)
         row = row_of(member._replace(one=carrying))
         return row.overridden_values([one.carried], position)[0]
 
     def measure_late(self, saved: Plan, position: int) -> bool:
-        """Measure groups that construction did not know by what their optimizer's load carried.
+        """Compute the ratios of groups that were added late, from their optimizer's checkpoint.
 
         Args:
             saved: The plan of the run that saved it.
-            position: Where that was, in units.
+            position: Position of that run, in units.
 
         Returns:
-            Whether a ratio was measured.
+            Whether a ratio was computed.
 
         Raises:
-            ConfigError: As `check_groups` does, of a group with its ratio. Nothing has changed.
+            ConfigError: As for `check_groups`, for a group with its ratio. Nothing has changed.
         """
         measured = self._late_ratios(saved, position)
         for one, found, unmeasurable in measured:
@@ -601,13 +600,13 @@ class Writer:
         return is_any
 
     def check_late(self, saved: Plan, position: int) -> None:
-        """Check what `measure_late` would do, which raises the same; change nothing."""
+        """Raise what `measure_late` would raise, without changing anything."""
         self._late_ratios(saved, position)
 
     def _late_ratios(
         self, saved: Plan, position: int
     ) -> list[tuple[TrackedGroup, dict[str, float], list[Field]]]:
-        """Return for each open group its ratios, and the fields that are 0 at the position."""
+        """Return each open group, its ratios, and its fields that are 0 at the position."""
         measured = []
         for one in self.tracker.tracked if self.keep_ratios else ():
             if not one.is_open or not one.carried:
@@ -630,16 +629,16 @@ class Writer:
         return measured
 
     def stop_waiting(self) -> None:
-        """Stop waiting for loads that would measure late groups: training goes on."""
+        """Stop waiting for loads that determine ratios of late groups, because training begins."""
         self.tracker.is_waiting = False
         self.tracker.forget_carried()
         for one in self.tracker.tracked:
             one.is_open = False
 
     def forget_equal(self, optimizer: Optimizer) -> None:
-        """Forget what a load carried where that is what is written: it says nothing of the run.
+        """Forget loaded values that equal the written ones, because they may not be from a run.
 
-        Accelerate's `prepare` loads every fresh optimizer into itself.
+        Accelerate's `prepare` loads every new optimizer into itself.
         """
         tracked = self.tracker.tracked_of(optimizer)
         if all(
@@ -652,11 +651,11 @@ class Writer:
             for member in self._followed[one.place]
         ):
             for one in tracked:
-                if not one.is_open:  # else it may yet be measured
+                if not one.is_open:  # else its ratio may still be computed from them
                     one.carried = {}
 
     def carried_lr(self) -> tuple[TrackedGroup, float] | None:
-        """Return the first group whose optimizer's load carried another lr than is written now."""
+        """Return the first group whose loaded lr differs from the written one, and that lr."""
         self._refresh()
         if not any(one.carried for one in self.tracker.tracked):
             return None
@@ -668,36 +667,36 @@ class Writer:
         return None
 
     def wrong_values(self, position: int) -> list[str]:
-        """Read every group back, and return where it holds something else than it should."""
-        expected = self.values(position)  # first, since it follows exchanged groups
+        """Read every group, and return a text for each value that is not the scheduled one."""
+        expected = self.values(position)  # first, because it recognises replaced groups
         return [
-            f"{one}: {key} holds {group_fields.plain(group_fields.get(one.group, key))!r} and "
-            f"should hold {value!r}"
+            f"{one}: {key} is {group_fields.plain(group_fields.get(one.group, key))!r} and should "
+            f"be {value!r}"
             for one, values in zip(self.tracker.tracked, expected, strict=True)
             for key, value in values.items()
             if not group_fields.holds(group_fields.get(one.group, key), value)
         ]
 
     def _refresh(self) -> None:
-        """Follow the optimizers' present groups, where they are not those already known.
+        """Track the optimizers' present groups, if they are not the known ones.
 
-        By identity: comparing dicts would compare their parameters.
+        Groups are compared by identity, because comparing dicts would compare their parameters.
         """
         groups, known = self.tracker.groups(), self._known
         if len(groups) != len(known) or not all(map(is_, groups, known)):
             self._rebind(self.position)
 
     def _rebind(self, position: int, loaded: Optimizer | None = None) -> None:
-        """Follow the present groups.
+        """Track the present groups.
 
         Args:
-            position: What is written next.
+            position: The position that is written next.
             loaded: An optimizer whose groups a load has just replaced.
         """
         if self.tracker.is_replaced:
             raise ConfigError(
-                "a newer scheduler writes the groups that this one wrote, so this one may not: "
-                "step the newer one, or remove it and build this one anew"
+                "a newer scheduler writes the groups of this scheduler; step only the newer one, "
+                "or delete it and build this one again"
             )
         if loaded is not None and self._follow_load(loaded):
             return
@@ -717,9 +716,9 @@ class Writer:
             notices.name_late(one, members, self.plan, self.position, position)
 
     def _follow_load(self, loaded: Optimizer) -> bool:
-        """Follow the groups of one optimizer, where nothing but their dicts has changed.
+        """Track the groups of one optimizer, if a load has only replaced their dicts.
 
-        A job of hundreds of optimizers would look at all of them for each load.
+        This is faster for a job with hundreds of optimizers.
         """
         if len(self._known) != len(self.tracker.tracked):
             return False
@@ -733,9 +732,9 @@ class Writer:
         return former is not None and is_same
 
     def _admit(self, one: TrackedGroup) -> None:
-        """Measure a group that was added in mid-run by the schedule's present value.
+        """Set the ratios of a group that was added during the run, by the schedule's present value.
 
-        One that counts as one of the start has the ratio of its own value to the reference.
+        A group that counts as one from the start has the ratio of its own value to the reference.
         """
         defaults = getattr(self.tracker.optimizers()[one.source], "defaults", None)
         for index, field in enumerate(self.plan.fields):
@@ -759,7 +758,7 @@ class Writer:
         self._check_group(one)
 
     def _largest_ratio(self, key: str) -> float:
-        """Return the largest ratio of the groups of the start."""
+        """Return the largest ratio of the groups from the start."""
         if self._largest is None:
             self._largest = {}
             for member in (member for members in self._followed for member in members):
@@ -795,7 +794,7 @@ class Writer:
         return (PartRow if is_part else Row)(followed, self._by_others)
 
     def _follow(self, one: TrackedGroup, plan: Plan) -> Iterator[Member]:
-        """Yield what a group follows under a plan, for each field that it has."""
+        """Yield the curve of each field that a group has."""
         for index, field in enumerate(plan.fields):
             if field.is_added or one.own_value(field.key) is not None:
                 followed = plan.followed(one.name, index)
@@ -803,22 +802,25 @@ class Writer:
                 yield Member(one, followed, ratio)
 
     def _ratio(self, one: TrackedGroup, key: str) -> float:
-        """Return a group's own value over the reference: 0 for a no-decay group, which stays so."""
+        """Return a group's own value over the reference, such as 0 for a no-decay group."""
         if self.keep_ratios and key in one.ratios:
             return one.ratios[key]
         own, reference = one.own_value(key), self.references.get(key)
         if not self.keep_ratios or own is None or reference is None:
             return 1.0
         if math.isinf(own / reference):
-            raise ConfigError(f"{one}: {key}={own!r} is too large a multiple of {reference!r}")
-        if one.is_late:  # rounded, as a resume reads it from what the optimizer carried
+            raise ConfigError(
+                f"{one}: {key}={own!r} is too large for the reference {reference!r}; pass another "
+                "reference="
+            )
+        if one.is_late:  # rounded, so that a resume computes it from the optimizer's checkpoint
             return ratios.measured(own / reference, group_fields.get(one.group, key))
         return own / reference
 
     def _refuse_lost_ratios(self) -> None:
-        """Warn of ratios that were read from an optimizer that was loaded before; refuse zeros."""
+        """Warn about ratios from an optimizer that was loaded before, and refuse zeros."""
         tracked = self.tracker.tracked
-        # An optimizer that an earlier scheduler drove is not measured again, so it may be loaded.
+        # Own values of an optimizer with an earlier scheduler are known, so it may be loaded.
         loaded = any(was_used(one) for _, one in self.tracker.sources_without_memory())
         if not (loaded and self.keep_ratios and len(tracked) > 1):
             return
@@ -826,15 +828,15 @@ class Writer:
             having = [one for one in tracked if ratios.takes_part(one, self.plan, index)]
             is_needed = self.plan.curves[index].max_value > 0 and bool(having)
             if is_needed and all(one.own[field.key] == 0 for one in tracked):
-                way = repr(field.multiplier) if field.multiplier else "a schedule of its own"
+                way = repr(field.multiplier) if field.multiplier else "a schedule in groups="
                 raise ConfigError(
                     f"every group's {field.key} is 0 in an optimizer that was loaded (or stepped) "
-                    "before the scheduler was built, so the ratios between the groups are lost: "
+                    "before the scheduler was built, so the ratios between the groups are lost; "
                     f"build the scheduler first, or give each group {way}"
                 )
             logger.warning(
-                "the optimizer was loaded (or stepped) before the scheduler was built: the ratios "
-                "of its groups are those of the values that it then had: %s %s",
+                "the optimizer was loaded (or stepped) before the scheduler was built, so the "
+                "ratios of its groups are computed from its present values: %s %s",
                 field.key,
                 [self._ratio(one, field.key) for one in tracked],
             )

@@ -1,4 +1,4 @@
-"""A block of a peer's config, read key by key."""
+"""Reading a block of another library's config."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 REQUIRED = object()
-"""The default of a key that must be there."""
+"""The default of a required key."""
 
 
 class Key(NamedTuple):
-    """A key that a peer has, and what it means where it is missing or null."""
+    """A key of another library's config, with its rule and its default."""
 
     rule: Callable[[str, Any], Any]
     default: Any = None
@@ -25,15 +25,15 @@ class Key(NamedTuple):
 def read(
     block: object, keys: Mapping[str, Key], *, refused: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Return a checked value for every key, the default where the block has none or null.
+    """Return a checked value for every key, or its default if it is missing or null.
 
     Args:
-        block: What the user has copied from the peer's config.
-        keys: All that are understood.
-        refused: Keys that the peer has and a schedule cannot follow, each with the reason.
+        block: The block that the user has copied from the other library's config.
+        keys: The keys that are supported.
+        refused: Keys of the other library that are not supported, each with the reason.
 
     Raises:
-        ConfigError: A key is unknown, refused or missing, or a value is illegal.
+        ConfigError: A key is unknown, refused or missing, or a value is invalid.
     """
     given = mapping("block", block)
     refused = refused or {}
@@ -77,7 +77,7 @@ def entries(name: str, value: object) -> list[Any]:
 
 
 def one_given(values: Mapping[str, Any], *names: str) -> str:
-    """Return which one of some keys has a value, or raise where it is none or several."""
+    """Return the only one of some keys that has a value, or raise if none or several have one."""
     given = [name for name in names if values[name] is not None]
     if len(given) != 1:
         found = f"has {' and '.join(given)}" if given else "has none"

@@ -1,4 +1,4 @@
-"""DeepSpeed: its `scheduler` block, with the optimizer's lr and the length of the run."""
+"""DeepSpeed: the block `scheduler`, with the optimizer's lr and the length of the run."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 _AUTO = "auto"
 _REFUSED = {
-    "last_batch_iteration": "is where a run resumes, which is no part of a schedule; leave it out"
+    "last_batch_iteration": "is the position of a resume, not a part of the schedule; leave it out"
 }
 
 
 def _written(rule: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
-    """Return a rule that says what to do about what transformers fills in."""
+    """Return a rule with advice for values that transformers fills in."""
 
     def check(name: str, value: object) -> Any:
         if isinstance(value, str) and value == _AUTO:
             raise illegal(name, value, "is filled in by transformers; write the number")
         if isinstance(value, list | tuple):
-            of_groups = "must be one number; groups that differ get an lr of their own"
+            of_groups = "must be a single number; for several groups, give each its own lr"
             raise illegal(name, value, of_groups)
         return rule(name, value)
 
@@ -113,14 +113,14 @@ def _warmup_cosine_lr(params: object, lr: float | None, total: int | None) -> Sc
     left = words["total_num_steps"] - warmup
     fall = flat(floor)
     if left > 0:
-        # The decay is one ahead of the warmup.
+        # The decay is one update ahead of the warmup.
         fall = Schedule([hold(warmup - 1, high), phase_of("cosine", left, floor, high)])
-    # Before its first step the ratio is 0, whatever the least one is.
+    # Before its first step the ratio is always 0.
     return padded(_decayed(0.0, _rise(words, low, high), warmup, fall), total)
 
 
 def _rise(words: dict[str, Any], low: float, high: float) -> Phase:
-    """Return the warmup, from `last_batch_iteration` 0 on."""
+    """Return the warmup, which begins at `last_batch_iteration` 0."""
     if words["warmup_type"] == "linear":
         return phase_of("linear", _length(words), high, low)
     return phase_of("log", _length(words) - 1, high, low)
@@ -132,7 +132,7 @@ def _length(words: dict[str, Any]) -> int:
 
 
 def _decayed(first: float, rise: Phase, warmup: int, fall: Schedule) -> Schedule:
-    """Return the warmup and then a decay, both by `last_batch_iteration`, which begins at -1."""
+    """Return the warmup and a decay by `last_batch_iteration`, which begins at -1."""
     return Schedule([hold(1, first), *through(Schedule([rise]), warmup - 1, fall).phases])
 
 
@@ -146,7 +146,7 @@ _ONE_CYCLE = {
     "cycle_second_stair_count": Key(_written(whole)),
     "decay_step_size": Key(_written(whole), 0),
     "cycle_momentum": Key(flag, True),
-    # Of no effect where the momentum does not cycle.
+    # Without an effect if the momentum does not cycle.
     "cycle_min_mom": Key(number),
     "cycle_max_mom": Key(number),
     "decay_mom_rate": Key(number),
@@ -157,8 +157,8 @@ def _one_cycle(params: object, _lr: float | None, total: int | None) -> Schedule
     words = _read(params, _ONE_CYCLE)
     if words["cycle_momentum"]:
         rule = (
-            "moves betas[0] too, and this is a schedule of lr; write False, and schedule "
-            "'betas[0]' as a field of its own"
+            "also changes betas[0], but this is a schedule of lr; write False, and schedule the "
+            "field 'betas[0]' separately"
         )
         raise illegal("cycle_momentum", True, rule)
     low, high = words["cycle_min_lr"], words["cycle_max_lr"]
@@ -167,12 +167,12 @@ def _one_cycle(params: object, _lr: float | None, total: int | None) -> Schedule
     second, down = first if second is None else second, up if down is None else down
     cycle = first + second
     stairs = [*_stairs_up(first, up, low, high), *_stairs_down(first, second, down, low, high)]
-    # Where the fall has no length, or stairs that end above it.
+    # If the fall has length 0, or its stairs end above the lowest value.
     phases = stairs if stairs[-1].end == low else [*stairs, hold(0, low)]
     interval, falling = words["decay_step_size"], words["decay_lr_rate"]
     if interval and falling and low:
         if total is None:
-            rule = "falls for ever; pass total_num_steps beside type and params"
+            rule = "never ends; pass total_num_steps beside type and params"
             raise illegal("decay_lr_rate", falling, rule)
         if total > cycle:
             end = low / (1 + falling * (total - cycle) / interval)
@@ -181,7 +181,7 @@ def _one_cycle(params: object, _lr: float | None, total: int | None) -> Schedule
 
 
 def _stairs_up(units: int, count: int, low: float, high: float) -> list[Phase]:
-    """Return the rise; with stairs, the k-th of `count` begins at `k / count` of it."""
+    """Return the rise. With stairs, stair k of `count` begins at `k / count` of its length."""
     if not count:
         return [phase_of("linear", units, high, low)]
     refuse_many("cycle_first_stair_count", count, count)
@@ -194,7 +194,7 @@ def _stairs_up(units: int, count: int, low: float, high: float) -> list[Phase]:
 
 
 def _stairs_down(before: int, units: int, count: int, low: float, high: float) -> list[Phase]:
-    """Return the fall; with stairs, the position at which it begins alone has the highest value."""
+    """Return the fall. With stairs, only its first position has the highest value."""
     if not units:
         return []
     if not count:
@@ -219,7 +219,7 @@ _RANGE_TEST = {
 
 def _range_test(params: object, _lr: float | None, total: int | None) -> Schedule:
     words = _read(params, _RANGE_TEST)
-    end = _needed(total, "total_num_steps beside type and params: the test has no end")
+    end = _needed(total, "total_num_steps beside type and params, because the test has no end")
     low, size = words["lr_range_test_min_lr"], words["lr_range_test_step_size"]
     slope = low * words["lr_range_test_step_rate"]
     if not words["lr_range_test_staircase"]:

@@ -1,4 +1,4 @@
-"""nanotron: its `learning_rate_scheduler` block, with the steps of the training."""
+"""nanotron: the block `learning_rate_scheduler`, with the number of training steps."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _KEYS = {
 def schedule(block: object) -> Schedule:
     """Return the schedule of a block.
 
-    The warmup holds for positions up to `lr_warmup_steps`, that one included. A decay that starts
-    earlier is met in its middle after it.
+    The warmup applies up to and including position `lr_warmup_steps`. If a decay starts earlier,
+    its beginning is skipped.
     """
     words = read(block, _KEYS)
     lr, warmup, total = words["learning_rate"], words["lr_warmup_steps"], words["train_steps"]
@@ -35,11 +35,11 @@ def schedule(block: object) -> Schedule:
     start, decay = words["lr_decay_starting_step"], words["lr_decay_steps"]
     if decay is None:
         if total is None:
-            raise ConfigError("lacks train_steps, or lr_decay_steps")
-        # Both are taken off, though the decay begins at only one of them.
+            raise ConfigError("lacks train_steps or lr_decay_steps")
+        # nanotron subtracts both, although the decay begins at only one of them.
         decay = total - warmup - (start or 0)
     if warmup == decay == 0:
-        rule = "with no warmup either, nanotron multiplies lr by itself; use schedules.constant"
+        rule = "without a warmup, nanotron would square lr; use schedules.constant"
         raise illegal("lr_decay_steps", decay, rule)
     is_linear = words["lr_warmup_style"] == "linear"
     # Without a warmup, a linear one is still 0 at position 0.

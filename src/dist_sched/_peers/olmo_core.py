@@ -1,4 +1,4 @@
-"""OLMo-core: its schedulers, with the optimizer's lr and the trainer's length."""
+"""OLMo-core: its schedulers, with the optimizer's lr and the length of the run."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ _RUN = {
 def schedule(block: object) -> Schedule:
     """Return the schedule of a block.
 
-    OLMo-core counts an update before it makes it, so its `current` at position n is n + 1, and with
-    units of tokens n plus the tokens of one batch.
+    OLMo-core counts an update before the update. So its `current` at position n is n + 1 or, in
+    tokens, n plus the tokens of one batch.
     """
     given = mapping("block", block)
     refuse_unknown(given, _KNOWN, "is not known here")
@@ -51,22 +51,22 @@ def schedule(block: object) -> Schedule:
     if words["units"] == "tokens":
         ahead = words["global_batch_size"]
         if ahead is None:
-            raise ConfigError("lacks global_batch_size, the tokens of an update")
+            raise ConfigError("lacks global_batch_size, the number of tokens of an update")
     own = {name: value for name, value in given.items() if name not in _RUN}
     return since(_built(own, words["lr"], words[_UNITS[words["units"]]]), ahead)
 
 
 def _built(block: object, lr: float, t_max: int | None) -> Schedule:
-    """Return the schedule of a scheduler by its `current`, on the clock that it is given."""
+    """Return the schedule of a scheduler, as a function of its `current`."""
     own = dict(mapping("block", block))
-    # A saved config has both, and reads the class.
+    # A saved config has both, of which OLMo-core reads the class.
     by_class, by_type = own.pop("_CLASS_", None), own.pop("type", None)
     for name, value in {"_CLASS_": by_class, "type": by_type}.items():
         if value is not None:
             build = _scheduler(name, value)
             with within(str(value).rpartition(".")[2]):
                 return build(own, lr, t_max)
-    raise ConfigError(f"lacks type, the scheduler's; must be one of {listed(_TYPES)}")
+    raise ConfigError(f"lacks type, the kind of scheduler; must be one of {listed(_TYPES)}")
 
 
 def _scheduler(name: str, value: object) -> Callable[..., Schedule]:
@@ -79,7 +79,7 @@ def _scheduler(name: str, value: object) -> Callable[..., Schedule]:
 
 
 _COMMON = {
-    # Of those inside a sequential one; the outermost counts.
+    # Also in schedulers inside a sequential one. The outermost unit is used.
     "units": Key(one_of(tuple(_UNITS))),
     "lr_field": Key(one_of(("lr",))),
     "initial_lr_field": Key(one_of(("initial_lr",))),
@@ -102,17 +102,17 @@ _FALL = {**_WARMUP, "alpha_f": Key(rate, 0.1)}
 
 def _end(t_max: int | None) -> int:
     if t_max is None:
-        raise ConfigError("lacks max_steps, or with units of tokens max_tokens")
+        raise ConfigError("lacks max_steps, or max_tokens if units is tokens")
     return t_max
 
 
 def _given(words: Mapping[str, Any], name: str) -> str:
-    """Return the key that says a length: its name, its old name, or as a part of the run."""
+    """Return the key of a length: its name, its old name, or the fraction of the run."""
     return one_given(words, name, f"{name}_steps", f"{name}_fraction")
 
 
 def _length(words: Mapping[str, Any], name: str, t_max: int | None) -> int:
-    """Return a length, in units; a part of the run is rounded as there."""
+    """Return a length, in units. A fraction of the run is rounded like in OLMo-core."""
     given = _given(words, name)
     found: int = words[given]
     return round(_end(t_max) * found) if given.endswith("fraction") else found
@@ -135,7 +135,7 @@ def _tail(
     steps, low = _length(words, "decay", t_max), words["decay_min_lr"]
     if not 0 < steps <= t_max:
         given = _given(words, "decay")
-        rule = f"is {steps} units; must be at least 1 and at most all {t_max!r}"
+        rule = f"is {steps} units; must be from 1 to the length of the run, {t_max!r}"
         raise illegal(given, words[given], rule)
     start = start_at(t_max - steps)
     if low >= start:
@@ -162,7 +162,7 @@ def _wsd(block: object, lr: float, t_max: int | None) -> Schedule:
 
 
 def _warmed(words: Mapping[str, Any], steps: int, lr: float, after: Schedule) -> Schedule:
-    """Return a warmup that holds for its last position too, and what comes after it."""
+    """Return a warmup that includes its last position, and the schedule after it."""
     rise = _rise(words, steps, lr)
     return through(Schedule(rise), steps, after) if rise else after
 
@@ -172,12 +172,12 @@ def _power_lr(block: object, lr: float, t_max: int | None) -> Schedule:
     warmup, power = _length(words, "warmup", end), words["b"]
     if not warmup:
         given = _given(words, "warmup")
-        raise illegal(given, words[given], "must be at least 1 unit: the law counts in warmups")
+        raise illegal(given, words[given], "must be at least 1 unit, because the formula needs it")
 
     def law(position: int) -> float:
         if not position:
             given = _given(words, "decay")
-            rule = "must be less than the run: the law is infinite at 0"
+            rule = "must be less than the run, because the formula is infinite at position 0"
             raise illegal(given, words[given], rule)
         return float(lr * (position / warmup) ** power)
 
@@ -199,7 +199,7 @@ def _inv_sqrt(block: object, lr: float, t_max: int | None) -> Schedule:
     words, end = read(block, _FALL), _end(t_max)
     warmup, low = _length(words, "warmup", end), lr * words["alpha_f"]
     if not warmup:
-        # Its square root of warmup / current is 0.
+        # The square root of warmup / current is 0.
         return padded(flat(low), end)
     rise = _rise(words, warmup, lr)
     if end <= warmup:
@@ -211,7 +211,7 @@ def _inv_sqrt(block: object, lr: float, t_max: int | None) -> Schedule:
 def _decayed(
     words: Mapping[str, Any], t_max: int | None, peak: float, fall: Callable[[int], Phase]
 ) -> Schedule:
-    """Return the warmup and a fall over the rest, or its last value where nothing is left."""
+    """Return the warmup and a fall over the rest, or its last value if there is no rest."""
     end = words["t_max"] or _end(t_max)
     warmup = _length(words, "warmup", end)
     last = fall(end - warmup) if end > warmup else hold(0, fall(1).end)
@@ -272,7 +272,7 @@ def _wsds(block: object, lr: float, t_max: int | None) -> Schedule:
         for one in words["period_lr_multipliers"] or [1.0] * len(lengths)
     ]
     if len(factors) != len(lengths):
-        rule = f"must be {len(lengths)} of them, one for each of period_lengths"
+        rule = f"must be a list of {len(lengths)} numbers, one for each of period_lengths"
         raise illegal("period_lr_multipliers", words["period_lr_multipliers"], rule)
     warmup = _length(words, "warmup", lengths[0])
     periods = []
@@ -282,7 +282,7 @@ def _wsds(block: object, lr: float, t_max: int | None) -> Schedule:
             begin, tail = _tail(words, length, flat(peak))
             if begin < used:
                 given = _given(words, "decay")
-                rule = f"leaves no room for the warmup of {warmup} in {length} units"
+                rule = f"is too long beside the warmup of {warmup} in {length} units"
                 raise illegal(given, words[given], rule)
         rise = _rise(words, used, peak)
         periods.append(Schedule([*rise, *lasting(hold(begin - used, peak)), tail]))
@@ -326,7 +326,7 @@ def _composable(block: object, lr: float, t_max: int | None) -> Schedule:
 
 
 def _overridden(main: Schedule, block: object, lr: float) -> Schedule:
-    """Return the schedule that a late decay replaces from its start on."""
+    """Return the schedule with a late decay, which replaces the rest from its start on."""
     if block is None:
         return main
     with within("override_decay"):
@@ -350,7 +350,8 @@ def _sequential(block: object, lr: float, t_max: int | None) -> Schedule:
     name = one_given(words, "schedulers_max", "schedulers_max_steps")
     blocks, ends = words["schedulers"], [steps(name, one) for one in words[name]]
     if len(ends) not in {len(blocks), len(blocks) - 1}:
-        raise illegal(name, words[name], f"must be {len(blocks) - 1}: one for each but the last")
+        rule = f"must be a list of {len(blocks) - 1}, one for each scheduler except the last"
+        raise illegal(name, words[name], rule)
     peak = lr
     parts = []
     for index, one in enumerate(blocks):
@@ -405,4 +406,4 @@ _KNOWN = (
     *_PERIODS,
     *_SEQUENCE,
 )
-"""The keys of all schedulers, for near misses beside a scheduler's own."""
+"""The keys of all schedulers, to suggest similar ones."""

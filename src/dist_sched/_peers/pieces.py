@@ -1,4 +1,4 @@
-"""Phases and schedules that peers' schedules are made of, on the peer's own clock."""
+"""Phases and schedules from which other libraries' schedules are built."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dist_sched._rules import Number
 
 _NO_PHASE = 1e-9
-"""A cut of fewer half waves is what rounding has left."""
+"""A remainder of fewer half waves is a rounding error."""
 
 
 def hold(steps: Number, value: float) -> Phase:
@@ -23,7 +23,7 @@ def hold(steps: Number, value: float) -> Phase:
 
 
 def lasting(*phases: Phase) -> list[Phase]:
-    """Return those of the phases that have a length."""
+    """Return the phases that are not of length 0."""
     return [phase for phase in phases if phase.duration > 0]
 
 
@@ -33,17 +33,17 @@ def flat(value: float) -> Schedule:
 
 
 def padded(schedule: Schedule, horizon: Number | None) -> Schedule:
-    """Return the schedule, held at its last value up to a horizon, if that is later."""
+    """Return the schedule, held at its last value up to a later horizon."""
     if horizon is None or horizon <= schedule.horizon:
         return schedule
     phases = schedule.phases
-    # A last phase of no length was there for its value.
+    # A last phase of length 0 only sets the last value.
     kept = phases if phases[-1].duration else phases[:-1]
     return Schedule([*kept, hold(horizon - schedule.horizon, schedule.end_value)])
 
 
 def up_to(schedule: Schedule, position: Number) -> list[Phase]:
-    """Return the phases up to a position, held at the last value where they end before it."""
+    """Return the phases up to a position, held at the last value if they end before it."""
     return [*padded(schedule, position).cut(until=position).phases] if position > 0 else []
 
 
@@ -55,20 +55,21 @@ def since(schedule: Schedule, position: Number) -> Schedule:
 
 
 def through(before: Schedule, last: int, after: Schedule) -> Schedule:
-    """Return one schedule up to a position, which it keeps, and another from the next one on.
+    """Return one schedule up to and including a position, and another one from then on.
 
-    Both are on one clock. Where they agree at the position, the other one begins there.
+    Both begin at the same time. If they have the same value at the position, the other one begins
+    at this position.
     """
     begin = last if before(last) == after(last) else last + 1
     return Schedule([*up_to(before, begin), *since(after, begin).phases])
 
 
 def chained(schedules: Sequence[Schedule]) -> Schedule:
-    """Return schedules one after the other; the position of a join belongs to the earlier one."""
+    """Return schedules one after the other. The position of a join belongs to the earlier one."""
     phases: list[Phase] = []
     reached = schedules[0](0)
     for schedule in schedules:
-        if phases and not phases[-1].duration:  # it was there for its value
+        if phases and not phases[-1].duration:  # it only set the last value
             phases.pop()
         # Its position 0 is the join.
         is_smooth = schedule(0) == reached
@@ -79,13 +80,13 @@ def chained(schedules: Sequence[Schedule]) -> Schedule:
 
 
 def waves(high: float, low: float, half: Number, steps: Number) -> list[Phase]:
-    """Return halves of a cosine, from `high` to `low` and back, over so many units.
+    """Return half waves of a cosine, from `high` to `low` and back, over a number of units.
 
     Args:
         high: Value at the beginning.
-        low: Value after the first half.
-        half: Length of each, in units.
-        steps: Length of all, in units; it may cut the last one.
+        low: Value after the first half wave.
+        half: Length of a half wave, in units.
+        steps: Total length, in units. The last half wave may be cut.
     """
     half = int(half) if half == int(half) else half
     phases: list[Phase] = []
@@ -96,6 +97,6 @@ def waves(high: float, low: float, half: Number, steps: Number) -> list[Phase]:
 
 
 def refuse_many(name: str, value: object, count: Number) -> None:
-    """Raise where a value asks for more phases than a schedule can have."""
+    """Raise if a value results in more phases than a schedule can have."""
     if count > MOST_PHASES // 2:
-        raise illegal(name, value, f"makes more than {MOST_PHASES // 2:,} phases")
+        raise illegal(name, value, f"is too large: it makes more than {MOST_PHASES // 2:,} phases")

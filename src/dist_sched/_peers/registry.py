@@ -1,4 +1,4 @@
-"""The peers by name."""
+"""The other libraries whose configs can be read, by name."""
 
 from __future__ import annotations
 
@@ -19,35 +19,41 @@ PEERS: dict[str, Callable[[object], Schedule]] = {
     "nanotron": nanotron.schedule,
     "deepspeed": deepspeed.schedule,
 }
-"""The libraries whose words `from_peer` reads."""
+"""The libraries whose configs `from_peer` reads."""
 
 
 def from_peer(name: str, mapping: Mapping[str, Any]) -> Schedule:
-    """Build the schedule of lr that another library has for a block of its config.
+    """Build the learning-rate schedule that another library builds from a block of its config.
 
-    Positions are optimizer updates, and tokens where OLMo-core's `units` says so. Update `n + 1`
-    uses the value at position `n`, which is the peer's own value for that update:
+    Every update has the same value as in the other library. Positions count optimizer updates, or
+    tokens with OLMo-core's `units`. Update `n + 1` uses the value at position `n`, which is:
 
-    - transformers, torchtitan, nanotron: what their `LambdaLR` passes is `n`. torchtitan's warmup
-      is one ahead: its first update is at `lr / warmup_steps`.
-    - OLMo-core: its `current` is `n + 1`, because it counts an update before it makes it.
-    - DeepSpeed: its `last_batch_iteration` is `n - 1`. Its warmups are at their least value for two
+    - transformers, torchtitan, nanotron: the argument `n` of their `LambdaLR`. torchtitan's warmup
+      is one update ahead, so its first update has `lr / warmup_steps`.
+    - OLMo-core: its `current` minus 1, because it counts an update before the update.
+    - DeepSpeed: its `last_batch_iteration` plus 1. Its warmups have their lowest value for two
       updates.
 
-    Keys are the peer's own. A missing one has the peer's default, which may be a warmup.
+    The keys are the other library's. A missing key has the other library's default, which may be a
+    warmup.
 
     Args:
         name: "transformers", "torchtitan", "olmo_core", "nanotron" or "deepspeed".
-        mapping: The peer's block, and beside its keys the lr and the length of the run where the
-            block has none; docs/schedules.md lists the keys.
+        mapping: The block of the other library's config. Add the lr and the length of the run if
+            the block does not have them. docs/schedules.md lists the keys.
+
+    Returns:
+        The schedule.
 
     Raises:
-        ConfigError: A key is unknown, missing or illegal, or has a meaning that a schedule of lr
-            cannot have; names it, its value and the rule.
+        ConfigError: A key is unknown, missing or invalid, or is not supported. The message has the
+            key, its value and the rule.
 
-    >>> schedule = from_peer("torchtitan", {"lr": 1.0, "training_steps": 100, "warmup_steps": 10})
-    >>> [schedule(position) for position in (0, 9, 10, 55, 100)]
-    [0.1, 1.0, 1.0, 0.5, 0.0]
+    Examples:
+        >>> config = {"lr": 1.0, "training_steps": 100, "warmup_steps": 10}
+        >>> schedule = from_peer("torchtitan", config)
+        >>> [schedule(position) for position in (0, 9, 10, 55, 100)]
+        [0.1, 1.0, 1.0, 0.5, 0.0]
     """
     build = PEERS[one_of(tuple(PEERS))("name", name)]
     with within(name):

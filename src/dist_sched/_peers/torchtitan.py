@@ -1,4 +1,4 @@
-"""torchtitan: its `lr_scheduler` block, with the optimizer's lr and the training's steps."""
+"""torchtitan: the block `lr_scheduler`, with the optimizer's lr and the training steps."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _KEYS = {
 def schedule(block: object) -> Schedule:
     """Return the schedule of a block.
 
-    The factor at position n is `(n + 1) / warmup_steps` in the warmup, and
-    `(n - (total - decay)) / decay` of the way down in the decay.
+    At position n the factor of the warmup is `(n + 1) / warmup_steps`, and the progress of the
+    decay is `(n - (total - decay)) / decay`.
     """
     words = read(block, _KEYS)
     lr, total = words["lr"], words["total_steps"] or words["training_steps"]
     if total is None:
         one_given(words, "training_steps", "total_steps")
-    # torchtitan shortens what does not fit, with a warning.
+    # Like torchtitan, which shortens lengths that do not fit, with a warning.
     warmup = min(words["warmup_steps"], total)
     decay = total - warmup
     if words["decay_ratio"] is not None:

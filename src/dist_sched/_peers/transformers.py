@@ -1,4 +1,4 @@
-"""transformers: the words of `TrainingArguments` about the learning rate."""
+"""transformers: the learning-rate arguments of `TrainingArguments`."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _METRIC = (
-    "follows a metric, and a schedule follows the position alone; use dist_sched.Plateau over "
-    "lr_scheduler_type='constant'"
+    "depends on a metric, but a schedule depends on the position only; use dist_sched.Plateau "
+    "with lr_scheduler_type='constant'"
 )
 _BY_METRIC = ("reduce_lr_on_plateau", "greedy")
 
@@ -38,13 +38,13 @@ def _type(name: str, value: object) -> str:
     if isinstance(value, str) and value in _BY_METRIC:
         raise illegal(name, value, _METRIC)
     one_of(tuple(_TYPES))(name, value)
-    # Not str(value): transformers' own enumeration is a str that prints otherwise.
+    # Not str(value): transformers' enumeration is a str that prints differently.
     return next(word for word in _TYPES if word == value)
 
 
 def _max_steps(name: str, value: object) -> int | None:
     found = plain(value)
-    # As in TrainingArguments, where epochs say the length.
+    # In TrainingArguments, -1 means that epochs set the length.
     return None if isinstance(found, int) and found == -1 else steps(name, found)
 
 
@@ -60,11 +60,11 @@ _KEYS = {
 
 
 def schedule(block: object) -> Schedule:
-    """Return the schedule of the words; position n is what `LambdaLR` passes as n."""
+    """Return the schedule of the arguments. Position n is the argument n of `LambdaLR`."""
     words = read(block, _KEYS)
     total = words["max_steps"] or words["num_training_steps"]
     if words["num_training_steps"] not in {None, total}:
-        rule = f"must be max_steps={total}; leave one of them out"
+        rule = f"must be equal to max_steps={total}; leave one of them out"
         raise illegal("num_training_steps", words["num_training_steps"], rule)
     kind = words["lr_scheduler_type"]
     run = _Run(words["learning_rate"], _warmup(words, total), total)
@@ -74,19 +74,20 @@ def schedule(block: object) -> Schedule:
 
 
 def _warmup(words: dict[str, Any], total: int | None) -> int:
-    """Return the length of the warmup; a part of the run is rounded up."""
+    """Return the length of the warmup. A fraction of the run is rounded up."""
     given: float = words["warmup_steps"]
     if given >= 1:
         return int(given)
-    # Of transformers 5, steps below 1 are a ratio; of 4, steps win over the ratio.
+    # In transformers 5, steps below 1 are a ratio. In 4, steps have precedence over the ratio.
     name, ratio = ("warmup_steps", given) if given else ("warmup_ratio", words["warmup_ratio"])
     if ratio and total is None:
-        raise illegal(name, ratio, "is a part of the run; pass max_steps or num_training_steps")
+        rule = "is a fraction of the run; also pass max_steps or num_training_steps"
+        raise illegal(name, ratio, rule)
     return math.ceil((total or 0) * ratio)
 
 
 class _Run:
-    """The peak, the warmup, and the length of the run where it is known."""
+    """The peak, the warmup, and the length of the run if it is known."""
 
     def __init__(self, lr: float, warmup: int, total: int | None) -> None:
         self.lr = lr
@@ -96,30 +97,31 @@ class _Run:
     @property
     def total(self) -> int:
         if self.known_total is None:
-            raise ConfigError("lacks max_steps, or num_training_steps")
+            raise ConfigError("lacks max_steps or num_training_steps")
         return self.known_total
 
     @property
     def rest(self) -> int:
-        """Steps after the warmup; 0 or less where the warmup takes them all."""
+        """Steps after the warmup, 0 or less if there are none."""
         return self.total - self.warmup
 
     def rise(self, shape: str = "linear", start: float = 0.0, **parameters: Any) -> list[Phase]:
         return lasting(phase_of(shape, self.warmup, self.lr, start, **parameters))
 
     def cosine(self, words: dict[str, Any], low: float, span: int, steps: int) -> list[Phase]:
-        """Return so many steps of a cosine that has `num_cycles` waves in a span."""
+        """Return a number of steps of a cosine with `num_cycles` waves in a span."""
         cycles = words["num_cycles"]
         if not cycles:
             return lasting(hold(max(steps, 0), self.lr))
         refuse_many("num_cycles", cycles, 2 * cycles * steps / span)
         half = span / (2 * cycles)
         if half > MAX_LENGTH:
-            raise illegal("num_cycles", cycles, "must be 0, or at least a part of 2**53 steps")
+            rule = "is too small: half a wave must be at most 2**53 steps; use 0 for no waves"
+            raise illegal("num_cycles", cycles, rule)
         return waves(self.lr, low, half, steps)
 
 
-_REFUSED = {"last_epoch": "is where a run resumes, which is no part of a schedule; leave it out"}
+_REFUSED = {"last_epoch": "is the position of a resume, not a part of the schedule; leave it out"}
 _CYCLES = {"num_cycles": Key(rate, 0.5)}
 _MIN_LR = {**_CYCLES, "min_lr": Key(rate), "min_lr_rate": Key(rate)}
 
@@ -131,7 +133,7 @@ def _read(kwargs: object, keys: dict[str, Key]) -> dict[str, Any]:
 
 def _constant(run: _Run, kwargs: object) -> Schedule:
     _read(kwargs, {})
-    # transformers passes no warmup on.
+    # transformers ignores a warmup here.
     return padded(flat(run.lr), run.known_total)
 
 
@@ -164,7 +166,7 @@ def _polynomial(run: _Run, kwargs: object) -> Schedule:
     if words["lr_end"] >= run.lr:
         raise illegal("lr_end", words["lr_end"], f"must be below learning_rate={run.lr!r}")
     if run.rest <= 0:
-        rule = f"must be below the {run.total} steps of the run: transformers divides by the rest"
+        rule = f"must be less than the {run.total} steps of the run, because the rest is the decay"
         raise illegal("warmup_steps", run.warmup, rule)
     fall = phase_of("polynomial", run.rest, words["lr_end"], run.lr, power=words["power"])
     return Schedule([*run.rise(), fall])
@@ -192,7 +194,7 @@ def _cosine_with_min_lr(run: _Run, kwargs: object) -> Schedule:
 
 
 def _cosine_warmup_with_min_lr(run: _Run, kwargs: object) -> Schedule:
-    """Build the one that is a position ahead, in the warmup and in the decay."""
+    """Return the schedule, which is one update ahead in warmup and decay."""
     words = _read(kwargs, {**_MIN_LR, "warmup_lr_rate": Key(rate)})
     start = words["warmup_lr_rate"]
     first = run.lr * start if start is not None else run.lr / max(1, run.warmup)
@@ -202,7 +204,7 @@ def _cosine_warmup_with_min_lr(run: _Run, kwargs: object) -> Schedule:
     if run.rest < 0:
         return Schedule(rise)
     falls = Schedule(run.cosine(words, _floor(run, words), max(1, run.rest), run.rest + 1))
-    # Its clock begins at the last position of the warmup, or where that would be.
+    # The decay begins at the last position of the warmup.
     ahead = 1 - run.warmup + sum(phase.steps for phase in rise)
     return Schedule([*rise, *since(falls, ahead).phases])
 
@@ -234,7 +236,7 @@ def _warmup_stable_decay(run: _Run, kwargs: object) -> Schedule:
         stable = run.rest - decay
     shape, parameters = _RISES[words["warmup_type"]]
     found = [*run.rise(shape, low, **parameters), *lasting(hold(max(stable, 0), run.lr))]
-    # A warmup that leaves too little room hides the beginning of the decay.
+    # A warmup that is too long hides the beginning of the decay.
     hidden = max(-stable, 0)
     if hidden < decay:
         falls = {
@@ -243,7 +245,7 @@ def _warmup_stable_decay(run: _Run, kwargs: object) -> Schedule:
             "1-sqrt": [phase_of("minus_sqrt", decay, low, run.lr)],
         }
         found += since(Schedule(falls[words["decay_type"]]), hidden).phases
-    # After it comes the lowest value, wherever the decay ends.
+    # After the decay, the value is the lowest one.
     is_low = bool(found) and Schedule(found).end_value == low
     return Schedule(found if is_low else [*found, hold(0, low)])
 

@@ -1,1 +1,1 @@
-"""What is saved: the format, foreign states, reconciliation and its report."""
+"""Checkpoint state: the format, foreign states, reconciliation and its report."""

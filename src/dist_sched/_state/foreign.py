@@ -1,7 +1,7 @@
-"""Foreign formats: what the states of other libraries' schedulers say, in our entries.
+"""Foreign formats: reading the states of other libraries' schedulers into our entries.
 
-Only what a state says and what our entries express exactly is read. Everything else comes from the
-config, and the report says so.
+An entry is read only if the state has it and our entries express it exactly. All others come from
+the config, and the report tells which.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ _TORCH_KEYS = {"_last_lr", "_schedulers", "_step_count", "base_lrs"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foreign:
-    """What another library's state says."""
+    """The contents of another library's state."""
 
     format: str
     position: int
     warning: str
-    """How far the position can be trusted."""
+    """A warning about the position."""
     entries: Mapping[str, Entry] = field(default_factory=dict)
     values: Mapping[Path, float] = field(default_factory=dict)
-    """By field, the value that its first scheduled group had for the next update."""
+    """The first scheduled group's value for the next update, by field."""
 
 
 def format_of(keys: Collection[object], name: str = "") -> str | None:
-    """Return whose scheduler saved a state of these keys; None if it is not known.
+    """Return which library's scheduler saved a state with these keys, or None.
 
     Args:
-        keys: The state's keys.
-        name: Under which the state stands. torchtitan saves `last_epoch` alone, so that only a name
-            such as `lr_scheduler` distinguishes it from a trainer's own count.
+        keys: Keys of the state.
+        name: Name of the state in the checkpoint. torchtitan saves `last_epoch` alone, and only a
+            name such as `lr_scheduler` distinguishes it from a trainer's counter.
     """
     if "last_batch_iteration" in keys:
         return DEEPSPEED
@@ -52,10 +52,10 @@ def format_of(keys: Collection[object], name: str = "") -> str | None:
 
 
 def read(state: Mapping[Any, Any]) -> Foreign | None:
-    """Read the state of another library, or return None if it is not known.
+    """Read the state of another library, or return None if the library is not known.
 
     Raises:
-        StateError: It has no one position.
+        StateError: The state does not have a single position.
     """
     found = format_of(state.keys(), "scheduler")
     if found == DEEPSPEED:
@@ -64,35 +64,35 @@ def read(state: Mapping[Any, Any]) -> Foreign | None:
 
 
 def _deepspeed(state: Mapping[Any, Any]) -> Foreign:
-    """Read DeepSpeed's count, which starts at -1: it is the number of updates less one."""
+    """Read DeepSpeed's count, which starts at -1 and is the number of updates minus one."""
     last = state["last_batch_iteration"]
     is_new = type(last) is int and last == -1
     return Foreign(
         format=DEEPSPEED,
         position=0 if is_new else _count("last_batch_iteration", last) + 1,
-        warning="the state is DeepSpeed's: it has the position alone (last_batch_iteration + 1); "
-        "DeepSpeed's own curves are one update behind: they use for update k what was for k - 1",
+        warning="the state is DeepSpeed's: only its position is used (last_batch_iteration + 1); "
+        "DeepSpeed's schedules are one update late, so values can differ by one update",
     )
 
 
 def _torch(state: Mapping[Any, Any]) -> Foreign:
     if "num_bad_epochs" in state:
         raise StateError(
-            "the state is a ReduceLROnPlateau's, which counts evaluations and follows a metric: "
-            "it has no position; call seek(position) with the trainer's own count, and let a "
-            "dist_sched.Plateau follow the metric"
+            "the state is from torch's ReduceLROnPlateau, which follows a metric and has no "
+            "position; call scheduler.seek(position) with the trainer's count of updates, and use "
+            "dist_sched.Plateau for the metric"
         )
     position = _torch_position(state)
     entries = _legal(_curve(state, position))
-    content = f"the position, {', '.join(entries)}" if entries else "the position alone"
+    content = f"its position and {', '.join(entries)} are" if entries else "only its position is"
     return Foreign(
         format=TORCH,
         position=position,
         entries=entries,
         values=_last_lr(state),
-        warning=f"the state is a torch LRScheduler's: it has {content}; its position is how often "
-        "step() was called: make sure that this was once for each optimizer update (accelerate "
-        "calls it once for each process, many scripts once for each epoch)",
+        warning=f"the state is a torch LRScheduler's: {content} used; the position is the number "
+        "of its step() calls, so check that step() was called once per optimizer update "
+        "(accelerate calls it once per process, many scripts once per epoch)",
     )
 
 
@@ -103,14 +103,15 @@ def _torch_position(state: Mapping[Any, Any]) -> int:
     positions = {_count("_schedulers.last_epoch", part.get("last_epoch")) for part in parts}
     if len(positions) != 1:
         raise StateError(
-            "key '_schedulers' of the checkpoint state: its schedulers are at positions "
-            f"{shown(sorted(positions))}; they must be at one"
+            "key '_schedulers' of the checkpoint state: its schedulers are at the positions "
+            f"{shown(sorted(positions))}, which must be equal; call scheduler.seek(position) with "
+            "the trainer's count of updates instead"
         )
     return positions.pop()
 
 
 def _number(value: object) -> float | None:
-    """Return a finite number, or None for anything else: what a tensor equals may be no bool."""
+    """Return a finite number, or None for anything else, such as a tensor."""
     found = _numbers([plain(value)])
     return found[0] if found else None
 
@@ -130,7 +131,7 @@ def _parts(state: Mapping[Any, Any]) -> list[Mapping[Any, Any]]:
 
 
 def _numbers(found: object) -> list[float]:
-    """Return a list of finite numbers, or an empty one if it is anything else."""
+    """Return a list of finite numbers, or an empty list for anything else."""
     if not isinstance(found, list | tuple):
         return []
     try:
@@ -141,7 +142,7 @@ def _numbers(found: object) -> list[float]:
 
 
 def _last_lr(state: Mapping[Any, Any]) -> dict[Path, float]:
-    """Return the lr that torch's scheduler had for the first group whose base lr is not 0."""
+    """Return the last lr of the first group whose base lr is not 0."""
     pairs = zip(_numbers(state.get("_last_lr")), _base_lrs(state), strict=False)
     found = next((float(lr) for lr, base in pairs if base), None)
     return {} if found is None else {Path("lr"): found}
@@ -153,10 +154,10 @@ def _base_lrs(state: Mapping[Any, Any]) -> list[float]:
 
 
 def _curve(state: Mapping[Any, Any], position: int) -> dict[str, Any]:
-    """Return torch's curve in our entries, where they express it to its end."""
+    """Return torch's curve as our entries, or nothing if they cannot express it."""
     bases = {base for base in _base_lrs(state) if base}
     if len(bases) != 1:
-        return {}  # torch's floors are absolute for each group, ours follow the ratio
+        return {}  # torch has one floor for all groups, and ours is in proportion to the ratio
     base = bases.pop()
     parts = _parts(state)
     if "_schedulers" not in state:
@@ -174,7 +175,7 @@ def _curve(state: Mapping[Any, Any], position: int) -> dict[str, Any]:
 
 
 def _decay(state: Mapping[Any, Any], base: float, start: float, position: int) -> dict[str, Any]:
-    """Return the entries of a fall that begins at a position, by torch's own parameters."""
+    """Return the entries of a decay that begins at `start`."""
     fall = _fall(state, base)
     if fall is None:
         return {}
@@ -194,7 +195,7 @@ def _decay(state: Mapping[Any, Any], base: float, start: float, position: int) -
 
 
 def _fall(state: Mapping[Any, Any], base: float) -> tuple[str, float, Any, int] | None:
-    """Return style, peak, floor and length of a scheduler that falls from a base lr."""
+    """Return style, peak, floor and length of a scheduler that decays from a base lr."""
     if {"T_max", "eta_min"} <= state.keys():
         return "cosine", base, state["eta_min"], _length(state["T_max"])
     ends = _numbers([state.get("start_factor"), state.get("end_factor")])
@@ -213,7 +214,7 @@ _NO_DECAY = {"start_wd": 0.0, "end_wd": 0.0, "wd_incr_steps": 0, "wd_incr_style"
 
 
 def _legal(entries: Mapping[str, Any]) -> dict[str, Entry]:
-    """Return the entries as plain values if they are legal here, else none."""
+    """Return the entries as plain values if they are valid here, or nothing."""
     try:
         config = OptimizerParamConfig.from_parts({**entries, **_NO_DECAY})
     except ConfigError:

@@ -1,11 +1,11 @@
-"""The checkpoint state: how a config and a position are written, and how a state is read.
+"""The format of the checkpoint state: writing a config and a position, and reading a state.
 
-A state is a flat dict of primitives: the keys of Megatron and NeMo, for them and for people, and
-one JSON text, which is the authority. It is one value because DCP writes each key from whichever
-rank it balances to: ranks that disagree leave a state mixed key by key; one value stays whole.
+A state is a flat dict of primitives. It has the keys of Megatron and NeMo, so that they can load
+it, and one JSON text, which is the authority. The text is a single value because DCP writes each
+key from some rank. If ranks disagree, the keys of a state are mixed, but the text is consistent.
 
 Version 2 adds extras, powers of proportions, and arguments of late changes to version 1. A state is
-written in the lowest version that can express it, so that older releases load it wherever they can.
+written in the lowest version that can store it, so that older releases can load it if possible.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TEXT_KEY = "dist_sched"
 POSITION_KEY = "num_steps"
 UNIT_KEY = "unit"
 _HISTORY_KEY = "lineage"
-"""Of the late changes in the text: version 1 is frozen, so the key keeps its first name."""
+"""Key of the late changes in the text. It keeps its first name because version 1 is frozen."""
 
 OLD_NAMES = {
     "start_lr": "max_lr",
@@ -46,59 +46,58 @@ OLD_NAMES = {
     "decay_style": "lr_decay_style",
     "num_iters": POSITION_KEY,
 }
-"""Keys of older releases of Megatron-LM, by their present names."""
+"""Keys of older releases of Megatron-LM, and their present names."""
 
 KINDS: tuple[type[Config], ...] = (OptimizerParamConfig, Specification)
-"""The kinds of config that a state of ours may hold."""
+"""The kinds of config that a state may have."""
 
 DIST_SCHED = "dist_sched"
 UPSTREAM = "OptimizerParamScheduler"
-"""The format of Megatron-LM and NeMo AutoModel; nothing in a state says which of them wrote it."""
+"""The format of Megatron-LM and NeMo AutoModel, whose states cannot be told apart."""
 
 WD_KEYS = ("start_wd", "end_wd", "wd_incr_style", "wd_incr_steps")
-"""Keys that the oldest states of Megatron-LM lack, all four together."""
+"""Keys that are all missing from the oldest states of Megatron-LM."""
 
 _LONGEST = 1000
-"""Characters of a reason, in which the names that a state has may stand."""
+"""Maximum number of characters of a reason, since it may quote names from the state."""
 
 State = dict[str, int | float | str]
 T = TypeVar("T")
 
 
-# No slots, so that the saved config can be cached: it is asked for by the check of the history, the
-# comparison of values and the command line.
+# No slots, so that cached_property can cache the saved config.
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a checkpoint state says, after it was found to be well formed."""
+    """The contents of a well-formed checkpoint state."""
 
     format: str = DIST_SCHED
-    """Which library saved it."""
+    """The library that saved it."""
     kind: type[Config]
-    """Whose parts it has."""
+    """The class of the saved config."""
     parts: Mapping[str, Any]
-    """Of the saved config; of a foreign state, the entries that it has."""
+    """The parts of the saved config. A foreign state may have only some entries."""
     position: int
     unit: str | None
-    """None where the state is foreign: upstream does not save what a position counts."""
+    """None for a foreign state: upstream does not save the unit."""
     history: History = ()
-    """The late changes that were made, after which the curve is not the config's alone."""
+    """The late changes, which apply to the saved config."""
     text: str | None = None
-    """As it was saved; None where the state is foreign."""
+    """The saved text. None for a foreign state."""
     warnings: tuple[str, ...] = ()
-    """What a person should know of this state before trusting it."""
+    """Warnings about this state."""
     torn: tuple[str, ...] = ()
-    """Keys that differ from the text, which is trusted."""
+    """Keys that differ from the text. The text is trusted."""
     values: Mapping[Path, float] = field(default_factory=dict)
-    """The values that another scheduler had for the next update, where it says so."""
+    """The values of another scheduler for the next update, if the state has them."""
 
     @classmethod
     def of_config(cls, config: Config, unit: str) -> Checkpoint:
-        """Return what a new run of a config would save, at position 0."""
+        """Return the checkpoint of a new run of a config, at position 0."""
         return cls(kind=type(config), parts=config.parts(), position=0, unit=unit)
 
     @functools.cached_property
     def config(self) -> Config | None:
-        """The saved config before late changes; None where the parts alone make none."""
+        """The saved config before late changes, or None if the parts are not a complete config."""
         if not self.parts:
             return None
         try:
@@ -108,11 +107,11 @@ class Checkpoint:
 
     @functools.cached_property
     def effective(self) -> Config | None:
-        """The saved config after late changes; None where there is none."""
+        """The saved config after late changes, or None if there is no config."""
         return None if self.config is None else with_history(self.config, self.history)
 
     def replace(self, **changes: Any) -> Checkpoint:
-        """Return a checkpoint that differs in some fields, without building its config anew."""
+        """Return a copy with some attributes changed. It keeps the cached config if possible."""
         other = replace(self, **changes)
         if changes.keys().isdisjoint({"kind", "parts", "history"}):
             cached = {"config", "effective"} & self.__dict__.keys()
@@ -120,7 +119,7 @@ class Checkpoint:
         return other
 
     def for_kind(self, kind: type[Config]) -> Checkpoint:
-        """Return what this says for another kind of scheduler: the position alone."""
+        """Return the checkpoint for a kind of scheduler. Another kind only uses the position."""
         if kind is self.kind:
             return self
         values, warnings = self.values, self.warnings
@@ -128,8 +127,8 @@ class Checkpoint:
             warnings = (
                 *warnings,
                 (
-                    f"the state is {self.kind.KIND}'s: it has the position alone, and the curve is "
-                    f"the config's ({kind.KIND}'s)"
+                    f"the state was saved by {self.kind.KIND}: only its position is used, and the "
+                    f"curve is the config's ({kind.KIND})"
                 ),
             )
             saved = self.effective
@@ -146,14 +145,14 @@ def pack(
     history: History = (),
     effective: Config | None = None,
 ) -> State:
-    """Return the state as a fresh dict of primitives, in the lowest version that can express it.
+    """Return the state as a new dict of primitives, in the lowest version that can store it.
 
     Args:
-        config: What is used, before late changes.
+        config: The config before late changes.
         position: Units completed.
         unit: What a position counts.
         history: The late changes.
-        effective: The config after them, where it is at hand.
+        effective: The config after late changes, if it is known already.
     """
     keys = {}
     if config.STATE_KEYS:
@@ -172,17 +171,18 @@ def pack(
 def unpack(
     state: object, kind: type[Config], own: State | None = None, loaded: object = None
 ) -> Checkpoint:
-    """Read a checkpoint state for a scheduler of some kind.
+    """Read a checkpoint state for one kind of scheduler.
 
     Args:
-        state: What `load_state_dict` was given.
-        kind: The config whose entries are expected.
-        own: What the scheduler would save now. It distinguishes a state that was read from one
-            that DCP left as it was. None where there is no scheduler.
-        loaded: The text that the scheduler has loaded before, if any: that one was read.
+        state: The argument of `load_state_dict`.
+        kind: The expected class of the config.
+        own: The state that the scheduler would save now, to detect that DCP returned it instead of
+            a state from the checkpoint. None without a scheduler.
+        loaded: The text that the scheduler loaded before, if any.
 
     Raises:
-        StateError: The state is malformed, incomplete or from a newer version; names the key.
+        StateError: The state is malformed, incomplete or from a newer version. The message has the
+            key.
     """
     return read(state, kind, own, loaded).for_kind(kind)
 
@@ -193,12 +193,12 @@ def read(
     own: State | None = None,
     loaded: object = None,
 ) -> Checkpoint:
-    """Read a checkpoint state by itself: its parts are of whichever kind it says.
+    """Read a checkpoint state of any kind.
 
     Args:
         state: As for `unpack`.
-        kind: As for `unpack`; of another kind, plain keys may be missing, because DCP reads no
-            more than the keys that the target of a load has.
+        kind: As for `unpack`. A state of another kind may lack keys, because DCP reads only the
+            keys that the target of a load has.
         own: As for `unpack`.
         loaded: As for `unpack`.
 
@@ -209,7 +209,7 @@ def read(
         return _read(state, kind, own, loaded)
     except (StateError, ConfigError):
         raise
-    except Exception as error:  # what is malformed can fail in any way
+    except Exception as error:  # a malformed state can fail in any way
         raise StateError(
             f"the checkpoint state is malformed: {type(error).__name__}: {brief(str(error))}"
         ) from error
@@ -221,12 +221,14 @@ def _read(
     if not isinstance(state, Mapping):
         is_path = isinstance(state, str | os.PathLike)
         advice = (
-            ": dist_sched.checkpoint.load(scheduler, path) loads from a path" if is_path else ""
+            "; use dist_sched.checkpoint.load(scheduler, path) to load from a path"
+            if is_path
+            else ""
         )
         _refuse("state", f"must be a dict, not {type(state).__name__}{advice}")
     if not state:
-        _refuse("state", "is empty: was the scheduler saved in this checkpoint?")
-    # Ours and upstream's come first: Megatron's own keys beside others' are still Megatron's.
+        _refuse("state", "is empty; check that this checkpoint has the scheduler")
+    # Ours and upstream's are checked first, because Megatron's states may have foreign keys, too.
     if format_of(state.keys()) not in {DIST_SCHED, UPSTREAM}:
         other = foreign.read(state)
         if other is not None:
@@ -242,7 +244,7 @@ def _read(
         _refuse_others(state)
     if TEXT_KEY not in state:
         if kind is not None and not kind.STATE_KEYS and format_of(state.keys()) != UPSTREAM:
-            _refuse(TEXT_KEY, f"is missing: is it {kind.KIND}'s?")
+            _refuse(TEXT_KEY, f"is missing; check that the state was saved by {kind.KIND}")
         checkpoint = _from_keys(state, OptimizerParamConfig, ())
         return checkpoint.replace(
             warnings=(*checkpoint.warnings, *_doubts(state, own or {}, checkpoint.position))
@@ -257,67 +259,69 @@ def _read(
 
 
 def _refuse_others(state: Mapping[Any, Any]) -> None:
-    """Raise where a state is no scheduler's, and it can be said whose it is."""
-    advice = "pass what scheduler.state_dict() returned"
+    """Raise a helpful error if a state is an optimizer's, a model's or a whole checkpoint."""
+    advice = "pass the result of scheduler.state_dict()"
     if "param_groups" in state:
-        raise StateError(f"the state is an optimizer's (it has 'param_groups'): {advice}")
+        raise StateError(f"the state is an optimizer's (it has 'param_groups'); {advice}")
     if any(hasattr(value, "dtype") and hasattr(value, "shape") for value in state.values()):
-        raise StateError(f"the state is a model's (it has tensors): {advice}")
+        raise StateError(f"the state is a model's (it has tensors); {advice}")
     parts = (key for key, value in state.items() if isinstance(value, Mapping))
     inner = [key for key in parts if format_of(state[key].keys(), str(key)) is not None]
     if inner:
         raise StateError(
-            f"the state is a whole checkpoint: pass what it has under {shown(inner[0])}, or load "
-            "it with dist_sched.checkpoint.load(scheduler, path)"
+            f"the state is a whole checkpoint; pass its value of {shown(inner[0])}, or use "
+            "dist_sched.checkpoint.load(scheduler, path)"
         )
 
 
 def _compare_with_keys(
     state: Mapping[Any, Any], checkpoint: Checkpoint, own: State, loaded: object
 ) -> Checkpoint:
-    """Compare the text with the plain keys beside it, and say what to believe."""
+    """Compare the text with the plain keys beside it, and return what can be trusted."""
     kind = checkpoint.kind
     keys, warnings = _read_keys(state, kind), _name_ignored(state, kind)
     _require(keys, (*kind.STATE_KEYS, POSITION_KEY))
     saved: Mapping[str, Any] = {}
     if kind.STATE_KEYS:
-        # An illegal whole is no reason to refuse: by policy the config may replace parts of it.
+        # Entries that are invalid together are allowed: the policy may replace some of them.
         effective = checkpoint.effective if checkpoint.history else None
         saved = checkpoint.parts if effective is None else effective.to_dict()
     expected = {**saved, POSITION_KEY: checkpoint.position}
     torn = [key for key, value in keys.items() if expected[key] != value]
     if torn and checkpoint.text == own.get(TEXT_KEY) and checkpoint.text != loaded:
-        # DCP keeps a target's own value for what a checkpoint lacks: the text is ours, and the keys
-        # beside it are from a state that has no text.
-        warnings.append("its text is this scheduler's own, so it was never read")
+        # DCP leaves the target's value for a key that the checkpoint lacks. So the text is our own,
+        # and the keys beside it are from a state without a text.
+        warnings.append(
+            "the checkpoint has no text, only plain keys (the text here is this scheduler's own)"
+        )
         return _from_keys(state, kind, warnings)
     if torn:
         warnings.append(
-            f"the state is torn: {', '.join(torn)} differ from its text, which is trusted "
-            "(ranks that disagreed saved it)"
+            f"the state is inconsistent: {', '.join(torn)} differ from its text, which is used "
+            "(the ranks that saved it disagreed)"
         )
     warnings += _doubts(state, own or {}, checkpoint.position)
     return checkpoint.replace(warnings=tuple(warnings), torn=tuple(torn))
 
 
 def _doubts(state: Mapping[Any, Any], own: State, position: int) -> list[str]:
-    """Say whether a state, with or without its text, is perhaps the target of a load itself."""
+    """Return a warning if a state is perhaps the target of a load, and not from a checkpoint."""
     keys = {key: value for key, value in own.items() if key != TEXT_KEY or key in state}
     if position != 0 or dict(state) != keys:
         return []
     warning = (
-        "the state equals this scheduler's own at position 0: "
+        "the state equals this scheduler's own state at position 0: "
         "perhaps nothing was read from the checkpoint"
     )
     return [warning]
 
 
 def format_of(keys: Collection[object], name: str = "") -> str | None:
-    """Return whose scheduler saved a state of these keys; None if it is not known.
+    """Return which library's scheduler saved a state with these keys, or None.
 
     Args:
-        keys: The state's keys.
-        name: Under which the state stands; torchtitan's is known by that alone.
+        keys: Keys of the state.
+        name: Name of the state in the checkpoint, by which torchtitan's is recognised.
     """
     if TEXT_KEY in keys:
         return DIST_SCHED
@@ -328,15 +332,18 @@ def format_of(keys: Collection[object], name: str = "") -> str | None:
 
 
 def to_upstream(state: object) -> tuple[State, dict[str, Entry]]:
-    """Return the ten keys that Megatron and NeMo load, and what they cannot carry.
+    """Return the ten keys that Megatron and NeMo load, and the entries without such a key.
 
     Raises:
-        StateError: The state is malformed, or lacks something that they require.
+        StateError: The state is malformed, or one of the ten keys is missing.
     """
     checkpoint = read(state)
     kind = OptimizerParamConfig
     if checkpoint.kind is not kind:
-        _refuse(TEXT_KEY, f"is {checkpoint.kind.KIND}'s: upstream has no such curves")
+        _refuse(
+            TEXT_KEY,
+            f"was saved by {checkpoint.kind.KIND}, whose curves Megatron-LM and NeMo do not have",
+        )
     effective = checkpoint.effective if checkpoint.history else None
     saved = dict(checkpoint.parts if effective is None else effective.to_dict())
     _require(saved, kind.STATE_KEYS)
@@ -346,7 +353,7 @@ def to_upstream(state: object) -> tuple[State, dict[str, Entry]]:
 
 
 def _from_keys(state: Mapping[Any, Any], kind: type[Config], warnings: Iterable[str]) -> Checkpoint:
-    """Read the plain keys alone, as of a state that upstream wrote."""
+    """Read the plain keys only, as in a state of upstream."""
     keys = _read_keys(state, kind)
     is_old = set(WD_KEYS).isdisjoint(keys)  # from before weight decay was scheduled
     required = [key for key in kind.STATE_KEYS if not (is_old and key in WD_KEYS)]
@@ -362,15 +369,15 @@ def _from_keys(state: Mapping[Any, Any], kind: type[Config], warnings: Iterable[
         warnings=(
             *(warnings or _name_ignored(state, kind)),
             (
-                "the state is foreign (another library's): it does not say what its position "
-                "counts; make sure that it is this scheduler's unit (Megatron-LM counts samples)"
+                "the state is from Megatron-LM or NeMo, which do not save the unit of the "
+                "position; make sure that it is this scheduler's unit (Megatron-LM counts samples)"
             ),
         ),
     )
 
 
 def _read_keys(state: Mapping[Any, Any], kind: type[Config]) -> dict[str, Any]:
-    """Return the plain keys under their present names, each checked."""
+    """Return the checked plain keys under their present names."""
     found: dict[str, Any] = {}
     for key, name in _known_keys(kind).items():
         if key not in state:
@@ -378,7 +385,8 @@ def _read_keys(state: Mapping[Any, Any], kind: type[Config]) -> dict[str, Any]:
         rule = whole if name == POSITION_KEY else kind.check_entry
         value = _checked(repr(key), rule, name, state[key])
         if found.setdefault(name, value) != value:
-            _refuse(key, f"is {value!r}, but {name}, the same under its new name, {found[name]!r}")
+            reason = f"is {value!r}, but {name}, its newer name, is {found[name]!r}; remove one"
+            _refuse(key, reason)
     return found
 
 
@@ -399,24 +407,24 @@ def _name_ignored(state: Mapping[Any, Any], kind: type[Config]) -> list[str]:
 def _require(found: Iterable[str], keys: Iterable[str]) -> None:
     missing = [key for key in keys if key not in found]
     if missing:
-        _refuse(missing[0], f"is missing (missing in all: {', '.join(missing)})")
+        _refuse(missing[0], f"is missing (all missing keys: {', '.join(missing)})")
 
 
 def _read_text(text: dict[str, Any], kind: type[Config]) -> Checkpoint:
-    """Read the parsed JSON text; it is believed only whole."""
+    """Read the parsed JSON text, which must be complete."""
     version = text.get("version")
-    # Before all else: a newer version may have other parts.
+    # Checked first, because a newer version may have other parts.
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         _refuse(TEXT_KEY, f"has no valid version: {shown(version)}")
     if version > VERSION:
         _refuse(
             TEXT_KEY,
-            f"is of version {version}, and this release knows versions up to {VERSION}: "
+            f"has version {version}, but this release reads versions up to {VERSION}; "
             "upgrade dist-sched",
         )
     known = {"version", UNIT_KEY, "position", kind.TEXT_NAME, _HISTORY_KEY}
     for name in sorted(text.keys() ^ known):
-        reason = "is missing" if name in known else f"is not known to version {version}"
+        reason = "is missing" if name in known else f"is not a key of version {version}"
         _refuse(f"{TEXT_KEY}.{name}", reason)
     checkpoint = Checkpoint(
         kind=kind,
@@ -427,7 +435,7 @@ def _read_text(text: dict[str, Any], kind: type[Config]) -> Checkpoint:
     )
     _check_whole(checkpoint)
     if checkpoint.config is not None and checkpoint.config.version > version:
-        reason = f"has what version {checkpoint.config.version} added in a text of {version}"
+        reason = f"needs version {checkpoint.config.version}, but its text has version {version}"
         _refuse(f"{TEXT_KEY}.{kind.TEXT_NAME}", reason)
     return checkpoint
 
@@ -449,26 +457,26 @@ def _read_history(data: object, version: int) -> Iterator[Change]:
     for index, change in enumerate(data):
         key = f"{TEXT_KEY}.{_HISTORY_KEY}[{index}]"
         if not isinstance(change, dict) or change.keys() != {"position", "operation", "arguments"}:
-            _refuse(key, "must have position, operation and arguments")
+            _refuse(key, "must have the keys position, operation and arguments")
         if not isinstance(change["arguments"], dict):
-            _refuse(key, "must have an object as arguments")
+            _refuse(key, "must have a JSON object as arguments")
         try:
             found = Change(**change)
         except ConfigError as error:
             raise StateError(f"key {key!r} of the checkpoint state: {error}") from error
         if found.version > version:
-            _refuse(key, f"has arguments of version {found.version} in a text of {version}")
+            _refuse(key, f"needs version {found.version}, but its text has version {version}")
         yield found
 
 
 def _check_whole(checkpoint: Checkpoint) -> None:
-    """Check that the parts make a config, and that the late changes can be made again."""
+    """Check that the parts are a valid config, and that the late changes apply to it."""
     kind, key = checkpoint.kind, f"{TEXT_KEY}.{_HISTORY_KEY}"
     try:
         if checkpoint.history:
             _ = checkpoint.effective or kind.from_parts(checkpoint.parts)
         elif kind is Specification and checkpoint.config is None:
-            # Entries of Megatron's may be replaced one by one, by policy; phases may not.
+            # The policy may replace single entries of Megatron's, but not single phases.
             key = f"{TEXT_KEY}.{kind.TEXT_NAME}.fields"
             kind.from_parts(checkpoint.parts)
     except ConfigError as error:
@@ -484,11 +492,11 @@ def _checked(key: str, rule: Callable[[str, object], T], name: str, value: objec
 
 
 def parse(text: object, key: str = TEXT_KEY) -> dict[str, Any]:
-    """Return the JSON object that a state has under a key, or raise a StateError."""
+    """Return the JSON object in the text of a state's key, or raise a StateError."""
     if not isinstance(text, str):
-        _refuse(key, f"must be a text, not {type(text).__name__}")
+        _refuse(key, f"must be a string, not {type(text).__name__}")
     try:
-        # Python reads NaN and a name given twice, and would go on with the last one.
+        # By default, Python accepts NaN and repeated names.
         data = json.loads(text, parse_constant=_no_constant, object_pairs_hook=distinct)
     except (ValueError, RecursionError) as error:
         raise StateError(

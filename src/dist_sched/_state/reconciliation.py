@@ -1,6 +1,7 @@
-"""Reconciliation: config x checkpoint x policy, and what wins, entry by entry.
+"""Reconciliation: choosing between config and checkpoint by policy, entry by entry.
 
-Pure: the outcome is a frozen value that can be printed, sent to other ranks, or thrown away.
+These are pure functions. Their outcome is a frozen value that can be printed or sent to other
+ranks.
 """
 
 from __future__ import annotations
@@ -28,25 +29,25 @@ T = TypeVar("T")
 
 _HISTORY = Path(HISTORY)
 _MOST_FLIPS = 4
-"""Entries that a policy of the report names, at most."""
+"""Maximum number of entries in a policy that the report suggests."""
 _MOST_TEXT = 3900
 _MOST_REASON = 400
-"""Characters of an error and of its first reason; all reasons are in its attribute."""
+"""Maximum number of characters of an error and of its first reason. An attribute has them all."""
 
 
 class Outcome(NamedTuple):
-    """What to use after a load."""
+    """The config, history and report after a load."""
 
     config: Config
-    """Before late changes."""
+    """The config before late changes."""
     history: History
     effective: Config
-    """After late changes."""
+    """The config after late changes."""
     report: Reconciliation
 
 
 class _Choice(NamedTuple):
-    """What is used for one entry, and why."""
+    """The value that is used for one entry, and why."""
 
     sides: Sides
     used: Any
@@ -61,7 +62,7 @@ class _Choice(NamedTuple):
 def choose(config: T, checkpoint: T, word: str) -> tuple[T, str]:
     """Return which of two values to use, and why.
 
-    Under `"strict"` that is the config's; refusing is up to the caller, who sees every entry.
+    With `"strict"` it is the config's. The caller, which sees every entry, raises the error.
     """
     if config == checkpoint:
         return checkpoint, EQUAL
@@ -77,21 +78,21 @@ def reconcile(
     state: Mapping[str, Any],
     policy: str | Mapping[str, str] | None = None,
 ) -> Reconciliation:
-    """Return what a load would do, without a scheduler: a dry run.
+    """Return the report of a load without loading anything: a dry run.
 
     Args:
-        config: What `from_config` reads: entries by name or `fields`, and beside them `unit` and
-            `policy`.
-        state: A checkpoint state.
-        policy: Instead of the one that the config has. If neither has one, the checkpoint wins.
+        config: A config as a mapping, as for `from_config`. It may have `unit` and `policy`.
+        state: A checkpoint state: the result of `state_dict()` or `checkpoint.read_state()`.
+        policy: `"checkpoint"`, `"config"` or `"strict"`, or a mapping from entries to these. If
+            None, the policy of the config, or else `"checkpoint"`.
 
     Returns:
-        What `last_reconciliation` would be after the load.
+        The report that `scheduler.last_reconciliation` would have after the load.
 
     Raises:
-        ConfigError: The config or the policy is illegal.
+        ConfigError: The config or the policy is invalid.
         StateError: The state is malformed.
-        ReconcileError: The load would be refused; carries the outcome with all rows.
+        ReconcileError: The load would be refused. Its attribute `reconciliation` has the report.
     """
     declared = files.read(config)
     parsed = None if policy is None else declared.config.parse_policy(policy)
@@ -107,10 +108,10 @@ def reconcile_checkpoint(
     """Reconcile a declared config with a checkpoint.
 
     Raises:
-        ReconcileError: Strict entries or the units differ, or the outcome is an illegal config.
-            Carries the report with all rows.
+        ReconcileError: Strict entries or the units differ, or the outcome is not a valid config.
+            Its attribute `reconciliation` has the report.
     """
-    # Every entry is looked at before anything is refused, so that one error names all of them.
+    # All entries are compared before anything is refused, so that one error has all differences.
     sides = declared.compare(checkpoint.parts)
     found = _decide(declared, checkpoint, sides, policy)
     has_other_unit = checkpoint.unit not in (None, unit)
@@ -131,14 +132,14 @@ def reconcile_checkpoint(
     reasons = [_refusal(path, found.choices[path], policy) for path in found.refused]
     if has_other_unit and not relabels:
         reasons.append(
-            f"unit is {unit!r} in the config and {checkpoint.unit!r} in the checkpoint: positions "
-            f"in one unit mean nothing in another; build the scheduler with "
-            f"unit={checkpoint.unit!r}, or, if the run counted {unit} and was saved under the "
-            f"wrong name, relabel them by {{'unit': 'config'}} in the policy"
+            f"unit is {unit!r} in the config and {checkpoint.unit!r} in the checkpoint, and "
+            f"positions cannot be converted; build the scheduler with unit={checkpoint.unit!r}, "
+            f"or, if the run counted {unit} and only the saved name of the unit is wrong, add "
+            f"{{'unit': 'config'}} to the policy"
         )
     if found.error is not None:
-        advice = "give the entries that belong together the same policy, or change the config's"
-        reasons.append(f"the outcome is not a legal config: {found.error}; {advice}")
+        advice = "use the same policy for entries that belong together, or change the config"
+        reasons.append(f"the result is not a valid config: {found.error}; {advice}")
         reasons += [_origins(report)] if report.changed else []
     if relabels or not has_other_unit:
         alternative = _alternative(declared, checkpoint, sides, policy, found)
@@ -151,7 +152,7 @@ def reconcile_checkpoint(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Decision:
-    """What a policy makes of a config and a checkpoint, legal or not."""
+    """The result of a policy for a config and a checkpoint, which may be invalid."""
 
     choices: Mapping[Path, _Choice]
     history: History
@@ -159,11 +160,11 @@ class _Decision:
     config: Config | None
     effective: Config | None
     error: ConfigError | None
-    """Why there is no config."""
+    """Why there is no valid config."""
     unused: frozenset[Path]
-    """Entries that have no influence: upstream saves them, and they are no difference."""
+    """Entries without an effect, which upstream saves, too. They do not count as differences."""
     differing: Sequence[Path]
-    """Entries that differ, and have an influence."""
+    """Entries that differ and have an effect."""
 
     @property
     def refused(self) -> list[Path]:
@@ -201,7 +202,7 @@ def _alternative(
     policy: Policy,
     found: _Decision,
 ) -> str | dict[str, str] | None:
-    """Return a policy by which the other side wins, or by which what was refused is loaded."""
+    """Return a policy with which the other side wins or, after a refusal, the load works."""
     is_refused = bool(found.error or found.refused)
     opposite = {CHECKPOINT: CONFIG, CONFIG: CHECKPOINT, STRICT: CHECKPOINT}
     paths = found.refused if is_refused else found.differing
@@ -209,7 +210,7 @@ def _alternative(
     if checkpoint.history and not is_refused:
         flips[HISTORY] = CONFIG if found.history == checkpoint.history else CHECKPOINT
     for words in _candidates(flips, policy, is_refused=is_refused):
-        # Tried, since the other side's entries may make no legal config.
+        # Tried out, because the other side's entries may not be a valid config.
         try:
             tried = declared.parse_policy(words)
         except ConfigError:
@@ -228,7 +229,7 @@ def _alternative(
 def _candidates(
     flips: Mapping[str, str], policy: Policy, *, is_refused: bool
 ) -> Iterator[dict[str, str]]:
-    """Yield policies that may make the other side win, short ones only."""
+    """Yield short policies with which the other side may win."""
     others = {name: word for name, word in policy.words.items() if name not in flips}
     unit = {UNIT: CONFIG} if policy.relabels else {}
     if flips and len(flips) <= _MOST_FLIPS and len(others) <= _MOST_FLIPS:
@@ -245,19 +246,19 @@ def _candidates(
 
 
 def _error(reasons: list[str], report: Reconciliation, refused: set[str]) -> ReconcileError:
-    """Return the error with the report of an outcome that nothing uses."""
+    """Return the error of a refused load, with its report."""
     outcome = replace(
         report,
         rows=tuple(replace(row, used=None) if row.name in refused else row for row in report.rows),
         next_update=tuple(replace(value, used=None) for value in report.next_update),
     )
     text = str(outcome)
-    # The first always stands there; the rest is in the attribute.
+    # The first reason is always shown. The attribute has all of them.
     lengths = itertools.accumulate(len(shown) + 1 for shown in reasons)
     num_shown = max(1, sum(length < _MOST_TEXT - len(text) for length in lengths))
     lines = [textwrap.shorten(reasons[0], _MOST_REASON), *reasons[1:num_shown]]
     if num_shown < len(reasons):
-        lines.append(f"and more reasons: {len(reasons) - num_shown}")
+        lines.append(f"and {len(reasons) - num_shown} more reasons")
     message = "\n".join(["cannot load the scheduler:", *lines, f"at {text}"])
     return ReconcileError(message, outcome, tuple(reasons))
 
@@ -273,7 +274,7 @@ def _row(path: Path, choice: _Choice, *, is_unused: bool) -> Row:
     config = None if sides.config is ABSENT else sides.config
     checkpoint = None if sides.checkpoint is ABSENT else sides.checkpoint
     used = None if choice.used is ABSENT else choice.used
-    why = "not used by lr_decay_style" if is_unused else choice.why
+    why = "has no effect with this lr_decay_style" if is_unused else choice.why
     changed = sides.differ and not is_unused
     return Row(str(path), config, checkpoint, used, why, changed=changed)
 
@@ -290,13 +291,13 @@ def _unit_row(config: str, checkpoint: str | None, policy: Policy) -> Row:
 
 def _relabelling(unit: str, checkpoint: Checkpoint) -> str:
     return (
-        f"position {checkpoint.position} was saved in {checkpoint.unit}, and is taken as {unit}: "
-        "relabelled by the policy, not converted, and so are the checkpoint's lengths"
+        f"position {checkpoint.position} was saved in {checkpoint.unit} and is used as {unit}, as "
+        "the policy says; it is not converted, and neither are the checkpoint's lengths"
     )
 
 
 def _kept_history(history: History, choices: Mapping[Path, _Choice], policy: Policy) -> History:
-    """Return the late changes to keep: they belong to the checkpoint's curve, and go with it."""
+    """Return the late changes to keep. They are dropped if the checkpoint's curve is not used."""
     if HISTORY in policy.words:
         return () if policy.word(_HISTORY) == CONFIG else history
     kept = {choice.sides.field for choice in choices.values() if choice.word != CONFIG}
@@ -313,7 +314,7 @@ def _history_rows(saved: History, kept: History) -> list[Row]:
         return []
     why = "late changes of the checkpoint's curve"
     if kept != saved:
-        why = "late changes dropped: using config value for their curve"
+        why = "late changes dropped: using the config's curve"
     return [Row(HISTORY, None, _joined(saved), _joined(kept) or None, why, changed=True)]
 
 
@@ -322,9 +323,9 @@ def _joined(history: Iterable[Change]) -> str:
 
 
 def saved_curve(declared: Config, checkpoint: Checkpoint) -> Config | None:
-    """Return the config that a checkpoint's run had, completed by the declared one.
+    """Return the config of a checkpoint's run, with missing entries from the declared config.
 
-    None where a foreign state's entries and the declared ones make no legal config.
+    Return None if the two together are not a valid config.
     """
     if checkpoint.effective is not None:
         return checkpoint.effective
@@ -342,36 +343,36 @@ def _next_update(
         {} if config is None else config.plan.values(checkpoint.position)
         for config in (declared, saved, used)
     )
-    # What another library's scheduler had says more than what its entries were read as.
+    # Saved values of another library are more reliable than values of the entries read from it.
     sides = (mine, {**saved_values, **checkpoint.values}, used_values)
     paths = dict.fromkeys(path for values in sides for path in values)
     return tuple(NextValue(str(path), *(value_at(one, path) for one in sides)) for path in paths)
 
 
 def _origins(report: Reconciliation) -> str:
-    """Say from which side each entry of an illegal outcome was taken."""
+    """Return a text about which side each entry of an invalid outcome is from."""
     origins = [
-        f"{row.name}={row.used!r} is the {'config' if row.used == row.config else 'checkpoint'}'s"
+        f"{row.name}={row.used!r} from the {'config' if row.used == row.config else 'checkpoint'}"
         for row in report.changed
     ]
-    return f"of the entries that differ, {', '.join(origins)}"
+    return f"entries that differ were used as follows: {', '.join(origins)}"
 
 
 def _refusal(path: Path, choice: _Choice, policy: Policy) -> str:
-    """Say of a difference that must not be what to change."""
+    """Return the reason for refusing a difference, and what to do."""
     config, checkpoint, _ = choice.sides
     if config is ABSENT:
         return (
-            f"{path} is in the checkpoint alone, and its policy is 'strict': add it to the "
-            f"config, or leave it alone with policy={{{str(path)!r}: 'config', ...}}"
+            f"{path} is only in the checkpoint, and its policy is 'strict'; add it to the config, "
+            f"or ignore the checkpoint's with policy={{{str(path)!r}: 'config', ...}}"
         )
     if policy.word(path) != STRICT:
         return (
-            f"{path}: config and checkpoint have other phases, and the policy has no one "
-            f"word for all of them: choose a side with policy={{{str(path)!r}: ...}}"
+            f"{path}: config and checkpoint have different phases, and the policy is not the same "
+            f"for all of them; choose a side with policy={{{str(path)!r}: ...}}"
         )
     return (
         f"{path} is {config!r} in the config and {checkpoint!r} in the checkpoint, and its policy "
-        f"is 'strict': set {path}={checkpoint!r}, or choose a side with "
+        f"is 'strict'; set {path}={checkpoint!r}, or choose a side with "
         f"policy={{{str(path)!r}: 'checkpoint' or 'config', ...}}"
     )

@@ -1,4 +1,4 @@
-"""The report of a reconciliation: rows, values of the next update, and both as text."""
+"""The report of a reconciliation: rows and values for the next update, as data and as text."""
 
 from __future__ import annotations
 
@@ -20,75 +20,78 @@ EQUAL = "equal"
 MISSING = "not in the checkpoint: using config value"
 
 WIDTH = 99
-"""Columns of a line of the text, at most."""
+"""Maximum number of columns of a line of the text."""
 _MOST_VALUES = 6
 _MOST_WARNING_LINES = 8
 _MOST_ROW_LINES = 10
-"""More are counted in the text, so that it stays under 4,000 characters."""
+"""Maximum number of lines of each kind. The rest is counted, to stay under 4,000 characters."""
 _MOST_ADVICE_LINES = 4
 _MOST_NAMED = 8
 _LONG_NAME = 60
 _LONG = 40
-"""Characters of a value in the text, at most."""
+"""Maximum number of characters of a value in the text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One entry: what each side had, what is used, and why."""
+    """One entry: its value in the config and in the checkpoint, the value that is used, and why."""
 
     name: str
+    """Path of the entry, such as `lr.phases[0].steps`."""
     config: Any
-    """An int, float, str or None; a whole schedule where its phases are not compared."""
+    """Value in the config: an int, float, str or None, or a whole schedule."""
     checkpoint: Any
-    """None where the checkpoint lacks the entry."""
+    """Value in the checkpoint. None if it does not have the entry."""
     used: Any
-    """None where the two had to be equal and are not."""
+    """Value that is used. None if the load was refused because of this entry."""
     why: str
+    """Why this value is used, such as "using checkpoint value"."""
     changed: bool
-    """Both sides have the entry, it matters, and they differ; or the checkpoint alone has it."""
+    """Whether the checkpoint has another value than the config, and the entry has an effect."""
 
 
 @dataclass(frozen=True, slots=True)
 class NextValue:
-    """A field's or an extra's value for the next update, without groups' ratios and multipliers."""
+    """The value of a field or extra for the next update, without ratios and multipliers."""
 
     field: str
-    """A field, an extra, or `groups[...].` and a field for an override; a side that does not
-    override it has the field's value there."""
+    """A field, an extra, or `groups[...].` and a field for an override. A side without the override
+    has the field's value here."""
     config: float | None
+    """Value of the config."""
     checkpoint: float | None
-    """None where the checkpoint's entries alone make no legal config."""
+    """Value of the checkpoint. None if its entries are not a complete valid config."""
     used: float | None
-    """None where the outcome was refused, or does not schedule it."""
+    """Value that is used. None if the load was refused, or if the field is no longer scheduled."""
 
     @property
     def moves(self) -> bool:
-        """Whether the run goes on with another value than it had, by more than rounding."""
+        """Whether the value differs from the checkpoint's, by more than rounding."""
         if self.checkpoint is None or self.used is None:
             return False
-        # Other libraries compute their values by other formulas, or in float32.
+        # Other libraries have other formulas, or compute in float32.
         return not math.isclose(self.used, self.checkpoint, rel_tol=1e-6, abs_tol=1e-15)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciliation:
-    """The outcome of reconciling a config with a checkpoint.
+    """The outcome of reconciling a config with a checkpoint: the report of a load.
 
-    `str()` returns what a person should know, in lines of under 100 columns; `table()` returns
-    every row, and `to_dict()` returns all of it as data for JSON.
+    `str()` returns a short text with the differences. `table()` returns all rows as a table.
+    `to_dict()` returns everything as JSON data.
     """
 
     rows: tuple[Row, ...]
-    """One for each entry, and one for the unit, whether they differ or not."""
+    """One row for each entry and one for the unit, including equal ones."""
     position: int
-    """The checkpoint's position, in units."""
+    """Position of the checkpoint, in units."""
     next_update: tuple[NextValue, ...]
-    """Each field's value at that position."""
+    """The value of each field and extra at this position."""
     warnings: tuple[str, ...] = ()
-    """What a person should know of the checkpoint state."""
+    """Warnings about the checkpoint state."""
     alternative: str | dict[str, str] | None = None
-    """A policy by which the other side wins wherever the two differ; of an outcome that was
-    refused, one by which the state can be loaded. None where no short one is known to do that."""
+    """A policy with which the other side wins wherever the two differ. If the load was refused, a
+    policy with which it works. None if there is no short one."""
 
     @property
     def changed(self) -> tuple[Row, ...]:
@@ -97,18 +100,18 @@ class Reconciliation:
 
     @property
     def is_equal(self) -> bool:
-        """Whether config and checkpoint have the same entries, and there is nothing to say."""
+        """Whether config and checkpoint are equal, and there is no warning."""
         missing = any(row.why == MISSING for row in self.rows)
         moves = any(value.moves for value in self.next_update)
         return not (self.changed or self.warnings or missing or moves)
 
     @property
     def used(self) -> dict[str, Any]:
-        """The config entries as used."""
+        """The values that are used, by entry."""
         return {row.name: row.used for row in self.rows if row.name not in {UNIT_KEY, HISTORY}}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as data for JSON."""
+        """Return everything as JSON data."""
         return {
             "rows": [
                 {part.name: _json(getattr(row, part.name)) for part in fields(row)}
@@ -121,7 +124,7 @@ class Reconciliation:
         }
 
     def table(self) -> str:
-        """Return every row and every value of the next update as an aligned table."""
+        """Return all rows, and the values for the next update, as an aligned table."""
         rows: list[tuple[str, ...]] = [("", "entry", "config", "checkpoint", "used", "why")]
         for row in self.rows:
             sides = map(_text, (row.config, row.checkpoint, row.used))
@@ -141,9 +144,9 @@ class Reconciliation:
         return "\n".join(
             [
                 f"position {self.position}; {count}",
-                *_limited(values, _MOST_VALUES, "values move"),
+                *_limited(values, _MOST_VALUES, "values"),
                 *_limited(self.warnings, _MOST_WARNING_LINES, "warnings"),
-                *_limited(self.changed, _MOST_ROW_LINES, "entries differ", _row_line),
+                *_limited(self.changed, _MOST_ROW_LINES, "entries that differ", _row_line),
                 *self._missing(),
                 "1 entry is equal" if equal == 1 else f"{equal or 'no'} entries are equal",
                 *self._advice(),
@@ -152,11 +155,11 @@ class Reconciliation:
 
     @property
     def _is_refused(self) -> bool:
-        # A scheduler has at least one field or extra, of which a used outcome has a value.
+        # A scheduler has at least one field or extra, and an outcome in use has its value.
         return bool(self.next_update) and all(one.used is None for one in self.next_update)
 
     def _values_shown(self) -> list[NextValue]:
-        """Return lr, and what moves or is scheduled no more; of a refusal, where the sides part."""
+        """Return lr, and the values that change. After a refusal, also values that differ."""
         return [
             value
             for value in sorted(self.next_update, key=lambda value: value.field != "lr")
@@ -171,25 +174,25 @@ class Reconciliation:
             return []
         more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
         listed = ", ".join(_cut(name, _LONG_NAME) for name in names[:_MOST_NAMED])
-        return _folded(f"not in the checkpoint, and used as the config has it: {listed}{more}")
+        return _folded(f"not in the checkpoint, so the config's are used: {listed}{more}")
 
     def _advice(self) -> list[str]:
         if self.alternative is None:
             return []
         policy = json.dumps(self.alternative, ensure_ascii=False)
-        purpose = "to load it" if self._is_refused else "for the other side"
+        purpose = "to load the checkpoint" if self._is_refused else "to use the other values"
         return _folded(f"{purpose}: policy={policy}", most=_MOST_ADVICE_LINES)
 
 
 def _value_line(value: NextValue, *, is_refused: bool) -> str:
-    """Return what the checkpoint's run had next, what is used, and the factor."""
+    """Return the line about a value: the checkpoint's, the one that is used, and the factor."""
     name = f"{_cut(value.field, _LONG_NAME)} for the next update"
     config, checkpoint, used = map(short, (value.config, value.checkpoint, value.used))
     if is_refused:
-        checkpoint = "not known" if value.checkpoint is None else checkpoint
+        checkpoint = "unknown" if value.checkpoint is None else checkpoint
         return f"{name}: {checkpoint} in the checkpoint, {config} in the config"
     if value.checkpoint is None:
-        return f"{name}: {used}; the checkpoint does not say what its run had"
+        return f"{name}: {used}; the checkpoint's value is unknown"
     if value.used is None:
         return f"{name}: {checkpoint} → not scheduled"
     if value.moves:
@@ -200,7 +203,7 @@ def _value_line(value: NextValue, *, is_refused: bool) -> str:
 
 
 def _row_line(row: Row) -> str:
-    """Return what both sides have for an entry, and who wins."""
+    """Return the line about an entry: both values, and which one is used."""
     if row.name == HISTORY:  # a script cannot declare late changes
         return f"{row.name}: {_cut(str(row.checkpoint), 2 * WIDTH)}; {row.why}"
     checkpoint, config = (_cut(short(one)) for one in (row.checkpoint, row.config))
@@ -215,7 +218,7 @@ def _row_line(row: Row) -> str:
 
 
 def _limited(items: Sequence[T], most: int, what: str, line: Callable[[T], str] = str) -> list[str]:
-    """Return the lines of the first items, and how many items are left out."""
+    """Return the lines of the first items, and a line with the number of the others."""
     lines: list[str] = []
     for index, item in enumerate(items):
         folded = _folded(line(item))
@@ -226,7 +229,7 @@ def _limited(items: Sequence[T], most: int, what: str, line: Callable[[T], str] 
 
 
 def _folded(text: str, most: int = 3) -> list[str]:
-    """Return a text as lines of at most `WIDTH` columns, cut short where they are too many."""
+    """Return a text as lines of at most `WIDTH` columns, cut if there are too many."""
     return textwrap.wrap(
         text,
         WIDTH,
@@ -250,12 +253,12 @@ def _cut(text: str, most: int = _LONG) -> str:
 
 
 def short(value: Any) -> str:
-    """Return a value as a table shows it: floats to eight digits, None as a dash."""
+    """Return a value as text for a table: floats with eight digits, None as a dash."""
     return f"{value:.8g}" if isinstance(value, float) else _text(value)
 
 
 def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return rows as lines whose columns begin at the same places."""
+    """Return rows as lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()

@@ -1,1 +1,1 @@
-"""What lies in storage: pickles read as data, files and folders as trees, the states in them."""
+"""Storage: reading pickles as data, files and folders as trees, and finding states in them."""

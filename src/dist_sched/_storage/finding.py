@@ -1,7 +1,7 @@
-"""Where a checkpoint keeps a scheduler's state: layouts of frameworks, trackers, numbered folders.
+"""Finding a scheduler's state in a checkpoint: layouts of frameworks, trackers, numbered folders.
 
-A layout is what a framework calls the files of one checkpoint. Several checkpoints of a run stand
-in one folder: a tracker file names the newest complete one, or their numbers do.
+A layout is a set of file names that a framework uses in a checkpoint. In a folder with several
+checkpoints, the newest one is found by a tracker file or by number.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _LAYOUTS = (
     (("mp_rank_00*/model_optim_rng.pt",), True),  # Megatron-LM's older checkpoints
     (("*mp_rank_00_model_states.pt",), True),  # DeepSpeed
 )
-"""The files in which a checkpoint may keep its scheduler, the likeliest first, and whether several
-of them are copies that ranks made. Megatron-LM's `common.pt` stands beside a DCP index that does
-not name what is in it, so it comes first."""
+"""File names in which a checkpoint may have its scheduler, most likely first, and whether several
+such files are copies from different ranks. Megatron-LM's `common.pt` comes first, because its
+contents are not in the DCP index beside it."""
 
 _TRACKERS = ("latest_checkpointed_iteration.txt", "latest")
-"""Files in which Megatron-LM and DeepSpeed name the newest complete checkpoint."""
+"""Files in which Megatron-LM and DeepSpeed write the name of the newest complete checkpoint."""
 _SHOWN = 12
 
 
@@ -47,14 +47,14 @@ class StateLocation:
     """Where a scheduler's state was found."""
 
     path: str
-    """The file, or the index of the folder."""
+    """The file, or the index of a DCP folder."""
     key: str
-    """Its name there, parts joined by dots; empty if the file is the state."""
+    """Name of the state in it, with parts joined by dots. Empty if the file is the state."""
     checkpoint: str
-    """The checkpoint that a run resumes from: its folder, or a file that is one by itself."""
+    """The checkpoint: its folder, or the file if the checkpoint is a single file."""
     format: str
-    """Whose state it is: dist_sched, OptimizerParamScheduler (Megatron-LM's or NeMo AutoModel's),
-    torch LRScheduler or DeepSpeed."""
+    """The kind of state: `"dist_sched"`, `"OptimizerParamScheduler"` (Megatron-LM's or NeMo
+    AutoModel's), `"torch LRScheduler"` or `"DeepSpeed"`."""
 
     def __str__(self) -> str:
         return f"{self.path}{f', key {shown(self.key)}' if self.key else ''} ({self.format})"
@@ -64,13 +64,13 @@ _Found = tuple[dict[str, Any], StateLocation]
 
 
 def find(place: Place, key: str | None) -> _Found:
-    """Find the one state in a file, in a checkpoint's folder, or in the newest of several.
+    """Find the state in a file, in a checkpoint's folder, or in the newest of several checkpoints.
 
     Raises:
         StateError: As for `checkpoint.read_state`.
     """
     if not place.exists():
-        raise StateError(f"{place}: nothing is there")
+        raise StateError(f"{place}: does not exist")
     if files := _files(place):
         return _one_of(place, files, key)
     names = place.names()
@@ -85,15 +85,16 @@ def find(place: Place, key: str | None) -> _Found:
         except TruncatedError as error:
             logger.warning("skipped an incomplete checkpoint: %s", error)
     raise StateError(
-        f"{place}: holds no complete checkpoint: no .metadata of DCP, no file of torch.save that "
-        f"is known, no numbered folder with one; it holds: {_listed(names) or 'nothing'}"
+        f"{place}: has no complete checkpoint: no .metadata of DCP, no file of torch.save with a "
+        f"known name, and no numbered folder with one of these; it has: "
+        f"{_listed(names) or 'nothing'}; pass the path of one checkpoint"
     )
 
 
 def _files(place: Place) -> list[list[Place]]:
-    """Return the files in which a checkpoint may keep its scheduler, the likeliest first.
+    """Return the files in which a checkpoint may have its scheduler, most likely first.
 
-    Empty for a folder that is no checkpoint's.
+    For a folder that is not a checkpoint, the list is empty.
     """
     if not place.is_folder():
         return [[place]]
@@ -103,8 +104,8 @@ def _files(place: Place) -> list[list[Place]]:
         files = [file for pattern in patterns for file in _matching(place, names, pattern)]
         found.append(files[:1] if are_copies else files)
     if not any(found) and not _numbered(place, names):
-        # NeMo AutoModel has DCP folders within a checkpoint's. A writer that renames what it has
-        # finished calls it .tmp until then.
+        # NeMo AutoModel has DCP folders within a checkpoint's folder. Unfinished ones may end in
+        # .tmp, if a writer renames them at the end.
         finished = [name for name in names if not name.endswith(".tmp")]
         found.append(_matching(place, finished, "*/.metadata"))
     return [files for files in found if files]
@@ -117,7 +118,7 @@ def _matching(folder: Place, names: list[str], pattern: str) -> list[Place]:
 
 
 def _complete(place: Place) -> list[list[Place]]:
-    """Return a numbered checkpoint's files, of which at least one is there.
+    """Return the files of a numbered checkpoint, at least one.
 
     Raises:
         TruncatedError: The checkpoint was not finished.
@@ -131,16 +132,19 @@ def _complete(place: Place) -> list[list[Place]]:
 
 
 def _tracked(tracker: Place, names: list[str]) -> str:
-    """Return the checkpoint that a tracker file names, among the names beside it."""
+    """Return the name of the checkpoint in a tracker file."""
     text = tracker.read(0, min(tracker.size(), 200)).decode(errors="replace").strip()
     name = f"iter_{int(text):07d}" if text.isdecimal() and tracker.name != "latest" else text
     if name not in names:
-        raise StateError(f"{tracker}: names {shown(text)}, which is not in its folder")
+        raise StateError(
+            f"{tracker}: has {shown(text)}, which is not in the folder; pass the path of one "
+            "checkpoint"
+        )
     return name
 
 
 def _numbered(folder: Place, names: list[str]) -> list[str]:
-    """Return the names of numbered checkpoints, the newest first.
+    """Return the names of numbered checkpoints, newest first.
 
     Raises:
         StateError: There are several series, such as `step-#` and `epoch-#`.
@@ -150,8 +154,8 @@ def _numbered(folder: Place, names: list[str]) -> list[str]:
     series = {re.sub(r"\d+", "#", stem) for stem in numbered.values()}
     if len(series) > 1:
         raise StateError(
-            f"{folder}: its checkpoints are numbered in several ways, {_listed(sorted(series))}: "
-            "none is known to be the newest; name the path of one"
+            f"{folder}: its checkpoints are numbered in several ways, {_listed(sorted(series))}, "
+            "so the newest one is unknown; pass the path of one checkpoint"
         )
     return sorted(
         numbered, key=lambda name: [int(n) for n in re.findall(r"\d+", name)], reverse=True
@@ -159,7 +163,7 @@ def _numbered(folder: Place, names: list[str]) -> list[str]:
 
 
 def _one_of(checkpoint: Place, files: list[list[Place]], key: str | None) -> _Found:
-    """Read the one state in the likeliest files of a checkpoint that have any."""
+    """Read the state from the most likely files that have one."""
     if checkpoint.name in dcp_folders.INDEXES:
         checkpoint = checkpoint.parent
     seen: list[tuple[Place, Any]] = []
@@ -176,8 +180,8 @@ def _one_of(checkpoint: Place, files: list[list[Place]], key: str | None) -> _Fo
         if len(found) > 1:
             listed = "; ".join(str(location) for location, _ in found[:_SHOWN])
             raise StateError(
-                f"there are {len(found)} scheduler states: {listed}; choose one by its key, or by "
-                "the path of one file"
+                f"there are {len(found)} scheduler states: {listed}; choose one with its key, or "
+                "pass the path of one file"
             )
         if found:
             return _checked(*found[0])
@@ -187,37 +191,37 @@ def _one_of(checkpoint: Place, files: list[list[Place]], key: str | None) -> _Fo
 
 def _tree(place: Place) -> Any:
     if not place.is_file():
-        raise StateError(f"{place}: is neither a file nor a folder")
+        raise StateError(f"{place}: is not a file or a folder")
     is_index = place.name in dcp_folders.INDEXES
     return dcp_folders.read_folder(place) if is_index else torch_files.read_file(place, place.open)
 
 
 def _checked(location: StateLocation, node: Any) -> _Found:
-    """Read a state, and check that it is one; what stands under a given key may be anything."""
+    """Read a value, and check that it is a state, because a given key may have any value."""
     with reading(location.path):
         state = trees.plain(node)
     names = state if isinstance(state, dict) else {}
     fmt = format_of(names, "scheduler")
     if fmt is None:
         raise StateError(
-            f"{location.path}: what stands under key {shown(location.key)} is no scheduler's "
-            f"state: it holds {_listed(list(map(str, names))) or 'no names'}"
+            f"{location.path}: key {shown(location.key)} is not a scheduler's state: it has "
+            f"{_listed(list(map(str, names))) or 'no names'}"
         )
     return names, replace(location, format=fmt)
 
 
 def _nothing(seen: list[tuple[Place, Any]], key: str | None) -> str:
-    """Say what is there instead of a state, and what to do."""
+    """Return a text about what was found instead of a state, and what to do."""
     more = ", ..." if len(seen) > _SHOWN else ""
     files = ", ".join(str(place) for place, _ in seen[:_SHOWN]) + more
     states = [name for _, tree in seen for name, _, _ in _states(tree)]
-    missing = "no scheduler's state that is known" if key is None else f"no key {shown(key)}"
+    missing = "no known scheduler's state" if key is None else f"no key {shown(key)}"
     if states:
-        return f"{files}: {missing}; scheduler states stand under: {_listed(states)}"
+        return f"{files}: {missing}; scheduler states have the keys: {_listed(states)}"
     names = [name for _, tree in seen for name, _ in trees.children(tree)]
     return (
-        f"{files}: {missing}; it holds: {_listed(names) or 'nothing'}; name the state by its key, "
-        "or, if none was saved, call scheduler.seek(position) with the trainer's own count"
+        f"{files}: {missing}; it has: {_listed(names) or 'nothing'}; pass the key of the state or, "
+        "if none was saved, call scheduler.seek(position) with the trainer's own count"
     )
 
 
@@ -227,9 +231,9 @@ def _listed(names: list[str]) -> str:
 
 
 def _states(tree: Any) -> Iterator[tuple[str, str, Any]]:
-    """Yield the scheduler states in a tree: their keys, their formats, and themselves."""
-    # A list may hold itself, or one list twice, forty levels deep. Nodes that were read on the way
-    # are kept, since another one could get the id of one that is gone.
+    """Yield the key, format and value of each scheduler state in a tree."""
+    # A list may contain itself, or the same list many times. Nodes are kept, because the id of a
+    # deleted one could be used again.
     seen: dict[int, Any] = {}
     waiting: deque[tuple[tuple[str, ...], Any]] = deque([((), tree)])
     while waiting:
@@ -250,9 +254,9 @@ def _states(tree: Any) -> Iterator[tuple[str, str, Any]]:
 
 
 def _under(tree: Any, key: str) -> Iterator[tuple[str, str, Any]]:
-    """Yield what stands under a dotted key; a name on the way may have dots itself."""
+    """Yield the values with a dotted key. The parts of the key may contain dots."""
     waiting = [(tree, key)]
-    seen: dict[tuple[int, int], Any] = {}  # sixty levels of "a" and "a.a" have 2**60 ways
+    seen: dict[tuple[int, int], Any] = {}  # sixty levels of "a" and "a.a" have 2**60 paths
     while waiting:
         node, rest = waiting.pop()
         node = node.read() if isinstance(node, Leaf) else node

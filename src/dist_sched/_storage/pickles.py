@@ -1,8 +1,8 @@
-"""Pickles read as data: whatever a pickle names, nothing is imported, called or executed.
+"""Reading pickles as data: nothing in a pickle is imported, called or executed.
 
-Plain values (numbers, texts, lists, dicts) come out as they are, and sets as lists. An object
-comes out as an `Inert` record of what the pickle says of it, and only if its class is one of those
-that checkpoints are made of. Every other name is refused, as `torch.load(weights_only=True)` does.
+Plain values (numbers, strings, lists, dicts) are returned as they are, and sets as lists. Objects
+of classes that are usual in checkpoints become `Inert` records. All other names are refused, as
+with `torch.load(weights_only=True)`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_SIZE = 2**28
-"""Bytes of the longest pickle that is read; that of a model of thousands of shards is shorter."""
+"""Maximum size of a pickle in bytes. The index of a model with thousands of shards is shorter."""
 
 MAX_STEPS = 2**24
-"""Instructions of the longest pickle that is read, each of which may make an object: together, of a
-gigabyte. The index of a folder with 100,000 shards has 7 million."""
+"""Maximum number of instructions of a pickle, whose objects may then take a gigabyte. The index of
+a folder with 100,000 shards has 7 million."""
 
 MAX_KEY = 2**60
-"""Ints from here on are no keys of dicts. An attacker can choose them all with one hash, because
-ints hash modulo 2**61 - 1; a dict of 100,000 such keys takes minutes."""
+"""Keys of dicts must be below this number. An attacker could choose larger ones with equal hashes,
+because ints hash modulo 2**61 - 1, and a dict of 100,000 such keys takes minutes."""
 
 _KNOWN = re.compile(
     r"""(builtins|__builtin__)\.
@@ -55,11 +55,11 @@ _DICTS = {"collections.Counter", "collections.OrderedDict", "collections.default
 
 
 class TruncatedError(StateError):
-    """A checkpoint ends before what it declares: its save was interrupted."""
+    """A checkpoint is incomplete, because its save was interrupted."""
 
 
 class Inert:
-    """What a pickle says of an object: the name of its class, arguments and attributes."""
+    """A record of an object in a pickle: the name of its class, its arguments and attributes."""
 
     __slots__ = ("arguments", "name", "state")
 
@@ -69,21 +69,21 @@ class Inert:
         self.state: Any = None
 
     def attribute(self, name: str) -> Any:
-        """Return one of its attributes, or None if the pickle has none of that name."""
+        """Return an attribute, or None if the object does not have it."""
         return self.state.get(name) if isinstance(self.state, dict) else None
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
 
     def append(self, value: object) -> None:
-        """Drop an item: nothing is looked for in containers other than list and dict."""
+        """Ignore an item, because only lists and dicts are searched."""
 
     def __setitem__(self, key: object, value: object) -> None:
-        """Drop an item, as `append` does."""
+        """Ignore an item, as `append` does."""
 
 
 class Name:
-    """A class or function that a pickle names. Calling it makes a record of the call."""
+    """A class or function of a pickle. Calling it returns a record of the call."""
 
     __slots__ = ("name", "record")
 
@@ -94,23 +94,23 @@ class Name:
     def __call__(self, *arguments: Any) -> Any:
         if self.name not in _DICTS:
             return self.record(self.name, arguments)
-        # Nothing is copied: a pickle of some kilobytes can name one long dict a million times.
+        # Not copied, because a short pickle can reference a long dict a million times.
         return arguments[0] if arguments and isinstance(arguments[0], dict) else {}
 
 
 class _Whole(io.BytesIO):
-    """Bytes whose end is an error to the reader that asks for more."""
+    """Bytes that raise an error when a reader reads past their end."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         data = super().read(size)
         if len(data) < (size or 0):
-            raise TruncatedError("it ends within its pickle")
+            raise TruncatedError("it ends in the middle of its pickle")
         return data
 
     def readline(self, size: int | None = -1, /) -> bytes:
         line = super().readline(size)
         if not line.endswith(b"\n"):
-            raise TruncatedError("it ends within its pickle")
+            raise TruncatedError("it ends in the middle of its pickle")
         return line
 
 
@@ -118,11 +118,11 @@ _InPython: Any = pickle._Unpickler  # noqa: SLF001
 
 
 class _Unpickler(_InPython):  # type: ignore[misc]
-    """The standard library's unpickler in Python, without what makes or changes real objects.
+    """The standard library's unpickler in Python, without all that creates or changes objects.
 
-    A restricted `find_class` over the unpickler in C would not be enough. That one takes tens of
-    gigabytes for a few bytes that declare a long memo, and hostile bytes crash it, which would
-    take the training process along. Here the worst outcome of malformed bytes is an exception.
+    The unpickler in C with a restricted `find_class` would not be safe enough: a few hostile bytes
+    can make it allocate gigabytes, or crash the training process. Here malformed bytes raise an
+    exception.
     """
 
     record: Callable[[str, tuple[Any, ...]], Any]
@@ -131,21 +131,20 @@ class _Unpickler(_InPython):  # type: ignore[misc]
         full = f"{module}.{name}"
         if not _KNOWN.fullmatch(full):
             raise StateError(
-                f"it names {brief(full)!r}, which is not plain data: reading it could run code, so "
-                "it is refused; save the scheduler's state, a dict of plain values, without such "
-                "objects"
+                f"it contains {brief(full)!r}, which is not plain data and could run code; save "
+                "only plain values, such as scheduler.state_dict(), in this checkpoint"
             )
         return Name(full, self.record)
 
     def get_extension(self, code: int) -> NoReturn:
-        # The standard one looks into a registry of this process, past find_class.
-        raise StateError(f"it names extension {code}, which no checkpoint does")
+        # The standard method uses a registry of this process, without find_class.
+        raise StateError(f"it uses the pickle extension {code}, which checkpoints do not have")
 
     def persistent_load(self, pid: Any) -> Inert:
         return Inert("storage", pid if isinstance(pid, tuple) else (pid,))
 
     def load_build(self) -> None:
-        # The standard one calls __setstate__, or writes into __dict__.
+        # The standard method calls __setstate__, or writes into __dict__.
         state = self.stack.pop()
         if isinstance(self.stack[-1], Inert):
             self.stack[-1].state = state
@@ -162,35 +161,34 @@ class _Unpickler(_InPython):  # type: ignore[misc]
         self.put(self.pop_mark())
 
     def put(self, items: list[Any]) -> None:
-        """Put keys and values, in turn, into what is on top of the stack."""
+        """Put alternating keys and values into the object on top of the stack."""
         for key, value in zip(items[::2], items[1::2], strict=True):
             # Hashing a tuple of a million nested tuples overflows the stack of C.
             for part in key if isinstance(key, tuple) else (key,):
                 is_plain = isinstance(part, int | float | str | bytes | Inert | Name | None)
                 if not is_plain or (isinstance(part, int) and abs(part) >= MAX_KEY):
-                    raise StateError("it has a dict with a key that is no plain value")
+                    raise StateError("it has a dict with a key that is not a plain value")
             self.stack[-1][key] = value
 
     dispatch: ClassVar[dict[int, Any]] = {
         **_InPython.dispatch,
         pickle.BUILD[0]: load_build,
-        # Objects are made by calling names alone. The standard one calls __new__, as NEWOBJ_EX
-        # still does, with which nothing that is a Name can be made.
+        # The standard method calls __new__. NEWOBJ_EX still does, but it cannot create a Name.
         pickle.NEWOBJ[0]: _InPython.load_reduce,
         pickle.DICT[0]: load_dict,
         pickle.SETITEM[0]: load_setitem,
         pickle.SETITEMS[0]: load_setitems,
-        # Sets are lists here, because a list does not hash what it holds.
+        # Sets become lists, because a list does not hash its items.
         pickle.EMPTY_SET[0]: _InPython.load_empty_list,
         pickle.ADDITEMS[0]: _InPython.load_appends,
         pickle.FROZENSET[0]: _InPython.load_list,
-        # The standard one takes the memory that is declared before it reads a byte.
+        # The standard method allocates the declared memory before it reads a byte.
         pickle.BYTEARRAY8[0]: _InPython.load_binbytes8,
     }
 
 
 class _Counted(dict[int, Any]):
-    """Instructions by their codes, of which a pickle may have so many."""
+    """Instructions by code. It counts how many a pickle uses, and limits their number."""
 
     left = MAX_STEPS
 
@@ -206,12 +204,12 @@ def read(data: bytes, record: Callable[[str, tuple[Any, ...]], Any] = Inert) -> 
 
     Args:
         data: The pickle.
-        record: Called with the name and the arguments of each call in the pickle. Returns what
-            stands for its result.
+        record: Called with the name and the arguments of each call in the pickle. Its result
+            replaces the result of the call.
 
     Raises:
-        TruncatedError: The bytes end within the pickle.
-        StateError: It is no pickle, or one that names anything but data.
+        TruncatedError: The pickle is incomplete.
+        StateError: It is not a valid pickle, or has more than plain data.
     """
     unpickler = _Unpickler(_Whole(data))
     unpickler.record = record
@@ -222,4 +220,4 @@ def read(data: bytes, record: Callable[[str, tuple[Any, ...]], Any] = Inert) -> 
         raise
     except Exception as error:  # a malformed pickle can fail in any way
         reason = f"{type(error).__name__}: {brief(str(error))}"
-        raise StateError(f"it is no valid pickle: {reason}") from error
+        raise StateError(f"it is not a valid pickle: {reason}") from error

@@ -31,7 +31,7 @@ class Place:
         """Return the place of a local path, or of an address such as `s3://bucket/run`.
 
         Raises:
-            StateError: It is neither, or nothing that is installed reads such addresses.
+            StateError: It is neither, or no installed package can open such an address.
         """
         import fsspec  # comes with torch
 
@@ -41,30 +41,31 @@ class Place:
         except (ImportError, TypeError, ValueError) as error:
             reason = brief(str(error))
             raise StateError(
-                f"path={shown(address)}: must be a path or an address: {reason}"
+                f"path={shown(address)}: must be a path, or an address that fsspec can open: "
+                f"{reason}"
             ) from error
-        files.invalidate_cache()  # a run goes on saving after its folder was listed
+        files.invalidate_cache()  # a run may have saved since the folder was listed
         return cls(files, str(path))
 
     def __str__(self) -> str:
         return str(self.files.unstrip_protocol(self.path)).removeprefix("file://")
 
     def child(self, name: str) -> Place:
-        """Return the place under a name in this folder."""
+        """Return the place with a name in this folder."""
         return Place(self.files, posixpath.join(self.path, name))
 
     @property
     def parent(self) -> Place:
-        """The folder that it is in."""
+        """The folder of this place."""
         return Place(self.files, posixpath.dirname(self.path.rstrip("/")))
 
     @property
     def name(self) -> str:
-        """The last part of its path."""
+        """The last part of the path."""
         return posixpath.basename(self.path.rstrip("/"))
 
     def exists(self) -> bool:
-        """Return whether anything is there."""
+        """Return whether it exists."""
         return bool(self.files.exists(self.path))
 
     def is_folder(self) -> bool:
@@ -72,7 +73,7 @@ class Place:
         return bool(self.files.isdir(self.path))
 
     def is_file(self) -> bool:
-        """Return whether it is a file; a pipe is none, and opening one would wait for ever."""
+        """Return whether it is a regular file, not a pipe, whose opening would wait for ever."""
         return bool(self.files.isfile(self.path))
 
     def names(self) -> list[str]:
@@ -88,34 +89,34 @@ class Place:
         """
         found = self.files.info(self.path)
         if found["type"] != "file":
-            raise StateError(f"{self}: is no file")
+            raise StateError(f"{self}: is not a file")
         return int(found["size"])
 
     def open(self) -> Any:
         """Open a file for reading.
 
         Raises:
-            StateError: As for `size`: to open a pipe would wait for a writer.
+            StateError: As for `size`. Opening a pipe would wait for a writer.
         """
         self.size()
         return self.files.open(self.path, "rb")
 
     def read(self, start: int, length: int) -> bytes:
-        """Read a part of a file, and nothing else of it.
+        """Read a part of a file.
 
         Raises:
             TruncatedError: The file ends before the part does.
         """
-        # Object stores answer a range beyond the end with an error that looks like a failure.
+        # Object stores return an unclear error for a range beyond the end.
         if start + length > self.size():
-            raise TruncatedError(f"{self}: it ends before its byte {start + length}")
+            raise TruncatedError(f"{self}: ends before byte {start + length}")
         return bytes(self.files.cat_file(self.path, start=start, end=start + length))
 
 
 def _refuse_special(address: object) -> None:
-    """Raise where an address of several parts leads through a pipe or a device.
+    """Raise if an address of several parts leads through a pipe or a device.
 
-    An address such as `zip://name::path` opens the path at once, and not by `Place.open`.
+    fsspec opens the path of an address such as `zip://name::path` without `Place.open`.
     """
     for part in str(address).split("::")[1:]:
         try:
@@ -123,14 +124,14 @@ def _refuse_special(address: object) -> None:
         except (OSError, ValueError):  # it is another address
             continue
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise StateError(f"path={shown(address)}: {shown(part)} is no file")
+            raise StateError(f"path={shown(address)}: {shown(part)} is not a file")
 
 
 @contextlib.contextmanager
 def reading(place: object) -> Iterator[None]:
-    """Make every error within a StateError that names the place.
+    """Turn every error inside into a StateError with the place.
 
-    Errors of the file system pass: they are about the place already.
+    Errors of the file system have the place already, and are not changed.
     """
     try:
         yield
@@ -138,6 +139,6 @@ def reading(place: object) -> Iterator[None]:
         raise type(error)(f"{place}: {error}") from error
     except OSError:
         raise
-    except Exception as error:  # what is malformed can fail in any way
+    except Exception as error:  # a malformed file can fail in any way
         reason = f"{type(error).__name__}: {brief(str(error))}"
         raise StateError(f"{place}: is malformed: {reason}") from error

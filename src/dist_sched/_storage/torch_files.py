@@ -1,4 +1,4 @@
-"""Files of `torch.save`: zip archives of a pickle and of the data of its tensors."""
+"""Files of `torch.save`: zip archives of a pickle and the data of its tensors."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ if TYPE_CHECKING:
     from dist_sched._storage.places import Place
 
 MAX_DIRECTORY = 2**25
-"""Bytes of an archive's longest directory, of which each fifty take ten times as much memory."""
+"""Maximum size of an archive's directory in bytes. It needs ten times as much memory."""
 
 _ZIP_MAGIC = b"PK\x03\x04"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")
-"""Stands in the first pickle of files that torch.save wrote before release 1.6."""
+"""Bytes in the first pickle of files from torch before 1.6."""
 
 _TENSORS = ("Half", "Float", "Double", "Char", "Short", "Int", "Long", "Byte", "Bool")
 _CODES = dict(zip([f"torch.{name}Storage" for name in _TENSORS], "efdbhiqB?", strict=True))
 _NUMPY = ("f2", "f4", "f8", "b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
 _CODES |= dict(zip(_NUMPY, "efd?bhiqBHIQ", strict=True))
-"""What `struct` calls the numbers of torch's storages and of numpy's dtypes."""
+"""Codes of `struct` for torch's storages and numpy's dtypes."""
 
 
 def read_file(place: Place, opened: Callable[[], Any]) -> Any:
-    """Read a file that torch.save wrote: its pickle, in which tensors are no more than named.
+    """Read a file of torch.save: its pickle, without the data of tensors.
 
-    A tensor of one number is a leaf, because some save a position or a rate as one.
+    A tensor with a single number is a leaf, because it may be a position or a rate.
 
     Args:
-        place: What errors are about.
+        place: The place for error messages.
         opened: Opens the file, which may be a part of the place.
 
     Raises:
         TruncatedError: The file was not written to its end.
-        StateError: It is no such file, or holds what is not data.
+        StateError: It is not a file of torch.save, or has more than plain data.
     """
 
     def number(key: str, code: str, offset: int) -> Any:
@@ -56,15 +56,15 @@ def read_file(place: Place, opened: Callable[[], Any]) -> Any:
         head = file.read(64)
         if _LEGACY_MAGIC in head:
             raise StateError(
-                "it was written by torch.save before release 1.6, which is too old: load it with "
-                "torch.load, and save it anew with torch.save of any later release"
+                "it was written by torch before 1.6, which is too old; load it with torch.load, "
+                "and save it again with a newer torch"
             )
         if _ZIP_MAGIC.startswith(head):
             raise TruncatedError("it ends within its first bytes")
         if not head.startswith(_ZIP_MAGIC):
-            raise StateError("it is no file of torch.save: its first bytes are another format's")
+            raise StateError("it is not a file of torch.save: its first bytes are not a zip file's")
         try:
-            # Asked first, since zipfile reads the directory when it opens an archive.
+            # Checked first, because zipfile reads the directory when it opens an archive.
             end: Any = zipfile._EndRecData(file)  # type: ignore[attr-defined] # noqa: SLF001
             if end and end[zipfile._ECD_SIZE] > MAX_DIRECTORY:  # type: ignore[attr-defined] # noqa: SLF001
                 raise StateError("it has more records than torch.save writes")
@@ -73,33 +73,33 @@ def read_file(place: Place, opened: Callable[[], Any]) -> Any:
                 folder = next((name for name, _, rest in names if rest == "data.pkl"), "")
                 pickled = _stored(archive, f"{folder}/data.pkl")
         except zipfile.BadZipFile as error:
-            # The directory of an archive is at its end, so a cut file has none.
+            # The directory of an archive is at its end, so a truncated file has none.
             reason = brief(str(error))
-            raise TruncatedError(f"it is no whole archive of torch.save: {reason}") from error
+            raise TruncatedError(f"it is an incomplete file of torch.save: {reason}") from error
         return pickles.read(pickled, functools.partial(_recorded, number))
 
 
 def _stored(archive: zipfile.ZipFile, name: str) -> bytes:
     """Return a record of an archive."""
     record = archive.getinfo(name)
-    # A few kilobytes can be compressed gigabytes. torch.save never compresses.
+    # A few kilobytes can expand to gigabytes, and torch.save never compresses.
     if record.compress_type != zipfile.ZIP_STORED or record.file_size > pickles.MAX_SIZE:
         raise StateError(
-            f"its record {shown(name)} is compressed, or declares {record.file_size} bytes: "
-            f"torch.save stores what it is given, and {pickles.MAX_SIZE} bytes are read at most"
+            f"its record {shown(name)} is compressed, or has {record.file_size} bytes; torch.save "
+            f"does not compress, and at most {pickles.MAX_SIZE} bytes can be read"
         )
-    # A file written after torch.serialization.set_crc32_options(False) has zeros for checksums.
+    # After torch.serialization.set_crc32_options(False), checksums are zeros.
     record.CRC = record.CRC or None  # type: ignore[assignment]
     return archive.read(record)
 
 
 def _recorded(number: Callable[[str, str, int], Any], name: str, arguments: tuple[Any, ...]) -> Any:
-    """Return what stands for a call: a number if it makes one, a leaf for a tensor of one number.
+    """Return the result of a call in a pickle: a number, a leaf for a tensor, or a record.
 
     Args:
-        number: Reads a number from the data of the tensor with a key.
-        name: What the pickle calls.
-        arguments: With what.
+        number: Reads a number from the data of a tensor.
+        name: Name of the called function.
+        arguments: Arguments of the call.
     """
     match name, arguments:
         case (
@@ -113,8 +113,8 @@ def _recorded(number: Callable[[str, str, int], Any], name: str, arguments: tupl
         ) if kind in _CODES:
             order = ">" if isinstance(state, tuple) and ">" in state else "<"
             return struct.unpack(order + _CODES[kind], value)[0]
-        # The bytes of a numpy number, as protocol 2 has them. Longer ones stay a record: a pickle
-        # can name one text of a megabyte a million times, and each call would copy it.
+        # The bytes of a numpy number in protocol 2. Longer texts stay a record, because a pickle
+        # could copy a long text a million times.
         case "_codecs.encode", (str(text), "latin1") if len(text) <= 8:  # noqa: PLR2004
             return text.encode("latin1")
     return Inert(name, arguments)

@@ -1,4 +1,4 @@
-"""Trees: what files and folders hold, as nested dicts and lists whose leaves are read on demand."""
+"""Trees: the contents of files and folders as nested dicts and lists, read on demand."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
 
 MAX_DEPTH = 32
 MAX_PARTS = 10**6
-"""Values in a state, at most: that of a LambdaLR over 10,000 groups has 30,000."""
+"""Maximum number of values in a state. A LambdaLR's over 10,000 groups has 30,000."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """An item that lies in storage and was not read yet."""
+    """An item in storage that has not been read yet."""
 
     read: Callable[[], Any]
 
 
 class Items(dict[int, Any]):
-    """The parts of a list by index; DCP stores those of a list that holds tensors one by one."""
+    """The items of a list by index. DCP stores the items of a list with tensors one by one."""
 
 
 def children(node: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the parts of a node by name."""
+    """Yield the names and values of the parts of a node."""
     items: Any = node.items() if isinstance(node, dict) else ()
     items = enumerate(node) if isinstance(node, list | tuple) else items
     yield from ((str(key), part) for key, part in items if isinstance(key, str | int))
@@ -38,14 +38,14 @@ def plain(root: Any) -> Any:
     """Read all leaves of a part of a tree, and return it as plain dicts, lists and values.
 
     Raises:
-        StateError: It is far larger, or nested far deeper, than a scheduler's state.
+        StateError: It is much larger, or nested much deeper, than a scheduler's state.
     """
-    # Forty lists that hold the one before twice are a kilobyte in a pickle, and 2**40 copies.
+    # A kilobyte of pickle can have forty lists, each with the one before twice: 2**40 copies.
     count = itertools.count(1)
 
     def copied(value: Any, depth: int) -> Any:
         if next(count) > MAX_PARTS or depth > MAX_DEPTH:
-            raise StateError("what stands there is too large, or nested too deeply, for a state")
+            raise StateError("is too large, or nested too deeply, for a scheduler's state")
         while isinstance(value, Leaf):
             value = value.read()
         if isinstance(value, dict):

@@ -1,13 +1,14 @@
-"""What other frameworks need to drive, save and log a scheduler of this library.
+"""Adapters with which training frameworks can step, save and log a scheduler of this library.
 
-There is one module for each framework. It is imported when it is first asked for, and only it
-imports the framework.
+There is one module for each framework. It is imported on first use, and only it imports the
+framework.
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from dist_sched import _lazy
 
 if TYPE_CHECKING:
     from dist_sched.adapters import ignite, loggers, lr_scheduler, megatron, nemo, torchtitan
@@ -38,14 +39,8 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name or a framework's module when it is first asked for."""
-    if name not in _MODULES:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
-    found = module if name == _MODULES[name] else getattr(module, name)
-    globals()[name] = found
-    return found
+    """Import a public name or a framework's module on first use."""
+    return _lazy.find(name, __name__, _MODULES, globals())
 
 
 def __dir__() -> list[str]:

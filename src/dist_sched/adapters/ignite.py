@@ -1,4 +1,4 @@
-"""A scheduler as a handler of ignite's, for `add_event_handler` and `Checkpoint`."""
+"""An adapter for PyTorch-Ignite: a scheduler as a handler."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ if TYPE_CHECKING:
 
 
 def handler(scheduler: Scheduler, *, increment: int | Callable[[], int] = 1) -> Handler:
-    """Return a scheduler as a handler, in place of ignite's `LRScheduler`.
+    """Return a scheduler as a handler, to use instead of ignite's `LRScheduler`.
 
         handler = adapters.ignite.handler(scheduler)
         trainer.add_event_handler(Events.ITERATION_COMPLETED, handler)
         saver = Checkpoint({"scheduler": handler, ...}, folder)
 
-    ignite's own accepts only classes of torch's, and drives lr alone. It is attached to
-    `ITERATION_STARTED`, and this one may be, too.
+    Like ignite's `LRScheduler`, you may also attach it to `ITERATION_STARTED`.
 
     Args:
         scheduler: An `OptimizerParamScheduler` or a `ParamScheduler`.
-        increment: Units that an update completes, or a function that returns those of the update
-            just made.
+        increment: Units per update, a whole number >= 0, or a function that returns the units of
+            the latest update, such as its samples or tokens on all ranks together.
+
+    Returns:
+        A handler, which also has `state_dict` and `load_state_dict`.
 
     Raises:
-        ConfigError: As `as_lr_scheduler` raises it.
+        ConfigError: As for `as_lr_scheduler`.
     """
     return Handler(scheduler, increment=increment)
 
 
 class Handler:
-    """A scheduler that ignite's engine advances; `handler` makes it."""
+    """A scheduler as a handler of ignite's engine, as `handler` returns it."""
 
     scheduler: Scheduler
     """The scheduler that is stepped."""
@@ -44,22 +46,24 @@ class Handler:
         self._adapter = as_lr_scheduler(scheduler, increment=increment)
 
     def __call__(self, _engine: Any = None) -> None:
-        """Advance the scheduler, if an update was made since it was advanced last."""
+        """Advance the scheduler if there was an update since the last call."""
         self._adapter.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the scheduler's own state, with the update just made counted.
+        """Return the scheduler's state, which includes the latest update.
 
-        Where the handler is called at the start of iterations, that update was not counted yet, and
-        a checkpoint at the end of its iteration would repeat it.
+        A handler that is called at the start of iterations has not counted that update yet.
         """
         self._adapter.step()
         return self._adapter.state_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load the scheduler's own state; collective as its own load is.
+        """Load the scheduler's state, as the scheduler's `load_state_dict` does.
+
+        Args:
+            state_dict: The state.
 
         Raises:
-            StateError: As `load_state_dict` of the scheduler raises it; so are others.
+            StateError: As for the scheduler's `load_state_dict`, like its other errors.
         """
         self._adapter.load_state_dict(state_dict)

@@ -1,4 +1,4 @@
-"""The values of the update just made, written to a logger in one line."""
+"""Writing the values of the latest update to loggers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class SummaryWriter(Protocol):
-    """What TensorBoard's `SummaryWriter` has, and whatever else takes one number at a time."""
+    """Any object with TensorBoard's `SummaryWriter.add_scalar`."""
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int, /) -> object:
         """Write one number."""
@@ -29,27 +29,31 @@ Logger = SummaryWriter | Callable[[dict[str, float]], object] | str | os.PathLik
 def metrics(
     scheduler: Scheduler | LRSchedulerAdapter, *loggers: Logger, step: int | None = None
 ) -> dict[str, float]:
-    """Return the values of the update just made, and write them to loggers.
+    """Return the values of the latest update, and write them to loggers.
 
-    To be called after `step()`, on the rank that logs. Names and values are those of
+    Call it after `step()`, on the rank that logs. It writes the names and values of
     `scheduler.metrics()`.
 
-    >>> import torch
-    >>> from dist_sched import ParamScheduler, adapters, schedules
-    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=1.0)
-    >>> scheduler = ParamScheduler(optimizer, {"lr": schedules.linear(1.0, 10)})
-    >>> scheduler.step()
-    >>> used = adapters.metrics(scheduler, print)
-    {'lr/0': 1.0}
+    Examples:
+        >>> import torch
+        >>> from dist_sched import ParamScheduler, adapters, schedules
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=1.0)
+        >>> scheduler = ParamScheduler(optimizer, {"lr": schedules.linear(1.0, 10)})
+        >>> scheduler.step()
+        >>> used = adapters.metrics(scheduler, print)
+        {'lr/0': 1.0}
 
     Args:
-        scheduler: A scheduler, or its adapter.
-        *loggers: Each a `SummaryWriter` of TensorBoard, a function of a dict such as `wandb.log`,
-            or a text file or its path, to which one line of JSON is added, with `step` first.
-        step: What the values stand at, for TensorBoard and JSON; the scheduler's position, if None.
+        scheduler: A scheduler, or its `as_lr_scheduler` adapter.
+        *loggers: Each is a TensorBoard `SummaryWriter`, a function that takes a dict such as
+            `wandb.log`, or an open text file or a path, to which a line of JSON is appended.
+        step: Step for TensorBoard and JSON, a whole number >= 0. If None, the scheduler's position.
+
+    Returns:
+        The dict of `scheduler.metrics()`.
 
     Raises:
-        ConfigError: A logger is nothing of these, or `step` is no whole number >= 0.
+        ConfigError: A logger is none of these, or `step` is invalid.
     """
     owner = scheduler.scheduler if isinstance(scheduler, LRSchedulerAdapter) else scheduler
     at = owner.num_steps if step is None else rules.whole("step", step)
@@ -72,8 +76,8 @@ def _write(logger: Any, values: dict[str, float], step: int) -> None:
         logger({**values})
     else:
         raise ConfigError(
-            "loggers: must be a SummaryWriter, a function of a dict, or a file or path for lines "
-            f"of JSON, not {type(logger).__name__}"
+            "loggers: must be a SummaryWriter, a function that takes a dict, or a file or path for "
+            f"lines of JSON, not {type(logger).__name__}"
         )
 
 

@@ -1,4 +1,4 @@
-"""A scheduler as a `torch.optim.lr_scheduler.LRScheduler`, for frameworks that accept no other."""
+"""An adapter for frameworks that accept only a `torch.optim.lr_scheduler.LRScheduler`."""
 
 from __future__ import annotations
 
@@ -24,53 +24,57 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dist_sched")
 
 _CALLS_BEFORE_AN_UPDATE = 100
-"""Calls of `step()` before the first update, after which it is probably one that runs no hooks. A
-GradScaler skips fewer while it looks for its scale."""
+"""Calls of `step()` without an update after which updates probably run no hooks. A GradScaler skips
+fewer updates while it searches its scale."""
 
 
 def as_lr_scheduler(
     scheduler: Scheduler, *, increment: int | Callable[[], int] = 1
 ) -> LRSchedulerAdapter:
-    """Return a scheduler as an `LRScheduler`, for frameworks that pace and save only those.
+    """Return a scheduler as an `LRScheduler`, for frameworks that step and save only those.
 
-    `step()` advances the scheduler at most once for each optimizer update, whoever calls it and how
-    often: once for each process, for each micro-batch, or after an update that a `GradScaler` has
-    skipped.
+    The adapter's `step()` advances the scheduler once per optimizer update, even if a framework
+    calls it more often: once per process, once per micro-batch, or after an update that a
+    `GradScaler` has skipped.
 
-    >>> import torch
-    >>> from dist_sched import ParamScheduler, adapters, schedules
-    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=1.0)
-    >>> scheduler = ParamScheduler(optimizer, {"lr": schedules.linear(1.0, 10)})
-    >>> adapter = adapters.as_lr_scheduler(scheduler)
-    >>> isinstance(adapter, torch.optim.lr_scheduler.LRScheduler)
-    True
-    >>> optimizer.step()
-    >>> adapter.step()
-    >>> adapter.step()
-    >>> adapter.get_last_lr()
-    [0.9]
+    Examples:
+        >>> import torch
+        >>> from dist_sched import ParamScheduler, adapters, schedules
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=1.0)
+        >>> scheduler = ParamScheduler(optimizer, {"lr": schedules.linear(1.0, 10)})
+        >>> adapter = adapters.as_lr_scheduler(scheduler)
+        >>> isinstance(adapter, torch.optim.lr_scheduler.LRScheduler)
+        True
+        >>> optimizer.step()
+        >>> adapter.step()
+        >>> adapter.step()
+        >>> adapter.get_last_lr()
+        [0.9]
 
     Args:
         scheduler: An `OptimizerParamScheduler` or a `ParamScheduler`.
-        increment: Units that an update completes, or a function that returns those of the update
-            just made: samples or tokens, over all ranks.
+        increment: Units per update, a whole number >= 0, or a function that returns the units of
+            the latest update, such as its samples or tokens on all ranks together.
+
+    Returns:
+        The adapter, an `LRScheduler`.
 
     Raises:
-        ConfigError: It is no such scheduler, it schedules no optimizer, or the increment is no
-            whole number >= 0.
+        ConfigError: The scheduler is not one of this library, it has no optimizer, or the increment
+            is invalid.
     """
     return LRSchedulerAdapter(scheduler, increment=increment)
 
 
 class LRSchedulerAdapter(LRScheduler):
-    """A scheduler as an `LRScheduler`; `as_lr_scheduler` makes it.
+    """A scheduler as an `LRScheduler`, as `as_lr_scheduler` returns it.
 
-    Nothing of torch's constructor is done: no optimizer is patched, and no group gets `initial_lr`.
-    State is the scheduler's own, and loads are collective as its are.
+    Unlike torch's schedulers, it does not patch the optimizer and does not write `initial_lr` into
+    groups. Its state is the scheduler's state.
     """
 
     scheduler: Scheduler
-    """The scheduler that is stepped, for all that an `LRScheduler` has not."""
+    """The scheduler that is stepped. Use it for everything that an `LRScheduler` does not have."""
 
     def __init__(self, scheduler: Scheduler, *, increment: int | Callable[[], int] = 1) -> None:
         # `LRScheduler.__init__` would write into groups and patch `optimizer.step`.
@@ -80,7 +84,9 @@ class LRSchedulerAdapter(LRScheduler):
                 f"{type(scheduler).__name__}"
             )
         if not scheduler._writer.tracker.optimizers():  # noqa: SLF001 - of this library
-            raise ConfigError("scheduler: it has no optimizer, whose updates could be counted")
+            raise ConfigError(
+                "scheduler: it has no optimizer, so updates cannot be counted; step it directly"
+            )
         if not callable(increment):
             increment = rules.whole("increment", increment)
         self.scheduler = scheduler
@@ -96,12 +102,12 @@ class LRSchedulerAdapter(LRScheduler):
 
     def __copy__(self) -> NoReturn:
         raise ConfigError(
-            "an adapter cannot be copied without its scheduler and optimizer: copy them together, "
-            "as in copy.deepcopy((optimizer, adapter))"
+            "an adapter cannot be copied without its scheduler and optimizer; copy them together: "
+            "copy.deepcopy((optimizer, adapter))"
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        # Hooks are the optimizer's own; a copy registers them anew.
+        # Hooks belong to the optimizer, so a copy registers its own.
         return {**self.__dict__, "_hooks": [], "_hooked": [], "_updaters": set()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -110,7 +116,7 @@ class LRSchedulerAdapter(LRScheduler):
 
     @property
     def optimizer(self) -> Optimizer:  # type: ignore[override]
-        """The first optimizer that is stepped, which is the innermost where it is wrapped."""
+        """The first optimizer that is stepped. If it is wrapped, the innermost one."""
         first: Optimizer = self._optimizers()[0]
         return first
 
@@ -121,7 +127,7 @@ class LRSchedulerAdapter(LRScheduler):
 
     @property
     def base_lrs(self) -> list[float]:  # type: ignore[override]
-        """The highest lr of each group of `optimizer`; what it holds, if none is scheduled."""
+        """The highest lr of each group of `optimizer`, or its present lr if lr is not scheduled."""
         highest = {
             row.group: row.highest for row in self.scheduler.describe_groups() if row.field == "lr"
         }
@@ -129,41 +135,47 @@ class LRSchedulerAdapter(LRScheduler):
         return [highest.get(place, lr) for place, lr in enumerate(self.get_last_lr()[:number])]
 
     def get_last_lr(self) -> list[float]:  # type: ignore[override]
-        """Return the lr of every group, of all optimizers, that the next update uses."""
+        """Return the lr of every group of all optimizers for the next update."""
         return self.scheduler.get_last_lr()
 
     def get_lr(self) -> list[float]:  # type: ignore[override]
-        """Return what `get_last_lr` returns."""
+        """Return the same as `get_last_lr`."""
         return self.get_last_lr()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the scheduler's own state."""
+        """Return the scheduler's state."""
         return {**self.scheduler.state_dict()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load the scheduler's own state, or another library's; collective as its own load is.
+        """Load a state, as the scheduler's `load_state_dict` does.
+
+        Args:
+            state_dict: The scheduler's state, or another library's.
 
         Raises:
-            StateError: As `load_state_dict` of the scheduler raises it; so are others.
+            StateError: As for the scheduler's `load_state_dict`, like its other errors.
         """
         self.scheduler.load_state_dict(state_dict)
         self._forget_update()
 
     def step(self, epoch: int | None = None) -> None:
-        """Advance the scheduler, if an update was made since it was advanced last.
+        """Advance the scheduler if there was an update since the last call.
+
+        Args:
+            epoch: Must be None.
 
         Raises:
-            ConfigError: An epoch is given, or as `step` of the scheduler raises it.
+            ConfigError: An epoch is passed, or as for the scheduler's `step`.
         """
         if epoch is not None:
             raise ConfigError(
-                f"step(epoch={epoch!r}): call step() after each optimizer update, or seek(position)"
-                " on the scheduler to go to a position"
+                f"step(epoch={epoch!r}): must be None; call step() after each optimizer update, "
+                "or scheduler.seek(position) to set the position"
             )
         self._step_count += 1
         optimizers = self._optimizers()
         if len(optimizers) != len(self._hooked) or not all(map(is_, optimizers, self._hooked)):
-            self._follow_updates()  # of another optimizer, which was assigned
+            self._follow_updates()  # another optimizer was assigned
         if not self._was_updated():
             self._warn_of_unseen_updates()
             return
@@ -175,7 +187,7 @@ class LRSchedulerAdapter(LRScheduler):
         return self.scheduler._writer.tracker.optimizers()  # noqa: SLF001 - of this library
 
     def _follow_updates(self) -> None:
-        """Register hooks, which keep nothing alive, on the optimizers that are stepped."""
+        """Register hooks on the optimizers that are stepped, without keeping this alive."""
         for remove in self._hooks:
             remove()
         self._hooks = []
@@ -184,8 +196,8 @@ class LRSchedulerAdapter(LRScheduler):
         self._counts_calls = not hooked
         if not hooked:
             logger.warning(
-                "%s runs no hooks, so that its updates cannot be seen: every call of step() "
-                "advances the scheduler; call it once for each update",
+                "%s runs no hooks, so its updates cannot be counted, and every call of step() "
+                "advances the scheduler; call step() once per update",
                 type(self._hooked[0]).__name__,
             )
         for optimizer in hooked:
@@ -198,15 +210,15 @@ class LRSchedulerAdapter(LRScheduler):
 
     def _forget_update(self, *_: Any) -> None:
         self._updated_in: tuple[int, object] | None = None
-        """Where the scheduler was when an update was made that it has not been advanced for."""
+        """Place of the scheduler at an update for which it was not yet advanced."""
         self._was_surely_made = False
         self._found_inf: torch.Tensor | None = None
-        """Of the updates since that a GradScaler may have skipped: 0 if one of them was made."""
+        """For updates that a GradScaler may have skipped: 0 if one of them was made."""
         self._updaters: set[int] = set()
-        """Identities of the optimizers that have made one since."""
+        """Identities of the optimizers that made an update since the last call."""
 
     def _is_current(self, place: tuple[int, object] | None) -> bool:
-        """Return whether the scheduler was neither stepped nor moved nor loaded since."""
+        """Return whether the scheduler was not stepped, moved or loaded since."""
         return place is not None and place[0] == self._place[0] and place[1] is self._place[1]
 
     @property
@@ -220,8 +232,8 @@ class LRSchedulerAdapter(LRScheduler):
             self._forget_update()
             self._updated_in = self._place
         self._has_seen_update = True
-        # A GradScaler sets it while it steps an optimizer that skips updates by itself, as fused
-        # ones do. It is read in `step()` alone, because that waits for the device.
+        # A GradScaler sets it for fused optimizers, which skip updates themselves. It is read only
+        # in `step()`, because reading waits for the device.
         found_inf = getattr(optimizer, "found_inf", None)
         if not isinstance(found_inf, torch.Tensor):
             self._was_surely_made = True
@@ -235,7 +247,7 @@ class LRSchedulerAdapter(LRScheduler):
         self._updaters.add(id(optimizer))
 
     def _is_update(self, optimizer: Optimizer) -> bool:
-        """Return whether a step was an update, and not DCP's at an lr of 0, which makes state."""
+        """Return whether a step was an update, not DCP's step with lr 0 that creates state."""
         return any(map(_may_be_above_0, optimizer.param_groups)) or not any(self.get_last_lr())
 
     def _was_updated(self) -> bool:
@@ -249,23 +261,23 @@ class LRSchedulerAdapter(LRScheduler):
         self._calls_before_update += 1
         if not self._has_seen_update and self._calls_before_update == _CALLS_BEFORE_AN_UPDATE:
             logger.warning(
-                "step() was called %d times, and no update of %s was seen, so the scheduler is "
-                "still at position %d: if updates were made, they ran no hooks, as a CUDA graph "
-                "runs none; call step() of the scheduler itself once for each update",
+                "step() was called %d times, but %s ran no hooks of updates, so the scheduler is "
+                "still at position %d; if there were updates, for example in a CUDA graph, call "
+                "the scheduler's own step() once per update",
                 _CALLS_BEFORE_AN_UPDATE,
                 type(self._hooked[0]).__name__,
                 self.scheduler.num_steps,
             )
 
     def _warn_of_missing_steps(self) -> None:
-        """Name Lightning's default, by which a scheduler is stepped once for each epoch."""
+        """Warn about Lightning's default, which steps a scheduler once per epoch."""
         is_lightning = "lightning" in sys.modules or "pytorch_lightning" in sys.modules
         if is_lightning and not self._has_named_missing_steps:
             self._has_named_missing_steps = True
             logger.warning(
-                "a second update was made at position %d without a step() of the scheduler: return "
+                "there were two updates at position %d without a step() of the scheduler; return "
                 '{"scheduler": adapter, "interval": "step"} from configure_optimizers, because '
-                "Lightning calls step() once for each epoch otherwise",
+                "Lightning otherwise calls step() once per epoch",
                 self.scheduler.num_steps,
             )
 
@@ -273,5 +285,5 @@ class LRSchedulerAdapter(LRScheduler):
 def _may_be_above_0(group: dict[str, Any]) -> bool:
     lr = group.get("lr")
     if isinstance(lr, torch.Tensor) and lr.device.type != "cpu":
-        return True  # to read it would wait for the device, and DCP's 0 is on the CPU
+        return True  # reading it would wait for the device, and DCP's 0 is on the CPU
     return lr is None or bool(lr != 0)

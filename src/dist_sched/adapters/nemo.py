@@ -1,4 +1,4 @@
-"""A scheduler in the recipes of NeMo AutoModel, which know schedulers by their class."""
+"""An adapter for the recipes of NeMo AutoModel, which recognise schedulers by class."""
 
 from __future__ import annotations
 
@@ -19,26 +19,28 @@ if TYPE_CHECKING:
     Build = Callable[[list[Optimizer]], Scheduler]
 
 _ORIGINAL = "_replaced_by_dist_sched"
-"""Attribute of a replacement, in which what it replaces is kept."""
+"""Attribute in which a replacement keeps the original."""
 
 
 def install(build: Build | None = None, *, multipliers: bool = True) -> None:
-    """Make the recipes of NeMo AutoModel train with schedulers of this library, and save them.
+    """Make the recipes of NeMo AutoModel use schedulers of this library, and save them.
 
-    A recipe decides by class what it saves, so that a scheduler of ours is silently not in its
-    checkpoints without this. Call it before the recipe is built. Another call replaces the first.
+    Call it before the recipe is built. A recipe decides by class what to save. Without this call,
+    a scheduler of this library would silently be missing from its checkpoints.
 
-    - `lr_scheduler:` of the recipe's config makes an `OptimizerParamScheduler` of ours, with the
-      values that AutoModel's own class has.
-    - Checkpoints have our whole state under AutoModel's key `sched`. AutoModel's own class loads
-      them, and ours loads those that AutoModel's class saved.
+    - The section `lr_scheduler:` of the recipe's config builds our `OptimizerParamScheduler`. Its
+      values are the same as with AutoModel's own class.
+    - Checkpoints have our state under AutoModel's key `sched`. AutoModel's own class can load them,
+      and our scheduler loads checkpoints of AutoModel's class.
+
+    Another call replaces an earlier one.
 
     Args:
-        build: Builds the scheduler from all optimizers, instead of the class with the entries of
-            `lr_scheduler:`, a section that the config must still have.
-        multipliers: Whether every group gets `lr_mult` and `wd_mult`, as by `add_multipliers`.
-            Without them AutoModel's own class cannot load what is saved; with them, a checkpoint
-            that lacks them cannot be loaded.
+        build: Builds the scheduler from a list of all optimizers. If None, the section
+            `lr_scheduler:` is used. The config must have this section in any case.
+        multipliers: If True, every group gets `lr_mult` and `wd_mult`, as with `add_multipliers`.
+            AutoModel's own class can load a checkpoint only if it has them. With them, you cannot
+            load a checkpoint that lacks them.
 
     Raises:
         ImportError: NeMo AutoModel is not installed.
@@ -75,23 +77,24 @@ def install(build: Build | None = None, *, multipliers: bool = True) -> None:
 
 
 def add_multipliers(scheduler: Scheduler) -> None:
-    """Write `lr_mult` and `wd_mult` into every group, as AutoModel's class does; no value changes.
+    """Write `lr_mult` and `wd_mult` into every group, as AutoModel's own class does.
 
-    AutoModel's groups have both keys, so that DCP loads only optimizer checkpoints that have them:
-    call this before a checkpoint for AutoModel is saved. A group that has its own is left alone,
-    and one with `max_lr` or `min_lr` gets no `lr_mult`, as there.
+    No scheduled value changes. Call it before you save a checkpoint for AutoModel, whose groups
+    have both keys, because DCP can then load only optimizer checkpoints with these keys. A group
+    that has one of the keys keeps it, and a group with `max_lr` or `min_lr` gets no `lr_mult`.
 
-    >>> import torch
-    >>> from dist_sched import ParamScheduler, adapters, schedules
-    >>> body, head = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
-    >>> optimizer = torch.optim.AdamW(
-    ...     [{"params": [body]}, {"params": [head], "weight_decay": 0.0, "lr": 0.5}],
-    ...     lr=1.0, weight_decay=0.1,
-    ... )
-    >>> fields = {"lr": schedules.linear(1.0, 10), "weight_decay": 0.1}
-    >>> adapters.nemo.add_multipliers(ParamScheduler(optimizer, fields))
-    >>> [(group["lr_mult"], group["wd_mult"]) for group in optimizer.param_groups]
-    [(1.0, 1.0), (0.5, 0.0)]
+    Examples:
+        >>> import torch
+        >>> from dist_sched import ParamScheduler, adapters, schedules
+        >>> body, head = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
+        >>> optimizer = torch.optim.AdamW(
+        ...     [{"params": [body]}, {"params": [head], "weight_decay": 0.0, "lr": 0.5}],
+        ...     lr=1.0, weight_decay=0.1,
+        ... )
+        >>> fields = {"lr": schedules.linear(1.0, 10), "weight_decay": 0.1}
+        >>> adapters.nemo.add_multipliers(ParamScheduler(optimizer, fields))
+        >>> [(group["lr_mult"], group["wd_mult"]) for group in optimizer.param_groups]
+        [(1.0, 1.0), (0.5, 0.0)]
 
     Args:
         scheduler: An `OptimizerParamScheduler` or a `ParamScheduler`.
@@ -118,7 +121,7 @@ def _loading_ours(original: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         found = _ours(scheduler)
         original(self, optimizer, model, weights_path, None if found else scheduler, **options)
-        # Not by DCP, which refuses a checkpoint of AutoModel's class: our text is not in it.
+        # Not with DCP, which cannot load a checkpoint of AutoModel's class, without our text.
         for one in found:
             checkpoint.load(one, posixpath.join(weights_path, "optim"), key="sched")
 
@@ -126,7 +129,7 @@ def _loading_ours(original: Callable[..., None]) -> Callable[..., None]:
 
 
 def _ours(value: object) -> Sequence[Scheduler]:
-    """Return the schedulers of this library that a recipe has; none where any is another's."""
+    """Return the recipe's schedulers if all are of this library, else an empty list."""
     several = value if isinstance(value, list) else [value]
     found = [one for one in several if isinstance(one, Scheduler)]
     return found if len(found) == len(several) else []
@@ -137,7 +140,7 @@ def _is_one(optimizer: Any) -> bool:
 
 
 def _replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-    """Replace an attribute by what is made of the original, however often this is called."""
+    """Replace an attribute by a function of the original, even if it was replaced before."""
     found = getattr(owner, name)
     original = getattr(found, _ORIGINAL, found)
     replacement = make(original)

@@ -1,14 +1,14 @@
-"""torchtitan: a scheduler of this library in its `Trainer`, and its own checkpoints.
+"""An adapter for torchtitan's `Trainer`, and for checkpoints of torchtitan's own scheduler.
 
-Written for torchtitan 0.3.0. Its `Trainer` builds what `config.lr_scheduler` says, so one entry of
-a config function is enough:
+Written for torchtitan 0.3.0. Its `Trainer` builds the scheduler from `config.lr_scheduler`, so one
+entry in a config function is enough:
 
     lr_scheduler=adapters.torchtitan.SchedulersContainer.Config(file="schedule.yaml")
 """
 
 from __future__ import annotations
 
-# tyro reads the types of a Config while torchtitan runs, so they are imported in earnest.
+# tyro reads the types of a Config at run time, so they are imported here.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
@@ -32,41 +32,40 @@ _Make = Callable[[OptimizersContainer, int], Scheduler]
 
 
 class SchedulersContainer(LRSchedulersContainer):  # type: ignore[misc]
-    """One scheduler of this library over all optimizers, as torchtitan's `lr_schedulers`.
+    """One scheduler of this library for all optimizers, as torchtitan's `lr_schedulers`.
 
     Args:
-        scheduler: Drives the optimizers of the run.
-        increment: Units of one optimizer update: 1 for steps, else the samples or tokens of a
-            global batch. torchtitan keeps it constant during a run.
+        scheduler: The scheduler of the run's optimizers.
+        increment: Units per optimizer update, a whole number above 0: the samples or tokens of a
+            global batch. If None, 1, which is allowed for the unit steps only.
 
     Raises:
-        ConfigError: `increment` is no positive whole number, or is missing where the unit is not
-            steps.
+        ConfigError: `increment` is invalid, or missing for another unit than steps.
     """
 
     @dataclass(kw_only=True, slots=True)
     class Config(LRSchedulersContainer.Config):  # type: ignore[misc]
-        """What a config function puts in place of `LRSchedulersContainer.Config`.
+        """The entry `lr_scheduler` of a config function, instead of torchtitan's own.
 
-        torchtitan's own entries (`warmup_steps`, `decay_ratio`, ...) must stay as they are,
-        because the schedule comes from `file` or `make`.
+        Do not set torchtitan's own entries (`warmup_steps`, `decay_ratio`, ...), because the
+        schedule comes from `file` or `make`.
         """
 
         file: str | None = None
-        """A file for `from_config`. On the command line: `--lr_scheduler.file schedule.yaml`."""
+        """A config file for `from_config`. Command line: `--lr_scheduler.file schedule.yaml`."""
 
         make: Annotated[_Make | None, tyro.conf.Suppress] = None
-        """Returns the scheduler, of the optimizers and of `training.steps`."""
+        """A function of the optimizers and `training.steps` that returns the scheduler."""
 
         increment: int | None = None
-        """Units of one optimizer update; 1 if None, which is legal for the unit steps alone."""
+        """Units per optimizer update. If None, 1, which is allowed for the unit steps only."""
 
         def build(self, *, optimizers: Any, training_steps: int) -> SchedulersContainer:
-            """Build the container, as torchtitan's `Trainer` asks for it.
+            """Build the container. torchtitan's `Trainer` calls it.
 
             Raises:
-                ConfigError: Neither `file` nor `make` is given, or both, or an entry of
-                    torchtitan's own beside them; or the schedule is illegal.
+                ConfigError: Not exactly one of `file` and `make` is set, an entry of torchtitan's
+                    own schedule is set, or the schedule is invalid.
             """
             _refuse_own_entries(self)
             if self.file is not None and self.make is None:
@@ -76,8 +75,8 @@ class SchedulersContainer(LRSchedulersContainer):  # type: ignore[misc]
             else:
                 raise ConfigError(
                     f"lr_scheduler: file={rules.shown(self.file)}, make={rules.shown(self.make)}: "
-                    "exactly one must be given: a file for from_config, or a function of the "
-                    "optimizers and training.steps that returns a scheduler"
+                    "set exactly one of the two: file is a config file, and make is a function of "
+                    "the optimizers and training.steps that returns a scheduler"
                 )
             return SchedulersContainer(scheduler, increment=self.increment)
 
@@ -94,13 +93,13 @@ class SchedulersContainer(LRSchedulersContainer):  # type: ignore[misc]
         return len(self.schedulers)
 
     def step(self) -> None:
-        """Advance by one optimizer update."""
+        """Advance the scheduler by one optimizer update."""
         self.scheduler.step(self.increment)
 
     def get_metrics(self) -> dict[str, float]:
-        """Return the values of the update that comes next, as `scheduler.metrics()` names them.
+        """Return the values for the next update, with the names of `scheduler.metrics()`.
 
-        torchtitan asks before it makes the update with which it logs them.
+        torchtitan calls it before the update with which it logs the values.
         """
         return self.scheduler._metrics_at(self.scheduler.num_steps)  # noqa: SLF001 - a part of it
 
@@ -109,7 +108,7 @@ class SchedulersContainer(LRSchedulersContainer):  # type: ignore[misc]
         return self.scheduler.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load the scheduler's state, or that of torchtitan's own container.
+        """Load the scheduler's state, or the state of torchtitan's own container.
 
         Raises:
             StateError: As for the scheduler.
@@ -119,21 +118,20 @@ class SchedulersContainer(LRSchedulersContainer):  # type: ignore[misc]
 
 
 class CheckpointManager(checkpointer.CheckpointManager):  # type: ignore[misc]
-    """torchtitan's `CheckpointManager`, which also resumes a run of torchtitan's own scheduler.
+    """torchtitan's `CheckpointManager`, which can also resume a run with torchtitan's scheduler.
 
-    Plain DCP refuses a checkpoint that lacks a key which is asked for, and what
-    `LRSchedulersContainer` saved has `last_epoch` alone. Here the scheduler is read by
-    `checkpoint.load` instead, from either.
+    DCP cannot load a checkpoint of torchtitan's own scheduler, because it lacks our keys. This
+    class loads the scheduler with `checkpoint.load` instead, from both kinds of checkpoints.
     """
 
     @dataclass(kw_only=True, slots=True)
     class Config(checkpointer.CheckpointManager.Config):  # type: ignore[misc]
-        """The entries are torchtitan's."""
+        """torchtitan's entries."""
 
     def dcp_load(
         self, state_dict: dict[str, Any], checkpoint_id: str, from_hf: bool, from_quantized: bool
     ) -> None:
-        """Load as torchtitan does, and then the scheduler.
+        """Load a checkpoint as torchtitan does, except for the scheduler, which is loaded last.
 
         Raises:
             StateError: As for `checkpoint.load`.
@@ -149,13 +147,13 @@ class CheckpointManager(checkpointer.CheckpointManager):  # type: ignore[misc]
 
 
 def _refuse_own_entries(config: SchedulersContainer.Config) -> None:
-    """Raise where an entry of torchtitan's own schedule is given, because nothing reads it."""
+    """Raise if an entry of torchtitan's own schedule is set, because nothing reads it."""
     for field in fields(LRSchedulersContainer.Config):
         value = getattr(config, field.name)
         if value != field.default:
             raise ConfigError(
                 f"lr_scheduler: {field.name}={rules.shown(value)}: is an entry of torchtitan's own "
-                "schedule and would have no effect; say it in the schedule "
+                "schedule and would have no effect; remove it, and write it in the schedule "
                 "(schedules.from_peer('torchtitan', ...) reads torchtitan's entries)"
             )
 
@@ -165,7 +163,7 @@ def _increment(scheduler: Scheduler, increment: int | None) -> int:
         return 1
     if type(increment) is not int or increment < 1:
         raise ConfigError(
-            f"increment={rules.shown(increment)}: must be a positive whole number, the "
-            f"{scheduler.unit} of one optimizer update, as the scheduler counts {scheduler.unit}"
+            f"increment={rules.shown(increment)}: must be a whole number above 0, the number of "
+            f"{scheduler.unit} of one optimizer update"
         )
     return increment

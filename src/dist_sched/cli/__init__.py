@@ -1,4 +1,4 @@
-"""The command line: one file a command."""
+"""The command line: one module per command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in {"click", "rich"}:
             raise
-        sys.exit("dist-sched: error: the command needs its extra: pip install 'dist-sched[cli]'")
-    except KeyboardInterrupt:  # while it was imported
+        sys.exit("dist-sched: error: this needs the extra 'cli': pip install 'dist-sched[cli]'")
+    except KeyboardInterrupt:  # during the import
         sys.exit(130)
     sys.exit(status)

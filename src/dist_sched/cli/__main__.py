@@ -1,4 +1,4 @@
-"""`python -m dist_sched.cli` is `dist-sched`."""
+"""Run `dist-sched` as `python -m dist_sched.cli`."""
 
 from dist_sched.cli import main
 

@@ -1,4 +1,4 @@
-"""The application: its commands, imported when they are called, and its errors in one line."""
+"""The application: it imports commands when they are called, and prints errors as one line."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 
 ERROR = 2
 INTERRUPTED = 128 + 2
-"""What shells return for a program that SIGINT, Ctrl-C, has ended."""
+"""The usual status of a program that Ctrl-C (SIGINT) has ended."""
 UNREAD = 128 + 13
-"""What shells return for a program that SIGPIPE has ended: click's 1 is `diff`'s and `check`'s."""
+"""The usual status of a program that SIGPIPE has ended. `diff` and `check` need click's 1."""
 
 COMMANDS = {
-    "plot": "Draw schedules over a run.",
-    "show": "Print the phases, and values at positions.",
-    "inspect": "Print what a checkpoint holds.",
+    "plot": "Draw one or more schedules.",
+    "show": "Print the phases of a schedule, and values at positions.",
+    "inspect": "Print the scheduler's state in a checkpoint.",
     "diff": "Print what a resume would change.",
     "check": "Warn about valid configs that are probably mistakes.",
     "convert": "Convert a scheduler's state for another library.",
-    "fork": "Write the config that goes on from a checkpoint, changed.",
+    "fork": "Write a config that continues a checkpoint with a changed schedule.",
 }
 
 _DEBUG = "--debug"
 _LONGEST = 4_000
-"""Characters of an error's line, at most."""
+"""Maximum number of characters of an error."""
 _EXPECTED = (ConfigError, StateError, ReconcileError, RankMismatchError, OSError, ImportError)
 _UNWRITABLE = {errno.ENOSPC, errno.EBADF, errno.EIO, errno.EFBIG}
-"""Of errors of the system, those of writing to standard output: others name their file."""
+"""Errors of the system when writing to standard output. Other errors have their file's name."""
 _EXTRAS = {"rich": "cli", "plotext": "cli", "tomli_w": "cli", "yaml": "yaml"}
 
 
@@ -62,7 +62,7 @@ def _import_modules(
 def _import(name: str) -> None:
     path = Path(name)
     is_file = path.suffix == ".py"
-    # As Python does for `python FILE` and `python -m MODULE`.
+    # Like `python FILE` and `python -m MODULE`.
     sys.path.insert(0, str(path.parent.resolve() if is_file else Path.cwd()))
     spec = importlib.util.spec_from_file_location(path.stem, path) if is_file else None
     if spec is None or spec.loader is None:
@@ -77,16 +77,16 @@ _IMPORT = click.Option(
     ["--import", "modules"],
     metavar="MODULE",
     multiple=True,
-    is_eager=True,  # other options may name what it registers
+    is_eager=True,  # other options may use a shape that it registers
     expose_value=False,
     callback=_import_modules,
-    help="Import a module or a .py file first, for the shapes that it registers; may be repeated.",
+    help="Import a module or .py file first, if it registers shapes. Can be repeated.",
 )
-"""An option that every command has, and the application before the command."""
+"""An option of every command and of the application."""
 
 
 class _Commands(click.Group):
-    """Imports a command when it is called, so that help and the light ones start quickly."""
+    """Imports a command when it is called, so that help and simple commands start quickly."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -101,31 +101,32 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
-    # Names and help alone: the commands themselves are imported when they are called.
+    # Only names and help. The commands themselves are imported when they are called.
     commands={name: click.Command(name, short_help=text) for name, text in COMMANDS.items()},
     context_settings={"help_option_names": ["-h", "--help"]},
     params=[_IMPORT],
     epilog="""\b
-Is this config what I mean?   dist-sched check run.yaml --updates 100k
+Is my config right?           dist-sched check run.yaml --updates 100k
                               dist-sched show run.yaml
 What would a resume change?   dist-sched diff CHECKPOINT run.yaml
 Why did lr jump at a resume?  dist-sched diff BEFORE AFTER
-Anneal from a checkpoint:     dist-sched fork CHECKPOINT --cooldown 2k \\
+Cool down a checkpoint:       dist-sched fork CHECKPOINT --cooldown 2k \\
                                 -o cooldown.yaml""",
 )
 @click.version_option(package_name="dist-sched")
-@click.option(_DEBUG, is_flag=True, expose_value=False, help="Show the traceback of an error, too.")
+@click.option(_DEBUG, is_flag=True, expose_value=False, help="Show the traceback of errors.")
 def application() -> None:
-    """See a schedule before the run, and read it out of checkpoints after.
+    """Look at learning-rate schedules, in config files and in checkpoints.
 
-    CONFIG is a .json, .yaml or .toml file with a schedule. CHECKPOINT is a folder or a file: one
-    checkpoint, or a run's folder, whose newest complete one is read; it may be an address such as
-    s3://... too.
+    CONFIG is a .json, .yaml, .yml or .toml file with a schedule.
+
+    CHECKPOINT is a checkpoint's folder or file, or the folder of a run, in which the newest
+    complete checkpoint is used. It can also be an address such as s3://bucket/run.
     """
 
 
 class _Handler(logging.Handler):
-    """Prints what the library logs on stderr."""
+    """Prints log messages of the library to stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         _warn(record.levelname.lower(), record.getMessage())
@@ -134,14 +135,14 @@ class _Handler(logging.Handler):
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its status.
 
-    0, 1 where something was found, 2 on an error, 130 on Ctrl-C, 141 where nobody reads what is
-    printed.
+    The status is 0, or 1 if `diff` or `check` found something, 2 after an error, 130 after Ctrl-C,
+    and 141 if the output was closed.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     is_debug = _DEBUG in words
     if sys.stdout is None:
-        return _fail("standard output is closed: redirect it, for example to /dev/null")
-    # Names are not ours to choose: one that the encoding lacks must not end a command.
+        return _fail("standard output is closed; redirect it, for example to /dev/null")
+    # A name with characters that the encoding lacks must not end a command.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     logger, handler, stdout = logging.getLogger("dist_sched"), _Handler(), sys.stdout
@@ -149,16 +150,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if is_debug else logging.WARNING)
     try:
-        # --debug counts wherever it stands, and click would take it before the command alone.
+        # --debug works everywhere. click would accept it only before the command.
         rest = [word for word in words if word != _DEBUG] or ["--help"]
         return application.main(rest, prog_name="dist-sched", standalone_mode=False) or 0
     except SystemExit as left:
-        # Of completion; or of a closed pipe, whose streams click has replaced by silent ones.
+        # From completion, or from a closed pipe, whose streams click has replaced.
         return UNREAD if sys.stdout is not stdout else int(left.code or 0)
     except click.Abort:
         _fail("interrupted")
         return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - one that nobody expects is one line, too
+    except Exception as error:  # noqa: BLE001 - unexpected errors are one line, too
         if is_debug:
             traceback.print_exc()
         return _fail(_message(error))
@@ -176,12 +177,12 @@ def _message(error: Exception) -> str:
     elif isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
         message = f"this needs {error.name}: pip install 'dist-sched[{_EXTRAS[error.name]}]'"
     elif isinstance(error, OSError) and error.errno in _UNWRITABLE:
-        # What is still buffered would fail once more when the interpreter ends.
+        # Otherwise the buffered output would fail again when the interpreter exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         message = f"the output cannot be written: {error.strerror}"
     elif not isinstance(error, _EXPECTED) or not message:
-        message = f"unexpected {type(error).__name__}: {message}; {_DEBUG} shows where"
-    # click quotes arguments, which may be of any length.
+        message = f"unexpected {type(error).__name__}: {message}; use {_DEBUG} to see where"
+    # click quotes arguments, which may be very long.
     return f"{brief(message, _LONGEST)}{output.hint(error)}"
 
 

@@ -1,4 +1,4 @@
-"""`dist-sched check`: find what is valid and probably a mistake, as a gate before a launch."""
+"""`dist-sched check`: warn about valid configs that are probably mistakes, before a launch."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ In CI:            dist-sched check *.yaml --strict --ignore first-lr-zero
 
 \b
 {options.JSON_KEYS}
-  configs: path, findings (position, message, code, level; position is null
-  where there is none), error (null if it is legal)"""
+  configs: a list of path, findings, error (null if the config is valid)
+  findings: a list of position (may be null), message, code, level"""
 )
 @options.paths
 @click.option(
     "--updates",
     metavar="N",
     type=options.position,
-    help="Length of the run in optimizer updates, to compare with the horizon.",
+    help="Length of the run in optimizer updates. Without it, the end of the run is not checked.",
 )
 @click.option(
     "--increment",
@@ -45,8 +45,8 @@ In CI:            dist-sched check *.yaml --strict --ignore first-lr-zero
     type=options.length,
     default="1",
     show_default=True,
-    help="Samples or tokens over all ranks that an update completes, to compare with phases and "
-    "horizon; in steps it is 1.",
+    help="Units per update: the samples or tokens of an update on all ranks together. 1 if the "
+    "unit is steps.",
 )
 @click.option(
     "--ignore",
@@ -55,9 +55,9 @@ In CI:            dist-sched check *.yaml --strict --ignore first-lr-zero
     type=options.code,
     multiple=True,
     shell_complete=lambda *typed: [code for code in LEVELS if code.startswith(typed[-1])],
-    help="Pass over the findings of a code, such as first-lr-zero; may be repeated.",
+    help="Ignore findings with this code, such as first-lr-zero. Can be repeated.",
 )
-@click.option("--strict", is_flag=True, help="Count notes as warnings in the status.")
+@click.option("--strict", is_flag=True, help="Treat notes like warnings in the exit status.")
 @options.as_json
 def command(
     paths: tuple[str, ...],
@@ -69,11 +69,12 @@ def command(
 ) -> int:
     """Warn about valid configs that are probably mistakes.
 
-    Jumps, phases and horizons too short for an update, phases that do not fill their horizon, a
-    floor above the peak, a horizon that is not the run's end, and more. Of a checkpoint, the
-    schedule of its run is checked, late changes included.
+    It finds jumps, phases that are shorter than an update, phases that do not end at the horizon, a
+    floor above the peak, a horizon that is not the end of the run, and more. For a checkpoint, it
+    checks the schedule of its run, including late changes.
 
-    The status is 0 if there are only notes, 1 with a warning, 2 with an error or an illegal config.
+    The exit status is 0 without findings or with notes only, 1 with a warning, and 2 with an error
+    or an invalid config.
     """
     results = [_check(path, updates, increment, ignored) for path in paths]
     if as_json:
@@ -88,15 +89,15 @@ def command(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Result:
-    """What was found in one config or checkpoint."""
+    """The result for one config or checkpoint."""
 
     path: str
     findings: tuple[Finding, ...] = ()
     error: str | None = None
-    """Why it is illegal; None if it is legal."""
+    """Why it is invalid, or None."""
 
     def levels(self) -> list[Level]:
-        """Return the level of each finding; an illegal config is an error."""
+        """Return the levels of the findings, or "error" for an invalid config."""
         return [one.level for one in self.findings] if self.error is None else ["error"]
 
     def to_dict(self) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def _check(path: str, updates: int | None, increment: float, ignored: Collection
         with rules.within(path):
             found = config.lint(updates=updates, increment=increment, unit=source.unit)
     except (ConfigError, StateError) as error:
-        # Collected, so that the other configs are checked all the same.
+        # Collected, so that the other configs are checked, too.
         message = f"{error}{output.hint(error)}"
         return _Result(path=path, error=" ".join(message.split()))
     kept = [one for one in (*found, *source.findings) if one.code not in ignored]

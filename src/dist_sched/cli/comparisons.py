@@ -1,4 +1,4 @@
-"""Comparisons: what a resume of one schedule from another changes, and which entries move it."""
+"""Comparisons: what a resume from one schedule to another changes, and because of which entries."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from dist_sched.cli.inputs import Input
 
 _MOST_TRIED = 40
-"""More entries that differ are not tried one by one."""
+"""Maximum number of different entries that are tried one by one."""
 
 SAME, DIFFERENT, UNKNOWN = "same", "different", "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A field's value at a position; None for a side that does not schedule it."""
+    """A field's value at a position. None for a side that does not schedule the field."""
 
     position: int
     field: str
@@ -48,7 +48,7 @@ class Value:
 
     @property
     def differs(self) -> bool:
-        """Whether the two sides have other values, or the resume changes them."""
+        """Whether the two sides have different values, or the resume changes the value."""
         return self.moves or not _is_close(self.old, self.new)
 
 
@@ -60,35 +60,35 @@ def _is_close(one: float | None, other: float | None) -> bool:
 
 
 class Extension(NamedTuple):
-    """A later horizon that the new side declares, and that the policy drops."""
+    """A later horizon of the new side that the policy drops."""
 
     field: str
     asked: Number
     kept: Number
     entry: str | None
-    """Whose word in the policy would bring it; None where no one entry does."""
+    """The entry whose policy would keep it. None if there is no single one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What would change if the script that declares new loaded old."""
+    """What would change if a run with the schedule new resumed from old."""
 
     old: Input
     new: Input
     policy: Policy
     report: Reconciliation
     reasons: tuple[str, ...]
-    """Why the resume would be refused; empty if it would not."""
+    """Why the resume would be refused, if it would be."""
     checkpoint: Checkpoint
-    """What a load of old finds."""
+    """The checkpoint of old."""
     sides: Mapping[Path, Sides]
-    """What new and old have, entry by entry."""
+    """New's and old's values, entry by entry."""
     declared: Config
     """New's config."""
     saved: Config | None
-    """Old's config; None where old has only a position."""
+    """Old's config. None if old has only a position."""
     used: Config | None
-    """The outcome; None where it was refused."""
+    """The outcome. None if it was refused."""
 
     @property
     def is_entrywise(self) -> bool:
@@ -106,7 +106,7 @@ class Comparison:
 
     def differing(self) -> list[Row]:
         """Return the rows of entries that differ, or that only new has."""
-        # What Megatron and NeMo never save is no difference where it is missing.
+        # Entries that Megatron and NeMo never save do not count as differences.
         is_whole = self.is_entrywise and self.checkpoint.unit is not None
         return [
             row
@@ -116,25 +116,25 @@ class Comparison:
 
     @property
     def labels(self) -> tuple[str, str]:
-        """What old and new are called."""
+        """The labels of old and new."""
         old, new = self.old.label, self.new.label
         if old != new:
             return old, new
         return f"old: {old}", f"new: {new}"
 
     def label(self, side: Input) -> str:
-        """Return what a side is called."""
+        """Return the label of a side."""
         return self.labels[side is self.new]
 
     def only_side(self, entry: str) -> Input | None:
-        """Return which side has an entry; None if both have it."""
+        """Return the only side that has an entry, or None if both have it."""
         both = self.sides.get(Path.parse(entry))
         if both is None or ABSENT not in both[:2]:
             return None
         return self.old if both.config is ABSENT else self.new
 
     def lacking_side(self, value: Value) -> Input | None:
-        """Return which side does not schedule a value's field; None if both do, or may."""
+        """Return the side that does not schedule a value's field, or None if both may."""
         if value.new is None:
             return self.new
         return self.old if value.old is None and self.saved is not None else None
@@ -147,7 +147,7 @@ class Comparison:
             old, new, after = (
                 {} if config is None else config.plan.values(position) for config in configs
             )
-            # A state of torch has no schedule, but the lr that it had for the next update.
+            # A state of torch has no schedule, but it has the lr for the next update.
             if self.saved is None and position == self.report.position:
                 old = dict(self.checkpoint.values)
             found += [
@@ -161,9 +161,9 @@ class Comparison:
         return [value for value in self.values([self.report.position], used) if value.moves]
 
     def moved_by(self, entry: str) -> list[Value] | None:
-        """Return the values that move at old's position if one entry is new's and the rest old's.
+        """Return the values that change at old's position if one entry is new's and the rest old's.
 
-        None where those entries make no legal config.
+        Return None if these entries are not a valid config.
         """
         # An entry that only one side has cannot be the other's.
         used = {
@@ -179,7 +179,7 @@ class Comparison:
             return None
 
     def dropped_extensions(self) -> list[Extension]:
-        """Return the later horizons that new declares and the policy drops."""
+        """Return the later horizons of new that the policy drops."""
         if self.used is None or not self.is_entrywise:
             return []
         asked, kept = _horizons(self.declared), _horizons(self.used)
@@ -190,7 +190,7 @@ class Comparison:
         ]
 
     def _entry_for(self, field: str, horizon: Number) -> str | None:
-        """Return the entry by which a field ends at a horizon if new's is used."""
+        """Return the entry with which a field ends at a horizon, if new's value is used."""
         names = [
             row.name
             for row in self.differing()
@@ -213,18 +213,18 @@ def _horizons(config: Config) -> dict[str, Number]:
 
 
 def compare(old: Input, new: Input, policy: Policy) -> Comparison:
-    """Reconcile new's config and old's state as a resume would.
+    """Reconcile new's config with old's state, as a resume would.
 
     Raises:
         StateError: New has no schedule.
     """
     declared = new.config
     checkpoint = old.saved.for_kind(type(declared))
-    # New's late changes are part of its entries, so old's have to be part of old's.
+    # New's late changes are part of its entries, so old's must be, too.
     is_changed = isinstance(new, CheckpointInput) and bool(new.saved.history)
     if is_changed and checkpoint.parts and old.known_config is not None:
         checkpoint = replace(checkpoint, parts=old.known_config.parts(), history=())
-    # A state of another library has no unit; then the units are not what differs.
+    # A state of another library has no unit, which is not a difference.
     unit = new.unit or checkpoint.unit or "steps"
     used: Config | None
     reasons: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""`dist-sched convert`: a scheduler's state for another library."""
+"""`dist-sched convert`: convert a scheduler's state for another library."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ if TYPE_CHECKING:
 
 _WSD = ("wsd_decay_steps", "lr_wsd_decay_style")
 Converted = tuple[dict[str, Any], list[str]]
-"""What is written, and notes on it."""
+"""The state to write, and notes about it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A checkpoint's state, and what the command line adds to it."""
+    """A checkpoint's state, with additions from the command line."""
 
     checkpoint: CheckpointInput
     saved: Checkpoint
-    """What the state says, read as of the kind of scheduler that `--config` is for."""
+    """The contents of the state, for the kind of scheduler of `--config`."""
     added: Mapping[str, Any]
-    """The parts of `--config`'s config."""
+    """The parts of the config of `--config`."""
     unit: str | None
-    """None where neither the state nor the command line says."""
+    """None if it is unknown."""
     num_groups: int
-    """Param groups of the optimizer, for torch."""
+    """Number of param groups of the optimizer, for torch."""
 
     @property
     def path(self) -> str:
-        """The checkpoint's, as the command line has it."""
+        """The path of the checkpoint on the command line."""
         return self.checkpoint.path
 
     def config(self) -> Config:
         """Return the config before late changes.
 
         Raises:
-            StateError: Entries are missing; names them.
+            StateError: Entries are missing.
         """
         parts = {**self.added, **self.saved.parts}
         if self.saved.kind is OptimizerParamConfig:
@@ -58,29 +58,29 @@ class Source:
             missing = [name for name in names if name not in (*parts, *unused)]
             if missing:
                 raise StateError(
-                    f"{self.path}: does not have {', '.join(missing)}: add the run's config with "
+                    f"{self.path}: does not have {', '.join(missing)}; add the run's config with "
                     "--config"
                 )
         return self.saved.kind.from_parts(parts)
 
     def notes(self) -> list[str]:
-        """Say which entries are not the state's, and which of those are in doubt."""
+        """Return notes about entries that are from `--config`."""
         saved = self.saved.parts
         taken = [name for name in self.added if name not in saved]
-        notes = [f"taken from --config: {', '.join(taken)}"] if taken else []
-        # A run that was cooled down ends elsewhere than its config says, and so does its tail.
+        notes = [f"from --config: {', '.join(taken)}"] if taken else []
+        # A run with a cooldown has another end and another decay than its config.
         ends = saved.get("lr_decay_steps"), self.added.get("lr_decay_steps")
         if saved.get("lr_decay_style") == "WSD" and ends[0] != ends[1] and {*_WSD} & {*taken}:
             notes.append(
-                f"make sure of {' and '.join(_WSD)}: the state's lr_decay_steps={ends[0]!r} is not "
-                f"the config's {ends[1]!r}, so its tail may differ, too"
+                f"check {' and '.join(_WSD)}: lr_decay_steps is {ends[0]!r} in the state, but "
+                f"{ends[1]!r} in the config, so the decay may differ, too"
             )
         return notes
 
     def late_changes(self, where: str) -> list[str]:
-        """Say where the late changes are, of which no record is carried."""
+        """Return a note about the late changes, whose record is lost."""
         changes = "; ".join(map(str, self.saved.history))
-        return [f"not carried: the history, {where}: {changes}"] if changes else []
+        return [f"not converted: the history, {where}: {changes}"] if changes else []
 
 
 def _dist_sched(source: Source) -> Converted:
@@ -89,7 +89,7 @@ def _dist_sched(source: Source) -> Converted:
 
 
 def _upstream(name: str, source: Source) -> Converted:
-    """Write the ten keys of Megatron and NeMo under the name that their checkpoints have."""
+    """Return the ten keys of Megatron and NeMo, under the name in their checkpoints."""
     state, unit = source.checkpoint.state, source.unit
     if source.added:
         saved = source.saved
@@ -100,48 +100,48 @@ def _upstream(name: str, source: Source) -> Converted:
         hint = "" if source.added or TEXT_KEY in state else "; add the run's with --config"
         raise StateError(f"{source.path}: {error}{hint}") from error
     notes = [
-        f"not carried: {entry}={value!r}; pass it to the constructor that loads this"
+        f"not converted: {entry}={value!r}; pass it to the constructor of the new scheduler"
         for entry, value in left.items()
         if value is not None and entry != UNIT_KEY
     ]
     if unit is not None:
-        # Upstream counts what its caller passes to step(), so the unit is the script's affair.
-        hint = "" if unit == "samples" else "; Megatron-LM's training loop counts samples"
+        # Upstream has no unit: it counts the increments of its caller.
+        hint = "" if unit == "samples" else " (Megatron-LM's training loop counts samples)"
         notes.append(
-            f"not carried: unit={unit!r}, for which theirs has no argument: call its "
-            f"step(increment) with increments in {unit}, too{hint}"
+            f"not converted: unit={unit!r}, which theirs does not have; call its step(increment) "
+            f"with increments in {unit}{hint}"
         )
     return {name: dict(keys)}, notes + source.late_changes("which is part of the entries")
 
 
 def _torch(source: Source) -> Converted:
-    """Write what `LambdaLR.state_dict` returns where its lambdas are functions."""
+    """Return a state as of a `LambdaLR` whose lambdas are functions."""
     unit = inputs.require_unit(source.path, source.unit)
     if unit != "steps":
         raise StateError(
-            f"{source.path}: counts {unit}, and torch's schedulers count calls of step(): only "
-            "steps can be converted"
+            f"{source.path}: has the unit {unit}, but torch's schedulers count calls of step(); "
+            "only steps can be converted"
         )
     config = with_history(source.config(), source.saved.history)
     track = next((track for track in views.tracks(config) if track.label == "lr"), None)
     if track is None:
-        raise StateError(f"{source.path}: schedules no lr, and torch's schedules nothing else")
+        raise StateError(f"{source.path}: does not schedule lr, as torch's schedulers do")
     position, groups = source.saved.position, source.num_groups
     state = {
-        # LambdaLR multiplies these by what its lambdas return.
+        # LambdaLR multiplies these by the results of its lambdas.
         "base_lrs": [float(track.curve.max_value)] * groups,
         "last_epoch": position,
         "_step_count": position + 1,
         "_is_initial": False,
         "_get_lr_called_within_step": False,
         "_last_lr": [track.value(position)] * groups,
-        # It saves None for a function: only callable objects have a state.
+        # LambdaLR saves None for a function.
         "lr_lambdas": [None] * groups,
     }
     notes = [
         f"written for {groups} param group{'s' * (groups != 1)}, all with the same lr",
-        "not carried: the curve of lr, which the lambda of the script that loads this must have",
-        *(f"not carried: {name}" for name in map(str, config.plan.values(0)) if name != "lr"),
+        "not converted: the curve of lr; the lambda of the new script must have it",
+        *(f"not converted: {name}" for name in map(str, config.plan.values(0)) if name != "lr"),
     ]
     return state, notes + source.late_changes("which is part of the curve")
 
@@ -163,7 +163,11 @@ To Megatron-LM:    dist-sched convert runs/7b theirs.pt --to megatron"""
 @click.argument("path", metavar="SRC", type=click.Path())
 @click.argument("destination", metavar="DST", type=click.Path())
 @click.option(
-    "--to", "target", required=True, type=click.Choice(list(_TARGETS)), help="Whose state to write."
+    "--to",
+    "target",
+    required=True,
+    type=click.Choice(list(_TARGETS)),
+    help="The library to write the state for.",
 )
 @options.key
 @click.option(
@@ -171,7 +175,7 @@ To Megatron-LM:    dist-sched convert runs/7b theirs.pt --to megatron"""
     "config_path",
     metavar="CONFIG",
     type=click.Path(),
-    help="The run's config, for what SRC does not have.",
+    help="The run's config, for entries that SRC does not have.",
 )
 @options.unit
 @click.option(
@@ -179,7 +183,7 @@ To Megatron-LM:    dist-sched convert runs/7b theirs.pt --to megatron"""
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="For torch: how many param groups the optimizer has.",
+    help="For torch: number of param groups of the optimizer.",
 )
 @options.force
 def command(
@@ -192,12 +196,12 @@ def command(
     num_groups: int,
     force: bool,
 ) -> None:
-    """Read a scheduler's state from checkpoint SRC, and write it to file DST for another library.
+    """Convert the scheduler's state in checkpoint SRC for another library, and write it to DST.
 
-    DST is a file of torch.save, which torch.load(DST, weights_only=True) reads. What cannot be
-    carried is printed line by line.
+    DST is a file of torch.save, which you can read with torch.load(DST, weights_only=True).
+    Everything that cannot be converted is printed.
     """
-    import torch  # no other command needs it, or could wait for it
+    import torch  # other commands do not need it, and start faster without it
 
     checkpoint = inputs.read_checkpoint(path, key)
     declared = None if config_path is None else files.read(config_path)

@@ -1,4 +1,4 @@
-"""`dist-sched diff`: what a resume would change, of configs and checkpoints in any mix."""
+"""`dist-sched diff`: print what a resume would change, for configs and checkpoints."""
 
 from __future__ import annotations
 
@@ -25,33 +25,34 @@ if TYPE_CHECKING:
     from dist_sched.cli.inputs import Input
 
 _MOST_ENDS = 8
-"""More ends of phases are not compared unless --at asks for them."""
+"""Maximum number of ends of phases at which values are compared without --at."""
 _MOST_CAUSES = 20
-"""More entries that differ are counted below the verdict, not named."""
+"""Maximum number of different entries that are listed. The rest is counted."""
 _MOST_MOVES = 4
-"""More values that move are counted in a sentence, not named."""
+"""Maximum number of changed values in a sentence. The rest is counted."""
 _MOST_TRIED = 40
-"""More entries that differ are not tried one by one, and more ends of phases not looked at."""
+"""Maximum number of different entries that are tried one by one, and of ends of phases."""
 _LONG = 60
-"""Characters of an entry, at most, below the verdict."""
+"""Maximum number of characters of an entry's value in the list."""
 
 
 @click.command(
     epilog=f"""\b
 What would a resume change?   dist-sched diff runs/7b run.yaml
 Why did lr jump at a resume?  dist-sched diff runs/before runs/after
-Go on with a longer horizon?  dist-sched diff runs/7b run.yaml \\
+Resume, longer horizon only:  dist-sched diff runs/7b run.yaml \\
                                 --policy lr_decay_steps=config \\
                                 --policy '*=checkpoint'
 
 \b
 {options.JSON_KEYS}
-  old, new: the two sides, each with {options.JSON_ORIGIN}
-  policy; result: same, different or unknown; refused
+  old, new: each with {options.JSON_ORIGIN}
+  policy, refused
+  result: same, different or unknown
   reconciliation: rows (name, config, checkpoint, used, why, changed),
     position, next_update (field, config, checkpoint, used), warnings,
-    alternative (a policy by which the other side would win)
-  values: position, field, old, new, used; null where not known"""
+    alternative (a policy with which the other side would win)
+  values: a list of position, field, old, new, used (null if unknown)"""
 )
 @click.argument("old_path", metavar="OLD", type=click.Path())
 @click.argument("new_path", metavar="NEW", type=click.Path())
@@ -61,9 +62,9 @@ Go on with a longer horizon?  dist-sched diff runs/7b run.yaml \\
     multiple=True,
     metavar="WORD",
     shell_complete=lambda *typed: [word for word in POLICY_WORDS if word.startswith(typed[-1])],
-    help="Who wins where they differ: checkpoint (OLD), config (NEW) or strict; or, repeated for "
-    "each, entry=word, with * for the rest. Default: the policy of NEW's file, else checkpoint; "
-    "where NEW is a checkpoint, config, so that its schedule is compared with OLD's.",
+    help="Which side wins if they differ: checkpoint (OLD), config (NEW), or strict (neither). For "
+    "single entries, repeat --policy ENTRY=WORD, with * for all other entries. Default: the policy "
+    "in NEW's file, or else checkpoint. If NEW is a checkpoint: config.",
 )
 @click.option(
     "--at",
@@ -71,12 +72,12 @@ Go on with a longer horizon?  dist-sched diff runs/7b run.yaml \\
     multiple=True,
     metavar="POSITION",
     type=options.position,
-    help="Print the values there, too, such as 60 or 2k; may be repeated. The resume stays "
-    "at OLD's position.",
+    help="Also print the values at this position, such as 60 or 2k. Can be repeated. The resume "
+    "itself is always at OLD's position.",
 )
-@click.option("--all", "is_all", is_flag=True, help="Print what is equal, too.")
-@click.option("--key-old", metavar="KEY", help="The state's name in OLD, where there are several.")
-@click.option("--key-new", metavar="KEY", help="The state's name in NEW, where there are several.")
+@click.option("--all", "is_all", is_flag=True, help="Also print everything that is equal.")
+@click.option("--key-old", metavar="KEY", help="Name of the state in OLD, if it has several.")
+@click.option("--key-new", metavar="KEY", help="Name of the state in NEW, if it has several.")
 @options.as_json
 def command(
     old_path: str,
@@ -88,14 +89,13 @@ def command(
     key_new: str | None,
     as_json: bool,
 ) -> int:
-    """Print what would change if the script that declares NEW loaded OLD.
+    """Print what would change if a run with the schedule NEW resumed from OLD.
 
-    Both are configs or checkpoints. OLD is what is loaded: a checkpoint, or a config as a run of it
-    starts, at position 0. NEW is the running script's side: a config, or a checkpoint that was
-    saved later, whose schedule includes its late changes. Swapped, they answer the opposite: what
-    would change if OLD's script loaded NEW.
+    OLD and NEW are configs or checkpoints. OLD is the checkpoint that is loaded. A config as OLD
+    stands for a checkpoint of its run at position 0. NEW is the config of the script that resumes.
+    A checkpoint as NEW stands for the config of its run, including late changes.
 
-    The status is 0 if they are the same, 1 if they differ, 2 if that is unknown.
+    The exit status is 0 if they are the same, 1 if they differ, and 2 if this is unknown.
     """
     old, new = inputs.read(old_path, key_old), inputs.read(new_path, key_new)
     policy, origin = _policy(words, new)
@@ -124,14 +124,14 @@ def command(
         _print_values(asked, found)
     if found.result == UNKNOWN:
         raise click.ClickException(
-            f"unknown whether they differ: {old_path} has none of {new.config.KIND}'s entries, so "
-            f"only the position was compared; compare with its run's config instead of {old_path}"
+            f"it is unknown whether they differ: {old_path} has no entries of {new.config.KIND}, "
+            f"so only the position was compared; use the config of its run instead of {old_path}"
         )
     return int(found.result == DIFFERENT)
 
 
 def _policy(words: tuple[str, ...], new: Input) -> tuple[Policy, str]:
-    """Return the policy, and where it comes from if not from `--policy`."""
+    """Return the policy, and a text about its origin if it is not `--policy`."""
     parse = new.config.parse_policy
     if len(words) == 1 and "=" not in words[0]:
         return parse(words[0]), ""
@@ -139,12 +139,12 @@ def _policy(words: tuple[str, ...], new: Input) -> tuple[Policy, str]:
         # From the right: a pattern of group names may contain "=".
         pairs = dict(word.rsplit("=", 1) for word in words if "=" in word)
         if len(pairs) < len(words):
-            raise click.UsageError("--policy: use one word, or entry=word pairs, each entry once")
+            raise click.UsageError("--policy: use one WORD, or ENTRY=WORD with each entry once")
         return parse(pairs), ""
     if isinstance(new, CheckpointInput):
         return parse(CONFIG), (
-            " (of this comparison, so that the new schedule is compared with the old one; the "
-            "policy of the new one's own run is not recorded)"
+            " (for this comparison of two schedules; checkpoints do not record the policy of "
+            "their run)"
         )
     if new.policy is None:
         return parse(CHECKPOINT), " (the default)"
@@ -152,7 +152,7 @@ def _policy(words: tuple[str, ...], new: Input) -> tuple[Policy, str]:
 
 
 def _ends(found: Comparison) -> list[int]:
-    """Return the positions past old's at which phases end."""
+    """Return the positions after old's at which phases end."""
     configs = [config for config in (found.declared, found.saved) if config is not None]
     tracks = [track for config in configs for track in views.tracks(config)]
     ends = {int(span.end) for track in tracks for span in track.spans}
@@ -160,7 +160,7 @@ def _ends(found: Comparison) -> list[int]:
 
 
 def _print_verdict(found: Comparison, values: list[Value], *, is_all: bool) -> None:
-    """Print in a sentence whether they differ, and below it why."""
+    """Print whether they differ, and why."""
     if found.result == UNKNOWN:
         return
     output.headline(_verdict(found, values))
@@ -169,8 +169,8 @@ def _print_verdict(found: Comparison, values: list[Value], *, is_all: bool) -> N
     causes = _causes(found)
     if not found.is_entrywise:
         output.say(
-            "they are of different schedulers, whose entries are not compared one by one: the "
-            "position is the old one's, the schedule the new one's, and the values are compared"
+            "they are from different schedulers, so only values are compared, not entries: a "
+            "resume would use the old position and the new schedule"
         )
         sides = {value.field: found.lacking_side(value) for value in values}
         causes = [
@@ -182,12 +182,12 @@ def _print_verdict(found: Comparison, values: list[Value], *, is_all: bool) -> N
         output.say(f"  {line}")
     if found.is_entrywise and not is_all:
         equal = sum(row.why == EQUAL for row in found.report.rows)
-        output.say(f"entries that are equal: {equal} (--all prints them)")
+        output.say(f"equal entries: {equal} (use --all to print them)")
     click.echo()
 
 
 def _print_sides(found: Comparison, origin: str) -> None:
-    """Print what is compared, and what a person should know of it."""
+    """Print the two sides, the policy and notes."""
     old, new, words = found.old, found.new, found.policy.to_dict()
     if not isinstance(words, str):
         words = ", ".join(f"{entry}={word}" for entry, word in words.items())
@@ -206,19 +206,19 @@ def _print_sides(found: Comparison, origin: str) -> None:
             notes += [f"{side.path}: late change: {change}" for change in side.saved.history]
     if old.position is not None and new.position is not None and new.position < old.position:
         notes.append(
-            f"the new side is at position {new.position}, before the old one's {old.position}: if "
-            "it was saved later, its run did not resume there; if not, swap them"
+            f"NEW is at position {new.position}, before OLD's {old.position}; if NEW was saved "
+            "later, its run did not resume from OLD, else swap the two"
         )
     if old.position is None and new.position is not None:
         notes.append(
-            f"the config is the old side: for what a resume of {old.path} from {new.path} would "
-            "change, swap them"
+            f"OLD is a config and NEW is a checkpoint; to see what a resume from {new.path} with "
+            f"{old.path} would change, swap the two"
         )
     output.say_notes(dict.fromkeys(notes))
 
 
 def _print_rows(found: Comparison) -> None:
-    """Print every entry as a resume decides it."""
+    """Print every entry, with the value that a resume would use."""
     rows = [
         (
             "*" * row.changed,
@@ -241,7 +241,7 @@ def _print_values(values: list[Value], found: Comparison) -> None:
 
 
 def _value_row(value: Value, found: Comparison) -> tuple[Any, ...]:
-    """Return a value's sides, and how the resume changes it."""
+    """Return a row with a value's sides, and its change by the resume."""
     side, change = found.lacking_side(value), ""
     if side is not None:
         change = f"{'new' if side is found.new else 'old'} does not schedule it"
@@ -254,45 +254,45 @@ def _value_row(value: Value, found: Comparison) -> tuple[Any, ...]:
 
 
 def _change(value: Value) -> str:
-    """Return by what a value that moves is multiplied, or what is added where that says nothing."""
+    """Return the factor of a change, or the difference if the factor is rounded to 1."""
     old, used = value.old or 0.0, value.used or 0.0
     ratio = f"{used / old:.4g}" if old else "1"
     return f"{used - old:+.4g}" if ratio == "1" else f"× {ratio}"
 
 
 def _form(value: Value) -> Callable[[Any], str]:
-    """Return how a value is written: exactly, where the two sides would else look alike."""
+    """Return the function that writes a value: with all digits if both sides would look equal."""
     looks_same = output.shown(value.old) == output.shown(value.used)
     return output.exact if value.moves and looks_same else output.shown
 
 
 def _verdict(found: Comparison, values: list[Value]) -> str:
-    """Say in a sentence whether they differ, and which values jump."""
+    """Return a sentence about whether they differ, and which values jump."""
     old, new = found.old, found.new
     if found.result == SAME and (old.position is None or new.position is None):
         return "the same schedule"
     if found.result == SAME:
         return (
-            f"the same schedule, at positions {old.position} and {new.position}. If lr jumped all "
-            "the same, the cause is elsewhere: the position at which the run resumed, or the "
-            "optimizer's own state"
+            f"the same schedule, at positions {old.position} and {new.position}. If lr jumped "
+            "anyway, look for another cause: the position at which the run resumed, or the "
+            "optimizer's state"
         )
     if found.reasons:
         return "different, and the resume would be refused"
     position = found.report.position
-    # The old position comes first, because what moves there moves at the resume.
+    # The old position comes first, because values there change at the resume.
     at = sorted({value.position for value in values} | {*_ends(found)[:_MOST_TRIED]})
     moved = [value for value in found.values(dict.fromkeys((position, *at))) if value.moves]
     first = [value for value in moved if value.position == moved[0].position]
     if first and first[0].position == position:
-        return f"different: at position {position} the resume moves {_moves(first)}"
-    where = f"different, but no value moves at position {position}"
+        return f"different: at position {position} the resume changes {_moves(first)}"
+    where = f"different, but no value changes at position {position}"
     if first:
-        return f"{where}; at {first[0].position} it would move {_moves(first)}"
-    # The policy hides what the new schedule would do, which is often the question.
+        return f"{where}; at {first[0].position} it would change {_moves(first)}"
+    # With this policy the new schedule is not used, but its values are often the question.
     kept = found.moved_under(found.declared)
     if kept:
-        where += f"; the schedule of {new.path} (--policy config) would move {_moves(kept)}"
+        where += f"; the schedule of {new.path} (--policy config) would change {_moves(kept)}"
     return where
 
 
@@ -308,15 +308,15 @@ def _moves(values: list[Value]) -> str:
 
 
 def _dropped(found: Comparison) -> list[str]:
-    """Name the later horizons that the policy drops, and the policy that would bring them."""
+    """Return lines about later horizons that the policy drops, and a policy that keeps them."""
     dropped = found.dropped_extensions()
     if not dropped:
         return []
     words = found.policy.to_dict()
     policy = f"the policy {words!r}" if isinstance(words, str) else "the policy"
     lines = [
-        f"{found.new.path} asks for horizon {output.shown(one.asked)}"
-        f"{'' if one.field == 'lr' else f' for {one.field}'}; {policy} keeps "
+        f"{found.new.path} has horizon {output.shown(one.asked)}"
+        f"{'' if one.field == 'lr' else f' for {one.field}'}, but {policy} keeps "
         f"{output.shown(one.kept)}"
         for one in dropped
     ]
@@ -326,21 +326,22 @@ def _dropped(found: Comparison) -> list[str]:
         rest = {name: word for name, word in found.policy.words.items() if name not in mine}
         pairs = (f"{name}={word}" for name, word in {**mine, **rest}.items())
         advice = " ".join(f"--policy {shlex.quote(pair)}" for pair in pairs)
-    return [*lines[:-1], f"{lines[-1]}: use {advice}"]
+    return [*lines[:-1], f"{lines[-1]}; for the later horizon use {advice}"]
 
 
 def _causes(found: Comparison) -> list[str]:
-    """Name the entries that differ; those first that move a value by themselves."""
+    """Return lines about different entries, first the entries that change a value by themselves."""
     rows = found.differing()
     causes = [_cause(row, found, is_tried=len(rows) <= _MOST_TRIED) for row in rows]
     lines = [text for _, text in sorted(causes, key=lambda cause: not cause[0])]
     if len(lines) > _MOST_CAUSES:
-        lines[_MOST_CAUSES:] = [f"and {len(lines) - _MOST_CAUSES} more entries (--all prints them)"]
+        more = len(lines) - _MOST_CAUSES
+        lines[_MOST_CAUSES:] = [f"and {more} more entries (use --all to print them)"]
     return lines
 
 
 def _cause(row: Row, found: Comparison, *, is_tried: bool) -> tuple[bool, str]:
-    """Return whether an entry moves a value by itself, and what it was and is."""
+    """Return whether an entry changes a value by itself, and a line about it."""
     name, old, new = row.name, _cut(row.checkpoint), _cut(row.config)
     is_kept = row.used == row.checkpoint
     side = found.only_side(name)
@@ -355,8 +356,8 @@ def _cause(row: Row, found: Comparison, *, is_tried: bool) -> tuple[bool, str]:
     if moved is None:
         return False, change
     if not moved:
-        return False, f"{change}, which by itself moves no value at this position"
-    return True, f"{change}, which by itself moves {_moves(moved)}"
+        return False, f"{change} (changes no value at this position by itself)"
+    return True, f"{change} (changes {_moves(moved)} by itself)"
 
 
 def _cut(value: Any) -> str:

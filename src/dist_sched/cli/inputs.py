@@ -36,29 +36,29 @@ class ConfigInput:
     """A config file: the schedule of a run at its start."""
 
     path: str
-    """As the command line has it."""
+    """The path on the command line."""
     config: Config
     unit: str
     policy: Policy | None
     findings: tuple[Finding, ...] = ()
-    """What is probably a mistake and shows in the file alone."""
+    """Findings of `check` that only the file shows."""
     location: ClassVar[None] = None
     position: ClassVar[None] = None
     notes: ClassVar[tuple[str, ...]] = ()
 
     @property
     def known_config(self) -> Config:
-        """The config, as a checkpoint need not have one."""
+        """The config. A checkpoint may have none."""
         return self.config
 
     @property
     def saved(self) -> Checkpoint:
-        """What a run of this config saves at position 0."""
+        """The checkpoint of a run with this config, at position 0."""
         return Checkpoint.of_config(self.config, self.unit)
 
     @property
     def label(self) -> str:
-        """What the config is called beside others."""
+        """The config's label in tables."""
         return f"{self.path} (config)"
 
     def __str__(self) -> str:
@@ -70,17 +70,17 @@ class CheckpointInput:
     """A scheduler's state in a checkpoint."""
 
     path: str
-    """As the command line has it."""
+    """The path on the command line."""
     location: checkpoints.StateLocation
     """Where in the checkpoint the state was found."""
     state: Mapping[str, Any]
-    """The state as it stands there."""
+    """The state, unchanged."""
     saved: Checkpoint
-    """What the state says."""
+    """The contents of the state."""
     known_config: Config | None
-    """The config with the late changes; None where the state has only a position."""
+    """The config with late changes. None if the state has only a position."""
     notes: tuple[str, ...]
-    """What a person should know."""
+    """Notes for the user."""
     findings: ClassVar[tuple[Finding, ...]] = ()
 
     @property
@@ -92,16 +92,15 @@ class CheckpointInput:
         """
         if self.known_config is None:
             raise StateError(
-                f"{self.path}: has only the position {self.position} and no schedule: use the "
-                f"run's config, as in dist-sched show CONFIG --at {self.position}, or combine both "
-                f"with dist-sched convert {self.path} DST --to dist-sched --config CONFIG, and use "
-                "DST"
+                f"{self.path}: has only the position {self.position} and no schedule; use the "
+                f"run's config (dist-sched show CONFIG --at {self.position}), or combine both into "
+                f"DST with dist-sched convert {self.path} DST --to dist-sched --config CONFIG"
             )
         return self.known_config
 
     @property
     def unit(self) -> str | None:
-        """What the position counts; None where the state does not say."""
+        """The unit of the position. None if it is unknown."""
         return self.saved.unit
 
     @property
@@ -111,11 +110,11 @@ class CheckpointInput:
 
     @property
     def label(self) -> str:
-        """What the checkpoint is called beside others: with the path as it was typed."""
+        """The checkpoint's label in tables, with the path as it was typed."""
         base = self.path if "://" in self.path else str(Path(self.path).absolute())
         found, base = self.location.path, base.rstrip("/")
         rest = found[len(base) :] if found.startswith(f"{base}/") else ""
-        # The index of a folder says nothing to a person.
+        # Users do not know the index of a folder.
         if posixpath.basename(rest) == _INDEX:
             rest = posixpath.dirname(rest)
         return f"{self.path.rstrip('/')}{rest.rstrip('/')} (checkpoint at {self.position})"
@@ -128,7 +127,7 @@ Input = ConfigInput | CheckpointInput
 
 
 def origin(source: Input) -> dict[str, Any]:
-    """Return where a config or checkpoint came from, as JSON-ready data."""
+    """Return the origin of a config or checkpoint as JSON data."""
     config, location = source.known_config, source.location
     return {
         "path": source.path,
@@ -140,19 +139,19 @@ def origin(source: Input) -> dict[str, Any]:
 
 
 def read(path: str, key: str | None = None) -> Input:
-    """Read a config file or a checkpoint; the ending of the name says which it is.
+    """Read a config file or a checkpoint, depending on the suffix of the name.
 
     Raises:
-        ConfigError: The path is empty, the config is illegal, or a key was passed.
+        ConfigError: The path is empty, the config is invalid, or a key was passed for it.
         StateError: The checkpoint is damaged, or has no scheduler's state.
     """
     if not path.strip():
-        raise ConfigError(f"{shown(path)} is not a path: is a variable of the shell empty?")
-    # By the ending alone: an address is not opened twice to guess.
+        raise ConfigError(f"{shown(path)} is not a path; check for an empty shell variable")
+    # By suffix only, so that a remote file is not opened twice.
     if not path.lower().endswith(CONFIG_ENDINGS):
         return _read_checkpoint(path, key)
     if key is not None:
-        raise ConfigError(f"{brief(path)}: is a config file, which has no keys: leave the key out")
+        raise ConfigError(f"{brief(path)}: is a config file, which has no keys; leave out the key")
     declared = files.read(path)
     return ConfigInput(
         path=path,
@@ -173,20 +172,21 @@ def read_checkpoint(path: str, key: str | None = None) -> CheckpointInput:
     found = read(path, key)
     if isinstance(found, ConfigInput):
         raise ConfigError(
-            f"{path}: is a config file, but this takes a checkpoint; see dist-sched show {path}"
+            f"{path}: is a config file, but this command needs a checkpoint; to see the config, "
+            f"use dist-sched show {path}"
         )
     return found
 
 
 def agreed_unit(source: CheckpointInput, options: Mapping[str, str | None]) -> str | None:
-    """Return the unit of a checkpoint, else that of an option; None if neither has one.
+    """Return the unit of a checkpoint, else the unit of an option, else None.
 
     Raises:
         ConfigError: An option has another unit than the checkpoint.
     """
     for option, unit in options.items():
         if unit is not None and source.unit not in (None, unit):
-            raise ConfigError(f"{option}: is in {unit}, but {source.path} counts {source.unit}")
+            raise ConfigError(f"{option}: has unit {unit}, but {source.path} has {source.unit}")
     return next((unit for unit in (source.unit, *options.values()) if unit is not None), None)
 
 
@@ -197,7 +197,7 @@ def require_unit(path: str, unit: str | None) -> str:
         StateError: It is not known.
     """
     if unit is None:
-        raise StateError(f"{path}: does not say what its position counts: use --unit")
+        raise StateError(f"{path}: does not have the unit of its position; use --unit")
     return unit
 
 
@@ -206,7 +206,7 @@ def _read_checkpoint(path: str, key: str | None) -> CheckpointInput:
         state, location = checkpoints.read_state(path, key)
     except StateError as error:
         is_odd = Path(path).suffix not in _CHECKPOINT_ENDINGS
-        hint = f"; the name of a config ends in {', '.join(CONFIG_ENDINGS)}" if is_odd else ""
+        hint = f" (a config file must end in {', '.join(CONFIG_ENDINGS)})" if is_odd else ""
         raise StateError(f"{error}{hint}") from error
     try:
         saved = read_state(state)
@@ -224,7 +224,7 @@ def _read_checkpoint(path: str, key: str | None) -> CheckpointInput:
 
 
 def _complete(saved: Checkpoint) -> tuple[Config | None, list[str]]:
-    """Return the saved config with its late changes, and which entries had to be assumed."""
+    """Return the saved config with its late changes, and notes about assumed entries."""
     if saved.effective is not None:
         return saved.effective, []
     assumed = {name: value for name, value in _ASSUMED.items() if name not in saved.parts}
@@ -232,7 +232,7 @@ def _complete(saved: Checkpoint) -> tuple[Config | None, list[str]]:
         config = OptimizerParamConfig.from_parts({**assumed, **saved.parts})
     except ConfigError:
         return None, []
-    # Under most styles the entries of WSD have no effect, so nobody needs to hear of them.
+    # With most styles the WSD entries have no effect, and need no note.
     used = sorted(name for name in assumed if EntryPath(name) not in config.unused())
     named = ", ".join(f"{name}={assumed[name]!r}" for name in used)
-    return config, [f"not in the state, and assumed: {named}"] if used else []
+    return config, [f"not in the state, so assumed: {named}"] if used else []

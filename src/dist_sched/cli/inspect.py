@@ -1,4 +1,4 @@
-"""`dist-sched inspect`: what a checkpoint holds."""
+"""`dist-sched inspect`: print the scheduler's state in a checkpoint."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ Examples:  dist-sched inspect runs/7b
 
 \b
 {options.JSON_KEYS}
-  {options.JSON_ORIGIN}; null where not known
-  torn: keys that differ from the text; entries: by name
-  history: position, operation, arguments
-  next_update: values by field, null if a shape is not known; notes
-  state: as it stands"""
+  {options.JSON_ORIGIN} (null if unknown), notes
+  torn: keys that differ from the text
+  entries: by name
+  history: a list of position, operation, arguments
+  next_update: values by field (null if a shape is unknown)
+  state: the state, unchanged"""
 )
 @options.checkpoint
 @options.key
 @options.as_json
 def command(path: str, key: str | None, as_json: bool) -> None:
-    """Print what a checkpoint holds of its scheduler, and where.
+    """Print the scheduler's state in a checkpoint, and where it is.
 
-    Nothing in it is executed, and torch is not needed. Where it names a shape that is not known
-    here, everything but values is printed.
+    No code in the checkpoint runs, and torch is not needed. If the state has a shape that is not
+    registered here, everything except values is printed.
     """
     with stand_ins() as unknown:
         source = inputs.read_checkpoint(path, key)
@@ -46,8 +47,8 @@ def command(path: str, key: str | None, as_json: bool) -> None:
     if unknown:
         names = ", ".join(sorted(unknown))
         notes.append(
-            f"there are no values, because a shape is not known here: {names}; use --import MODULE "
-            "to import the module that registers it"
+            f"there are no values, because shapes are not registered here: {names}; use --import "
+            "MODULE to import the module that registers them"
         )
         values = None
     else:
@@ -70,14 +71,14 @@ def command(path: str, key: str | None, as_json: bool) -> None:
 
 
 def _entries(source: CheckpointInput, *, before_changes: bool) -> Mapping[str, Any]:
-    """Return the entries, with the late changes if possible, without those that were assumed."""
+    """Return the entries, with late changes if possible, and without assumed entries."""
     saved = source.saved
-    # A late change is made of values, which unknown shapes do not have.
+    # Late changes need values, which unknown shapes do not have.
     config = saved.config if before_changes else source.known_config
     if config is None:
         return saved.parts
     found = {str(path): one for path, one in config.entries().items()}
-    # A foreign state's entries can be assumed one by one; ours are saved whole.
+    # Some entries of a foreign state may be assumed. Our own states are complete.
     is_whole = saved.format == DIST_SCHED
     return {name: one for name, one in found.items() if name in saved.parts or is_whole}
 
@@ -93,15 +94,15 @@ def _print(
         "found in": location.path,
         "key": location.key or "(the file is the state)",
         "format": location.format,
-        "scheduler": "(not known)" if source.known_config is None else saved.kind.KIND,
+        "scheduler": "(unknown)" if source.known_config is None else saved.kind.KIND,
         "position": saved.position,
-        "unit": saved.unit or "(not known)",
-        "torn": ", ".join(saved.torn) or "no",
+        "unit": saved.unit or "(unknown)",
+        "inconsistent": ", ".join(saved.torn) or "no",
     }
     output.table(("", ""), about.items())
     output.say_notes(notes)
     if entries:
-        header = ("entry", "text (trusted)", "key") if saved.torn else ("entry", "value")
+        header = ("entry", "text (used)", "key") if saved.torn else ("entry", "value")
         rows = [
             (name, output.exact(value), output.exact(source.state.get(name)))[: len(header)]
             for name, value in entries.items()
@@ -114,9 +115,9 @@ def _print(
         for change in saved.history:
             pairs = [f"{name}={output.exact(one)}" for name, one in change.arguments.items()]
             changes.append((change.position, change.operation, ", ".join(pairs)))
-        output.table(("position", "what", "with"), changes, title="late changes")
+        output.table(("position", "change", "arguments"), changes, title="late changes")
     if TEXT_KEY not in source.state:
-        output.table(("key", "value"), source.state.items(), title="the state as it stands")
+        output.table(("key", "value"), source.state.items(), title="the state, unchanged")
     if values:
-        title = f"values of the next update, at position {saved.position}"
+        title = f"values for the next update, at position {saved.position}"
         output.table(("field", "value"), values.items(), title=title)

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have, and how their numbers are read."""
+"""Arguments and options of several commands, and how their numbers are read."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from dist_sched.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-JSON_KEYS = f"--json prints one object, whose version is {VERSION}:"
+JSON_KEYS = f"Keys of --json (version {VERSION}):"
 JSON_ORIGIN = "path, found, scheduler, unit, position"
-"""Names that say where a config or checkpoint came from."""
+"""Keys that describe a config or checkpoint."""
 
 
 @contextlib.contextmanager
 def _as_usage_error() -> Iterator[None]:
-    # Of a ValueError, which a ConfigError is, click would show the value and not the message.
+    # A ConfigError is a ValueError, for which click would show the value instead of the message.
     try:
         yield
     except ConfigError as error:
@@ -33,7 +33,7 @@ def _as_usage_error() -> Iterator[None]:
 
 @_as_usage_error()
 def position(value: str) -> int:
-    """Read a position as people write it: 2000, 2k, 1.5B."""
+    """Read a position such as 2000, 2k or 1.5B."""
     return rules.whole("position", amounts.amount("position", value, None))
 
 
@@ -45,7 +45,7 @@ def length(value: str) -> float:
 
 @_as_usage_error()
 def written_length(value: str) -> str:
-    """Check a length that may be a part of a horizon, as 20%, and return it as it is written."""
+    """Check a length, which may be a percent of the horizon, and return it unchanged."""
     rules.some("length", amounts.amount("length", value, 1000))
     return value
 
@@ -58,7 +58,7 @@ def rate(value: str) -> float:
 
 @_as_usage_error()
 def factor(value: str) -> float:
-    """Read what values are multiplied by."""
+    """Read a factor."""
     return rules.positive("factor", amounts.number(value))
 
 
@@ -69,7 +69,7 @@ def code(value: str) -> str:
 
 
 def destination(metavar: str, text: str) -> Callable[[Any], Any]:
-    """Return the option that names the file to write."""
+    """Return the option for the file to write."""
     return click.option(
         "-o", "--output", "destination", metavar=metavar, type=click.Path(), help=text
     )
@@ -80,7 +80,10 @@ paths = click.argument(
 )
 checkpoint = click.argument("path", metavar="CHECKPOINT", type=click.Path())
 key = click.option(
-    "--key", metavar="KEY", help="The state's name in the checkpoint, where there are several."
+    "--key",
+    metavar="KEY",
+    help="Name of the state in the checkpoint, such as app.scheduler. Needed only if there are "
+    "several.",
 )
 at = click.option(
     "--at",
@@ -88,14 +91,12 @@ at = click.option(
     multiple=True,
     metavar="POSITION",
     type=position,
-    help="A position, such as 60 or 2k; may be repeated.",
+    help="A position, such as 60 or 2k. Can be repeated.",
 )
-as_json = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON, whose names are listed below."
-)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, with the keys below.")
 force = click.option("--force", is_flag=True, help="Overwrite a file that already exists.")
 unit = click.option(
     "--unit",
     type=click.Choice(UNITS),
-    help="What the position counts, where the checkpoint does not say.",
+    help="Unit of the position, if the checkpoint does not have it.",
 )

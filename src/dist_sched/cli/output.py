@@ -1,4 +1,4 @@
-"""Output: tables and JSON on standard output, notes on stderr, files that stay unless forced."""
+"""Output: tables and JSON on standard output, notes on stderr, and files."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 VERSION = 1
-"""Of what `--json` prints."""
+"""Version of the output of `--json`."""
 _DIGITS = 8
-"""Digits to which a long value below 1 is rounded for people."""
+"""Number of digits of values below 1."""
 _EXACT = 15
-"""Digits of what is at least 1, as positions are."""
+"""Number of digits of values from 1 on, such as positions."""
 _UNBOUNDED = 1_000_000
-"""Columns where the output is not a terminal, so that nothing is folded."""
+"""Width of output that is not a terminal, where lines are not folded."""
 
 
 def shown(value: Any) -> str:
-    """Return a value as a cell: a float below 1 to eight digits, None as a dash.
+    """Return a value as text for a table: floats below 1 with eight digits, None as a dash.
 
-    >>> shown(None), shown(0.1), shown(0.1 + 0.2), shown(3e-05), shown(100000)
-    ('-', '0.1', '0.3', '3e-05', '100000')
+    Examples:
+        >>> shown(None), shown(0.1), shown(0.1 + 0.2), shown(3e-05), shown(100000)
+        ('-', '0.1', '0.3', '3e-05', '100000')
     """
     if isinstance(value, float):
         return f"{value:.{_DIGITS if abs(value) < 1 else _EXACT}g}"
@@ -40,10 +41,11 @@ def shown(value: Any) -> str:
 
 
 def exact(value: Any) -> str:
-    """Return an entry as a cell: a float with all its digits.
+    """Return an entry as text for a table: floats with all digits.
 
-    >>> exact(1.0), exact(0.1 + 0.2), exact(100), exact(None)
-    ('1', '0.30000000000000004', '100', '-')
+    Examples:
+        >>> exact(1.0), exact(0.1 + 0.2), exact(100), exact(None)
+        ('1', '0.30000000000000004', '100', '-')
     """
     return repr(value).removesuffix(".0") if isinstance(value, float) else shown(value)
 
@@ -54,13 +56,13 @@ def say(text: str) -> None:
 
 
 def say_notes(notes: Iterable[str]) -> None:
-    """Print what a person should know."""
+    """Print notes."""
     for note in notes:
         say(f"note: {note}")
 
 
 def hint(error: BaseException) -> str:
-    """Return what to do about an unknown shape, where an error is of one; else an empty text."""
+    """Return advice for an error about an unknown shape, else ""."""
     if not UnknownShapeError.is_behind(error):
         return ""
     return "; use --import MODULE to import the module that registers it"
@@ -72,12 +74,12 @@ def warn(text: str) -> None:
 
 
 def headline(text: str) -> None:
-    """Print the line that says the most."""
+    """Print the most important line."""
     _print(printable(text), style="bold")
 
 
 def heading(text: str) -> None:
-    """Print a blank line and the line above a table."""
+    """Print a blank line and the title of a table."""
     click.echo()
     headline(text)
 
@@ -88,7 +90,7 @@ def table(
     is_marked: Callable[[Sequence[Any]], bool] = lambda _: False,
     title: str = "",
 ) -> None:
-    """Print rows under a header, folded to the terminal's width; marked ones stand out there."""
+    """Print rows below a header, folded to the terminal's width, with marked rows highlighted."""
     from rich.table import Table
 
     if title:
@@ -108,7 +110,7 @@ def _print(renderable: Any, style: str | None = None) -> None:
 
     console = Console(
         width=None if sys.stdout.isatty() else _UNBOUNDED,
-        # rich's own NO_COLOR keeps bold and the like.
+        # With NO_COLOR, rich would still use bold text.
         color_system=None if os.environ.get("NO_COLOR") else "auto",
         emoji=False,
         highlight=False,
@@ -116,35 +118,35 @@ def _print(renderable: Any, style: str | None = None) -> None:
     )
     with console.capture() as captured:
         console.print(renderable, style=style, overflow="fold")
-    # rich fills a table's lines with blanks; click removes styles from what is piped.
+    # rich fills lines with blanks. click removes styles from output that is not a terminal.
     click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def print_json(found: dict[str, Any]) -> None:
-    """Print what a command found, for programs."""
+    """Print the result of a command as JSON."""
     click.echo(json.dumps(_to_json({"version": VERSION, **found}), indent=2))
 
 
 def _to_json(found: Any) -> Any:
-    """Return data for JSON; what JSON cannot express, as a checkpoint may hold it, is a text."""
+    """Return data for JSON. Values that JSON cannot express become strings."""
     if isinstance(found, dict):
         return {str(name): _to_json(value) for name, value in found.items()}
     if isinstance(found, list | tuple):
         return [_to_json(value) for value in found]
     if hasattr(found, "to_dict"):
         return found.to_dict()
-    # torch saves infinities, for which JSON has no number.
+    # torch may save infinities, which JSON does not have.
     is_odd = isinstance(found, float) and not math.isfinite(found)
     return found if isinstance(found, int | float | str | None) and not is_odd else repr(found)
 
 
 def config_writer(path: str | None) -> Callable[[Mapping[str, Any], Iterable[str]], str]:
-    """Return the function that writes a config as text, by the ending of a file's name, else YAML.
+    """Return a function that writes a config as text, by the suffix of a file, YAML by default.
 
-    The function takes the config, and lines that become comments above it; JSON has none.
+    The function takes the config, and lines for comments above it, which JSON does not have.
 
     Raises:
-        ConfigError: The name has another ending.
+        ConfigError: The suffix is unknown.
     """
     ending = ".yaml" if path is None else Path(path).suffix.lower()
     write = _WRITERS.get(ending)
@@ -179,13 +181,13 @@ _WRITERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 def write_file(path: str, content: bytes, *, force: bool) -> None:
-    """Write a file; overwrite one only by force.
+    """Write a file. Overwrite an existing one only with `force`.
 
     Raises:
-        ConfigError: The file exists, it cannot be written, or the path is an address.
+        ConfigError: The file already exists, cannot be written, or is not a local one.
     """
     if "://" in path:
-        raise ConfigError(f"{path}: only local files are written; copy it there afterwards")
+        raise ConfigError(f"{path}: only local files can be written; copy the file there later")
     try:
         with Path(path).open("wb" if force else "xb") as file:
             file.write(content)

@@ -1,4 +1,4 @@
-"""`dist-sched plot`: schedules over a run, as a picture or in the terminal."""
+"""`dist-sched plot`: draw schedules as a picture or in the terminal."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _MOST_STRIPS = 6  # more rows of phases than this are only written below
 
 @click.command()
 @options.paths
-@options.destination("FILE", "Write a picture: .png or .svg.")
+@options.destination("FILE", "The .png or .svg file to write, instead of drawing in the terminal.")
 @options.at
-@click.option("--groups", is_flag=True, help="Draw the overrides of named groups, too.")
-@click.option("--log", is_flag=True, help="Draw the values on a logarithmic axis.")
-@click.option("--terminal", is_flag=True, help="Draw in the terminal, even with -o.")
+@click.option("--groups", is_flag=True, help="Also draw the schedules of named groups.")
+@click.option("--log", is_flag=True, help="Use a logarithmic axis for the values.")
+@click.option("--terminal", is_flag=True, help="Draw in the terminal even with -o.")
 @options.key
 @options.force
 def command(
@@ -59,17 +59,17 @@ def command(
     key: str | None,
     force: bool,
 ) -> None:
-    """Draw every field over the run, with its phases.
+    """Draw every field of one or more schedules over the run.
 
-    Several are laid over each other. A checkpoint's position is marked, and those of --at are.
+    Several schedules are drawn in one picture. The positions of checkpoints and of --at are marked.
 
     \b
     dist-sched plot run.yaml
     dist-sched plot run.yaml checkpoints/step_2000 -o lr.png
-    """  # noqa: D301 - click's mark for lines that stay as they are
+    """  # noqa: D301 - click's mark for lines that are not folded
     if destination is not None and not destination.lower().endswith(plotting.ENDINGS):
         raise ConfigError(f"{destination}: the name must end in {' or '.join(plotting.ENDINGS)}")
-    # Configs have no key; where there are only configs, it is refused.
+    # A key is refused if there are only configs, which have none.
     is_config = [path.lower().endswith(inputs.CONFIG_ENDINGS) for path in paths]
     keys = [None if one and not all(is_config) else key for one in is_config]
     read = [inputs.read(path, one) for path, one in zip(paths, keys, strict=True)]

@@ -23,24 +23,23 @@ Example:  dist-sched show run.yaml --at 0 --at 2k
 
 \b
 {options.JSON_KEYS}
-  {options.JSON_ORIGIN}; null where not known
-  fields: by name,
-    phases: name, begin, end, first, last
-    values: position, value
-  notes"""
+  {options.JSON_ORIGIN} (null if unknown), notes
+  fields: by name, phases and values
+  phases: a list of name, begin, end, first, last
+  values: a list of position, value"""
 )
 @click.argument("path", metavar="CONFIG|CHECKPOINT", type=click.Path())
 @options.at
-@click.option("--groups", is_flag=True, help="Show the schedules of named groups, too.")
+@click.option("--groups", is_flag=True, help="Also show the schedules of named groups.")
 @options.key
 @options.as_json
 def command(
     path: str, positions: tuple[int, ...], groups: bool, key: str | None, as_json: bool
 ) -> None:
-    """Print the phases of every field, and its values at positions.
+    """Print the phases of every field, and values at positions.
 
-    Of a checkpoint, that is the schedule of its run, late changes included, and the values of the
-    next update.
+    For a checkpoint, it prints the schedule of its run, including late changes, and the values for
+    the next update.
     """
     source = inputs.read(path, key)
     tracks = views.tracks(source.config, groups=groups)
@@ -72,12 +71,12 @@ def _print(source: Input, tracks: Sequence[Track], positions: Sequence[int]) -> 
     rows: list[tuple[Any, ...]] = []
     for track in tracks:
         for phase in _phases(track):
-            # A constant has one phase of no length, which never ends.
+            # A constant schedule has one phase of length 0, which never ends.
             end = phase["end"] if track.horizon else None
             rows.append(
                 (track.label, phase["name"], phase["begin"], end, phase["first"], phase["last"])
             )
-    title = f"phases, in {source.unit or 'units'}; past the last one a field keeps its last value"
+    title = f"phases, in {source.unit or 'units'}; after the last one the value stays constant"
     header = ("field", "phase", "from", "to", "first value", "last value")
     output.table(header, rows, title=title)
     if positions:
@@ -86,5 +85,5 @@ def _print(source: Input, tracks: Sequence[Track], positions: Sequence[int]) -> 
             for track in tracks:
                 name = track.phase(position) if track.horizon else track.spans[-1].name
                 rows.append((position, track.label, track.value(position), name or "past the end"))
-        title = "values at positions: those of the next update"
+        title = "values for the update at each position"
         output.table(("position", "field", "value", "phase"), rows, title=title)
