@@ -9,11 +9,11 @@ import json
 import re
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import tomllib
 import torch
 import torch.distributed.checkpoint as dcp
 import yaml

@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import tomllib
 import types
 import zlib
 from pathlib import Path
 
 import pytest
-import tomllib
 
 from helpers import load_script
 
