@@ -1,4 +1,4 @@
-"""A loop with accelerate: gradient accumulation, one or more processes, stopped and resumed.
+"""A loop with accelerate and gradient accumulation, on any number of processes: train and resume.
 
 accelerate launch --num_processes 2 examples/accelerate_loop.py --updates 7
 accelerate launch --num_processes 2 examples/accelerate_loop.py --updates 16 --resume

@@ -1,4 +1,4 @@
-"""HF Trainer with a schedule of one's own, stopped and resumed.
+"""HF Trainer with your own schedule: train, stop, and resume.
 
 python examples/hf_trainer.py --updates 7             # stops after 7 updates, and saves
 python examples/hf_trainer.py --updates 16 --resume   # goes on, in a new process
@@ -53,7 +53,8 @@ trainer = Trainer(
         use_cpu=not torch.cuda.is_available(),
     ),
     train_dataset=[{"inputs": torch.randn(8), "labels": torch.randn(1)} for _ in range(64)],
-    optimizers=(optimizer, adapters.as_lr_scheduler(scheduler)),
+    # transformers calls it a LambdaLR, and takes any scheduler.
+    optimizers=(optimizer, adapters.as_lr_scheduler(scheduler)),  # type: ignore[arg-type]
 )
 trainer.train(resume_from_checkpoint=options.resume)
 scheduler.check_position(trainer.state.global_step)

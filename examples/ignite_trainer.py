@@ -1,4 +1,4 @@
-"""ignite with a schedule of one's own, stopped and resumed.
+"""ignite with your own schedule: train, stop, and resume.
 
 python examples/ignite_trainer.py --updates 7             # stops after 7 updates, and saves
 python examples/ignite_trainer.py --updates 16 --resume   # goes on, in a new process

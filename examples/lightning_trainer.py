@@ -1,4 +1,4 @@
-"""Lightning's Trainer with a schedule of one's own, stopped and resumed.
+"""Lightning's Trainer with your own schedule: train, stop, and resume.
 
 python examples/lightning_trainer.py --updates 7             # stops after 7 updates, and saves
 python examples/lightning_trainer.py --updates 16 --resume   # goes on, in a new process

@@ -2,6 +2,7 @@
 
 import pathlib
 import sys
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -12,14 +13,16 @@ from torch.distributed.fsdp import fully_shard
 from dist_sched import OptimizerParamScheduler, adapters  # instead of megatron.core's
 
 BATCH = 8
-ENTRIES = {"init_lr": 0.0, "max_lr": 1e-3, "min_lr": 1e-5, "lr_decay_style": "cosine"}
+ENTRIES: dict[str, Any] = {"init_lr": 0.0, "max_lr": 1e-3, "min_lr": 1e-5}
+ENTRIES |= {"lr_decay_style": "cosine"}
 ENTRIES |= {"lr_warmup_steps": 4 * BATCH, "lr_decay_steps": 16 * BATCH}
 ENTRIES |= {"start_wd": 0.1, "end_wd": 0.2, "wd_incr_steps": 16 * BATCH, "wd_incr_style": "linear"}
 
 
 def build():
     """Return what is trained, and a scheduler that DCP loads from Megatron's folders too."""
-    model = fully_shard(torch.nn.Linear(8, 8))
+    model = torch.nn.Linear(8, 8)
+    fully_shard(model)
     groups = [{"params": [model.weight]}, {"params": [model.bias], "wd_mult": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.1)
     scheduler = OptimizerParamScheduler(optimizer, **ENTRIES, unit="samples")

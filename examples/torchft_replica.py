@@ -1,4 +1,4 @@
-"""One replica of torchft with a schedule of one's own; updates that fail are not counted.
+"""One replica of torchft with your own schedule; updates that fail are not counted.
 
 python examples/torchft_replica.py --updates 7             # stops after 7 updates, and saves
 python examples/torchft_replica.py --updates 16 --resume   # goes on, in a new process

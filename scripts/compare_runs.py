@@ -5,6 +5,8 @@
 The files are written by `scripts/train_fsdp.py --metrics`: one JSON line for each update. Both runs
 must have the positions 0, 1, 2, … in order, and equally many of them.
 
+A third run, of `scripts/plain_torch.py`, may be shown beside them (--plain). It may differ.
+
 Exit status: 0 if the runs are equal, 1 if they differ, 2 if a file cannot be read.
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +26,8 @@ Update = dict[str, Any]
 Run = list[Update]
 
 FIELDS = ("lr", "wd")
+ROUNDING = 1e-9
+"""Greatest relative difference of an lr of torch's that comes of its way of computing it."""
 
 
 class DifferenceError(Exception):
@@ -90,6 +95,42 @@ def compare_loss(left: Run, right: Run, tolerance: float) -> str:
     return f"equal at {num_equal} of {len(pairs)} updates; {greatest}"
 
 
+def read_plain(path: Path, num_updates: int) -> list[float]:
+    """Return the lr of every update of a plain run; of updates that were made again, the last."""
+    updates = [json.loads(line) for line in path.read_text().splitlines()]
+    lrs = {update["position"]: float(update["lr"]) for update in updates}
+    if sorted(lrs) != list(range(num_updates)):
+        raise ValueError(f"{path} lacks some of the updates 1 to {num_updates}")
+    return [lrs[position] for position in range(num_updates)]
+
+
+def lrs_of(run: Run) -> list[float]:
+    """Return the lr of the first group at every update."""
+    return [next(iter(update["lr"].values())) for update in run]
+
+
+def describe_plain(expected: list[float], resumed: list[float], plain: list[float]) -> str:
+    """Return the lr of all three runs at some updates, and how the plain one differs."""
+    shown = [len(expected) * part // 6 for part in range(1, 7)]
+    rows = {
+        "update": [f"{update:>10}" for update in shown],
+        "uninterrupted": [f"{expected[update - 1]:10.6f}" for update in shown],
+        "resumed, dist_sched": [f"{resumed[update - 1]:10.6f}" for update in shown],
+        "resumed, plain torch": [f"{plain[update - 1]:10.6f}" for update in shown],
+    }
+    lines = [f"  {name:22}{''.join(values)}" for name, values in rows.items()]
+    pairs = enumerate(zip(expected, plain, strict=True), start=1)
+    wrong = [update for update, pair in pairs if not math.isclose(*pair, rel_tol=ROUNDING)]
+    verdict = "plain torch: every update had the lr of the config"
+    if wrong:
+        ratios = [expected[update - 1] / plain[update - 1] for update in wrong]
+        verdict = (
+            f"plain torch: {len(wrong)} of {len(plain)} updates had another lr than the config "
+            f"asks for,\n  from update {wrong[0]} on; at worst {max(ratios):.3g} times too low"
+        )
+    return "\n".join(["lr:", *lines, verdict])
+
+
 def describe_kill(killed: Run, resumed: Run) -> str:
     """Return where the run was killed and resumed, and how many updates were made again."""
     start = resumed[-1]["start"]
@@ -112,11 +153,18 @@ def compare(args: argparse.Namespace) -> None:
         killed = read_run(args.killed, was_killed=True)
         check_positions(killed, args.killed, len(killed))
         print(describe_kill(killed, resumed))
+    plain = read_plain(args.plain, num_updates) if args.plain else []
     if args.picture:
         after_kill = [update for update in resumed if update["start"] or not killed]
-        runs = {"uninterrupted": uninterrupted, "killed": killed, "resumed": after_kill}
-        draw(runs, args.picture)
+        runs = {
+            "uninterrupted": uninterrupted,
+            "killed": killed,
+            "resumed with dist_sched": after_kill,
+        }
+        draw(runs, plain, args)
         print(f"picture: {args.picture}")
+    if plain:
+        print(describe_plain(lrs_of(uninterrupted), lrs_of(resumed), plain))
     num_values = compare_bits(uninterrupted, resumed)
     compare_bits(uninterrupted[: len(killed)], killed)
     print(f"lr and wd: {num_updates} updates compared, all {num_values} values equal bit for bit")
@@ -143,8 +191,8 @@ def mark_kill(axes: Axes, killed: Run, resumed: Run) -> None:
     axes.axvspan(start, kill, color="#d62728", alpha=0.1, label="updates made again")
 
 
-def draw(runs: dict[str, Run], picture: Path) -> None:
-    """Draw lr and wd of the first group, and the loss."""
+def draw(runs: dict[str, Run], plain: list[float], args: argparse.Namespace) -> None:
+    """Draw lr and wd of the first group, and the loss; the plain run has an lr alone."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -156,14 +204,16 @@ def draw(runs: dict[str, Run], picture: Path) -> None:
     for axes, (field, of_group) in zip(panels, drawn, strict=True):
         draw_lines(axes, runs, field, of_group)
         if runs["killed"]:
-            mark_kill(axes, runs["killed"], runs["resumed"])
+            mark_kill(axes, runs["killed"], runs["resumed with dist_sched"])
         axes.set_ylabel(f"{field} of group {of_group}" if of_group else field)
         axes.grid(alpha=0.3)
-    panels[0].legend(fontsize="small")
-    panels[0].set_title("An uninterrupted run, and one killed and resumed")
+    if plain:
+        panels[0].plot(plain, label="resumed with plain torch", color="#ff7f0e", lw=2, ls="--")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    panels[0].set_title(args.title)
     panels[-1].set_xlabel("position of the update")
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(picture, dpi=120)
+    args.picture.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(args.picture, dpi=120)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -179,7 +229,18 @@ def parse_arguments() -> argparse.Namespace:
         metavar="FILE",
         help="copy of the second run's metrics, made after the kill: compared too, and drawn",
     )
+    parser.add_argument(
+        "--plain",
+        type=Path,
+        metavar="FILE",
+        help="metrics of a run of plain_torch.py, to be shown beside them",
+    )
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw lr, wd and loss here")
+    parser.add_argument(
+        "--title",
+        default="An uninterrupted run, and one killed and resumed",
+        help="what stands above the picture (default: %(default)s)",
+    )
     parser.add_argument(
         "--updates",
         type=int,

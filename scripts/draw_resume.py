@@ -101,7 +101,8 @@ def train(folder: Path, *, is_resumed: bool) -> None:
 def train_one(name: str, folder: Path, *, is_resumed: bool) -> None:
     """Train with one scheduler, and append each update to a file."""
     torch.manual_seed(0)
-    model = fully_shard(torch.nn.Linear(12, 12))
+    model = torch.nn.Linear(12, 12)
+    fully_shard(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK)
     horizon = EDITED_HORIZON if is_resumed else HORIZON
     scheduler = BUILDERS[name](optimizer, horizon)

@@ -53,9 +53,10 @@ import socket
 import subprocess
 import sysconfig
 import tempfile
+import threading
 import time
 from contextlib import closing, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -83,20 +84,22 @@ if TYPE_CHECKING:
 log = logging.getLogger("train_fsdp")
 
 GROUPS = ("decay", "no_decay")
-SCHEDULE = (
-    "init_lr",
-    "max_lr",
-    "min_lr",
-    "lr_warmup_steps",
-    "lr_decay_steps",
-    "lr_decay_style",
-    "start_wd",
-    "end_wd",
-    "wd_incr_steps",
-    "wd_incr_style",
-    "wsd_decay_steps",
-    "lr_wsd_decay_style",
-)
+SCHEDULE: dict[str, tuple[float | str | None, str]] = {
+    "init_lr": (0.0, "learning rate at position 0, where there is warmup"),
+    "max_lr": (3e-3, "learning rate after warmup"),
+    "min_lr": (3e-4, "learning rate at the end of the schedule"),
+    "lr_warmup_steps": (None, "length of warmup (default: a tenth of the schedule)"),
+    "lr_decay_steps": (None, "end of the schedule (default: --updates)"),
+    "lr_decay_style": ("cosine", "constant, linear, cosine, inverse-square-root or WSD"),
+    "wsd_decay_steps": (None, "WSD only: length of the decay before the end"),
+    "lr_wsd_decay_style": (None, "WSD only: linear, cosine, exponential or minus_sqrt"),
+    "start_wd": (0.1, "weight decay at position 0"),
+    "end_wd": (0.1, "weight decay from --wd-incr-steps on"),
+    "wd_incr_steps": (None, "end of its change (default: --lr-decay-steps)"),
+    "wd_incr_style": ("constant", "constant, linear or cosine"),
+}
+"""The schedule's entries, under the scheduler's names for them: default and help."""
+
 # What torchrun sets in the environment, for a run without it; port 0 is any free one.
 WITHOUT_TORCHRUN = {
     "RANK": "0",
@@ -106,6 +109,7 @@ WITHOUT_TORCHRUN = {
     "MASTER_ADDR": "127.0.0.1",
     "MASTER_PORT": "0",
 }
+MAX_NORM = 1.0  # of all gradients together
 # A resume with another value would have other shapes, or other samples.
 FIXED = ("width", "layers", "heads", "sequence_length", "seed")
 
@@ -176,15 +180,10 @@ def describe_newest(folder: Path) -> str:
 # The launcher
 
 
-def has_lost_launcher() -> bool:
-    """Return whether torchrun's launcher has ended, for systems that cannot kill with it."""
-    return IS_UNDER_TORCHRUN and os.getppid() != LAUNCHER
-
-
 def check_launcher() -> None:
     """Fail if torchrun's launcher ended before this process could be bound to it."""
     try:
-        if has_lost_launcher():
+        if IS_UNDER_TORCHRUN and os.getppid() != LAUNCHER:
             raise ConnectionError
         # It may have ended before this program's first line: look for the store that it serves.
         if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
@@ -225,13 +224,6 @@ def count(text: str) -> int:
     return int(text)
 
 
-def bound(text: str) -> float:
-    """Read a number above 0, perhaps inf."""
-    if not float(text) > 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
-    return float(text)
-
-
 def make_parser() -> Parser:
     """Return the command line's parser."""
     parser = Parser(
@@ -251,7 +243,7 @@ def make_parser() -> Parser:
 def add_run_options(parser: Parser) -> None:
     """Add what says how long and on what."""
 
-    def add(flag: str, default: float, text: str, read: Any = count) -> None:
+    def add(flag: str, default: int, text: str, read: Any = count) -> None:
         text += " (default: %(default)s)"
         group.add_argument(flag, type=read, default=default, metavar="N", help=text)
 
@@ -259,7 +251,6 @@ def add_run_options(parser: Parser) -> None:
     add("--updates", 200, "train until so many optimizer updates are done in all")
     add("--global-batch", 12, "samples in an update, all processes together")
     add("--sequence-length", 64, "bytes of text in a sample")
-    add("--clip-norm", 1.0, "clip the norm of all gradients to this; inf: never", bound)
     add("--seed", 1, "decides the first weights and the choice of samples", int)
     group.add_argument(
         "--device",
@@ -326,13 +317,7 @@ def add_checkpoint_options(parser: Parser) -> None:
 
 
 def add_schedule_options(parser: Parser) -> None:
-    """Add the schedule's entries, under the scheduler's names for them."""
-
-    def add(flag: str, default: float | str | None, text: str) -> None:
-        text += "" if default is None else " (default: %(default)s)"
-        read, metavar = (str, "STYLE") if flag.endswith("-style") else (number, "X")
-        group.add_argument(flag, type=read, default=default, metavar=metavar, help=text)
-
+    """Add the schedule's entries."""
     group = parser.add_argument_group(
         "schedule",
         "Lengths are in updates and begin at the start of the run. The schedule's length and the\n"
@@ -351,18 +336,11 @@ def add_schedule_options(parser: Parser) -> None:
         help="print the schedule, what is odd about it, and, where there is a checkpoint, what a "
         "resume would change; then end",
     )
-    add("--init-lr", 0.0, "learning rate at position 0, where there is warmup")
-    add("--max-lr", 3e-3, "learning rate after warmup")
-    add("--min-lr", 3e-4, "learning rate at the end of the schedule")
-    add("--lr-warmup-steps", None, "length of warmup (default: a tenth of the schedule)")
-    add("--lr-decay-steps", None, "end of the schedule (default: --updates)")
-    add("--lr-decay-style", "cosine", "constant, linear, cosine, inverse-square-root or WSD")
-    add("--wsd-decay-steps", None, "WSD only: length of the decay before the end")
-    add("--lr-wsd-decay-style", None, "WSD only: linear, cosine, exponential or minus_sqrt")
-    add("--start-wd", 0.1, "weight decay at position 0")
-    add("--end-wd", 0.1, "weight decay from --wd-incr-steps on")
-    add("--wd-incr-steps", None, "end of its change (default: --lr-decay-steps)")
-    add("--wd-incr-style", "constant", "constant, linear or cosine")
+    for name, (default, text) in SCHEDULE.items():
+        read, metavar = (str, "STYLE") if name.endswith("_style") else (number, "X")
+        shown = text if default is None else f"{text} (default: %(default)s)"
+        flag = f"--{name.replace('_', '-')}"
+        group.add_argument(flag, type=read, default=default, metavar=metavar, help=shown)
 
 
 def read_policy(words: list[str] | None) -> str | dict[str, str] | None:
@@ -379,10 +357,9 @@ def read_policy(words: list[str] | None) -> str | dict[str, str] | None:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line, set defaults that depend on other options, and check it."""
-    parser = make_parser()
-    args = parser.parse_args()
+    args = make_parser().parse_args()
     args.policy = read_policy(args.policy)
-    changed = [name for name in SCHEDULE if getattr(args, name) != parser.get_default(name)]
+    changed = [name for name, (default, _) in SCHEDULE.items() if getattr(args, name) != default]
     if args.config and changed:
         fail(f"--config {args.config} has the schedule: leave out --{changed[0].replace('_', '-')}")
     if args.lr_decay_steps is None:
@@ -461,33 +438,6 @@ class Corpus:
 # Model
 
 
-class Block(nn.Module):
-    """Causal attention and a two-layer perceptron, each added to its input."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.attention_norm = nn.LayerNorm(width)
-        self.attention_in = nn.Linear(width, 3 * width)
-        self.attention_out = nn.Linear(width, width)
-        self.perceptron_norm = nn.LayerNorm(width)
-        self.perceptron = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-        )
-
-    def attend(self, x: torch.Tensor) -> torch.Tensor:
-        """Mix each position with those before it."""
-        parts = self.attention_in(x).unflatten(-1, (3, self.heads, -1)).transpose(1, 3)
-        query, key, value = parts.unbind(2)
-        mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-        return self.attention_out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (samples, bytes, width) to the same shape."""
-        x = x + self.attend(self.attention_norm(x))
-        return x + self.perceptron(self.perceptron_norm(x))  # type: ignore[no-any-return]
-
-
 class LanguageModel(nn.Module):
     """Predicts each next byte."""
 
@@ -495,7 +445,18 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.bytes = nn.Embedding(256, width)
         self.places = nn.Embedding(sequence_length, width)
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.blocks = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                width,
+                heads,
+                4 * width,
+                dropout=0.0,
+                activation=functional.gelu,
+                batch_first=True,
+                norm_first=True,
+            )
+            for _ in range(layers)
+        )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 256, bias=False)
         for parameter in self.parameters():
@@ -504,9 +465,11 @@ class LanguageModel(nn.Module):
 
     def forward(self, text: torch.Tensor) -> torch.Tensor:
         """Map bytes (samples, length) to logits (samples, length, 256)."""
-        x = self.bytes(text) + self.places.weight[: text.shape[1]]
+        length = text.shape[1]
+        x = self.bytes(text) + self.places.weight[:length]
+        mask = nn.Transformer.generate_square_subsequent_mask(length, device=text.device)
         for block in self.blocks:
-            x = block(x)
+            x = block(x, src_mask=mask, is_causal=True)
         return self.head(self.norm(x))  # type: ignore[no-any-return]
 
 
@@ -530,47 +493,6 @@ def make_optimizer(model: nn.Module) -> torch.optim.AdamW:
     decay = {"params": matrices, "weight_decay": 1.0, "name": GROUPS[0]}
     groups = [decay, {"params": vectors, "weight_decay": 0.0, "name": GROUPS[1]}]
     return torch.optim.AdamW(groups, betas=(0.9, 0.95))
-
-
-# What a checkpoint holds
-
-
-@dataclass
-class Progress:
-    """How far the run is: updates done, and samples read over all ranks."""
-
-    updates: int = 0
-    samples: int = 0
-
-    def state_dict(self) -> dict[str, int]:
-        """Return what a checkpoint keeps."""
-        return asdict(self)
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Load what a checkpoint keeps."""
-        self.updates, self.samples = state["updates"], state["samples"]
-
-
-@dataclass
-class ModelAndOptimizer:
-    """Both together, because the optimizer's state is saved by the names of the parameters."""
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
-        model, optimizer = get_state_dict(self.model, self.optimizer)
-        return {"model": model, "optimizer": optimizer}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load what a checkpoint keeps."""
-        set_state_dict(
-            self.model,
-            self.optimizer,
-            model_state_dict=state["model"],
-            optim_state_dict=state["optimizer"],
-        )
 
 
 # Checkpoints: step-00000050 is complete, step-00000050.tmp never is
@@ -659,17 +581,13 @@ def claim_folder(args: argparse.Namespace) -> FolderLock | None:
 
 
 class Checkpoints:
-    """The newest `keep` checkpoints of one run.
+    """The newest checkpoints of one run, each with what it must not change as its run.json."""
 
-    Each has `identity` as its run.json; only a run with the same one can go on from it.
-    """
-
-    def __init__(
-        self, folder: Path, keep: int, identity: dict[str, Any], lock: FolderLock | None
-    ) -> None:
-        self._folder = folder
-        self._keep = keep
-        self._identity = identity
+    def __init__(self, run: Run, lock: FolderLock | None) -> None:
+        self._folder: Path = run.args.checkpoint_dir
+        self._keep: int = run.args.keep
+        self._identity = {name: getattr(run.args, name) for name in FIXED}
+        self._identity["text"] = run.corpus.fingerprint
         self._lock = lock
 
     def clean(self) -> None:
@@ -781,7 +699,7 @@ class Reporter:
         sync(rewritten)
         rewritten.replace(path)
         self._file = path.open("a")
-        self._error: OSError | None = None
+        self.error: OSError | None = None
         self._bar = tqdm(
             total=updates,
             initial=position,
@@ -791,26 +709,21 @@ class Reporter:
 
     def add(self, record: dict[str, Any]) -> None:
         """Write one update; an error waits for `sync`, where every rank can hear of it."""
-        if not self.has_failed:
+        if not self.error:
             try:
                 self._file.write(json.dumps(record) + "\n")
                 self._file.flush()
             except OSError as error:
-                self._error = error
+                self.error = error
         lr, wd = record["lr"]["decay"], record["wd"]["decay"]
         shown = f"loss {record['loss']:.3f}, lr {lr:.3e}, wd {wd:.4f}"
         self._bar.set_postfix_str(shown, refresh=False)
         self._bar.update()
 
-    @property
-    def has_failed(self) -> bool:
-        """Whether a line could not be written."""
-        return self._error is not None
-
     def sync(self) -> None:
         """Write the lines to the disk, before the checkpoint that they lead to."""
-        if self._error:
-            raise self._error
+        if self.error:
+            raise self.error
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -823,17 +736,6 @@ class Reporter:
 # The run
 
 
-class StopRequest:
-    """Whether this process has received SIGTERM."""
-
-    def __init__(self) -> None:
-        self.arrived = False
-        signal.signal(signal.SIGTERM, self._note)
-
-    def _note(self, _number: int, _frame: object) -> None:
-        self.arrived = True
-
-
 @dataclass
 class Run:
     """Everything that an update needs and a checkpoint holds."""
@@ -841,30 +743,43 @@ class Run:
     model: LanguageModel
     optimizer: torch.optim.Optimizer
     scheduler: OptimizerParamScheduler | ParamScheduler
-    progress: Progress
     corpus: Corpus
     args: argparse.Namespace
     device: torch.device
     start: int = 0
+    updates: int = 0
+    samples: int = 0  # read over all ranks
 
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
-        return {
-            "app": ModelAndOptimizer(self.model, self.optimizer),
-            "progress": self.progress,
-            "scheduler": self.scheduler,
-        }
+    def parts(self) -> dict[str, Any]:
+        """Return what a checkpoint is saved from and loaded into."""
+        return {"run": self, "scheduler": self.scheduler}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps beside the scheduler."""
+        model, optimizer = get_state_dict(self.model, self.optimizer)
+        progress = {"updates": self.updates, "samples": self.samples}
+        return {"model": model, "optimizer": optimizer, **progress}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load what a checkpoint keeps beside the scheduler."""
+        set_state_dict(
+            self.model,
+            self.optimizer,
+            model_state_dict=state["model"],
+            optim_state_dict=state["optimizer"],
+        )
+        self.updates, self.samples = state["updates"], state["samples"]
 
     def update(self, *, stop: bool) -> tuple[dict[str, Any], bool]:
         """Make one update; return its line of metrics, and whether any rank shall stop."""
         part = self._backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.args.clip_norm)
+        nn.utils.clip_grad_norm_(self.model.parameters(), MAX_NORM)
         record = self._record()  # the values that this update uses: before the scheduler moves on
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.scheduler.step(increment(self.args, self.scheduler.unit))
-        self.progress.updates += 1
-        self.progress.samples += self.args.global_batch
+        self.updates += 1
+        self.samples += self.args.global_batch
         sums = torch.tensor([part, float(stop)], dtype=torch.float64, device=self.device)
         dist.all_reduce(sums)
         record["loss"], stops = sums.tolist()
@@ -876,7 +791,7 @@ class Run:
         Ranks may have unequal numbers of samples, so a part is a sum over the whole batch's size.
         """
         rank, world_size = dist.get_rank(), dist.get_world_size()
-        begin, size = self.progress.samples, self.args.global_batch
+        begin, size = self.samples, self.args.global_batch
         inputs, targets = self.corpus.batch(range(begin + rank, begin + size, world_size))
         logits = self.model(inputs.to(self.device)).flatten(0, 1)
         total = functional.cross_entropy(logits, targets.flatten().to(self.device), reduction="sum")
@@ -887,7 +802,7 @@ class Run:
     def _record(self) -> dict[str, Any]:
         groups = dict(zip(GROUPS, self.optimizer.param_groups, strict=True))
         return {
-            "position": self.progress.updates,
+            "position": self.updates,
             "lr": {name: float(group["lr"]) for name, group in groups.items()},
             "wd": {name: float(group["weight_decay"]) for name, group in groups.items()},
             "loss": None,
@@ -909,58 +824,49 @@ def make_run(args: argparse.Namespace, mesh: DeviceMesh, device: torch.device) -
     # Built before a checkpoint is loaded, because it reads the ratios of new groups.
     scheduler = from_config(optimizer, schedule_of(args), policy=args.policy)
     corpus = Corpus(args.sequence_length, args.seed)
-    return Run(model, optimizer, scheduler, Progress(), corpus, args, device)
-
-
-def make_checkpoints(run: Run, lock: FolderLock | None) -> Checkpoints:
-    """Return the run's checkpoints, after incomplete ones are deleted."""
-    identity = {name: getattr(run.args, name) for name in FIXED}
-    identity["text"] = run.corpus.fingerprint
-    checkpoints = Checkpoints(run.args.checkpoint_dir, run.args.keep, identity, lock)
-    checkpoints.clean()
-    return checkpoints
+    return Run(model, optimizer, scheduler, corpus, args, device)
 
 
 def resume(run: Run, checkpoints: Checkpoints) -> None:
     """Bring the run to where its newest checkpoint stands."""
-    newest = checkpoints.load_newest(run.state())
-    run.start = run.progress.updates
+    newest = checkpoints.load_newest(run.parts())
+    run.start = run.updates
     run.scheduler.check_position(run.start * increment(run.args, run.scheduler.unit))
     log.info("resumed from %s on %d processes", newest, dist.get_world_size())
 
 
-def train(run: Run, checkpoints: Checkpoints, stop: StopRequest) -> None:
+def train(run: Run, checkpoints: Checkpoints, stop: threading.Event) -> None:
     """Make updates and checkpoints until the run is done or any rank shall stop."""
-    args, progress = run.args, run.progress
+    args = run.args
     reporter = None
     with same_outcome(f"writing {args.metrics}", args.checkpoint_dir):
         if dist.get_rank() == 0:
-            reporter = Reporter(args.metrics, progress.updates, args.updates)
+            reporter = Reporter(args.metrics, run.updates, args.updates)
     with closing(reporter) if reporter else nullcontext():
         is_stopping = make_updates(run, checkpoints, stop, reporter)
     if is_stopping:
-        log.info("stopped by SIGTERM; --resume goes on from position %d", progress.updates)
+        log.info("stopped by SIGTERM; --resume goes on from position %d", run.updates)
     else:
-        log.info("done at position %d; --updates is %d", progress.updates, args.updates)
+        log.info("done at position %d; --updates is %d", run.updates, args.updates)
 
 
 def make_updates(
-    run: Run, checkpoints: Checkpoints, stop: StopRequest, reporter: Reporter | None
+    run: Run, checkpoints: Checkpoints, stop: threading.Event, reporter: Reporter | None
 ) -> bool:
     """Make updates and checkpoints; return whether it was a rank that asked for the end."""
-    args, progress = run.args, run.progress
+    args = run.args
     is_stopping = False
-    while progress.updates < args.updates and not is_stopping:
-        metrics_failed = reporter is not None and reporter.has_failed
-        record, is_stopping = run.update(stop=stop.arrived or metrics_failed or has_lost_launcher())
+    while run.updates < args.updates and not is_stopping:
+        metrics_failed = reporter is not None and reporter.error is not None
+        record, is_stopping = run.update(stop=stop.is_set() or metrics_failed)
         if reporter:
             reporter.add(record)
-        is_last = is_stopping or progress.updates == args.updates
-        if is_last or progress.updates % args.checkpoint_every == 0:
+        is_last = is_stopping or run.updates == args.updates
+        if is_last or run.updates % args.checkpoint_every == 0:
             with same_outcome(f"writing {args.metrics}", args.checkpoint_dir):
                 if reporter:
                     reporter.sync()
-            checkpoints.save(run.state(), progress.updates)
+            checkpoints.save(run.parts(), run.updates)
     return is_stopping
 
 
@@ -1031,14 +937,16 @@ def run_program() -> None:
         if from_torchrun("RANK") == 0:
             raise SystemExit(dry_run(args))
         return
-    stop = StopRequest()
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     start_logging()
     device = choose_device(args.device)
     with process_group(device) as mesh, logging_redirect_tqdm():
         lock = claim_folder(args)
         try:
             run = make_run(args, mesh, device)
-            checkpoints = make_checkpoints(run, lock)
+            checkpoints = Checkpoints(run, lock)
+            checkpoints.clean()
             if args.resume:
                 resume(run, checkpoints)
         except ReconcileError as error:

@@ -25,9 +25,7 @@ def joined(kind="cpu", **options):
     Yields:
         This rank's device.
     """
-    # torchrun starts each worker in a session of its own, so killing torchrun does not end it: the
-    # launcher finds its id here. A worker past its time first prints its stack and ends itself.
-    _file(".pid").write_text(str(os.getpid()))
+    # A worker past its time prints its stack and ends itself.
     faulthandler.dump_traceback_later(float(os.environ["WORKER_TIMEOUT"]), exit=True)
     device = torch.device(kind)
     if kind == "cuda":
