@@ -320,7 +320,7 @@ def test_what_the_page_shows_gives_a_scheduler(file, ending, text):
 
 
 def test_the_pages_recipe_has_the_values_that_it_says(file):
-    scheduler = build(file("run.yaml", BLOCKS[0][1]))
+    scheduler = build(file("run.yaml", BLOCKS[1][1]))
     lr = values(scheduler, "lr", 0, 2_000, 90_000, 95_000, 100_000)
     assert [0.0, 3e-4, 3e-5, 1.5e-5, 0.0] == pytest.approx(lr)
     momentum = values(scheduler, "momentum", 0, 150, 300, 100_000)
