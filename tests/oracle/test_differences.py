@@ -53,7 +53,6 @@ def test_no_weight_decay_steps_means_end_wd_not_a_division_by_zero(upstream):
         {"lr_decay_steps": float("inf")},
         {"lr_warmup_steps": -1},
         {"wd_incr_steps": -1},
-        {"init_lr": float("nan")},
         {"wd_incr_style": "cosinus"},
         {"end_wd": float("inf")},
     ],
