@@ -116,6 +116,7 @@ def in_home(home, code, *options):
 EITHER = pytest.mark.parametrize(
     "home", [("wheel", ()), ("sdist", ())], ids=["wheel", "sdist"], indirect=True
 )
+WHEEL = pytest.mark.parametrize("home", [("wheel", ())], ids=["wheel"], indirect=True)
 WITH_EXTRAS = pytest.mark.parametrize("home", [("wheel", ("cli", "plot"))], indirect=True)
 
 
@@ -181,7 +182,7 @@ def test_every_public_name_is_there_after_a_clean_installation(home):
     assert f"{dist_sched.__version__}\n" == in_home(home, code, "-W", "error")
 
 
-@EITHER
+@WHEEL
 def test_a_checkpoint_is_saved_and_restored_after_a_clean_installation(home):
     code = """
 import io, torch
@@ -207,7 +208,7 @@ WITHOUT_EXTRAS = [
 ]
 
 
-@pytest.mark.parametrize("home", [("wheel", ())], ids=["wheel"], indirect=True)
+@WHEEL
 @pytest.mark.parametrize("code, extra", WITHOUT_EXTRAS)
 def test_what_needs_an_extra_names_one_that_exists(home, about, code, extra):
     (home / "run.yaml").write_text("fields: {}")

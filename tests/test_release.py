@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -13,17 +12,11 @@ import pytest
 import yaml
 
 import dist_sched
+from helpers import load_script
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-
-
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"scripts/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_changelog_has_a_section_of_this_version():
@@ -46,7 +39,9 @@ def test_the_citation_has_this_version_and_address():
     ],
 )
 def test_a_release_needs_its_tag_and_a_date(tag, date, problem):
-    found = script("check_release").problems(tag, '__version__ = "1.2.0"', f"## [1.2.0] - {date}")
+    found = load_script("check_release").problems(
+        tag, '__version__ = "1.2.0"', f"## [1.2.0] - {date}"
+    )
     assert len(problem) == len(found)
     assert all(part in text for part, text in zip(problem, found, strict=True))
 
@@ -54,13 +49,13 @@ def test_a_release_needs_its_tag_and_a_date(tag, date, problem):
 def test_a_requirement_without_a_lowest_version_is_named():
     extras = {"cli": [], "plot": [], "yaml": []}
     with pytest.raises(ValueError, match="'torch' has no lowest version"):
-        script("lowest_versions").lowest_versions(
+        load_script("lowest_versions").lowest_versions(
             {"dependencies": ["torch"], "optional-dependencies": extras}
         )
 
 
 def test_every_requirement_of_users_has_a_lowest_version():
-    found = script("lowest_versions").lowest_versions(PROJECT)
+    found = load_script("lowest_versions").lowest_versions(PROJECT)
     assert {"torch", "fsspec", "click", "matplotlib", "pyyaml"} <= found.keys()
 
 
