@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from dist_sched import ParamScheduler, schedules
@@ -29,7 +30,9 @@ rank, world_size = dist.get_rank(), dist.get_world_size()
 device = f"cuda:{os.environ['LOCAL_RANK']}" if torch.cuda.is_available() else "cpu"
 torch.manual_seed(0)
 model = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.GELU(), torch.nn.Linear(32, 1))
-fully_shard(model)
+# Without a mesh, a torch that is built for CUDA looks for a GPU even where there is none.
+mesh = init_device_mesh(torch.device(device).type, (dist.get_world_size(),))
+fully_shard(model, mesh=mesh)
 matrices = {"params": [p for p in model.parameters() if p.ndim > 1]}
 biases = {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0}
 optimizer = torch.optim.AdamW([matrices, biases], lr=1e-2, weight_decay=0.1)

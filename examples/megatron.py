@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from dist_sched import OptimizerParamScheduler, adapters  # instead of megatron.core's
@@ -22,7 +23,7 @@ ENTRIES |= {"start_wd": 0.1, "end_wd": 0.2, "wd_incr_steps": 16 * BATCH, "wd_inc
 def build():
     """Return what is trained, and a scheduler that DCP loads from Megatron's folders too."""
     model = torch.nn.Linear(8, 8)
-    fully_shard(model)
+    fully_shard(model, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
     groups = [{"params": [model.weight]}, {"params": [model.bias], "wd_mult": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.1)
     scheduler = OptimizerParamScheduler(optimizer, **ENTRIES, unit="samples")
