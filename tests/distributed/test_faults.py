@@ -186,7 +186,7 @@ REFUSED = {
         "StateError",
         "'dist_sched.lineage[0]'",
     ),
-    "the_first_ranks_state_is_of_a_newer_version": ("StateError", "of version 3", "upgrade"),
+    "the_first_ranks_state_is_of_a_newer_version": ("StateError", "has version 3", "upgrade"),
     "the_first_ranks_state_is_of_no_version": ("StateError", "'dist_sched'", "no valid version"),
     "strict_and_different": (
         "ReconcileError",
@@ -456,7 +456,7 @@ def test_the_first_rank_alone_reports_a_load_once(world, case, level):
 
 @cell("Ranks resume with different configs", "dist_sched", "all follow rank 0; the log says so")
 def test_a_rank_that_adopts_the_first_ranks_config_says_which_entries_differed(world):
-    adopted = "adopts what rank 0 has: max_lr 1.0 instead of 0.5"
+    adopted = "adopts rank 0's config: max_lr 1.0 instead of 0.5"
     for group in world.groups("another_rank_has_another_config"):
         for rank, (record,) in enumerate(group):
             lines = [message for level, message in record["log"] if level == "WARNING"]
