@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from typing import Any
 
 import torch
@@ -27,10 +26,11 @@ options = parser.parse_args()
 logging.basicConfig(level=logging.INFO)
 dist.init_process_group()
 rank, world_size = dist.get_rank(), dist.get_world_size()
-device = f"cuda:{os.environ['LOCAL_RANK']}" if torch.cuda.is_available() else "cpu"
+device = "cuda" if torch.cuda.is_available() else "cpu"
 torch.manual_seed(0)
 model = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.GELU(), torch.nn.Linear(32, 1))
-fully_shard(model)
+mesh = dist.init_device_mesh(device, (world_size,))  # with cuda, it also sets the device
+fully_shard(model, mesh=mesh)
 matrices: Any = {"params": [p for p in model.parameters() if p.ndim > 1]}
 biases: Any = {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0}
 optimizer = torch.optim.AdamW([matrices, biases], lr=1e-2, weight_decay=0.1)

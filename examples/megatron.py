@@ -21,7 +21,7 @@ ENTRIES |= {"start_wd": 0.1, "end_wd": 0.2, "wd_incr_steps": 16 * BATCH, "wd_inc
 def build():
     """Return what is trained, and a scheduler that DCP loads from Megatron's folders too."""
     model = torch.nn.Linear(8, 8)
-    fully_shard(model)
+    fully_shard(model, mesh=dist.init_device_mesh("cpu", (dist.get_world_size(),)))
     groups: Any = [{"params": [model.weight]}, {"params": [model.bias], "wd_mult": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.1)
     scheduler = OptimizerParamScheduler(optimizer, **ENTRIES, unit="samples")

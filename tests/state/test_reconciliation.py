@@ -449,3 +449,28 @@ def test_an_enormous_refusal_is_under_4000_characters_and_has_all_reasons_in_its
     assert 4000 >= len(str(caught.value)) > 1000
     assert len(caught.value.reconciliation.changed) == len(caught.value.reasons)
     assert " more reasons\n" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["nonsense", "lr_decay_steps", "momentum", "groups[x].lr"])
+def test_a_policy_for_what_neither_side_has_is_named(name):
+    fields = {"lr": 0.1, "weight_decay": 0.2}
+    state = pack(Specification(fields=fields, groups={}), 5, "steps")
+    outcome = reconcile({"fields": fields}, state, {name: "config", "*": "checkpoint"})
+    (warning,) = outcome.warnings
+    assert warning.startswith(f"policy[{name!r}] has no effect: there is no such entry")
+    assert warning in str(outcome)
+
+
+@pytest.mark.parametrize("name", ["lr", "lr.phases[0].steps", "max_lr", "history"])
+def test_a_policy_for_an_entry_or_for_bounds_of_groups_is_not_named(name):
+    fields = {"lr": 0.1, "weight_decay": 0.2}
+    state = pack(Specification(fields=fields, groups={}), 5, "steps")
+    outcome = reconcile({"fields": fields}, state, {name: "config", "*": "checkpoint"})
+    assert () == outcome.warnings
+
+
+def test_a_policy_for_what_only_the_checkpoint_has_is_not_named():
+    theirs = Specification(fields={"lr": 0.1, "momentum": 0.9}, groups={})
+    state = pack(theirs, 5, "steps")
+    outcome = reconcile({"fields": {"lr": 0.1}}, state, {"momentum": "config", "*": "strict"})
+    assert () == outcome.warnings

@@ -77,6 +77,18 @@ class Policy:
         found = found or set(self._by_path.values())
         return found.pop() if len(found) == 1 else STRICT
 
+    def without_effect(self, entries: Collection[Path]) -> list[str]:
+        """Return the names that neither are, contain, nor are part of any of these entries."""
+        covered = {beginning for entry in entries for beginning in _beginnings(entry)}
+        whole = {entry.steps() for entry in entries}
+        return [
+            str(path)
+            for path in self._by_path
+            if path != Path(HISTORY)
+            and path.steps() not in covered
+            and whole.isdisjoint(_beginnings(path))
+        ]
+
     @property
     def relabels(self) -> bool:
         """Whether a checkpoint's position is relabelled to the config's unit."""

@@ -18,6 +18,7 @@ from dist_sched._config.history import HISTORY, Change, History
 from dist_sched._config.path import Path
 from dist_sched._config.plan import value_at
 from dist_sched._config.policy import CHECKPOINT, CONFIG, REST, STRICT, UNIT, Policy
+from dist_sched._rules import near_miss, shown
 from dist_sched._state.format import UNIT_KEY, Checkpoint, pack, unpack
 from dist_sched._state.report import EQUAL, MISSING, NextValue, Reconciliation, Row
 from dist_sched.errors import ConfigError, ReconcileError
@@ -127,7 +128,11 @@ def reconcile_checkpoint(
         ),
         position=checkpoint.position,
         next_update=_next_update(declared, checkpoint, found.effective),
-        warnings=(*checkpoint.warnings, *((_relabelling(unit, checkpoint),) if relabels else ())),
+        warnings=(
+            *checkpoint.warnings,
+            *((_relabelling(unit, checkpoint),) if relabels else ()),
+            *_names_without_effect(declared, sides, policy),
+        ),
     )
     reasons = [_refusal(path, found.choices[path], policy) for path in found.refused]
     if has_other_unit and not relabels:
@@ -294,6 +299,19 @@ def _relabelling(unit: str, checkpoint: Checkpoint) -> str:
         f"position {checkpoint.position} was saved in {checkpoint.unit} and is used as {unit}, as "
         "the policy says; it is not converted, and neither are the checkpoint's lengths"
     )
+
+
+def _names_without_effect(
+    declared: Config, compared: Mapping[Path, Sides], policy: Policy
+) -> Iterator[str]:
+    # Bounds and multipliers of groups have a policy too, for what an optimizer's load brings.
+    of_groups = [Path(key) for field in declared.plan.fields for key in field.override_keys()]
+    for name in policy.without_effect([*compared, *of_groups]):
+        close = near_miss(name, map(str, compared))
+        yield (
+            f"policy[{shown(name)}] has no effect: there is no such entry in the config or the "
+            f"checkpoint{close}"
+        )
 
 
 def _kept_history(history: History, choices: Mapping[Path, _Choice], policy: Policy) -> History:
