@@ -1044,7 +1044,7 @@ def test_fork_offers_the_shapes_that_need_no_parameter(cli):
         (("diff", "two.pt", "run.json"), "choose one with its key"),
         (("diff", "before", "run.json", "--policy", "both"), "policy='both'"),
         (("diff", "before", "run.json", "--policy", "a", "--policy", "b=c"), "ENTRY=WORD with"),
-        (("show", "run.json", "--colour"), "No such option '--colour'"),
+        (("show", "run.json", "--colour"), "--colour"),
         (("sho", "run.json"), "No such command 'sho'"),
         (("show",), "Missing argument 'CONFIG|CHECKPOINT'"),
         (
