@@ -56,4 +56,5 @@ if rank == 0:
     Path("runs/ddp").mkdir(parents=True, exist_ok=True)
     states = {name: part.state_dict() for name, part in parts.items()}
     torch.save(states, f"runs/ddp/step-{scheduler.num_steps}.pt")
+dist.barrier()
 dist.destroy_process_group()
