@@ -223,11 +223,11 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="Measure a load by the number of ranks.")
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--groups", type=int, nargs="+", default=[2, 1_000])
     chosen = parser.parse_args()
-    today = dt.datetime.now(tz=dt.timezone.utc).date()
+    today = dt.datetime.now(tz=dt.UTC).date()
     print(f"{today}, {os.cpu_count()} cores, torch {torch.__version__}, {platform.system()}\n")
     print(table([measure(size, groups) for groups in chosen.groups for size in chosen.ranks]))
     print(f"\n{table([sizes(groups) for groups in GROUPS])}")

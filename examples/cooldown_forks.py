@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 
 import torch
 import torch.distributed as dist
@@ -30,10 +29,11 @@ parser.add_argument("--cooldown", type=int, metavar="UPDATES", help="anneal from
 options = parser.parse_args()
 logging.basicConfig(level=logging.INFO)
 dist.init_process_group()
-device = f"cuda:{os.environ['LOCAL_RANK']}" if torch.cuda.is_available() else "cpu"
+device = "cuda" if torch.cuda.is_available() else "cpu"
 torch.manual_seed(0)
 model = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.GELU(), torch.nn.Linear(32, 1))
-fully_shard(model)
+mesh = dist.init_device_mesh(device, (dist.get_world_size(),))  # with cuda, it also sets the device
+fully_shard(model, mesh=mesh)
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
 lr = schedules.constant(1e-3, warmup=4)  # no horizon: the run may end whenever you like
 scheduler = ParamScheduler(optimizer, {"lr": lr, "weight_decay": 0.1})

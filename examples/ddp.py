@@ -10,6 +10,7 @@ import argparse
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -27,16 +28,15 @@ dist.init_process_group()
 rank, world_size = dist.get_rank(), dist.get_world_size()
 device = f"cuda:{os.environ['LOCAL_RANK']}" if torch.cuda.is_available() else "cpu"
 torch.manual_seed(0)
-model = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.GELU(), torch.nn.Linear(32, 1))
-model = DistributedDataParallel(model.to(device))
-matrices = {"params": [p for p in model.parameters() if p.ndim > 1]}
-biases = {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0}
+layers = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.GELU(), torch.nn.Linear(32, 1))
+model = DistributedDataParallel(layers.to(device))
+matrices: Any = {"params": [p for p in model.parameters() if p.ndim > 1]}
+biases: Any = {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0}
 optimizer = torch.optim.AdamW([matrices, biases], lr=1e-2, weight_decay=0.1)
 lr = schedules.cosine(1e-2, horizon=16, warmup=4, floor=1e-3)
 weight_decay = schedules.linear(0.1, horizon=16, floor=0.01)
 scheduler = ParamScheduler(optimizer, {"lr": lr, "weight_decay": weight_decay})
-
-parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
 if options.resume:
     for name, state in torch.load(options.resume, map_location=device).items():
         parts[name].load_state_dict(state)

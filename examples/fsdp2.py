@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -26,12 +26,13 @@ options = parser.parse_args()
 logging.basicConfig(level=logging.INFO)
 dist.init_process_group()
 rank, world_size = dist.get_rank(), dist.get_world_size()
-device = f"cuda:{os.environ['LOCAL_RANK']}" if torch.cuda.is_available() else "cpu"
+device = "cuda" if torch.cuda.is_available() else "cpu"
 torch.manual_seed(0)
 model = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.GELU(), torch.nn.Linear(32, 1))
-fully_shard(model)
-matrices = {"params": [p for p in model.parameters() if p.ndim > 1]}
-biases = {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0}
+mesh = dist.init_device_mesh(device, (world_size,))  # with cuda, it also sets the device
+fully_shard(model, mesh=mesh)
+matrices: Any = {"params": [p for p in model.parameters() if p.ndim > 1]}
+biases: Any = {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0}
 optimizer = torch.optim.AdamW([matrices, biases], lr=1e-2, weight_decay=0.1)
 lr = schedules.cosine(1e-2, horizon=16, warmup=4, floor=1e-3)
 weight_decay = schedules.linear(0.1, horizon=16, floor=0.01)
@@ -45,13 +46,12 @@ if options.resume:
 while scheduler.num_steps < options.updates:
     torch.manual_seed(scheduler.num_steps)
     inputs = torch.randn(480, 8)[rank::world_size].to(device)  # your data
-    loss = (model(inputs) - inputs.sum(1, keepdim=True)).square().mean()
-    loss.backward()
+    (model(inputs) - inputs.sum(1, keepdim=True)).square().mean().backward()
     optimizer.step()
     optimizer.zero_grad()
     scheduler.step()
     if rank == 0:
-        print(f"update {scheduler.num_steps}: loss {loss:.3f}, {scheduler.metrics()}")
+        print(f"update {scheduler.num_steps}: {scheduler.metrics()}")
 
 model_state, optim_state = get_state_dict(model, optimizer)
 state = {"model": model_state, "optimizer": optim_state, "scheduler": scheduler}

@@ -53,7 +53,8 @@ trainer = Trainer(
         use_cpu=not torch.cuda.is_available(),
     ),
     train_dataset=[{"inputs": torch.randn(8), "labels": torch.randn(1)} for _ in range(64)],
-    optimizers=(optimizer, adapters.as_lr_scheduler(scheduler)),
+    # transformers calls it a LambdaLR, and takes any scheduler.
+    optimizers=(optimizer, adapters.as_lr_scheduler(scheduler)),  # type: ignore[arg-type]
 )
 trainer.train(resume_from_checkpoint=options.resume)
 scheduler.check_position(trainer.state.global_step)

@@ -2,6 +2,7 @@
 
 import pathlib
 import sys
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -12,15 +13,16 @@ from torch.distributed.fsdp import fully_shard
 from dist_sched import OptimizerParamScheduler, adapters  # instead of megatron.core's
 
 BATCH = 8
-ENTRIES = {"init_lr": 0.0, "max_lr": 1e-3, "min_lr": 1e-5, "lr_decay_style": "cosine"}
+ENTRIES: Any = {"init_lr": 0.0, "max_lr": 1e-3, "min_lr": 1e-5, "lr_decay_style": "cosine"}
 ENTRIES |= {"lr_warmup_steps": 4 * BATCH, "lr_decay_steps": 16 * BATCH}
 ENTRIES |= {"start_wd": 0.1, "end_wd": 0.2, "wd_incr_steps": 16 * BATCH, "wd_incr_style": "linear"}
 
 
 def build():
     """Return what is trained, and a scheduler that DCP loads from Megatron's folders too."""
-    model = fully_shard(torch.nn.Linear(8, 8))
-    groups = [{"params": [model.weight]}, {"params": [model.bias], "wd_mult": 0.0}]
+    model = torch.nn.Linear(8, 8)
+    fully_shard(model, mesh=dist.init_device_mesh("cpu", (dist.get_world_size(),)))
+    groups: Any = [{"params": [model.weight]}, {"params": [model.bias], "wd_mult": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.1)
     scheduler = OptimizerParamScheduler(optimizer, **ENTRIES, unit="samples")
     return model, optimizer, adapters.megatron.ten_keys(scheduler)
@@ -28,9 +30,8 @@ def build():
 
 def state_of(model, optimizer, opt_param_scheduler, iteration):
     """Return what a checkpoint has, under Megatron's names."""
-    state = {"iteration": iteration, "opt_param_scheduler": opt_param_scheduler}
-    state["model"], state["optimizer"] = get_state_dict(model, optimizer)
-    return state
+    parts = dict(zip(("model", "optimizer"), get_state_dict(model, optimizer), strict=True))
+    return {**parts, "iteration": iteration, "opt_param_scheduler": opt_param_scheduler}
 
 
 def train(folder, updates):

@@ -4,12 +4,11 @@ torchrun --nproc-per-node 2 examples/muon_adamw.py --updates 7
 torchrun --nproc-per-node 3 examples/muon_adamw.py --updates 16 --resume runs/muon_adamw/step-7.pt
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -28,8 +27,8 @@ device = f"cuda:{os.environ['LOCAL_RANK']}" if torch.cuda.is_available() else "c
 torch.manual_seed(0)
 hidden, last = torch.nn.Linear(8, 32), torch.nn.Linear(32, 1)
 model = DistributedDataParallel(torch.nn.Sequential(hidden, torch.nn.GELU(), last).to(device))
-head = {"params": [last.weight], "name": "head"}
-biases = {"params": [hidden.bias, last.bias], "name": "biases", "weight_decay": 0.0}
+head: dict[str, Any] = {"params": [last.weight], "name": "head"}
+biases: dict[str, Any] = {"params": [hidden.bias, last.bias], "name": "biases", "weight_decay": 0.0}
 muon = torch.optim.Muon([{"params": hidden.weight, "name": "body"}], lr=0.02, weight_decay=0.1)
 adamw = torch.optim.AdamW([head, biases], lr=3e-4, weight_decay=0.1)
 fields = {
@@ -38,7 +37,7 @@ fields = {
     "momentum": schedules.piecewise([(0, 0.85), (8, 0.95)]),  # only Muon has one
 }
 scheduler = ParamScheduler([muon, adamw], fields, groups={"head": {"lr": 0.5}})
-parts = {"model": model, "muon": muon, "adamw": adamw, "scheduler": scheduler}
+parts: dict[str, Any] = {"model": model, "muon": muon, "adamw": adamw, "scheduler": scheduler}
 if options.resume:
     for name, state in torch.load(options.resume, map_location=device).items():
         parts[name].load_state_dict(state)

@@ -4,11 +4,10 @@ torchrun --nproc-per-node 2 examples/tokens_batch_ramp.py --tokens 9_000
 torchrun --nproc-per-node 3 examples/tokens_batch_ramp.py --resume runs/tokens/9600.pt
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -26,17 +25,17 @@ dist.init_process_group()
 rank, world_size = dist.get_rank(), dist.get_world_size()
 device = f"cuda:{os.environ['LOCAL_RANK']}" if torch.cuda.is_available() else "cpu"
 torch.manual_seed(0)
-model = torch.nn.Sequential(torch.nn.Embedding(256, 16), torch.nn.Linear(16, 256, bias=False))
-model = DistributedDataParallel(model.to(device))
+layers = torch.nn.Sequential(torch.nn.Embedding(256, 16), torch.nn.Linear(16, 256, bias=False))
+model = DistributedDataParallel(layers.to(device))
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
-fields = {
+fields: dict[str, Any] = {
     "lr": schedules.cosine(1e-3, horizon=45_000, warmup=5_000, floor=1e-4),
     "weight_decay": schedules.proportional_to("lr", at_max=0.1),
 }
 ramp = Schedule([Phase("linear", 20_000, start=12, end=48)])  # sequences in an update
 extras = {"batch_size": schedules.whole(ramp, multiple_of=12)}
 scheduler = ParamScheduler(optimizer, fields, extras=extras, unit="tokens")
-parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
 if options.resume:
     for name, state in torch.load(options.resume, map_location=device).items():
         parts[name].load_state_dict(state)

@@ -34,6 +34,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -101,7 +102,8 @@ def train(folder: Path, *, is_resumed: bool) -> None:
 def train_one(name: str, folder: Path, *, is_resumed: bool) -> None:
     """Train with one scheduler, and append each update to a file."""
     torch.manual_seed(0)
-    model = fully_shard(torch.nn.Linear(12, 12))
+    model = torch.nn.Linear(12, 12)
+    fully_shard(model, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK)
     horizon = EDITED_HORIZON if is_resumed else HORIZON
     scheduler = BUILDERS[name](optimizer, horizon)

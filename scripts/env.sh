@@ -3,6 +3,8 @@
 #   make_environment EXTRA…   .venv in the repository root, with the project and these extras in it
 #   install_upstream          the two released packages that tests and benchmarks compare with
 #   make_frameworks_environment   .venv-frameworks, with the frameworks that tests/frameworks runs
+#   make_lowest_environment   .venv-lowest, with the lowest versions that pyproject.toml allows
+#   make_newest_environment   .venv-newest, with the newest versions that there are
 # PYTHON is the interpreter to build on, python3 by default.
 
 _repository="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -18,9 +20,9 @@ _install() { _pip install --constraint "$_repository/$_constraints" "$@"; }
 
 _check_python() {
   if ! command -v "$1" >/dev/null; then
-    _say "no $1 here: install Python 3.10 or newer, or set PYTHON to one"
-  elif ! "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
-    _say "$1 is $("$1" -V 2>&1), and Python 3.10 or newer is needed: set PYTHON to one"
+    _say "no $1 here: install Python 3.11 or newer, or set PYTHON to one"
+  elif ! "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    _say "$1 is $("$1" -V 2>&1), and Python 3.11 or newer is needed: set PYTHON to one"
   elif ! "$1" -c 'import ensurepip, venv' 2>/dev/null; then
     _say "$1 cannot make environments: install its venv package (Debian, Ubuntu: python3-venv)"
   else
@@ -52,17 +54,22 @@ _make_venv() {
 }
 
 # Without dependencies: the two files that are used need only what the extra "test" installs.
-# nemo-automodel requires Python 3.11, but the one file of it that is used also runs on 3.10.
 install_upstream() {
   _begin_change
-  _install --quiet --no-deps --ignore-requires-python megatron-core nemo-automodel || return
+  _install --quiet --no-deps megatron-core nemo-automodel || return
   _end_change
+}
+
+_build_requirements() {
+  (cd "$_repository" && "$_venv/bin/python" -c \
+    'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])')
 }
 
 _install_builder() {
   _begin_change
   rm -f "$_venv/inputs"
-  _install --quiet hatchling || return
+  # shellcheck disable=SC2046 # one word a requirement
+  _install --quiet $(_build_requirements) || return
   _end_change
 }
 
@@ -101,4 +108,36 @@ make_environment() {
 make_frameworks_environment() {
   local _venv="$_repository/.venv-frameworks" _constraints="constraints-frameworks.txt"
   make_environment frameworks && install_upstream
+}
+
+# The oracle stays the same, whatever else is installed.
+_upstream_pins() { grep -E '^(megatron-core|nemo-automodel)==' "$_repository/constraints.txt"; }
+
+make_lowest_environment() {
+  local _venv="$_repository/.venv-lowest" _constraints="build/constraints-lowest.txt"
+  local PYTHON="${PYTHON:-python3.11}"
+  _check_python "$PYTHON" && mkdir -p "$_repository/build" || return
+  local pins="$_repository/build/lowest.txt"
+  "$PYTHON" "$_repository/scripts/lowest_versions.py" >"$pins" || return
+  { _upstream_pins && grep '^torch==' "$pins"; } >"$_repository/$_constraints" || return
+  make_environment test && install_upstream || return
+  # Without dependencies: what else the tests need asks for newer ones of some.
+  _pip install --quiet --no-deps --requirement "$pins"
+}
+
+# The date makes pip look for newer versions once a day.
+make_newest_environment() {
+  local _venv="$_repository/.venv-newest" _constraints="build/constraints-newest.txt"
+  local PYTHON="${PYTHON:-$(_newest_python)}"
+  mkdir -p "$_repository/build" || return
+  { _upstream_pins && date '+# the newest versions of %F'; } >"$_repository/$_constraints" || return
+  PIP_UPGRADE=1 PIP_UPGRADE_STRATEGY=eager make_environment test && install_upstream
+}
+
+_newest_python() {
+  local minor
+  for minor in 14 13 12 11; do
+    if command -v "python3.$minor" && _check_python "python3.$minor" 2>/dev/null; then return; fi
+  done
+  echo python3
 }

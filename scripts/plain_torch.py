@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.optim.lr_scheduler import ConstantLR, LinearLR, SequentialLR
 
@@ -33,10 +34,11 @@ parser.add_argument("--resume", action="store_true")
 options = parser.parse_args()
 
 dist.init_process_group("gloo")
+mesh = init_device_mesh("cpu", (dist.get_world_size(),))
 torch.manual_seed(1)
 model = torch.nn.Sequential(*(torch.nn.Linear(256, 256) for _ in range(4)))
 for layer in (*model, model):
-    fully_shard(layer)
+    fully_shard(layer, mesh=mesh)
 optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
 warmup = LinearLR(optimizer, start_factor=0.01, total_iters=WARMUP)
 stable = ConstantLR(optimizer, factor=1.0)

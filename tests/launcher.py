@@ -28,7 +28,17 @@ class LaunchError(RuntimeError):
     """A launch ran past its time, failed, or left a rank without a result."""
 
 
-def launch(folder, program, world_size, *args, timeout=60, aborts=False, options=(), cwd="."):
+def launch(
+    folder,
+    program,
+    world_size,
+    *args,
+    timeout=60,
+    aborts=False,
+    options=(),
+    cwd=".",
+    variables=None,
+):
     """Run a program under torchrun, and return the result of each rank.
 
     Args:
@@ -41,6 +51,7 @@ def launch(folder, program, world_size, *args, timeout=60, aborts=False, options
             They must write once, at their end.
         options: Further options of torchrun.
         cwd: The current folder of the workers.
+        variables: Further environment variables, by name.
 
     Raises:
         LaunchError: Past the time, a process failed, or a rank wrote no result; carries the output.
@@ -50,7 +61,11 @@ def launch(folder, program, world_size, *args, timeout=60, aborts=False, options
     arguments = ["--standalone", f"--nproc-per-node={world_size}", *options, program, *args]
     status = run_torchrun(
         arguments=[*map(str, arguments)],
-        environment={"WORKER_RESULTS": str(folder), "WORKER_TIMEOUT": str(timeout)},
+        environment={
+            "WORKER_RESULTS": str(folder),
+            "WORKER_TIMEOUT": str(timeout),
+            **(variables or {}),
+        },
         folder=str(Path(cwd).absolute()),
         programs=str(program.parent),
         output=str(printed),

@@ -95,7 +95,7 @@ def test_the_report_of_a_load_names_the_end_of_a_long_path_in_lines_under_100_co
 def test_load_refuses_another_position_and_changes_nothing(tmp_path, floats):
     folder = save_dcp({"app": {"scheduler": STATE}}, tmp_path / "a")
     fresh = floats.scheduler()
-    with pytest.raises(StateError, match="position is 60, the trainer's is 61"):
+    with pytest.raises(StateError, match="position is 60, but the trainer's is 61"):
         checkpoint.load(fresh, folder, expected_position=61)
     assert 0 == fresh.num_steps
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import math
 import re
-import sys
+import tomllib
 
 import numpy as np
 import pytest
@@ -353,20 +351,11 @@ drawn_entries = st.builds(
 )
 
 
-def parse_toml(text):
-    found = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    return found.loads(text)
-
-
 THROUGH = {
     "json": lambda data: json.loads(json.dumps(data)),
     "yaml": lambda data: yaml.safe_load(yaml.safe_dump(data, sort_keys=False)),
-    "toml": lambda data: parse_toml(tomli_w.dumps(data)),
+    "toml": lambda data: tomllib.loads(tomli_w.dumps(data)),
 }
-
-
-HAS_TOML = any(importlib.util.find_spec(name) for name in ("tomllib", "tomli"))
-NEEDS_TOML = pytest.mark.skipif(not HAS_TOML, reason="needs tomllib or tomli")
 
 
 def assert_read_back(scheduler, through):
@@ -376,7 +365,7 @@ def assert_read_back(scheduler, through):
     return again
 
 
-@pytest.mark.parametrize("through", ["json", "yaml", pytest.param("toml", marks=NEEDS_TOML)])
+@pytest.mark.parametrize("through", sorted(THROUGH))
 @quick
 @given(data=specified())
 def test_any_specification_is_read_back(through, data):
@@ -458,7 +447,7 @@ def test_a_late_change_of_entries_is_read_back(operation):
     assert lr_at_some_positions(scheduler) == lr_at_some_positions(again)
 
 
-@pytest.mark.parametrize("through", ["json", "yaml", pytest.param("toml", marks=NEEDS_TOML)])
+@pytest.mark.parametrize("through", sorted(THROUGH))
 def test_a_file_says_the_shape_of_a_warmup_and_its_parameters(through):
     shape = {"shape": "log", "timescale": "5%"}
     data = {"schedule": "linear", "peak": "1.0", "warmup": 10, "warmup_shape": shape}
@@ -467,7 +456,7 @@ def test_a_file_says_the_shape_of_a_warmup_and_its_parameters(through):
     assert expected == lr_from(THROUGH[through](data), horizon=100)
 
 
-@pytest.mark.parametrize("through", ["json", "yaml", pytest.param("toml", marks=NEEDS_TOML)])
+@pytest.mark.parametrize("through", sorted(THROUGH))
 def test_a_file_says_points_as_lengths_and_numbers(through):
     points = [[0, 0], ["2k", "1e-3"], [0.8, 1e-3], ["100%", 0]]
     expected = schedules.piecewise([(0, 0), (2_000, 1e-3), (8_000, 1e-3), (10_000, 0)])

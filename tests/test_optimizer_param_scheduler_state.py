@@ -237,7 +237,7 @@ def test_a_load_onto_an_illegal_group_changes_nothing():
 def test_a_load_at_another_position_than_the_trainers_is_refused():
     state = at(60).state_dict()
     scheduler = opt_param_scheduler()
-    with pytest.raises(StateError, match=r"num_steps.* position is 60, the trainer's is 61"):
+    with pytest.raises(StateError, match=r"num_steps.* position is 60, but the trainer's is 61"):
         scheduler.load_state_dict(state, expected_position=61)
     assert 0 == scheduler.num_steps
     scheduler.load_state_dict(state, expected_position=60)
@@ -247,7 +247,7 @@ def test_a_load_at_another_position_than_the_trainers_is_refused():
 def test_check_position_raises_unless_the_position_is_the_trainers():
     scheduler = at(60)
     scheduler.check_position(60)
-    with pytest.raises(StateError, match="position is 60, the trainer's is 59"):
+    with pytest.raises(StateError, match="position is 60, but the trainer's is 59"):
         scheduler.check_position(59)
 
 

@@ -247,7 +247,7 @@ BAD_STATES = {
     "no version": (edited(("version",), ...), "no valid version"),
     "no unit": (edited(("unit",), ...), "'dist_sched.unit'"),
     "an unknown unit": (edited(("unit",), "epochs"), "'dist_sched.unit'.*'epochs'"),
-    "an unknown name": (edited(("color",), 1), "'dist_sched.color'.*not known"),
+    "an unknown name": (edited(("color",), 1), "'dist_sched.color'.*is not a key"),
     "no specification": (edited(("specification",), ...), "dist_sched"),
     "no fields": (edited(("specification", "fields"), ...), r"specification\.fields'.*missing"),
     "an unknown part": (edited(("specification", "color"), 1), r"specification\.color'.*not known"),
@@ -292,7 +292,7 @@ def test_a_bad_state_names_the_key_and_changes_nothing(kind):
 
 def test_a_load_at_another_position_than_expected_changes_nothing():
     scheduler = param_scheduler()
-    with pytest.raises(StateError, match="position is 24, the trainer's is 25"):
+    with pytest.raises(StateError, match="position is 24, but the trainer's is 25"):
         scheduler.load_state_dict(saved_state(), expected_position=25)
     assert (0, [0.0]) == (scheduler.num_steps, held(scheduler.optimizer))
 
@@ -426,7 +426,7 @@ def test_verify_reads_back_every_field_of_every_group():
     scheduler.seek(24)
     scheduler.verify()
     scheduler.optimizer.param_groups[1]["betas"] = (0.125, 0.999)
-    with pytest.raises(RankMismatchError, match=r"rank 0: group 1: betas\[0\] holds 0\.125 and"):
+    with pytest.raises(RankMismatchError, match=r"rank 0: group 1: betas\[0\] is 0\.125 and"):
         scheduler.verify()
     scheduler.step(0)
     scheduler.verify()

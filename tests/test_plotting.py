@@ -541,7 +541,7 @@ def test_the_same_picture_is_the_same_file():
 def test_letters_that_no_font_has_are_named_once_for_a_png_and_kept_in_an_svg():
     given = drawing({"\U00013000": WSD, "b": STEPS})
     _, notes = plotting.render(given, ".png")
-    assert ["no installed font has the letters \U00013000, which stand"] == [
+    assert ["no installed font has the letters \U00013000, so they are"] == [
         note[:48] for note in notes
     ]
     svg, notes = plotting.render(given, ".svg")

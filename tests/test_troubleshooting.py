@@ -18,7 +18,7 @@ ON_RANKS = {
     "ConfigError at the first step, on some ranks",
     "RankMismatchError: ranks disagree",
     "The job hangs at a load, or ends with an error of the backend",
-    "A rank says that it adopts what rank 0 has",
+    "A rank says that it adopts rank 0's config",
 }
 """Shown by tests/distributed/test_troubleshooting.py."""
 CASES = {}
@@ -123,7 +123,7 @@ def another():
     OptimizerParamScheduler(optimizer, **{**CONFIG, "max_lr": 3e-4, "min_lr": 0.0})
 
 
-@symptom("ConfigError: whose schedule is it?")
+@symptom("ConfigError: their ratios are not clear")
 def whose():
     scheduler_of({"lr": 0.02, "name": "body"}, {"lr": 1e-3, "name": "head"})
 

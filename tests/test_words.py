@@ -183,7 +183,7 @@ def test_a_state_that_is_no_schedulers_is_called_what_it_is(whose, fields):
 def test_a_path_given_as_a_state_points_to_what_loads_paths(tmp_path):
     scheduler = OptimizerParamScheduler(adamw(), **CONFIG)
     for path in ("runs/7b", tmp_path):
-        with pytest.raises(StateError, match=r"not \w+: dist_sched\.checkpoint\.load\(scheduler, "):
+        with pytest.raises(StateError, match=r"not \w+; use dist_sched\.checkpoint\.load\("):
             scheduler.load_state_dict(path)
 
 

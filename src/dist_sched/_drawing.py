@@ -68,12 +68,12 @@ class Panel:
 
     @property
     def is_constant(self) -> bool:
-        """Whether no curve changes by more than a picture can show."""
+        """Whether all curves are constant, as far as a picture can show."""
         values = [line.points[1] for line in self.lines]
         return all(math.isclose(min(ys), max(ys), rel_tol=1e-9) for ys in values)
 
     def constant(self) -> str:
-        """Return the sentence that stands for the panel of a field that never changes."""
+        """Return a sentence instead of a panel, for a field that never changes."""
         names: dict[str, list[str]] = {}
         for line in self.lines:
             names.setdefault(brief(line.points[1][0]), []).append(line.name)
@@ -82,7 +82,7 @@ class Panel:
         return f"{self.field}: {', '.join(parts)} throughout"
 
     def axis(self, *, log: bool) -> Axis:
-        """Return the axis: logarithmic where that is wanted and some value is positive."""
+        """Return the axis. It is logarithmic only if some value is positive."""
         values = [value for line in self.lines for value in line.points[1]]
         low, high = min(values), max(values)
         if log and high > 0:
@@ -96,9 +96,9 @@ class Panel:
         return Axis(low - margin, high + margin)
 
     def phases(self) -> list[tuple[tuple[Span, ...], list[Line]]]:
-        """Return the different rows of phases, each with the curves that have it.
+        """Return the different rows of phases, each with its curves.
 
-        What holds past the last phase is not a phase, and a constant lasts to the end of the axis.
+        The value after the last phase is not a phase. A constant lasts to the end of the axis.
         """
         rows: dict[tuple[object, ...], tuple[tuple[Span, ...], list[Line]]] = {}
         for line in self.lines:
@@ -111,7 +111,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """All that is drawn: schedules over one axis of positions, and positions to mark.
+    """The contents of a picture: schedules over one axis of positions, and positions to mark.
 
     Raises:
         ConfigError: The units of the schedules differ.
@@ -127,7 +127,7 @@ class Drawing:
             raise ConfigError(f"unit: {each}; draw schedules of different units separately")
 
     def renamed(self, rename: Callable[[str], str]) -> Drawing:
-        """Return the same drawing with all its names changed."""
+        """Return the same drawing with other names."""
 
         def track(one: Track) -> Track:
             spans = tuple(replace(span, name=rename(span.name)) for span in one.spans)
@@ -142,7 +142,7 @@ class Drawing:
 
     @property
     def marks(self) -> dict[int, list[Layer]]:
-        """The positions to mark, in order, each with the layers that are there themselves."""
+        """The positions to mark, in order, each with the layers at this position."""
         own = {layer.position for layer in self.layers if layer.position is not None}
         return {
             position: [layer for layer in self.layers if layer.position == position]
@@ -167,11 +167,11 @@ class Drawing:
         return f"position ({unit})" + (f"; horizon {short(horizons[0])}" if is_said else "")
 
     def _horizons(self) -> list[Number]:
-        """Return the positions past which no field of a layer changes."""
+        """Return the position of each layer after which no field changes."""
         return [max(track.horizon for track in layer.tracks) for layer in self.layers]
 
     def panels(self) -> list[Panel]:
-        """Return the curves of each field, in the order in which fields first come."""
+        """Return the curves of each field, in the order of the fields."""
         # The axis ends past the last horizon, to show which value holds from there on.
         last = int(max(*self._horizons(), 0, *self.marks))
         end = last + max(2, last // 20) if last else 10
@@ -203,7 +203,7 @@ class Drawing:
 
 
 def points(track: Track, positions: Sequence[int]) -> tuple[list[int], list[float]]:
-    """Return the points of a curve. Where it jumps, the value holds until the jump.
+    """Return the points of a curve. At a jump, the value stays constant until the jump.
 
     A jump is a change within one unit that is much larger than those before and after it.
 
@@ -231,9 +231,9 @@ def points(track: Track, positions: Sequence[int]) -> tuple[list[int], list[floa
 
 
 def table(tracks: Iterable[tuple[str, Track]], at: Sequence[int], most: int) -> list[list[str]]:
-    """Return a row of values for each named curve, below a row of at most so many positions.
+    """Return a row of values for each named curve, below a row of positions.
 
-    Further positions come in further rows below.
+    A row has at most so many positions. Further ones are in rows below.
     """
     rows, tracks = [], list(tracks)
     for part in (at[begin : begin + most] for begin in range(0, len(at), most)):
@@ -243,18 +243,18 @@ def table(tracks: Iterable[tuple[str, Track]], at: Sequence[int], most: int) -> 
 
 
 def listed(names: Sequence[str], separator: str = ", ", most: int = 8) -> str:
-    """Return names for a sentence: the first few, each cut if it is long, and how many are left."""
+    """Return names for a sentence: the first ones, cut if long, and the number of others."""
     text = separator.join(shortened(names[:most], 32))
     return f"{text} and {len(names) - most:,} more" if len(names) > most else text
 
 
 def printable(text: str) -> str:
-    """Return a text whose control characters are escapes: names are one line everywhere."""
+    """Return a text with control characters escaped, so that names are one line."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def numbered(names: Sequence[str]) -> list[str]:
-    """Return names of which those that come several times are numbered.
+    """Return names, with numbers added to repeated ones.
 
     Examples:
         >>> numbered(["a", "b", "a"])
@@ -270,14 +270,14 @@ def numbered(names: Sequence[str]) -> list[str]:
 
 
 def columns(text: str) -> int:
-    """Return how many columns a text takes where wide letters take two."""
+    """Return the number of columns of a text, in which wide letters take two."""
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
 def shortened(names: Sequence[str], room: int) -> list[str]:
-    """Return names of at most so many columns, of which different ones stay different.
+    """Return names cut to a number of columns, so that different names stay different.
 
-    The middle is left out, else what all begin with, else numbers are added.
+    The middle is left out, or a common beginning, or numbers are added.
 
     Examples:
         >>> shortened(["lr", "a" * 30, "b" * 30], 9)

@@ -144,7 +144,7 @@ def render(drawing: Drawing, ending: str, *, log: bool = False) -> tuple[bytes, 
     looks: Any = {"svg.hashsalt": "dist_sched", "svg.fonttype": "none"}
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with mpl.rc_context(looks), warnings.catch_warnings():
-        # Texts stay texts in .svg, where the viewer's fonts write them, not those of this machine.
+        # Text stays text in .svg, so that the viewer's fonts are used.
         warnings.filterwarnings("ignore", message="(?s)Glyph .* missing from")
         figure.savefig(buffer, format="svg", metadata=nothing)
     svg = buffer.getvalue()
@@ -153,9 +153,9 @@ def render(drawing: Drawing, ending: str, *, log: bool = False) -> tuple[bytes, 
 
 
 def draw(drawing: Drawing, *, log: bool = False, keep_letters: bool = False) -> Figure:
-    """Draw schedules; `keep_letters` keeps those letters that no font has.
+    """Draw schedules. `keep_letters` keeps letters that no font has.
 
-    Else they are written as numbers, because matplotlib warns whenever it draws one.
+    Otherwise these letters are written as numbers, because matplotlib would warn about each.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -170,21 +170,21 @@ def draw(drawing: Drawing, *, log: bool = False, keep_letters: bool = False) -> 
     letters = "" if keep_letters else _lacking(drawing)
     numbers = {ord(letter): letter.encode("unicode_escape").decode() for letter in letters}
     drawing = drawing.renamed(lambda name: _drawing.printable(name).translate(numbers))
-    # Names such as "$x" are no formulas.
+    # Names such as "$x" are not formulas.
     looks: Any = {"font.family": _families(), "font.size": _NORMAL, "text.parse_math": False}
     looks |= dict.fromkeys(("text.color", "axes.labelcolor"), _INK)
     looks |= dict.fromkeys(("axes.spines.top", "axes.spines.right"), False)
     looks |= {"axes.edgecolor": _FAINT, "axes.facecolor": "white"}
     with mpl.rc_context(looks):
         figure = Figure(facecolor="white", layout="constrained")
-        # A canvas of its own keeps pyplot, its state and a display out of it.
+        # An own canvas works without pyplot, its state and a display.
         FigureCanvasAgg(figure)
         _fill(figure, drawing, log=log)
     return figure
 
 
 def _families() -> list[str]:
-    """Return the fonts to write with, in order; matplotlib complains of those not installed."""
+    """Return the fonts to use, in order, without uninstalled ones, about which matplotlib warns."""
     import matplotlib as mpl
     from matplotlib.font_manager import fontManager
 
@@ -193,7 +193,7 @@ def _families() -> list[str]:
 
 
 def _lacking(drawing: Drawing) -> str:
-    """Return the letters of names that none of the fonts has."""
+    """Return the letters of names that no font has."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     tracks = [track for layer in drawing.layers for track in layer.tracks]
@@ -206,7 +206,7 @@ def _lacking(drawing: Drawing) -> str:
 
 
 def _fill(figure: Figure, drawing: Drawing, *, log: bool) -> None:
-    """Draw all: the legend, the panels, the table of values, and lines of text."""
+    """Draw the legend, the panels, the table of values, and lines of text."""
     panels = drawing.panels()
     shown = [panel for panel in panels if not panel.is_constant]
     names = [*dict.fromkeys(line.name for panel in shown for line in panel.lines)]
@@ -241,7 +241,7 @@ def _fill(figure: Figure, drawing: Drawing, *, log: bool) -> None:
 
 
 def _style(index: int, number: int) -> dict[str, Any]:
-    """Return the looks of a curve; earlier ones are wider, to show below those that cover them."""
+    """Return the style of a curve. Earlier curves are wider, so that later ones do not hide it."""
     return {
         "color": _COLOURS[index % len(_COLOURS)],
         "dashes": _DASHES[index % len(_DASHES)],
@@ -250,7 +250,7 @@ def _style(index: int, number: int) -> dict[str, Any]:
 
 
 def _legend(figure: Figure, drawing: Drawing, styles: _Styles) -> float:
-    """Name the curves, or the one schedule that there is, and return the height in inches."""
+    """Draw the legend, or the name of a single schedule, and return the height in inches."""
     from matplotlib.lines import Line2D
 
     if len(styles) < 2:  # noqa: PLR2004 - one curve needs no legend
@@ -314,7 +314,7 @@ def _draw_curves(axes: Axes, panel: Panel, drawing: Drawing, styles: _Styles) ->
 
 
 def _draw_phases(axes: Axes, panel: Panel, styles: _Styles) -> Iterator[str]:
-    """Draw the phases as bars above a panel, and yield in words what finds no room there."""
+    """Draw the phases as bars above a panel, and yield a text about phases that do not fit."""
     rows = panel.phases()
     is_alone = len(rows) == 1
     for index, (spans, lines) in enumerate(rows):
@@ -339,9 +339,9 @@ def _draw_phases(axes: Axes, panel: Panel, styles: _Styles) -> Iterator[str]:
 
 
 def _labels(spans: Sequence[Span], end: int) -> Iterator[tuple[str, str, float, str]]:
-    """Yield the names that find room, each with its text, its place and its alignment.
+    """Yield the names that fit, each with its text, its place and its alignment.
 
-    A name stands in the middle of its phase, else in the free half of a neighbour.
+    A name is in the middle of its phase, or in the free half of a neighbour.
     """
     rooms = [float((span.end - span.begin) / end) * _LETTERS * 5 / 6 for span in spans]
     free = [(room - columns(span.name)) / 2 for room, span in zip(rooms, spans, strict=True)]
@@ -356,7 +356,7 @@ def _labels(spans: Sequence[Span], end: int) -> Iterator[tuple[str, str, float, 
 
 
 def _values(shown: Sequence[Panel], drawing: Drawing) -> list[list[str]]:
-    """Return the rows of the table: what each curve has at the marked positions."""
+    """Return the rows of the table: the values of each curve at the marked positions."""
     lines = [(panel.field, line) for panel in shown for line in panel.lines]
     names = shortened([f"{field}  {line.name}".rstrip() for field, line in lines], 36)
     named = [(name, line.track) for name, (_, line) in zip(names, lines, strict=True)]

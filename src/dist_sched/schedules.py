@@ -54,13 +54,10 @@ from dist_sched._curves.named import (
 from dist_sched._curves.operations import product, raised_to, repeat
 from dist_sched._curves.operations import whole_multiples as whole
 from dist_sched._curves.pace import units_after
-from dist_sched._curves.proportional import ProportionalTo
+from dist_sched._curves.proportional import ProportionalTo as proportional_to  # noqa: N813
 from dist_sched._curves.shapes import shapes
 from dist_sched._peers.registry import from_peer
 from dist_sched._rules import near_miss
-
-proportional_to = ProportionalTo
-"""A field that follows another field's schedule, such as weight decay in proportion to lr."""
 
 __all__ = [
     "LENGTHS",

@@ -192,15 +192,18 @@ def test_inspect_prints_where_what_and_every_entry(cli, home):
     status, out, _ = cli("inspect", "before")
     assert 0 == status
     assert ["found", "in", str(home / "before" / "step-60" / ".metadata")] in rows(out)
-    assert {("position", "60"), ("unit", "steps"), ("torn", "no"), ("key", "app.scheduler")} <= {
-        tuple(row) for row in rows(out)
-    }
+    assert {
+        ("position", "60"),
+        ("unit", "steps"),
+        ("inconsistent", "no"),
+        ("key", "app.scheduler"),
+    } <= {tuple(row) for row in rows(out)}
     assert {("max_lr", "0.5"), ("lr", "0.3")} <= {tuple(row) for row in rows(out)}
 
 
 def test_inspect_sets_the_keys_of_a_torn_state_beside_its_text(cli):
     out = cli("inspect", "torn.pt")[1]
-    assert ["torn", "max_lr"] in rows(out)
+    assert ["inconsistent", "max_lr"] in rows(out)
     assert ["max_lr", "1", "7"] in rows(out)
 
 
@@ -319,7 +322,7 @@ def test_every_command_refuses_a_policy_for_a_misspelt_field(cli, tmp_path, argu
     paths = {"CONFIG": path, "DST": tmp_path / "a.pt"}
     status, _, err = cli(*[paths.get(word, word) for word in arguments])
     assert 2 == status
-    assert "policy names 'lrr', which is not an entry; did you mean 'lr'?" in err
+    assert "policy has the key 'lrr', which is not an entry; did you mean 'lr'?" in err
 
 
 def test_diff_does_not_say_that_a_checkpoints_run_had_policy_config(cli):
@@ -401,11 +404,14 @@ def test_diff_relabels_a_unit_by_policy(cli):
         (
             (),
             (
-                "run.json has horizon 200; the policy 'checkpoint' keeps 110: "
-                "use --policy lr_decay_steps=config --policy '*=checkpoint'"
+                "run.json has horizon 200, but the policy 'checkpoint' keeps 110; for the later "
+                "horizon use --policy lr_decay_steps=config --policy '*=checkpoint'"
             ),
         ),
-        (("--policy", "max_lr=config", "--policy", "*=checkpoint"), "the policy keeps 110: use"),
+        (
+            ("--policy", "max_lr=config", "--policy", "*=checkpoint"),
+            "the policy keeps 110; for the later horizon use",
+        ),
         (("--policy", "config"), None),
     ],
     ids=str,
@@ -429,7 +435,7 @@ def test_the_policy_that_diff_names_for_a_longer_horizon_brings_it(cli, tmp_path
         one for one in cli("diff", "spec", path)[1].splitlines() if "for the later horizon" in one
     ]
     assert "has horizon 1500, but the policy 'checkpoint' keeps 1000" in line
-    words = shlex.split(line.partition(": use ")[2])
+    words = shlex.split(line.partition("horizon use ")[2])
     out = cli("diff", "spec", path, *words)[1]
     assert "  lr.phases[1].steps: 780 → 1280" in out
     assert "for the later horizon" not in out
@@ -762,7 +768,7 @@ def test_convert_writes_a_state_that_torchs_lambda_scheduler_loads(cli, tmp_path
     [
         ("samples", ("--to", "torch"), "only steps can be converted"),
         ("spec", ("--to", "nemo"), "was saved by ParamScheduler, whose curves Megatron-LM"),
-        ("samples", ("--to", "dist-sched", "--unit", "steps"), "counts samples"),
+        ("samples", ("--to", "dist-sched", "--unit", "steps"), "the unit of samples is samples"),
         ("scheduler.pt", ("--to", "megatron"), "add the run's with --config"),
         ("run.json", ("--to", "megatron"), "is a config file, but this command needs a checkpoint"),
     ],
@@ -909,7 +915,7 @@ def test_a_comment_of_a_forked_file_is_one_line_whatever_the_folder_is_called(cl
 
 def test_fork_names_the_folder_to_resume_from(cli, home, tmp_path):
     out = cli("fork", "spec", "--extend", "2k", "-o", tmp_path / "a.yaml")[1]
-    assert f"to continue, resume from {home / 'spec'}\n" in out
+    assert f"to continue, resume from {home / 'spec'} with this config\n" in out
 
 
 def test_a_change_may_begin_before_the_checkpoint_where_nothing_jumps(cli, tmp_path):
@@ -966,8 +972,14 @@ def test_fork_prints_yaml_where_no_file_is_named(cli):
             ("spec", "--cooldown", "20%", "--field", "betas[0]"),
             "is a fraction of the horizon, which",
         ),
-        (("spec", "--extend", 900), "horizon=900: must be more than the present 1000 units"),
-        (("spec", "--extend", "90%"), "horizon=900: must be more than the present 1000 units"),
+        (
+            ("spec", "--extend", 900),
+            "horizon=900: must be more than the present horizon, 1000 units",
+        ),
+        (
+            ("spec", "--extend", "90%"),
+            "horizon=900: must be more than the present horizon, 1000 units",
+        ),
         (("before", "--extend", 200), "fork where the value is constant"),
         (
             ("stable", "--cooldown", 20, "--at", 50),
@@ -978,7 +990,7 @@ def test_fork_prints_yaml_where_no_file_is_named(cli):
         (("scheduler.pt", "--cooldown", 20), "has only the position 4"),
         (("stable", "--cooldown", 0), "must be greater than 0"),
         (("stable", "--cooldown", 20, "--end", "-1"), "must be a finite number >= 0"),
-        (("stable", "--cooldown", 20, "--unit", "tokens"), "counts steps"),
+        (("stable", "--cooldown", 20, "--unit", "tokens"), "the unit of stable is steps"),
         (("spec", "--cooldown", 20, "--field", "lrr"), "did you mean 'lr'?"),
         (("stable", "--cooldown", 20, "-o", "cool.ini"), "must end in one of .yaml"),
     ],
@@ -1073,7 +1085,7 @@ def test_a_fault_of_our_own_is_one_line_too(cli, monkeypatch):
     status, out, err = cli("show", "run.json")
     assert (2, "") == (status, out)
     assert "unexpected ZeroDivisionError" in err
-    assert "--debug shows where" in err
+    assert "use --debug to see where" in err
 
 
 def test_a_checkpoint_that_was_not_finished_is_skipped_and_named(cli, home):
@@ -1354,7 +1366,7 @@ def test_diff_prints_what_a_groups_multiplier_moves(cli, tmp_path, groups, lr):
     new.write_text(json.dumps({"fields": fields, "groups": groups}))
     status, out, _ = cli("diff", old, new, "--policy", "config")
     assert 1 == status
-    assert f"moves groups[head].lr from 0.5 to {lr}" in out
+    assert f"changes groups[head].lr from 0.5 to {lr}" in out
 
 
 def test_diff_prints_two_values_that_differ_by_less_than_is_shown_with_all_digits(cli, tmp_path):

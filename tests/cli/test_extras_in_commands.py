@@ -99,7 +99,7 @@ def test_a_fork_of_extras_alone_is_a_config_of_extras_alone(cli, tmp_path):
     torch.save({"scheduler": scheduler.state_dict()}, tmp_path / "alone.pt")
     path = tmp_path / "more.yaml"
     arguments = ("--rewarm", 10, "--peak", 64, "--field", "loss_weight", "-o", path)
-    assert "follows batch_size: change that one" in cli("fork", "alone.pt", *arguments)[2]
+    assert "follows batch_size; change that one" in cli("fork", "alone.pt", *arguments)[2]
     arguments = ("--cooldown", 10, "--shape", "linear", "--end", 16, "--field", "batch_size")
     assert 0 == cli("fork", "alone.pt", *arguments, "-o", path)[0]
     forked = from_config([], path)
@@ -110,7 +110,7 @@ def test_a_fork_of_extras_alone_is_a_config_of_extras_alone(cli, tmp_path):
 def test_convert_keeps_extras_in_a_state_of_ours_and_names_them_where_they_are_lost(cli):
     assert 0 == cli("convert", "run.pt", "ours.pt", "--to", "dist-sched")[0]
     assert ["batch_size", "40"] in rows(cli("inspect", "ours.pt")[1])
-    assert "ParamScheduler's" in cli("convert", "run.pt", "theirs.pt", "--to", "megatron")[2]
+    assert "saved by ParamScheduler" in cli("convert", "run.pt", "theirs.pt", "--to", "megatron")[2]
 
 
 def test_convert_to_torch_says_that_extras_are_not_carried(cli, tmp_path):

@@ -437,8 +437,10 @@ def test_lint_compares_each_horizon_with_the_run():
         (
             rise(100),
             [
-                "position 80: momentum: ends at 100, after lr's horizon 80: its value there is "
-                "0.65, not 0.75"
+                (
+                    "position 80: momentum: ends at 100, after lr's horizon 80: its value there is "
+                    "0.65, not 0.75"
+                )
             ],
         ),
         (

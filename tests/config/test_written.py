@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 
 import pytest
@@ -231,8 +230,6 @@ def build(source):
 
 @pytest.mark.parametrize("ending", WRITERS)
 def test_a_file_of_each_kind_says_what_the_mapping_says(tmp_path, ending):
-    if ending == "toml" and sys.version_info < (3, 11):
-        pytest.importorskip("tomli")
     path = tmp_path / f"run.{ending}"
     path.write_text(WRITERS[ending](EVERYTHING))
     assert files.read(EVERYTHING).config == files.read(path).config
@@ -240,8 +237,6 @@ def test_a_file_of_each_kind_says_what_the_mapping_says(tmp_path, ending):
 
 @pytest.mark.parametrize("ending", WRITERS)
 def test_what_to_config_returns_reads_back_equal_from_each_kind(tmp_path, ending):
-    if ending == "toml" and sys.version_info < (3, 11):
-        pytest.importorskip("tomli")
     path = tmp_path / f"run.{ending}"
     path.write_text(WRITERS[ending](build(EVERYTHING).to_config()))
     assert files.read(EVERYTHING).config == files.read(path).config

@@ -100,7 +100,7 @@ def test_a_clean_schedule_has_no_findings():
             24_691_356,
             (
                 "the run ends after 12345678 updates, 74074076 units before the horizon 98765432: "
-                "at 1 instead of 0.1"
+                "its last value is 1, not 0.1"
             ),
             "horizon-after-end",
         ),
@@ -119,8 +119,8 @@ def test_a_clean_schedule_has_no_findings():
             {"updates": 40, "increment": 2},
             80,
             (
-                "the run ends after 40 updates, 20 units before the horizon 100: at 0.55 instead "
-                "of 0.1"
+                "the run ends after 40 updates, 20 units before the horizon 100: its last value "
+                "is 0.55, not 0.1"
             ),
             "horizon-after-end",
         ),

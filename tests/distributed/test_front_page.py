@@ -46,7 +46,7 @@ def steps_of(page):
 
 
 def run(command, folder):
-    """Run a command of a page in a shell, and return the lines that it prints."""
+    """Run a command of a page in a shell, and return what it prints."""
     tools = [Path(sys.executable).parent, *os.environ["PATH"].split(os.pathsep)]
     environment = {**os.environ, "PATH": os.pathsep.join(map(str, tools)), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -59,7 +59,7 @@ def run(command, folder):
         check=False,
     )
     assert done.returncode in (0, 1), done.stdout  # 1 is the status of `diff`
-    return done.stdout.replace(str(folder), "/data").splitlines()
+    return done.stdout.replace(str(folder), "/data")
 
 
 def test_the_quickstart_runs_from_top_to_bottom_and_prints_what_it_shows(tmp_path):
@@ -71,7 +71,6 @@ def test_the_quickstart_runs_from_top_to_bottom_and_prints_what_it_shows(tmp_pat
             continue
         for part in text.split("$ ")[1:]:
             command, _, output = part.partition("\n")
-            printed = run(command, tmp_path)
-            assert [] == [line for line in output.splitlines() if line not in printed], printed
+            assert output.strip() in run(command, tmp_path)
             num_commands += 1
     assert 8 < num_commands

@@ -12,7 +12,7 @@ from test_troubleshooting import ON_RANKS, PAGE, shown
 
 @pytest.fixture(scope="module")
 def printed(torchrun):
-    ranks = torchrun("symptoms.py", 2)
+    ranks = torchrun("symptoms.py", 2, timeout=100)
     return " ".join("\n".join(text for rank in ranks for text in rank.values()).split())
 
 

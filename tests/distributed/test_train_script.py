@@ -314,7 +314,7 @@ def test_metrics_that_cannot_be_written_end_the_run_at_the_next_update(tmp_path)
     done = run(*command, preexec_fn=limit_files(3_000))
     [error] = errors(done.stderr)
     assert f"error: writing {tmp_path}/run/metrics.jsonl: " in error
-    assert error.endswith(f"{tmp_path}/run: has no complete checkpoint")
+    assert error.endswith(f"{tmp_path}/run holds no complete checkpoint")
     assert 2 == done.returncode
 
 

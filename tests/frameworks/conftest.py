@@ -33,41 +33,38 @@ def torchrun(tmp_path_factory):
 
 @pytest.fixture
 def run_example(tmp_path):
-    """Return what runs an example in a folder, and returns what each update of each rank used."""
+    """Return what makes runs of an example in one process, and returns what each update used."""
 
-    def run(name, runs, *arguments, world_size=1):
+    def run(name, *runs):
         __tracebackhide__ = True
         folder = Path(tempfile.mkdtemp(dir=tmp_path))
-        several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world_size}"]
-        command = [sys.executable, *(several if world_size > 1 else [])]
-        command += [str(PROGRAMS / "record.py"), str(folder), str(EXAMPLES / name)]
-        command += ["--folder", str(tmp_path / runs), *arguments]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, PROGRAMS / "record.py", folder, EXAMPLES / name, *runs]
         done = subprocess.run(
-            command, env=environment, stderr=subprocess.PIPE, text=True, check=False
+            command,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
         assert 0 == done.returncode, done.stderr[-4000:]
-        return [json.loads(file.read_text()) for file in sorted(folder.glob("rank*.json"))]
+        return json.loads((folder / "results.json").read_text())
 
     return run
 
 
 @pytest.fixture
-def check_example(run_example):
+def check_example(run_example, tmp_path):
     """Return what runs an example in one go and in two processes, and compares with its curves."""
 
-    def check(name, world_size=1):
+    def check(name):
         __tracebackhide__ = True
         lr = schedules.cosine(1e-3, horizon=16, warmup=4, floor=1e-4)
         weight_decay = schedules.linear(0.1, horizon=16, floor=0.01)
         curve = [[[lr(position), weight_decay(position)]] for position in range(16)]
-        options = {"world_size": world_size}
-        whole = run_example(name, "whole", "--updates", "16", **options)
-        first = run_example(name, "parts", "--updates", "7", **options)
-        second = run_example(name, "parts", "--updates", "16", "--resume", **options)
-        assert [curve] * world_size == whole
-        assert [curve[:7]] * world_size == first
-        assert [curve[7:]] * world_size == second
+        parts = f"--folder {tmp_path}/parts --updates"
+        first = run_example(name, f"--folder {tmp_path}/whole --updates 16", f"{parts} 7")
+        assert [curve, curve[:7]] == first
+        assert [curve[7:]] == run_example(name, f"{parts} 16 --resume")
 
     return check
 

@@ -1,4 +1,4 @@
-"""accelerate: `prepare` and `prepare_scheduler`, on one and two processes, with accumulation."""
+"""accelerate: `prepare` and `prepare_scheduler`, on one process, with accumulation."""
 
 from __future__ import annotations
 
@@ -43,9 +43,8 @@ def train(accelerator, model, optimizer, data, scheduler):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("world_size", [1, 2])
-def test_the_example_is_on_its_curves_through_a_resume(check_example, world_size):
-    check_example("accelerate_loop.py", world_size)
+def test_the_example_is_on_its_curves_through_a_resume(check_example):
+    check_example("accelerate_loop.py")
 
 
 def test_prepare_paces_and_saves_it(accelerator, used, tmp_path):

@@ -15,8 +15,7 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.skipif(
         importlib.util.find_spec("deepspeed") is None,
-        reason="deepspeed is not installed: it is built from source, which needs a compiler "
-        "(DS_BUILD_OPS=0 pip install deepspeed==0.19.8 --no-build-isolation)",
+        reason="deepspeed is installed on Linux alone",
     ),
 ]
 
@@ -38,11 +37,10 @@ def curve():
     return values
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one process", "two processes"])
-def runs(torchrun, tmp_path_factory, request):
+@pytest.fixture(scope="module")
+def runs(torchrun, tmp_path_factory):
     """Return 16 updates of each engine, and what new processes make of its checkpoint after 7."""
-    folder = tmp_path_factory.mktemp("deepspeed")
-    program = "deepspeed_zero.py", request.param, folder
+    program = "deepspeed_zero.py", 2, tmp_path_factory.mktemp("deepspeed")
     return [torchrun(*program, part, timeout=300) for part in ("whole", "resumed")]
 
 

@@ -17,7 +17,6 @@ from helpers import sgd
 pytestmark = [
     pytest.mark.frameworks,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(sys.version_info < (3, 11), reason="nemo-automodel needs Python 3.11"),
 ]
 
 PROGRAM = Path(__file__).parent / "programs/nemo_recipe.py"

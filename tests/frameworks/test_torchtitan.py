@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-pytest.importorskip("torchtitan", reason="torchtitan needs Python 3.11")
+pytest.importorskip("torchtitan")
 
 import torch
 from torch import nn
@@ -42,46 +42,67 @@ def curve():
     return values
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one process", "two processes"])
-def runs(torchrun, tmp_path_factory, request):
-    """Return runs of 16 updates, and what new processes make of their checkpoints after 7.
-
-    One is of this library's scheduler, and one of torchtitan's own.
-    """
-    folder = tmp_path_factory.mktemp("torchtitan")
-    ours, own = folder / "ours", folder / "own"
-    launched = {"timeout": 300, "aborts": True}
-    first = torchrun(PROGRAM, request.param, f"ours:{ours}:16", f"own:{own}:16", **launched)
-    for run in (ours, own):
+def keep_only_step_7(*folders):
+    for folder in folders:
         for later in ("step-14", "step-16"):
-            shutil.rmtree(run / "checkpoint" / later)
+            shutil.rmtree(folder / "checkpoint" / later)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("torchtitan")
+
+
+@pytest.fixture(scope="module")
+def first(torchrun, folder):
+    """Return 16 updates on one process, of our scheduler and of torchtitan's own."""
+    runs = [f"ours_async:{folder}/ours:16", f"own:{folder}/own:16"]
+    return torchrun(PROGRAM, 1, *runs, timeout=400, aborts=True)
+
+
+@pytest.fixture(scope="module")
+def resumed(torchrun, folder, first):  # noqa: ARG001 - it saves
+    """Return what two processes make of these after 7 updates, and 16 of their own."""
+    ours, own = folder / "ours", folder / "own"
+    keep_only_step_7(ours, own)
     copy = shutil.copytree(ours, folder / "own_manager")
     runs = [f"ours:{ours}:16", f"ours:{own}:16", f"own_manager:{copy}:16"]
-    return first, torchrun(PROGRAM, request.param, *runs, **launched)
+    runs += [f"ours_async:{folder}/two:16"]
+    return torchrun(PROGRAM, 2, *runs, timeout=400, aborts=True)
 
 
-def test_every_update_uses_the_curve(runs):
-    first, _ = runs
-    assert [curve()] * len(first) == [rank["ours"]["used"] for rank in first]
+@pytest.fixture(scope="module")
+def resumed_by_one(torchrun, folder, resumed):  # noqa: ARG001 - it saves
+    keep_only_step_7(folder / "two")
+    return torchrun(PROGRAM, 1, f"ours:{folder}/two:16", timeout=400, aborts=True)
 
 
-def test_a_new_process_goes_on_bit_for_bit(runs):
-    _, resumed = runs
-    assert [curve()[7:]] * len(resumed) == [rank["ours"]["used"] for rank in resumed]
+def test_every_update_uses_the_curve(first):
+    assert [curve()] == [rank["ours"]["used"] for rank in first]
 
 
-def test_torchtitans_own_checkpoint_manager_goes_on_bit_for_bit(runs):
-    _, resumed = runs
-    assert [curve()[7:]] * len(resumed) == [rank["own_manager"]["used"] for rank in resumed]
+def test_every_update_of_two_processes_uses_the_curve(resumed):
+    assert [curve()] * 2 == [rank["two"]["used"] for rank in resumed]
 
 
-def test_a_run_of_torchtitans_own_scheduler_is_resumed_at_its_position(runs):
-    _, resumed = runs
-    assert [curve()[7:]] * len(resumed) == [rank["own"]["used"] for rank in resumed]
+def test_two_processes_go_on_bit_for_bit_with_what_one_saved_asynchronously(resumed):
+    assert [curve()[7:]] * 2 == [rank["ours"]["used"] for rank in resumed]
 
 
-def test_what_is_logged_is_what_the_update_used_after_a_resume_too(runs):
-    for rank in [*runs[0], *runs[1]]:
+def test_one_process_goes_on_bit_for_bit_with_what_two_saved_asynchronously(resumed_by_one):
+    assert [curve()[7:]] == [rank["two"]["used"] for rank in resumed_by_one]
+
+
+def test_torchtitans_own_checkpoint_manager_goes_on_bit_for_bit(resumed):
+    assert [curve()[7:]] * 2 == [rank["own_manager"]["used"] for rank in resumed]
+
+
+def test_a_run_of_torchtitans_own_scheduler_is_resumed_at_its_position(resumed):
+    assert [curve()[7:]] * 2 == [rank["own"]["used"] for rank in resumed]
+
+
+def test_what_is_logged_is_what_the_update_used_after_a_resume_too(first, resumed):
+    for rank in [*first, *resumed]:
         used = rank["ours"]["used"]
         assert used == [[row["lr/0"], row["weight_decay/0"]] for row in rank["ours"]["logged"]]
 

@@ -47,6 +47,45 @@ def test_no_weight_decay_steps_means_end_wd_not_a_division_by_zero(upstream):
     assert [0.1] == held(ours, "weight_decay")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lr_decay_steps": float("inf")},
+        {"lr_warmup_steps": -1},
+        {"wd_incr_steps": -1},
+        {"wd_incr_style": "cosinus"},
+        {"end_wd": float("inf")},
+    ],
+    ids=str,
+)
+def test_an_illegal_entry_fails_at_construction(upstream, changes):
+    with pytest.raises(ConfigError, match=next(iter(changes))):
+        OptimizerParamScheduler(adamw(), **{**CONFIG, **changes})
+    if changes.keys() <= {"wd_incr_style"}:
+        with pytest.raises(Exception, match="not supported"):
+            upstream(adamw(), **{**CONFIG, **changes})
+    else:
+        upstream(adamw(), **{**CONFIG, **changes})
+
+
+def test_our_state_has_one_key_more(upstream):
+    theirs, ours = (set(scheduler.state_dict()) for scheduler in both(upstream))
+    assert {"dist_sched"} == ours - theirs
+    assert set() == theirs - ours
+
+
+@pytest.mark.parametrize("changes", [{"init_lr": 0.5}, {"max_lr": 1.0, "wsd_decay_steps": 50}])
+def test_what_upstreams_state_lacks_is_restored_and_compared_too(megatron, changes):
+    wsd = {"lr_decay_style": "WSD", "lr_wsd_decay_style": "linear", "wsd_decay_steps": 20}
+    saved_theirs, saved_ours = both(megatron, **wsd)
+    theirs, ours = both(megatron, **{**wsd, **changes})
+    theirs.load_state_dict(saved_theirs.state_dict())
+    ours.load_state_dict(saved_ours.state_dict())
+    key, value = list(changes.items())[-1]
+    assert value == getattr(theirs, key)
+    assert {**wsd, **CONFIG}.get(key) == getattr(ours, key) or 20 == getattr(ours, key)
+
+
 def test_strict_refuses_a_changed_wsd_tail_that_upstream_accepts(upstream):
     wsd = {"lr_decay_style": "WSD", "lr_wsd_decay_style": "linear"}
     strict = {"use_checkpoint_opt_param_scheduler": False}

@@ -236,10 +236,10 @@ def test_what_a_late_change_made_is_named_where_ten_keys_lack_it(caplog):
     scheduler.step(20)
     scheduler.cooldown(30, shape="cosine")
     scheduler.state_dict()
-    lost = "do not carry wsd_decay_steps=30, lr_wsd_decay_style='cosine'"
+    lost = "do not include wsd_decay_steps=30, lr_wsd_decay_style='cosine'"
     assert lost in caplog.text
 
 
 def test_other_schedulers_have_no_ten_keys():
-    with pytest.raises(ConfigError, match="not a ParamScheduler"):
+    with pytest.raises(ConfigError, match="cannot express a ParamScheduler"):
         adapters.megatron.ten_keys(param_scheduler())

@@ -201,5 +201,7 @@ def test_a_decay_for_ever_needs_an_end():
 
 def test_more_stairs_than_a_schedule_can_have_are_refused():
     staircase = {"lr_range_test_step_size": 1, "lr_range_test_staircase": True}
-    with pytest.raises(ConfigError, match="lr_range_test_step_size=1: makes more than 50,000"):
+    with pytest.raises(
+        ConfigError, match="lr_range_test_step_size=1: is too large: it makes more than 50,000"
+    ):
         build("LRRangeTest", staircase, total_num_steps=10**9)

@@ -76,7 +76,7 @@ def test_without_a_lowest_value_lr_stays():
     [
         ({"lr_warmup_style": None}, "nanotron: lacks lr_warmup_style"),
         ({"lr_warmup_style": "cosine"}, "lr_warmup_style='cosine': must be one of"),
-        ({"train_steps": None}, "lacks train_steps, or lr_decay_steps"),
+        ({"train_steps": None}, "lacks train_steps or lr_decay_steps"),
         ({"lr_decay_steps": 0}, "lr_decay_steps=0: without a warmup, nanotron would square lr"),
         ({"weight_decay": 0.1}, "'weight_decay' is not known here"),
     ],

@@ -268,7 +268,7 @@ def test_a_scheduler_is_known_by_its_class_too(name):
         ("cosine_with_warmup", {}, "type='cosine_with_warmup': must be one of .*did you mean"),
         ("wsd", {}, "wsd: has none of 'warmup', 'warmup_steps', 'warmup_fraction'"),
         ("wsd", {"warmup": 5, "decay": 6, "decay_fraction": 0.1}, "has decay and decay_fraction"),
-        ("wsd", {"warmup": 5, "decay": 61}, "decay=61: is 61 units; must be at least 1"),
+        ("wsd", {"warmup": 5, "decay": 61}, "decay=61: is 61 units; must be from 1"),
         ("wsd", {"warmup": 5, "decay_fraction": 0.001}, "decay_fraction=0.001: is 0 units"),
         ("wsd", {"warmup": 5, "decay_min_lr": 1.0}, "decay_min_lr=1.0: must be below 1.0"),
         ("wsd", {"warmup": 5, "warmup_min_lr": 1.0}, "warmup_min_lr=1.0: must be below the peak"),
@@ -286,7 +286,11 @@ def test_a_scheduler_is_known_by_its_class_too(name):
         ),
         ("wsds", {"period_lengths": [9, 3], "warmup": 5, "decay": 4}, "period 1: decay=4: is 4"),
         ("composable", {"stages": [{"duration": 5}]}, r"stages\[0\]: has none of 'end_lr'"),
-        ("sequential", {"schedulers": [{"type": "wsd"}], "schedulers_max": [1, 2]}, "must be 0"),
+        (
+            "sequential",
+            {"schedulers": [{"type": "wsd"}], "schedulers_max": [1, 2]},
+            "must be a list of 0",
+        ),
     ],
 )
 def test_what_cannot_be_said_is_refused_by_name(kind, block, words):

@@ -59,5 +59,7 @@ def test_waves_go_down_and_up_and_may_be_cut():
 
 
 def test_more_phases_than_a_schedule_can_have_are_refused_before_they_are_built():
-    with pytest.raises(ConfigError, match=r"num_cycles=1000000.0: makes more than 50,000 phases"):
+    with pytest.raises(
+        ConfigError, match=r"num_cycles=1000000.0: .* makes more than 50,000 phases"
+    ):
         refuse_many("num_cycles", 1e6, 2e6)

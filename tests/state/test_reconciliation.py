@@ -417,7 +417,7 @@ def test_a_long_report_counts_what_it_leaves_out_and_the_table_has_it():
     outcome = reconcile({"fields": mine.to_dict()["fields"]}, pack(theirs, 60, "steps"))
     differing = 100 + 1  # the end of each fall, and the first start
     assert differing == len(outcome.changed)
-    assert f"and {differing - 10} more entries differ" in str(outcome).splitlines()
+    assert f"and {differing - 10} more entries that differ" in str(outcome).splitlines()
     assert len(outcome.rows) + 2 == len(outcome.table().splitlines())
     assert "config" == outcome.alternative
 

@@ -22,8 +22,7 @@ from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-
-    from typing_extensions import Self
+    from typing import Self
 
     from dist_sched._config.history import Change
     from dist_sched._config.plan import Inventory, Plan

@@ -6,13 +6,12 @@ fractions of the horizon, and `1` is one unit.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import pathlib
 import re
 import stat
-import sys
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -301,10 +300,9 @@ _DOT = re.compile(r"\.[ \t]*[^\s.]")
 
 
 def _parse_toml(text: str) -> Any:
-    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     if any(len(_DOT.findall(part.group())) > _MAX_DOTS for part in _PARTS.finditer(text)):
         raise ValueError(f"has a key of more than {_MAX_DOTS} parts")
-    return toml.loads(text)
+    return tomllib.loads(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,13 +314,10 @@ class _Parser:
 
 
 _YAML = _Parser(_parse_yaml, _MAX_YAML, "reading YAML needs PyYAML: pip install 'dist-sched[yaml]'")
-_TOML = _Parser(
-    _parse_toml, _MAX_TOML, "reading TOML on Python 3.10 needs tomli: pip install tomli"
-)
 _PARSERS = {
     ".json": _Parser(partial(json.loads, object_pairs_hook=distinct), _MAX_JSON),
     ".yaml": _YAML,
     ".yml": _YAML,
-    ".toml": _TOML,
+    ".toml": _Parser(_parse_toml, _MAX_TOML),
 }
 """The parsers, by suffix."""

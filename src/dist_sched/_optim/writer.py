@@ -768,7 +768,7 @@ class Writer:
         return self._largest.get(key, 1.0)
 
     def _build_rows(self) -> None:
-        """Sort the groups by field, curve and factor: those of one factor share a product."""
+        """Sort the groups by field, curve and factor. Groups with one factor share a product."""
         self._rows, self._block, self._followed, self._known = [], {}, [], []
         self._largest = None
         for one in self.tracker.tracked:

@@ -140,7 +140,6 @@ class Reconciliation:
         changed = len(self.changed)
         count = "1 entry differs" if changed == 1 else f"{changed or 'no'} entries differ"
         values = [_value_line(value, is_refused=self._is_refused) for value in self._values_shown()]
-        equal = sum(row.why == EQUAL for row in self.rows)
         return "\n".join(
             [
                 f"position {self.position}; {count}",
@@ -148,7 +147,7 @@ class Reconciliation:
                 *_limited(self.warnings, _MOST_WARNING_LINES, "warnings"),
                 *_limited(self.changed, _MOST_ROW_LINES, "entries that differ", _row_line),
                 *self._missing(),
-                "1 entry is equal" if equal == 1 else f"{equal or 'no'} entries are equal",
+                *self._equal(),
                 *self._advice(),
             ]
         )
@@ -175,6 +174,12 @@ class Reconciliation:
         more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
         listed = ", ".join(_cut(name, _LONG_NAME) for name in names[:_MOST_NAMED])
         return _folded(f"not in the checkpoint, so the config's are used: {listed}{more}")
+
+    def _equal(self) -> list[str]:
+        equal = sum(row.why == EQUAL for row in self.rows)
+        if not equal and not self.changed:  # nothing was compared, as with a position alone
+            return []
+        return ["1 entry is equal" if equal == 1 else f"{equal or 'no'} entries are equal"]
 
     def _advice(self) -> list[str]:
         if self.alternative is None:

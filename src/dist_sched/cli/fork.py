@@ -173,7 +173,7 @@ def command(
     unit = inputs.require_unit(path, inputs.agreed_unit(source, {"--unit": unit}))
     mapping = files.to_mapping(after, unit=unit, policy=CONFIG)
     summary = views.late_change(change, before, after)
-    today = dt.datetime.now(dt.timezone.utc).date()
+    today = dt.datetime.now(dt.UTC).date()
     origin = f"forked from {source.location.checkpoint}, at position {source.position} in {unit}"
     text = write(
         {name: value for name, value in mapping.items() if value != {}},

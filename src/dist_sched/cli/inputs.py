@@ -186,7 +186,9 @@ def agreed_unit(source: CheckpointInput, options: Mapping[str, str | None]) -> s
     """
     for option, unit in options.items():
         if unit is not None and source.unit not in (None, unit):
-            raise ConfigError(f"{option}: has unit {unit}, but {source.path} has {source.unit}")
+            raise ConfigError(
+                f"{option}: is {unit}, but the unit of {source.path} is {source.unit}"
+            )
     return next((unit for unit in (source.unit, *options.values()) if unit is not None), None)
 
 

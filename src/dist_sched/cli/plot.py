@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     _Curve = tuple[str, int, Line]  # with its letter and colour
 
-_PIPED = 80  # columns where the output is no terminal
+_PIPED = 80  # columns if the output is not a terminal
 _LEAST, _MOST = 40, 160  # columns, at least and at most
 _HEIGHT = 16  # lines of a chart, its axes included
 _LETTERS = string.ascii_lowercase + string.ascii_uppercase + string.digits
@@ -157,7 +157,7 @@ def _chart(panel: Panel, drawing: Drawing, width: int, *, log: bool) -> Iterator
     for text, owners in texts.items():
         whose = f" of {', '.join(owners)}" if len(texts) > 1 else ""
         yield from _wrapped(f"phases{whose}: {text}", width)
-    # Values distinguish several curves where there is no colour.
+    # Values distinguish several curves without colours.
     usual = [] if is_alone else map(int, _round_numbers(0, panel.end, 4))
     names = [panel.field if is_alone else f"{letter} {line.name}" for letter, _, line in curves]
     yield from _table(panel, names, [*drawing.marks] or sorted({*usual}), width)
@@ -210,7 +210,7 @@ def _frame(
     for _, colour, line in curves:
         xs, ys = line.points
         plotext.plot(xs, _scaled(axis, ys), marker="braille", color=colour)
-    # The letters of curves are at places of their own, so that curves that are the same show.
+    # The letters of curves are at different places, so that equal curves are visible.
     lettered = [*curves] * 3 if len(curves) > 1 else []
     for place, (letter, colour, line) in enumerate(lettered):
         at = round((place + 0.5) / len(lettered) * panel.end)

@@ -32,7 +32,10 @@ def tiny_model(*_, **__):
 
 
 def use_cpu():
-    """Replace what the recipe calls of CUDA, which it does without asking for a device."""
+    """Replace what the recipe calls of CUDA, which it does without asking for a device.
+
+    That is the builder of models too: `from_config` of AutoModel 0.7.0 makes a CUDA device.
+    """
     from nemo_automodel.recipes.llm import train_ft
 
     train_ft.build_model = tiny_model

@@ -1,6 +1,8 @@
 """Run an example, and write what every update of it used, as the optimizer itself sees it.
 
-python record.py FOLDER EXAMPLE [ITS ARGUMENTS]
+python record.py FOLDER EXAMPLE ARGUMENTS...
+
+Each of the arguments is those of one run, separated by spaces, and the runs share a process.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 FIELDS = ("lr", "weight_decay")
 
-folder, example, *arguments = sys.argv[1:]
+folder, example, *runs = sys.argv[1:]
 used = []
 
 
@@ -24,7 +26,14 @@ def record(optimizer, *_):
 
 
 register_optimizer_step_pre_hook(record)
-sys.argv = [example, *arguments]
 sys.path[0] = str(Path(example).parent)  # as `python EXAMPLE` has it
-runpy.run_path(example, run_name="__main__")
-Path(folder, f"rank{os.environ.get('RANK', '0')}.json").write_text(json.dumps(used))
+environment = dict(os.environ)
+results = []
+for arguments in runs:
+    sys.argv = [example, *arguments.split()]
+    used.clear()
+    runpy.run_path(example, run_name="__main__")
+    results.append([*used])
+    os.environ.clear()  # torchft's example leaves the address of its server there
+    os.environ.update(environment)
+Path(folder, "results.json").write_text(json.dumps(results))

@@ -116,6 +116,12 @@ def ours():
     return small(torchtitan_config.debugmodel())
 
 
+def ours_async():
+    config = ours()
+    config.checkpoint.async_mode = "async"
+    return config
+
+
 def own_manager():
     config = ours()
     config.checkpoint = CheckpointManager.Config(enable=True, interval=7)
