@@ -27,7 +27,6 @@ parser.add_argument("--folder", default="runs/stable")
 parser.add_argument("--resume", metavar="CHECKPOINT")
 parser.add_argument("--cooldown", type=int, metavar="UPDATES", help="anneal from here to 0")
 options = parser.parse_args()
-
 logging.basicConfig(level=logging.INFO)
 dist.init_process_group()
 device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -57,4 +56,5 @@ while scheduler.num_steps < options.updates:
 model_state, optim_state = get_state_dict(model, optimizer)
 state = {"model": model_state, "optimizer": optim_state, "scheduler": scheduler}
 dcp.save(state, checkpoint_id=f"{options.folder}/step-{scheduler.num_steps}")
+dist.barrier()
 dist.destroy_process_group()

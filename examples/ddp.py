@@ -36,7 +36,6 @@ optimizer = torch.optim.AdamW([matrices, biases], lr=1e-2, weight_decay=0.1)
 lr = schedules.cosine(1e-2, horizon=16, warmup=4, floor=1e-3)
 weight_decay = schedules.linear(0.1, horizon=16, floor=0.01)
 scheduler = ParamScheduler(optimizer, {"lr": lr, "weight_decay": weight_decay})
-
 parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
 if options.resume:
     for name, state in torch.load(options.resume, map_location=device).items():
@@ -57,4 +56,5 @@ if rank == 0:
     Path("runs/ddp").mkdir(parents=True, exist_ok=True)
     states = {name: part.state_dict() for name, part in parts.items()}
     torch.save(states, f"runs/ddp/step-{scheduler.num_steps}.pt")
+dist.barrier()
 dist.destroy_process_group()

@@ -37,7 +37,6 @@ optimizer = torch.optim.AdamW([matrices, biases], lr=1e-2, weight_decay=0.1)
 lr = schedules.cosine(1e-2, horizon=16, warmup=4, floor=1e-3)
 weight_decay = schedules.linear(0.1, horizon=16, floor=0.01)
 scheduler = ParamScheduler(optimizer, {"lr": lr, "weight_decay": weight_decay})
-
 if options.resume:
     model_state, optim_state = get_state_dict(model, optimizer)
     state = {"model": model_state, "optimizer": optim_state, "scheduler": scheduler}
@@ -57,4 +56,5 @@ while scheduler.num_steps < options.updates:
 model_state, optim_state = get_state_dict(model, optimizer)
 state = {"model": model_state, "optimizer": optim_state, "scheduler": scheduler}
 dcp.save(state, checkpoint_id=f"runs/fsdp2/step-{scheduler.num_steps}")
+dist.barrier()
 dist.destroy_process_group()

@@ -27,10 +27,9 @@ device = f"cuda:{os.environ['LOCAL_RANK']}" if torch.cuda.is_available() else "c
 torch.manual_seed(0)
 hidden, last = torch.nn.Linear(8, 32), torch.nn.Linear(32, 1)
 model = DistributedDataParallel(torch.nn.Sequential(hidden, torch.nn.GELU(), last).to(device))
-matrices = {"params": [hidden.weight], "name": "matrices"}
 head: dict[str, Any] = {"params": [last.weight], "name": "head"}
 biases: dict[str, Any] = {"params": [hidden.bias, last.bias], "name": "biases", "weight_decay": 0.0}
-muon = torch.optim.Muon([matrices], lr=0.02, weight_decay=0.1)
+muon = torch.optim.Muon([{"params": hidden.weight, "name": "body"}], lr=0.02, weight_decay=0.1)
 adamw = torch.optim.AdamW([head, biases], lr=3e-4, weight_decay=0.1)
 fields = {
     "lr": schedules.wsd(3e-4, horizon=16, warmup=4, decay=5),  # AdamW's; Muon keeps its ratio to it
@@ -56,4 +55,5 @@ if rank == 0:
     Path("runs/muon_adamw").mkdir(parents=True, exist_ok=True)
     states = {name: part.state_dict() for name, part in parts.items()}
     torch.save(states, f"runs/muon_adamw/step-{scheduler.num_steps}.pt")
+dist.barrier()
 dist.destroy_process_group()

@@ -41,10 +41,9 @@ if options.resume:
         parts[name].load_state_dict(state)
 
 while scheduler.num_steps < options.tokens:
-    torch.manual_seed(scheduler.num_steps)
     batch_size = int(scheduler.extras["batch_size"])  # over all ranks
-    tokens = torch.randint(256, (batch_size, SEQUENCE_LENGTH + 1))  # your data
-    tokens = tokens[rank::world_size].to(device)
+    torch.manual_seed(scheduler.num_steps)  # the next line stands for your data
+    tokens = torch.randint(256, (batch_size, SEQUENCE_LENGTH + 1))[rank::world_size].to(device)
     cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()).backward()
     optimizer.step()
     optimizer.zero_grad()
@@ -56,4 +55,5 @@ if rank == 0:
     Path("runs/tokens").mkdir(parents=True, exist_ok=True)
     states = {name: part.state_dict() for name, part in parts.items()}
     torch.save(states, f"runs/tokens/{scheduler.num_steps}.pt")
+dist.barrier()
 dist.destroy_process_group()

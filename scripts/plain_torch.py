@@ -71,4 +71,5 @@ with (options.folder / "metrics.jsonl").open("a") as metrics:
             model_state, optim_state = get_state_dict(model, optimizer)
             state = {"model": model_state, "optimizer": optim_state, "scheduler": scheduler}
             save(state, checkpoint_id=options.folder / f"step-{scheduler.last_epoch}")
+dist.barrier()
 dist.destroy_process_group()

@@ -10,7 +10,7 @@ import pytest
 
 from dist_sched import schedules
 
-pytestmark = [pytest.mark.distributed, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.distributed, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["ddp.py", "fsdp2.py", "muon_adamw.py", "tokens_batch_ramp.py", "cooldown_forks.py"]

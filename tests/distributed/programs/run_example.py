@@ -36,6 +36,8 @@ def main():
     register_optimizer_step_pre_hook(record)
     _, *sys.argv = sys.argv
     left = runpy.run_path(sys.argv[0], run_name="__main__")
+    # gloo may hang where a DDP model is freed after its process group, so it is kept.
+    sys.modules["left by the example"] = left
     weights = [local(weight.detach()) for weight in left["model"].parameters()]
     worker.write({"used": used, "size": sum(float(weight.abs().sum()) for weight in weights)})
 
