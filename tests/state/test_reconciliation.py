@@ -461,6 +461,13 @@ def test_a_policy_for_what_neither_side_has_is_named(name):
     assert warning in str(outcome)
 
 
+def test_one_warning_counts_the_parts_of_a_policy_without_effect():
+    policy = {f"nonsense{index}": "config" for index in range(1000)}
+    state = pack(Specification(fields={"lr": 0.1}, groups={}), 5, "steps")
+    (warning,) = reconcile({"fields": {"lr": 0.1}}, state, {**policy, "*": "checkpoint"}).warnings
+    assert warning.startswith("policy['nonsense0'] (and 999 more) has no effect")
+
+
 @pytest.mark.parametrize("name", ["lr", "lr.phases[0].steps", "max_lr", "history"])
 def test_a_policy_for_an_entry_or_for_bounds_of_groups_is_not_named(name):
     fields = {"lr": 0.1, "weight_decay": 0.2}

@@ -79,7 +79,9 @@ class Policy:
 
     def without_effect(self, entries: Collection[Path]) -> list[str]:
         """Return the names that neither are, contain, nor are part of any of these entries."""
-        covered = {beginning for entry in entries for beginning in _beginnings(entry)}
+        if self._by_path.keys() <= {Path(HISTORY)}:
+            return []  # of the entries there may be very many
+        covered = _covering(entries)
         whole = {entry.steps() for entry in entries}
         return [
             str(path)
@@ -100,7 +102,7 @@ class Policy:
 
     def restricted_to(self, entries: Collection[Path]) -> Policy:
         """Return the policy for these entries only."""
-        covered = {beginning for entry in entries for beginning in _beginnings(entry)}
+        covered = _covering(entries)
         words = {
             name: self.words[name]
             for name in self.words
@@ -114,6 +116,11 @@ class Policy:
     def to_dict(self) -> str | dict[str, str]:
         """Return the policy as `parse` reads it: a string if all entries have the same one."""
         return self.words[REST] if self.words.keys() == {REST} else dict(self.words)
+
+
+def _covering(entries: Collection[Path]) -> set[tuple[str, ...]]:
+    """Return the parts of every path that covers one of these entries."""
+    return {beginning for entry in entries for beginning in _beginnings(entry)}
 
 
 def _beginnings(entry: Path) -> Iterator[tuple[str, ...]]:
@@ -175,7 +182,7 @@ def parse(
 def _problems(
     policy: Policy, entries: Collection[Path], may_name: Callable[[Path], bool]
 ) -> Iterator[str]:
-    covered = {beginning for entry in entries for beginning in _beginnings(entry)}
+    covered = _covering(entries)
     known = dict.fromkeys(
         str(path) for entry in entries for path in (Path(entry.field, (), entry.pattern), entry)
     )

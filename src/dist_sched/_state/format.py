@@ -53,7 +53,7 @@ KINDS: tuple[type[Config], ...] = (OptimizerParamConfig, Specification)
 
 DIST_SCHED = "dist_sched"
 UPSTREAM = "OptimizerParamScheduler"
-"""The format of Megatron-LM and NeMo AutoModel, whose states cannot be told apart."""
+"""The format of Megatron-LM and NeMo AutoModel, whose states look the same."""
 
 WD_KEYS = ("start_wd", "end_wd", "wd_incr_style", "wd_incr_steps")
 """Keys that are all missing from the oldest states of Megatron-LM."""

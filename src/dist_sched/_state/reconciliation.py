@@ -18,7 +18,7 @@ from dist_sched._config.history import HISTORY, Change, History
 from dist_sched._config.path import Path
 from dist_sched._config.plan import value_at
 from dist_sched._config.policy import CHECKPOINT, CONFIG, REST, STRICT, UNIT, Policy
-from dist_sched._rules import near_miss, shown
+from dist_sched._rules import shown
 from dist_sched._state.format import UNIT_KEY, Checkpoint, pack, unpack
 from dist_sched._state.report import EQUAL, MISSING, NextValue, Reconciliation, Row
 from dist_sched.errors import ConfigError, ReconcileError
@@ -131,7 +131,7 @@ def reconcile_checkpoint(
         warnings=(
             *checkpoint.warnings,
             *((_relabelling(unit, checkpoint),) if relabels else ()),
-            *_names_without_effect(declared, sides, policy),
+            *_without_effect(declared, sides, policy),
         ),
     )
     reasons = [_refusal(path, found.choices[path], policy) for path in found.refused]
@@ -301,16 +301,17 @@ def _relabelling(unit: str, checkpoint: Checkpoint) -> str:
     )
 
 
-def _names_without_effect(
+def _without_effect(
     declared: Config, compared: Mapping[Path, Sides], policy: Policy
 ) -> Iterator[str]:
     # Bounds and multipliers of groups have a policy too, for what an optimizer's load brings.
     of_groups = [Path(key) for field in declared.plan.fields for key in field.override_keys()]
-    for name in policy.without_effect([*compared, *of_groups]):
-        close = near_miss(name, map(str, compared))
+    names = policy.without_effect([*compared, *of_groups])
+    if names:
+        more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
         yield (
-            f"policy[{shown(name)}] has no effect: there is no such entry in the config or the "
-            f"checkpoint{close}"
+            f"policy[{shown(names[0])}]{more} has no effect: there is no such entry in the config "
+            "or the checkpoint"
         )
 
 
