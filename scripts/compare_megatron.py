@@ -19,6 +19,7 @@ import argparse
 import importlib.util
 import inspect
 import itertools
+import logging
 import math
 import subprocess
 import sys
@@ -438,6 +439,8 @@ def main() -> int:
     parser.add_argument("version", nargs="?", help="a release; the newest by default")
     parser.add_argument("--installed", action="store_true", help="take the installed one")
     arguments = parser.parse_args()
+    # Its loads differ on purpose, and what they log would hide the table.
+    logging.getLogger("dist_sched").addHandler(logging.NullHandler())
     if arguments.installed:
         from importlib import metadata
 
