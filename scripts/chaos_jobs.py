@@ -132,6 +132,10 @@ class Job:
         """Let the rank go on that waits at the point."""
         (self.folder / "go").touch()
 
+    def leave(self) -> None:
+        """Let the ranks exit by themselves when they are done, without their launcher."""
+        (self.folder / "leave").touch()
+
     def signal(self, number: signal.Signals, processes: Sequence[int]) -> None:
         """Send a signal to processes that may have ended."""
         for process in processes:
@@ -145,8 +149,9 @@ class Job:
                 resource.prlimit(process, resource.RLIMIT_FSIZE, (size, size))
 
     def close(self) -> None:
-        """Close the pipes."""
+        """Close the pipes, and keep what was printed."""
         self.poll()
+        (self.folder / "output.txt").write_text(self.output)
         for handle in self._buffers:
             os.close(handle)
 

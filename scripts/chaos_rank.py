@@ -141,6 +141,10 @@ def main() -> None:
     add_points()
     sys.argv[0] = SCRIPT
     load_script().main()
+    # As forks, torchrun's ranks wait for it before they exit, also where it waits for their end.
+    if (FOLDER / "leave").exists():
+        sys.stderr.flush()
+        os._exit(0)
 
 
 if __name__ == "__main__":

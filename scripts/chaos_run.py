@@ -172,7 +172,7 @@ class Run:
     def undisturbed(self, world_size: int) -> Outcome:
         """Go on for some updates, and end without a fault."""
         before, edit = Snapshot.of(self), self._same()
-        arguments = self._arguments(edit, 2, 2, 10)
+        arguments = self._arguments(edit, 2, 2, 4)
         job = self._start(arguments, world_size)
         violations = self._finish([job], is_in_time=job.wait())
         self.durations.append(job.seconds)
@@ -182,7 +182,7 @@ class Run:
         """Start a job with a fault."""
         before, edit = Snapshot.of(self), self._edit(kill)
         self.declared = edit.declared
-        updates = ENDLESS if kill.moment == BY_CLOCK else 5 * kill.every
+        updates = ENDLESS if kill.moment == BY_CLOCK else 3 * kill.every
         arguments = self._arguments(edit, kill.every, kill.keep, updates)
         job = self._start(arguments, kill.world_size, (kill.point, kill.rank, kill.passage))
         jobs, when = [job], job.started + kill.share * statistics.median(self.durations)
@@ -310,6 +310,8 @@ def hurt(job: Job, kill: Kill) -> None:
     else:
         job.wait(lambda: len(job.ranks) == kill.world_size)  # the others may start later
         victims = [*job.ranks.values()] if kill.target == ALL else [job.ranks[kill.victim]]
+    if kill.target == LAUNCHER:
+        job.leave()
     if kill.fault == FULL:
         job.limit_files(kill.file_size, victims)
     else:
