@@ -35,13 +35,14 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chaos_jobs import prepare
+from chaos_jobs import kill_left, prepare
 from chaos_plan import FAULTS, MOMENTS, PER_RUN, draw
 from chaos_run import Outcome, Run
 
@@ -101,10 +102,10 @@ def outcomes(folder: Path, script: Path, seed: int, numbers: Sequence[int]) -> I
 def describe(outcome: Outcome) -> str:
     """Return one line about an outcome."""
     kill = outcome.kill
-    text = f"at {_position(outcome.newest)}, lost {outcome.lost}"
+    text = f"goes on at {_position(outcome.newest)}, {outcome.lost} lost"
     state = "VIOLATION" if outcome.violations else outcome.ended
     if kill is None:
-        return f"     left alone from {_position(outcome.start)}: {text}; {state}"
+        return f"     left alone from {_position(outcome.start)}; {text}; {state}"
     return (
         f"{kill.number:4} {kill.place}; {kill.fault} to {kill.hit} of {kill.world_size}; edit "
         f"{outcome.edit}; {text}; {outcome.seconds:.1f} s; {state}"
@@ -112,7 +113,7 @@ def describe(outcome: Outcome) -> str:
 
 
 def _position(newest: int | None) -> str:
-    return "nothing" if newest is None else str(newest)
+    return "the start" if newest is None else str(newest)
 
 
 def report(made: Sequence[Outcome], seed: int, seconds: float) -> str:
@@ -134,9 +135,11 @@ def report(made: Sequence[Outcome], seed: int, seconds: float) -> str:
     alone = len(made) - len(kills)
     lines += [
         "",
-        f"seed {seed}: {len(kills)} kills and {alone} jobs left alone in {seconds:.0f} s; "
-        f"{sum(outcome.lost for outcome in kills)} updates made again, the most at once "
-        f"{max((outcome.lost for outcome in kills), default=0)}; {len(violations)} violations",
+        (
+            f"seed {seed}: {len(kills)} kills and {alone} jobs left alone in {seconds:.0f} s; "
+            f"{sum(outcome.lost for outcome in kills)} updates made again, the most at once "
+            f"{max((outcome.lost for outcome in kills), default=0)}; {len(violations)} violations"
+        ),
     ]
     return "\n".join(lines)
 
@@ -154,15 +157,24 @@ def main() -> int:
     numbers = range(args.kills) if args.only is None else [args.only]
     folder = args.folder or Path(tempfile.mkdtemp(prefix="chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
+    began, made = time.monotonic(), list[Outcome]()
     prepare()
-    made = []
-    print("kill moment: point; fault to whom; edit; newest checkpoint after it; time; how it ended")
-    for outcome in outcomes(folder, args.script.resolve(), args.seed, numbers):
-        made.append(outcome)
-        print(describe(outcome), flush=True)
+    print(
+        "kill, moment: point; fault to whom; edit (policy); position after it; time; how it ended"
+    )
+    try:
+        for outcome in outcomes(folder, args.script.resolve(), args.seed, numbers):
+            made.append(outcome)
+            print(describe(outcome), flush=True)
+    finally:
+        kill_left()
     print(report(made, args.seed, time.monotonic() - began))
-    return 1 if any(outcome.violations for outcome in made) else 0
+    is_wrong = any(outcome.violations for outcome in made)
+    if args.folder is None and not is_wrong:
+        shutil.rmtree(folder)
+    else:
+        print(f"checkpoints, configs and outputs are in {folder}")
+    return int(is_wrong)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 RANK_PROGRAM = Path(__file__).with_name("chaos_rank.py")
 PR_SET_CHILD_SUBREAPER = 36  # from <linux/prctl.h>
+PR_SET_PDEATHSIG = 1
 LIMIT = 120
 """Seconds after which a job hangs."""
 GRACE = 10
@@ -33,13 +34,18 @@ NOWHERE = ("", 0, 0)
 """The point of a job that is left alone."""
 
 
+def libc() -> ctypes.CDLL:
+    """Return the C library."""
+    return ctypes.CDLL(None)
+
+
 def prepare() -> None:
     """Import everything that the jobs need, and adopt the processes that they leave.
 
     Raises:
         SystemExit: An import started a thread, which makes forks unsafe.
     """
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    libc().prctl(PR_SET_CHILD_SUBREAPER, 1)
     import tqdm.contrib.logging  # noqa: F401
 
     import dist_sched.scheduler  # noqa: F401
@@ -163,6 +169,7 @@ def _become_torchrun(
     status = 1
     try:
         os.setsid()
+        libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # this process may be killed as well
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(printed, 1)
         os.dup2(printed, 2)

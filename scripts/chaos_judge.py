@@ -18,6 +18,8 @@ SAME = 1e-12
 """Relative distance of a formula's values."""
 SAME_LOSS = 1e-4
 """The same for losses, which ranks of another number add up in another order."""
+SHORT = 50
+"""Characters of a reason in the report."""
 _CHECKPOINT = re.compile(r"step-(\d+)")
 
 
@@ -68,6 +70,8 @@ def wrong_metrics(
     positions = [line["position"] for line in lines]
     if positions != [*range(len(positions))] or len(positions) < newest:
         return [f"metrics: updates up to {newest} are saved, the lines are of {positions}"]
+    if unknown := [position for position in positions if position not in configs]:
+        return [f"metrics: no job is known to have made the updates {unknown}"]
     by_config: dict[int, list[dict[str, Any]]] = {}
     for line in lines:
         by_config.setdefault(id(configs[line["position"]]), []).append(line)
@@ -117,6 +121,20 @@ def ending(output: str) -> str:
         if text in output:
             return word
     return "killed"
+
+
+def shortened(end: str) -> str:
+    """Return the beginning of an error, or the reason of one that is expected."""
+    if "is in use by another job" in end:
+        return "refused"
+    # Before the reason comes what was written where.
+    reason = end.partition(": ")[2].partition(";")[0] or end
+    return reason if len(reason) <= SHORT else f"{reason[: SHORT - 1]}…"
+
+
+def wrong_end_alone(end: str) -> list[str]:
+    """Check that a job that was left alone came to its end."""
+    return [] if end == "done" else [f"left alone, it ended as: {end}"]
 
 
 def wrong_ending(kill: Kill, output: str, lost: int) -> list[str]:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,6 +19,7 @@ from chaos_plan import ALL, BY_CLOCK, FULL, LAUNCHER, NEEDS_CHECKPOINT, SECOND, 
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 MODEL = (
     *("--device", "cpu", "--width", "8", "--layers", "1", "--heads", "1"),
@@ -88,8 +88,8 @@ class Run:
     """The loss of each update that was made last, by position."""
     jobs: int = 0
 
-    durations: ClassVar[list[float]] = [3.0]
-    """Seconds of jobs that were left alone, after a first guess."""
+    durations: ClassVar[list[float]] = []
+    """Seconds of the jobs that were left alone, of all runs."""
 
     @classmethod
     def start(cls, folder: Path, script: Path, number: int, seed: int) -> Run:
@@ -115,7 +115,7 @@ class Run:
         return next(reversed(judge.complete_checkpoints(self.checkpoints)), None)
 
     def can_start(self, kill: Kill) -> bool:
-        """Return whether the kill's moment can come, for which there may have to be a checkpoint."""
+        """Return whether the kill's moment can come, or needs a checkpoint that is not there."""
         return self.newest is not None or kill.moment not in NEEDS_CHECKPOINT
 
     # Edits of the schedule
@@ -185,17 +185,18 @@ class Run:
         updates = ENDLESS if kill.moment == BY_CLOCK else 3 * kill.every
         arguments = self._arguments(edit, kill.every, kill.keep, updates)
         job = self._start(arguments, kill.world_size, (kill.point, kill.rank, kill.passage))
-        jobs, when = [job], job.started + kill.share * statistics.median(self.durations)
+        jobs, when = [job], job.started + kill.share * statistics.median(self.durations or [3.0])
         is_in_time = job.wait(
             lambda: job.is_reached if kill.moment != BY_CLOCK else time.monotonic() > when
         )
-        if job.status is None and kill.fault == SECOND:
+        missed = [f"it ended before it came to {kill.place}"] * job.has_ended()
+        if not missed and kill.fault == SECOND:
             jobs.append(self._start(arguments, kill.world_size))
             is_in_time = beside(*jobs, is_endless=kill.moment == BY_CLOCK)
-        elif job.status is None:
+        elif not missed:
             hurt(job, kill)
         is_in_time = job.wait() and is_in_time
-        violations = self._finish(jobs, is_in_time=is_in_time)
+        violations = missed + self._finish(jobs, is_in_time=is_in_time)
         return self._outcome(kill, edit, jobs, before, violations)
 
     def _arguments(self, edit: Edit, every: int, keep: int, updates: int) -> list[str]:
@@ -240,7 +241,7 @@ class Run:
         start, newest = before.newest or 0, self.newest
         made = max([start, *(update["position"] + 1 for update in updates)])
         self._learn(edit.in_force, before)
-        ended = judge.ending(output)
+        ends = [judge.ending(job.output) for job in jobs]
         violations += [
             *judge.wrong_values(updates, edit.in_force),
             *judge.wrong_metrics(judge.read_metrics(self.metrics), self.logged, newest or 0),
@@ -249,9 +250,9 @@ class Run:
             *judge.other_losses(updates, start, self.losses),
         ]
         if kill is None:
-            violations += [] if ended == "done" else [f"left alone, it ended as: {ended}"]
+            violations += judge.wrong_end_alone(ends[0])
         elif kill.fault == SECOND:
-            violations += judge.wrong_pair([judge.ending(job.output) for job in jobs])
+            violations += judge.wrong_pair(ends)
         else:
             violations += judge.wrong_resume(output, before.newest)
             violations += judge.wrong_ending(kill, output, made - (newest or 0))
@@ -262,7 +263,7 @@ class Run:
             start=before.newest,
             made=made,
             newest=newest,
-            ended=ended,
+            ended=", ".join(map(judge.shortened, ends)),
             seconds=jobs[0].seconds,
             violations=violations,
             output=output,
@@ -274,7 +275,7 @@ class Run:
         if inode(self.metrics) != before.metrics:
             # It was written anew, and everything from the start on is this job's.
             positions = [line["position"] for line in judge.read_metrics(self.metrics)]
-            kept = {position: self.logged[position] for position in positions if position < start}
+            kept = {position: it for position, it in self.logged.items() if position < start}
             self.logged = dict.fromkeys(positions, in_force) | kept
         for position in judge.complete_checkpoints(self.checkpoints):
             if before.newest is None or position > before.newest:
@@ -306,12 +307,15 @@ def inode(path: Path) -> int | None:
 def hurt(job: Job, kill: Kill) -> None:
     """Do to a job what the kill says, and let it go on."""
     if kill.target == LAUNCHER:
+        job.leave()
         victims = [job.launcher]
     else:
         job.wait(lambda: len(job.ranks) == kill.world_size)  # the others may start later
-        victims = [*job.ranks.values()] if kill.target == ALL else [job.ranks[kill.victim]]
-    if kill.target == LAUNCHER:
-        job.leave()
+        victims = [
+            process
+            for rank, process in job.ranks.items()
+            if kill.target == ALL or rank == kill.victim
+        ]
     if kill.fault == FULL:
         job.limit_files(kill.file_size, victims)
     else:
