@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import resource
@@ -50,6 +51,9 @@ def prepare() -> None:
 
     import dist_sched.scheduler  # noqa: F401
 
+    # A fork shares the memory, which a collection would write to and so copy.
+    gc.collect()
+    gc.freeze()
     if len([*Path("/proc/self/task").iterdir()]) > 1:
         raise SystemExit("chaos.py: an import started a thread; set OMP_NUM_THREADS=1")
 

@@ -123,6 +123,12 @@ def ending(output: str) -> str:
     return "killed"
 
 
+def stuck_ranks(output: str) -> list[str]:
+    """Check that no rank stayed after torchrun's SIGTERM, until torchrun killed it."""
+    stuck = re.findall(r"Unable to shutdown process (\d+)", output)
+    return [f"{len(stuck)} ranks did not end after SIGTERM, and were killed"] * bool(stuck)
+
+
 def shortened(end: str) -> str:
     """Return the beginning of an error, or the reason of one that is expected."""
     if "is in use by another job" in end:

@@ -65,6 +65,8 @@ class Kill:
     world_size: int
     share: float
     """Of the clock: when, as a share of the time that a job takes."""
+    head_start: float
+    """Seconds that the other ranks have to come to where they wait for this one."""
     pause: float
     """Seconds between SIGSTOP and SIGKILL."""
     file_size: int
@@ -120,6 +122,7 @@ def draw(seed: int, number: int) -> Kill:
         victim=rng.randrange(world_size),
         world_size=world_size,
         share=rng.random(),
+        head_start=rng.choice([0.0, 0.0, 0.5]),
         pause=rng.uniform(0.05, 0.5),
         file_size=rng.randrange(1500),
         every=every,

@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -136,6 +137,9 @@ def load_script() -> Any:
 
 def main() -> None:
     """Run the training script in this process."""
+    # A fork inherits torchrun's handlers; a program that it starts does not.
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
     say("started", process=os.getpid())
     come_to("first line")
     add_points()

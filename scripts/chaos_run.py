@@ -248,6 +248,7 @@ class Run:
             *judge.lost_checkpoints(output, before.newest, newest),
             *judge.lost_updates(made - (newest or 0), kill.every if kill else 0),
             *judge.other_losses(updates, start, self.losses),
+            *judge.stuck_ranks(output),
         ]
         if kill is None:
             violations += judge.wrong_end_alone(ends[0])
@@ -256,7 +257,9 @@ class Run:
         else:
             violations += judge.wrong_resume(output, before.newest)
             violations += judge.wrong_ending(kill, output, made - (newest or 0))
-        self.losses |= {update["position"]: update["loss"] for update in updates}
+        if updates:  # those that come after were of other weights
+            kept = {position: loss for position, loss in self.losses.items() if position < start}
+            self.losses = kept | {update["position"]: update["loss"] for update in updates}
         return Outcome(
             kill=kill,
             edit=edit.text,
@@ -306,6 +309,7 @@ def inode(path: Path) -> int | None:
 
 def hurt(job: Job, kill: Kill) -> None:
     """Do to a job what the kill says, and let it go on."""
+    time.sleep(kill.head_start)
     if kill.target == LAUNCHER:
         job.leave()
         victims = [job.launcher]

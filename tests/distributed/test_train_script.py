@@ -367,3 +367,18 @@ def test_a_folder_that_was_made_again_is_no_longer_ours(script, tmp_path):
     script.FolderLock(folder)
     with pytest.raises(script.Failure, match="made again"):
         lock.check()
+
+
+def test_a_rank_that_waits_for_the_others_is_ended_by_sigterm(script, tmp_path, monkeypatch):
+    handlers = []
+
+    def wait(_device):
+        handlers.append(signal.getsignal(signal.SIGTERM))
+        raise script.Failure
+
+    monkeypatch.setattr(script, "process_group", wait)
+    monkeypatch.setattr(script, "start_logging", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["train_fsdp.py", "--checkpoint-dir", str(tmp_path)])
+    with pytest.raises(script.Failure):
+        script.run_program()
+    assert [signal.SIG_DFL] == handlers
