@@ -270,8 +270,8 @@ def add_checkpoint_options(parser: Parser) -> None:
         "checkpoints and metrics",
         "A kill at any moment leaves the last complete checkpoint usable. After SIGTERM the\n"
         "update under way is finished, a checkpoint is saved, and every process exits with\n"
-        "status 0 (torchrun itself exits with 1 where the signal came to it). It ends processes\n"
-        "that still wait for each other at once, as there is nothing to save.",
+        "status 0 (torchrun itself exits with 1 where the signal came to it). Processes that still\n"
+        "wait for each other end at once, as there is nothing to save.",
     )
     group.add_argument(
         "--checkpoint-dir",
@@ -942,8 +942,8 @@ def run_program() -> None:
     start_logging()
     device = choose_device(args.device)
     with process_group(device) as mesh, logging_redirect_tqdm():
-        # Not before: a rank that waits for the others in vain has nothing to save, and waits in C++,
-        # where no handler runs. There torchrun's SIGTERM ends it.
+        # Not before: a rank that waits in vain for the others has nothing to save. It waits in C++,
+        # where no handler would run, and so torchrun would have to kill it after 30 seconds.
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
         lock = claim_folder(args)
         try:
