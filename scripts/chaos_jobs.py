@@ -28,7 +28,7 @@ PR_SET_CHILD_SUBREAPER = 36  # from <linux/prctl.h>
 PR_SET_PDEATHSIG = 1
 LIMIT = 120
 """Seconds after which a job hangs."""
-GRACE = 10
+GRACE = 5
 """Seconds that the ranks have to end after their launcher."""
 
 NOWHERE = ("", 0, 0)
@@ -95,6 +95,7 @@ class Job:
         self.launcher = os.fork()
         if not self.launcher:
             _become_torchrun(printed, environment, world_size, arguments)
+        _ended.pop(self.launcher, None)  # of an earlier process with this id
         os.close(printed)
 
     @property

@@ -250,12 +250,13 @@ class Run:
             *judge.other_losses(updates, start, self.losses),
             *judge.stuck_ranks(output),
         ]
+        if len(jobs) == 1:
+            violations += judge.wrong_resume(output, before.newest)
         if kill is None:
             violations += judge.wrong_end_alone(ends[0])
         elif kill.fault == SECOND:
             violations += judge.wrong_pair(ends)
         else:
-            violations += judge.wrong_resume(output, before.newest)
             violations += judge.wrong_ending(kill, output, made - (newest or 0))
         if updates:  # those that come after were of other weights
             kept = {position: loss for position, loss in self.losses.items() if position < start}

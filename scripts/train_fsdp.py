@@ -270,8 +270,8 @@ def add_checkpoint_options(parser: Parser) -> None:
         "checkpoints and metrics",
         "A kill at any moment leaves the last complete checkpoint usable. After SIGTERM the\n"
         "update under way is finished, a checkpoint is saved, and every process exits with\n"
-        "status 0 (torchrun itself exits with 1 where the signal came to it). Processes that still\n"
-        "wait for each other end at once, as there is nothing to save.",
+        "status 0 (torchrun itself exits with 1 where the signal came to it). Processes that wait\n"
+        "for each other at the start end at once, as there is nothing to save.",
     )
     group.add_argument(
         "--checkpoint-dir",
