@@ -23,6 +23,7 @@ After each kill, and at the end of each run of 10 kills after a last job that is
     first goes on
   - no process is left
 
+The processes are forks of this program, so that torch is imported once; but see --no-forks.
 Everything is drawn from the seed. `--only K` repeats kill K by itself: the same moment, fault,
 processes and edit, on a run of its own. The exit status is 1 after any violation. Linux only.
 """
@@ -42,7 +43,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chaos_jobs import kill_left, prepare
+from chaos_jobs import Job, kill_left, prepare
 from chaos_plan import FAULTS, MOMENTS, PER_RUN, draw
 from chaos_run import Outcome, Run
 
@@ -70,6 +71,12 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="a new folder for checkpoints and outputs, which is kept (default: a temporary one, "
         "kept after a violation)",
+    )
+    add(
+        "--no-forks",
+        action="store_true",
+        help="let every process import torch itself, as outside of a test; each job then takes "
+        "several times as long",
     )
     add(
         "--script",
@@ -158,6 +165,7 @@ def main() -> int:
     folder = args.folder or Path(tempfile.mkdtemp(prefix="chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     began, made = time.monotonic(), list[Outcome]()
+    Job.are_forks = not args.no_forks
     prepare()
     print(
         "kill, moment: point; fault to whom; edit (policy); position after it; time; how it ended"
@@ -166,6 +174,8 @@ def main() -> int:
         for outcome in outcomes(folder, args.script.resolve(), args.seed, numbers):
             made.append(outcome)
             print(describe(outcome), flush=True)
+    except KeyboardInterrupt:
+        print("interrupted")
     finally:
         kill_left()
     print(report(made, args.seed, time.monotonic() - began))

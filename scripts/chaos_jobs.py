@@ -13,12 +13,13 @@ import gc
 import json
 import os
 import resource
+import select
 import signal
 import sys
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ LIMIT = 120
 """Seconds after which a job hangs."""
 GRACE = 5
 """Seconds that the ranks have to end after their launcher."""
+IMPORTS = 60
+"""Seconds that they have beside, where they may just be importing torch."""
 
 NOWHERE = ("", 0, 0)
 """The point of a job that is left alone."""
@@ -60,6 +63,9 @@ def prepare() -> None:
 
 class Job:
     """One job: torchrun, its ranks, and what they said."""
+
+    are_forks: ClassVar[bool] = True
+    """Whether torchrun and its ranks are forks of this process, without imports of their own."""
 
     def __init__(
         self,
@@ -136,7 +142,7 @@ class Job:
         while not (self.has_ended() or is_met()):
             if time.monotonic() > deadline:
                 return False
-            time.sleep(0.005)
+            select.select([self._events, self._printed], [], [], 0.02)
         return True
 
     def go_on(self) -> None:
@@ -182,9 +188,12 @@ def _become_torchrun(
         sys.path[0] = str(RANK_PROGRAM.parent)
         import torch.distributed.run
 
-        options = ["--standalone", "--run-path", "--start-method=fork", "--monitor-interval=0.05"]
         program = [f"--nproc-per-node={world_size}", str(RANK_PROGRAM), *arguments]
-        torch.distributed.run.main([*options, *program])
+        options = ["--standalone", "--monitor-interval=0.05"]
+        if not Job.are_forks:
+            command = [sys.executable, "-m", "torch.distributed.run", *options, *program]
+            os.execv(sys.executable, command)  # noqa: S606 - there is nothing for a shell to do
+        torch.distributed.run.main([*options, "--run-path", "--start-method=fork", *program])
         status = 0
     except BaseException:  # noqa: BLE001 - whatever it is, this process must end here
         traceback.print_exc()
@@ -208,9 +217,9 @@ def _reap() -> dict[int, int]:
     return _ended
 
 
-def left_processes(seconds: float = GRACE) -> list[int]:
-    """Return the processes of all jobs that are still there after a time."""
-    deadline = time.monotonic() + seconds
+def left_processes() -> list[int]:
+    """Return the processes of all jobs that are still there after a time of grace."""
+    deadline = time.monotonic() + GRACE + (0 if Job.are_forks else IMPORTS)
     while True:
         _reap()
         left = descendants(os.getpid())

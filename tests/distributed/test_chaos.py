@@ -15,7 +15,7 @@ from chaos_config import Entries, Fields, Preview
 from chaos_jobs import descendants
 from chaos_plan import FAULTS, MOMENTS, TARGETS, draw
 
-pytestmark = [pytest.mark.distributed, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.distributed, pytest.mark.timeout(600)]
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 SEED, KILLS = 1, 20
