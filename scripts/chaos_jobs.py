@@ -97,6 +97,8 @@ class Job:
             "CHAOS_FOLDER": str(folder),
             "CHAOS_POINT": json.dumps(point),
             "CHAOS_SCRIPT": str(script),
+            # Seconds that the ranks have to end after a SIGTERM to torchrun: for busy machines.
+            "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "90",
         }
         self.launcher = os.fork()
         if not self.launcher:

@@ -150,8 +150,9 @@ def wrong_ending(kill: Kill, output: str, lost: int) -> list[str]:
     can_save = kill.moment not in {"start-up", BY_CLOCK}
     if kill.fault == TERM and can_save and (end not in {"stopped", "done"} or lost):
         return [f"after SIGTERM, {lost} updates are lost, and it ended as: {end}"]
-    if kill.fault == FULL and end == "killed":
-        return ["the disk was full, and the output has no line that says so"]
+    lines = output.count("train_fsdp.py: error: ")
+    if kill.fault == FULL and lines != 1 and end not in {"stopped", "done"}:
+        return [f"the disk was full, and {lines} lines say so"]
     if kill.fault == FULL and (errors := tracebacks(output)):
         return [f"the disk was full, and a rank raised {errors[0]}"]
     return []
