@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import is_
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,6 @@ from dist_sched._optim.description import GroupRow, GroupTable, source
 from dist_sched._optim.missed_loads import Snapshot
 from dist_sched._optim.rows import (
     Member,
-    PartRow,
     Row,
     Written,
     highest,
@@ -264,18 +264,30 @@ class Writer:
         sole = self.tracker.sole
         groups = self.tracker.groups() if sole is None else sole.param_groups
         known = self._known
-        if len(groups) != len(known) or not all(map(is_, groups, known)):
+        if len(groups) == len(known) == 1:
+            if groups[0] is not known[0]:
+                self._rebind(position)
+        elif len(groups) != len(known) or not all(map(is_, groups, known)):
             self._rebind(position)
-        overridden = []
+        is_checked = False
         for row in self._rows:
-            found = row.fill(position)
-            if found is not None:
-                overridden.append(found)
-        for row, with_overrides, values in overridden:
-            row.write_overridden(with_overrides, values)
+            if row.fill(position):
+                continue
+            if not is_checked:  # before a new override is used
+                for one in self._rows:
+                    one.check(position)
+                is_checked = True
+            row.write(position)
         self.position = position
         if self._by_others:
             notices.name_other_writes(self._by_others, self.tracker)
+
+    def write_back(self) -> None:
+        """Undo a failed `write`, by writing the present values again."""
+        if not self.tracker.is_replaced:  # else a newer scheduler writes these groups
+            for row in self._rows:
+                with suppress(ConfigError):
+                    row.write_back(self.position)
 
     def values(self, position: int) -> list[dict[str, float]]:
         """Return the values that `write` would write, by field key, for each group.
@@ -573,7 +585,7 @@ class Writer:
         """Return the value that a loaded optimizer should have, with its loaded overrides."""
         carrying = replace(one, group=one.carried)
         row = row_of(member._replace(one=carrying))
-        return row.overridden_values([one.carried], position)[0]
+        return row.values(position)[0][1]
 
     def measure_late(self, saved: Plan, position: int) -> bool:
         """Compute the ratios of groups that were added late, from their optimizer's checkpoint.
@@ -726,7 +738,7 @@ class Writer:
         for group, one in former or ():
             self._known[one.place] = one.group
             for row in self._rows:
-                row.exchange(group, one.group)
+                row.exchange(group, one)
         groups = self.tracker.groups()
         is_same = len(groups) == len(self._known) and all(map(is_, groups, self._known))
         return former is not None and is_same
@@ -790,8 +802,7 @@ class Writer:
         self._known.append(one.group)
 
     def _row(self, followed: Followed) -> Row:
-        is_part = group_fields.split(followed.field.key)[1] is not None
-        return (PartRow if is_part else Row)(followed, self._by_others)
+        return Row(followed, self._by_others)
 
     def _follow(self, one: TrackedGroup, plan: Plan) -> Iterator[Member]:
         """Yield the curve of each field that a group has."""
