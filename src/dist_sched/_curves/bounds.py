@@ -104,7 +104,7 @@ class BoundedSchedule:
         # A shape that overshoots its end could map below 0.
         return lambda high, low: max(0.0, constant + upper * high + lower * low)
 
-    def part(self, position: float) -> None:  # noqa: ARG002 - part of the protocol
+    def part(self, position: float) -> None:
         """Return None, because values are mapped from two points."""
 
     def highest(self, high: float, low: float) -> float:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dist_sched._curves.curve import Curve
-    from dist_sched._curves.phases import Piece
+    from dist_sched._rules import Number
 
 
 def compiled(curve: Curve) -> Callable[[int], float]:
@@ -68,49 +68,49 @@ def _wd(curve: WdCurve) -> Callable[[int], float]:
             return low + rise(position / length) * spread
         return curve(position)
 
-    return value
+    def line(position: int) -> float:
+        if 0 < position <= length:
+            return low + position / length * spread
+        return curve(position)
+
+    return line if curve.style == "linear" else value
 
 
 def _schedule(schedule: Schedule) -> Callable[[int], float]:
     if schedule.multiple_of is not None:
         return schedule
     boundaries, horizon = schedule.boundaries, schedule.horizon
-    begin = end = origin = 0
-    piece: Callable[[float], float] = schedule.pieces[0]
+    # The phase of the latest position, strictly within which its first and last value do not occur.
+    piece = schedule.pieces[0]
+    begin: Number = 0
+    end: Number = 0
+    origin: Number = 0
+    steps: Number = 1
+    spread = goal = low = high = 0.0
+    is_line = is_half_cosine = False
 
     def value(position: int) -> float:
-        nonlocal begin, end, origin, piece
+        nonlocal piece, begin, end, origin, steps, spread, goal, low, high, is_line, is_half_cosine
         if begin < position < end:
-            return piece(position - origin)
+            if is_line:
+                left = 1.0 - (position - origin) / steps
+            elif is_half_cosine:
+                left = 0.5 * (cos(pi * ((position - origin) / steps)) + 1.0)
+            else:
+                return piece(position - origin)
+            found = goal + left * spread
+            return low if found < low else high if found > high else found  # noqa: FURB136 - faster
         if position < horizon:
             index = bisect_right(boundaries, position) - 1
-            begin, origin = boundaries[index], schedule.origins[index]
+            piece, begin = schedule.pieces[index], boundaries[index]
+            origin = schedule.origins[index]
             end = boundaries[index + 1] if index + 1 < len(boundaries) else horizon
-            piece = _within(schedule.pieces[index])
+            steps, goal, spread = piece.steps, piece.end, piece.start - piece.end
+            low, high = sorted((piece.start, piece.end))
+            is_line, is_half_cosine = piece.is_line, piece.is_half_cosine
         return schedule(position)
 
     return value
-
-
-def _within(piece: Piece) -> Callable[[float], float]:
-    """Return a piece's function between its ends, where its first and last value are not asked."""
-    steps, start, end = piece.steps, piece.start, piece.end
-    low, high = min(start, end), max(start, end)
-    spread = start - end
-
-    def line(units: float) -> float:
-        found = end + (1.0 - units / steps) * spread
-        return low if found < low else min(found, high)
-
-    def half_cosine(units: float) -> float:
-        found = end + 0.5 * (cos(pi * (units / steps)) + 1.0) * spread
-        return low if found < low else min(found, high)
-
-    if piece.is_line:
-        return line
-    if piece.is_half_cosine:
-        return half_cosine
-    return piece
 
 
 def _proportional(curve: ProportionalCurve) -> Callable[[int], float]:

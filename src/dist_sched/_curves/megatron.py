@@ -163,7 +163,8 @@ class LrCurve:
         # As upstream: n - h + d could round differently.
         units = position - (self.horizon - self.decay)
         left = 1.0 if units <= 0 else WSD_DECAYS[self.decay_style](units / self.decay)
-        return left if left >= 0 else None  # by rounding, at the end of a decay of fractional length
+        # Rounding can make it negative, at the end of a decay of fractional length.
+        return left if left >= 0 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

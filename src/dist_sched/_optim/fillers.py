@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dist_sched._curves.curve import Bounded
 
 Fill = Callable[[int], bool]
-"""`fill(position)` writes the values at a position, and returns whether the groups are as before."""
+"""`fill(position)` writes the values at a position and returns True, if nothing has changed."""
 Write = Callable[[Group, float, Any], None]
 """`write(group, value, last)` writes into a group that does not hold the object `last`."""
 
@@ -66,30 +66,9 @@ def fill_shared(
         value_at: The curve.
         write: Called for groups that do not hold our last float.
     """
-    key, upper, lower, multiplier = keys
     if len(cohorts) == 1:
-        ((factor, groups),) = cohorts.items()
-        last: float | None = None
-
-        def fill_one(position: int) -> bool:
-            nonlocal last
-            written = last
-            last = value = value_at(position) * factor
-            try:
-                for group in groups:
-                    # Checked at every step, because overrides may be added and removed.
-                    if upper in group or lower in group or multiplier in group:
-                        return False
-                    if group[key] is written:  # our own float, so its type is known
-                        group[key] = value
-                    else:
-                        write(group, value, written)
-            except KeyError:
-                return False
-            return True
-
-        return fill_one
-
+        return _fill_equal(keys, *next(iter(cohorts.items())), value_at, write)
+    key, upper, lower, multiplier = keys
     # Lists, because unpacking a list is faster than reading attributes.
     rows: list[list[Any]] = [[factor, groups, None] for factor, groups in cohorts.items()]
 
@@ -113,41 +92,64 @@ def fill_shared(
     return fill
 
 
+def _fill_equal(
+    keys: Keys, factor: float, groups: list[Group], value_at: Callable[[int], float], write: Write
+) -> Fill:
+    """Return the loop over groups without overrides that have one factor."""
+    key, upper, lower, multiplier = keys
+    last: float | None = None
+
+    def fill(position: int) -> bool:
+        nonlocal last
+        written = last
+        last = value = value_at(position) * factor
+        try:
+            for group in groups:
+                # Checked at every step, because overrides may be added and removed.
+                if upper in group or lower in group or multiplier in group:
+                    return False
+                if group[key] is written:  # our own float, so its type is known
+                    group[key] = value
+                else:
+                    write(group, value, written)
+        except KeyError:
+            return False
+        return True
+
+    return fill
+
+
 def fill_parts(
     keys: Keys, cohorts: Mapping[float, list[Group]], value_at: Callable[[int], float], write: Write
 ) -> Fill:
     """Return the loop over one part of tuples, such as `betas[0]`, which has no overrides."""
     name, index = group_fields.split(keys.field)
     part = index or 0
-    # The last tuple that was written is kept, because groups may share it.
-    rows: list[list[Any]] = [[factor, groups, None, None] for factor, groups in cohorts.items()]
+    rows: list[list[Any]] = [[factor, groups, None] for factor, groups in cohorts.items()]
 
     def fill(position: int) -> bool:
         value = value_at(position)
         for row in rows:
-            factor, groups, written, last = row
+            factor, groups, written = row
             row[2] = scaled = value * factor
-            whole = None if last is None else (*last[:part], scaled, *last[part + 1 :])
+            seen = whole = None
             for group in groups:
-                if whole is not None and group.get(name) is last:
-                    group[name] = whole
+                found = group.get(name)
+                if found is seen is not None:
+                    group[name] = whole  # groups that shared a tuple share the next one
                     continue
-                write(group, scaled, written)
-                found = group[name]
-                if type(found) is tuple and all(type(one) is float for one in found):
-                    if whole is None:
-                        whole = found
-                    elif found == whole:
-                        group[name] = whole
-            row[3] = whole
+                seen = found
+                if type(found) is tuple and len(found) > part and found[part] is written:
+                    group[name] = whole = (*found[:part], scaled, *found[part + 1 :])
+                else:
+                    write(group, scaled, written)
+                    whole = group[name]
         return True
 
     return fill
 
 
-def fill_between(
-    keys: Keys, overrides: Iterable[Override], bounded: Bounded, write: Write
-) -> Fill:
+def fill_between(keys: Keys, overrides: Iterable[Override], bounded: Bounded, write: Write) -> Fill:
     """Return the loop over groups that have an upper bound, and no other override."""
     key, upper, lower, multiplier = keys
     rows: list[list[Any]] = [

@@ -123,16 +123,25 @@ class Writer:
         """The rows of the last block, to which new groups are added."""
         self._largest: dict[str, float] | None = None
         """The largest ratio of the start by field, as soon as it is needed."""
-        self._followed: list[list[Member]] = []
+        self._followed: list[tuple[Member, ...]] = []
         """The curves of each tracked group."""
         self._known: list[Group] = []
         """The groups in the rows."""
+        self._only: Group | None = None
+        """The group in the rows, if there is only one."""
         self._by_others: list[Written] = []
         """Values that something else has written, until they are logged."""
 
     def __getstate__(self) -> dict[str, Any]:
         # Rows find groups by identity, and a copy has different ones.
-        return {**self.__dict__, "_rows": [], "_block": {}, "_followed": [], "_known": []}
+        empty: dict[str, Any] = {
+            "_rows": [],
+            "_block": {},
+            "_followed": [],
+            "_known": [],
+            "_only": None,
+        }
+        return {**self.__dict__, **empty}
 
     @classmethod
     def build(
@@ -263,24 +272,22 @@ class Writer:
         # `_refresh` is inlined, because with one group, calls take most of the time.
         sole = self.tracker.sole
         groups = self.tracker.groups() if sole is None else sole.param_groups
-        known = self._known
-        if len(groups) == len(known) == 1:
-            if groups[0] is not known[0]:
+        if len(groups) != 1 or groups[0] is not self._only:
+            known = self._known
+            if len(groups) != len(known) or not all(map(is_, groups, known)):
                 self._rebind(position)
-        elif len(groups) != len(known) or not all(map(is_, groups, known)):
-            self._rebind(position)
-        is_checked = False
         for row in self._rows:
-            if row.fill(position):
-                continue
-            if not is_checked:  # before a new override is used
-                for one in self._rows:
-                    one.check(position)
-                is_checked = True
-            row.write(position)
+            if not row.fill(position):
+                self._write_changed(row, position)
         self.position = position
         if self._by_others:
             notices.name_other_writes(self._by_others, self.tracker)
+
+    def _write_changed(self, row: Row, position: int) -> None:
+        """Write a row in which something has changed, after a check of all rows."""
+        for one in self._rows:
+            one.check(position)
+        row.write(position)
 
     def write_back(self) -> None:
         """Undo a failed `write`, by writing the present values again."""
@@ -604,7 +611,7 @@ class Writer:
         for one, found, unmeasurable in measured:
             for field in unmeasurable:
                 notices.name_unmeasurable(one, field.key, field.multiplier, position)
-            one.ratios.update(found)
+            one.ratios = {**one.ratios, **found}
             one.is_open = False
         is_any = any(found for _, found, _ in measured)
         if is_any:
@@ -737,6 +744,7 @@ class Writer:
         former = self.tracker.follow_load(loaded, self.plan.fields)
         for group, one in former or ():
             self._known[one.place] = one.group
+            self._only = self._known[0] if len(self._known) == 1 else None
             for row in self._rows:
                 row.exchange(group, one)
         groups = self.tracker.groups()
@@ -765,7 +773,7 @@ class Writer:
                 continue
             ratio = ratios.measured(own / present, group_fields.get(one.group, field.key))
             if ratio <= self._largest_ratio(field.key):
-                one.ratios[field.key] = ratio
+                one.ratios = {**one.ratios, field.key: ratio}
         one.is_open = self.tracker.is_waiting = True
         self._check_group(one)
 
@@ -782,6 +790,7 @@ class Writer:
     def _build_rows(self) -> None:
         """Sort the groups by field, curve and factor. Groups with one factor share a product."""
         self._rows, self._block, self._followed, self._known = [], {}, [], []
+        self._only = None
         self._largest = None
         for one in self.tracker.tracked:
             self._add(one)
@@ -790,7 +799,7 @@ class Writer:
         """Add a group to the rows of its block."""
         if len(self._known) % _BLOCK == 0:
             self._block = {}
-        members = list(self._follow(one, self.plan))
+        members = (*self._follow(one, self.plan),)
         for member in members:
             followed = member.followed
             place = followed.field.key, id(followed.curve), followed.own is None
@@ -800,6 +809,7 @@ class Writer:
             self._block[place].add(member)
         self._followed.append(members)
         self._known.append(one.group)
+        self._only = one.group if len(self._known) == 1 else None
 
     def _row(self, followed: Followed) -> Row:
         return Row(followed, self._by_others)
@@ -817,7 +827,7 @@ class Writer:
         if self.keep_ratios and key in one.ratios:
             return one.ratios[key]
         own, reference = one.own_value(key), self.references.get(key)
-        if not self.keep_ratios or own is None or reference is None:
+        if not self.keep_ratios or own is None or reference in {None, own}:
             return 1.0
         if math.isinf(own / reference):
             raise ConfigError(
