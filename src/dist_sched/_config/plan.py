@@ -120,7 +120,9 @@ class Plan:
     """Whether the reference is the first group, as in NeMo. Else it is the group with the peak."""
     extras: Mapping[str, Curve] = dataclass_field(default_factory=dict)
     """The curves of extras, by name."""
-    _known: dict[tuple[str | None, int], Followed] = dataclass_field(default_factory=dict, repr=False)
+    _known: dict[tuple[str | None, int], Followed] = dataclass_field(
+        default_factory=dict, repr=False
+    )
     """Earlier results of `followed`, which every group needs several times."""
     _by_beginning: dict[str, list[int]] = dataclass_field(default_factory=dict, repr=False)
     """Indices of the overrides, by the part of the pattern before its first wildcard."""

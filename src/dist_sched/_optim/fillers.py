@@ -7,7 +7,10 @@ False as soon as a group is not as it was. It must then be built anew.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
 
 from dist_sched._optim import fields as group_fields
 from dist_sched._optim.fields import Group
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from dist_sched._curves.curve import Bounded
+    from dist_sched._optim.buffers import Buffer
 
 Fill = Callable[[int], bool]
 """`fill(position)` writes the values at a position and returns True, if nothing has changed."""
@@ -144,6 +148,51 @@ def fill_parts(
                 else:
                     write(group, scaled, written)
                     whole = group[name]
+        return True
+
+    return fill
+
+
+def fill_buffered(
+    keys: Keys,
+    buffered: Sequence[tuple[Group, float, int]],
+    buffer: Buffer,
+    value_at: Callable[[int], float],
+) -> Fill:
+    """Return the loop over groups without overrides whose tensors are in a buffer.
+
+    It changes the buffer's numbers. `Buffer.write` copies them into the tensors.
+
+    Args:
+        keys: The keys of the field.
+        buffered: Each group, its factor, and the index of its tensor.
+        buffer: The buffer.
+        value_at: The curve.
+    """
+    key, upper, lower, multiplier = keys
+    groups = [group for group, _, _ in buffered]
+    factors = torch.tensor([factor for _, factor, _ in buffered], dtype=torch.float64, device="cpu")
+    indices = [index for _, _, index in buffered]
+    numbers, part = buffer.numbers, buffer.part(indices)
+    addresses = [buffer.addresses[index] for index in indices]
+    held, address_of = itemgetter(key), torch.Tensor.data_ptr
+
+    def fill(position: int) -> bool:
+        for group in groups:
+            if upper in group or lower in group or multiplier in group:
+                return False
+        try:
+            # Also finds a tensor that a user has moved, unlike a comparison of objects.
+            if [*map(address_of, map(held, groups))] != addresses:
+                return False
+        except (KeyError, TypeError, RuntimeError):  # removed, a float, or without memory
+            return False
+        value = value_at(position)
+        if part is not None:
+            torch.mul(factors, value, out=part)
+        else:
+            for index, number in zip(indices, (factors * value).tolist(), strict=True):
+                numbers[index] = number
         return True
 
     return fill

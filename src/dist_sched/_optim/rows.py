@@ -10,11 +10,13 @@ import torch
 from dist_sched._curves.compiled import compiled
 from dist_sched._curves.megatron import LrCurve, WdCurve
 from dist_sched._optim import fields as group_fields
+from dist_sched._optim.buffers import release
 from dist_sched._optim.fillers import (
     Fill,
     Keys,
     Override,
     fill_between,
+    fill_buffered,
     fill_overridden,
     fill_parts,
     fill_shared,
@@ -27,6 +29,7 @@ from dist_sched.errors import ConfigError
 if TYPE_CHECKING:
     from dist_sched._config.plan import Followed
     from dist_sched._curves.curve import Bounded
+    from dist_sched._optim.buffers import Buffer, Slot
     from dist_sched._optim.fields import Group
     from dist_sched._optim.tracking import TrackedGroup
 
@@ -55,10 +58,11 @@ _FIXED = frozenset({int, float, type(None)})
 class _CarefulWrite:
     """Writes one field of a group that holds another object than our last float."""
 
-    __slots__ = ("by_others", "key", "members", "tensors")
+    __slots__ = ("by_others", "key", "members", "slots", "tensors")
 
-    def __init__(self, key: str, by_others: list[Written]) -> None:
+    def __init__(self, key: str, by_others: list[Written], slots: dict[int, Slot]) -> None:
         self.key = key
+        self.slots = slots
         self.by_others = by_others
         self.members: list[Member] = []
         self.tensors: dict[int, tuple[torch.Tensor, int | None]] = {}
@@ -79,7 +83,11 @@ class _CarefulWrite:
             if is_other and not self.by_others:
                 theirs = found.detach().clone()
                 self.by_others.append(Written(self._group(group), key, theirs, written))
-            found.detach().fill_(value)
+            slot = self.slots.get(id(found))
+            if slot is not None and slot.holds(found):
+                slot.buffer.numbers[slot.index] = value
+            else:
+                found.detach().fill_(value)
             self.tensors[id(group)] = found, version(found)
         else:
             # Also compared by value, because copies and pickles make new objects.
@@ -111,7 +119,12 @@ class Row:
         "fill",
     )
 
-    def __init__(self, followed: Followed, by_others: list[Written] | None = None) -> None:
+    def __init__(
+        self,
+        followed: Followed,
+        by_others: list[Written] | None = None,
+        slots: dict[int, Slot] | None = None,
+    ) -> None:
         field = self.field = followed.field
         self.curve = followed.curve
         # For a schedule in groups=, bounds are ignored, and a multiplier must be 1.
@@ -120,7 +133,11 @@ class Row:
         is_upstream = isinstance(self.curve, LrCurve | WdCurve)
         self._bounded = cast("Bounded", self.curve) if is_upstream else None
         """The curve between bounds, as soon as it is needed."""
-        self._write = _CarefulWrite(field.key, [] if by_others is None else by_others)
+        self._write = _CarefulWrite(
+            field.key,
+            [] if by_others is None else by_others,
+            {} if slots is None else slots,
+        )
         self.fill: Fill = never
         """Write the values at a position, if all groups are as they were."""
         self._settled: Fill = never
@@ -187,14 +204,19 @@ class Row:
         """Build `fill` for the groups as they are now."""
         _, upper, lower, multiplier = self._keys
         cohorts: dict[float, list[Group]] = {}
+        buffered: dict[Buffer, list[tuple[Group, float, int]]] = {}
         between, overridden = [], []
         self._unsettled = []
         for member in self._write.members:
             group, known = member.one.group, id(member.one.group)
+            slot = self._slot(member.one)
             if upper not in group and lower not in group and multiplier not in group:
                 self._found.pop(known, None)
                 factor = member.ratio * member.followed.number
-                cohorts.setdefault(factor, []).append(group)
+                if slot is None:
+                    cohorts.setdefault(factor, []).append(group)
+                else:
+                    buffered.setdefault(slot.buffer, []).append((group, factor, slot.index))
                 continue
             found = group.get(upper), group.get(lower), group.get(multiplier)
             override = self._override(member, found)
@@ -210,6 +232,9 @@ class Row:
             is_part = group_fields.split(self.field.key)[1] is not None
             build = fill_parts if is_part else fill_shared
             fills.append(build(self._keys, cohorts, value_at, self._write))
+        fills += [
+            fill_buffered(self._keys, some, buffer, value_at) for buffer, some in buffered.items()
+        ]
         if between:
             fills.append(fill_between(self._keys, between, self.between(), self._write))
         if overridden:
@@ -218,6 +243,17 @@ class Row:
             )
         self._settled = joined(fills)
         self.fill = never if self._unsettled else self._settled
+
+    def _slot(self, one: TrackedGroup) -> Slot | None:
+        """Return the place of a group's tensor in a buffer, if it is in one."""
+        found, script = one.group.get(self.field.key), one.tensors.get(self.field.key)
+        slots = self._write.slots
+        if script is not None and script is not found:
+            release(script, slots)  # something else may use it now
+        if not isinstance(found, torch.Tensor):
+            return None
+        slot = slots.get(id(found))
+        return slot if slot is not None and slot.holds(found) else None
 
     def _override(self, member: Member, found: tuple[Any, Any, Any]) -> Override | None:
         """Return the overrides of a group, or None if they may change at every step."""

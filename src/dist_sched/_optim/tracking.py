@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from dist_sched._config.path import Path
 from dist_sched._config.plan import Inventory
 from dist_sched._config.policy import CONFIG
+from dist_sched._optim import buffers
 from dist_sched._optim import fields as group_fields
 from dist_sched._optim.missed_loads import Snapshot
 from dist_sched._optim.wrappers import as_list, innermost, may_wrap, runs_load_hooks
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from dist_sched._config.plan import Field
     from dist_sched._config.policy import Policy
+    from dist_sched._optim.buffers import Buffer, Slot
     from dist_sched._optim.fields import Group
 
 logger = logging.getLogger("dist_sched")
@@ -212,6 +214,10 @@ class Tracker:
 
     def __init__(self, optimizer: Any, fields: Sequence[Field]) -> None:
         self._turn_to(optimizer, fields)
+        self.slots: dict[int, Slot] = {}
+        """The place of each tensor that is in a buffer, by the tensor's identity."""
+        self.buffers: list[Buffer] = []
+        """The buffers of these tensors."""
         self.driven = frozenset(field.key for field in fields)
         """The fields that are written."""
         self.is_replaced = False
@@ -230,6 +236,10 @@ class Tracker:
                 self.recalled += _recall(memory, one, source)
         self.known_lr = frozenset(id(one.own) for one in self.recalled if "lr" in one.own)
         self.tracked = self._recognise(self.recalled, fields)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The tensors of a copy are not in these buffers.
+        return {**self.__dict__, "slots": {}, "buffers": []}
 
     def _turn_to(self, optimizer: Any, fields: Sequence[Field]) -> None:
         self.sources = as_list(optimizer, fields)
@@ -398,6 +408,19 @@ class Tracker:
             group_fields.unshare(holders, field.key)
         for one in self.tracked:
             one.tensors = group_fields.tensors_in(one.group, fields) or _EMPTY
+        self._move_tensors(fields)
+
+    def _move_tensors(self, fields: Sequence[Field]) -> None:
+        """Move the groups' tensors into buffers, and the tensors of removed groups out of them."""
+        tensors = {id(held): held for one in self.tracked for held in one.tensors.values()}
+        for buffer in self.buffers:
+            for tensor in buffer.tensors:
+                if id(tensor) not in tensors:
+                    buffers.release(tensor, self.slots)
+        for field in fields:
+            held = (one.tensors.get(field.key) for one in self.tracked)
+            buffers.move([tensor for tensor in held if tensor is not None], self.slots)
+        self.buffers = list({id(slot.buffer): slot.buffer for slot in self.slots.values()}.values())
 
     def take_over(self) -> None:
         """Make other schedulers of the same fields and optimizers raise at their next write."""

@@ -127,6 +127,8 @@ class Writer:
         """The curves of each tracked group."""
         self._known: list[Group] = []
         """The groups in the rows."""
+        self._is_fresh = True
+        """Whether the rows are new, so that a load may have written tensors."""
         self._only: Group | None = None
         """The group in the rows, if there is only one."""
         self._by_others: list[Written] = []
@@ -279,6 +281,8 @@ class Writer:
         for row in self._rows:
             if not row.fill(position):
                 self._write_changed(row, position)
+        if self.tracker.buffers:
+            self._write_buffers()
         self.position = position
         if self._by_others:
             notices.name_other_writes(self._by_others, self.tracker)
@@ -288,6 +292,21 @@ class Writer:
         for one in self._rows:
             one.check(position)
         row.write(position)
+
+    def _write_buffers(self) -> None:
+        for buffer in self.tracker.buffers:
+            is_watched = not (self._is_fresh or self._by_others or self.tracker.has_named_writes)
+            index = buffer.changed() if is_watched else None
+            if index is not None:
+                tensor = buffer.tensors[index]
+                self._by_others += [
+                    Written(one, key, tensor.detach().clone(), (tensor, None))
+                    for one in self.tracker.tracked
+                    for key, held in one.tensors.items()
+                    if held is tensor
+                ]
+            buffer.write()
+        self._is_fresh = False
 
     def write_back(self) -> None:
         """Undo a failed `write`, by writing the present values again."""
@@ -791,6 +810,7 @@ class Writer:
         """Sort the groups by field, curve and factor. Groups with one factor share a product."""
         self._rows, self._block, self._followed, self._known = [], {}, [], []
         self._only = None
+        self._is_fresh = True
         self._largest = None
         for one in self.tracker.tracked:
             self._add(one)
@@ -812,7 +832,7 @@ class Writer:
         self._only = one.group if len(self._known) == 1 else None
 
     def _row(self, followed: Followed) -> Row:
-        return Row(followed, self._by_others)
+        return Row(followed, self._by_others, self.tracker.slots)
 
     def _follow(self, one: TrackedGroup, plan: Plan) -> Iterator[Member]:
         """Yield the curve of each field that a group has."""
