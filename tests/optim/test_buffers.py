@@ -171,7 +171,9 @@ def test_a_tensor_that_is_saved_alone_takes_the_buffer_along_and_loads_alike():
 
 
 @pytest.mark.parametrize("other", [torch.tensor(7.0), 7.0], ids=["tensor", "float"])
-def test_another_object_in_a_group_is_written_and_the_former_tensor_no_more(other):
+def test_another_object_in_a_group_is_named_and_written_and_the_former_tensor_no_more(
+    other, caplog
+):
     optimizer = of_tensors()
     scheduler = param_scheduler(optimizer)
     scheduler.seek(8)
@@ -181,6 +183,7 @@ def test_another_object_in_a_group_is_written_and_the_former_tensor_no_more(othe
     scheduler.seek(24)
     assert expected(0.75) == held(optimizer)
     assert 9.0 == former.item()
+    assert "something else writes lr of group 3: its value was 7.0" in caplog.text
 
 
 def test_a_tensor_that_a_script_moves_elsewhere_is_written_there():

@@ -248,8 +248,11 @@ class Row:
         """Return the place of a group's tensor in a buffer, if it is in one."""
         found, script = one.group.get(self.field.key), one.tensors.get(self.field.key)
         slots = self._write.slots
-        if script is not None and script is not found:
+        if script is not None and script is not found and id(script) in slots:
             release(script, slots)  # something else may use it now
+            if found is not None and not self._write.by_others:
+                theirs = found.detach().clone() if isinstance(found, torch.Tensor) else found
+                self._write.by_others.append(Written(one, self.field.key, theirs, (script, None)))
         if not isinstance(found, torch.Tensor):
             return None
         slot = slots.get(id(found))
