@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from random import Random
 
 
@@ -30,7 +29,7 @@ class Hostile:
     def _fail(self, *_: Any) -> NoReturn:
         raise RuntimeError
 
-    __eq__ = __bool__ = __len__ = __repr__ = __str__ = __float__ = __int__ = __iter__ = _fail  # type: ignore[assignment]
+    __eq__ = __bool__ = __len__ = __repr__ = __str__ = __float__ = __int__ = __iter__ = _fail
     __hash__ = object.__hash__
 
 
@@ -74,6 +73,11 @@ TOKENS = (
     *('"', "'", ":", "\n", "\n  ", ", ", "\0", "\ufeff", "1e999", "9" * 5000, "NaN", "Infinity"),
     *("null", "-", "~", "%", "? ", "|", "# ", ".", "=", "[[a]]", "a.b.c = 1", "\\ud800", "0x1"),
 )
+
+
+def chance(draw: Random, percent: int) -> bool:
+    """Return True in so many of a hundred cases."""
+    return draw.random() * 100 < percent
 
 
 def places(data: Any, depth: int = 6) -> list[tuple[Any, Any]]:
@@ -120,8 +124,8 @@ def _change(draw: Random, place: tuple[Any, Any], source: tuple[Any, Any], odd: 
 def _nudged(draw: Random, value: Any) -> Any:
     """Return a value near another, or of another type."""
     if isinstance(value, bool | int | float):
-        factors: list[Callable[[Any], Any]] = [str, float, repr, lambda x: -x, lambda x: x + 1]
-        return draw.choice([*factors, lambda x: x * 10, lambda x: x * 1e-12, lambda x: [x]])(value)
+        made: list[Any] = [str(value), float(value), repr(value), -value, value + 1, [value]]
+        return draw.choice([*made, value * 10, value * 1e-12])
     if isinstance(value, str):
         return draw.choice([value[:-1], value.upper(), value * 2, value + "\u0301", value[::-1]])
     return draw.choice([[value], {"lr": value}, None])
@@ -147,7 +151,7 @@ def changed_bytes(draw: Random, data: bytes, tokens: tuple[str, ...] = TOKENS) -
             case 6:
                 other = draw.randrange(len(found) + 1)
                 found[start:end] = data[other : other + draw.choice([4, 30, 300])]
-            case 7 if draw.random() < 0.3:
+            case 7 if chance(draw, 30):
                 del found[start:]
     return bytes(found)
 
@@ -217,11 +221,11 @@ SNIPPETS = (
 
 def changed_pickle(draw: Random, data: bytes) -> bytes:
     """Return a pickle whose instructions, or bytes, were changed."""
-    if draw.random() < 0.3:
+    if chance(draw, 30):
         return changed_bytes(draw, data)
     starts = [place for _, _, place in pickletools.genops(data) if place is not None]
     parts = [data[a:b] for a, b in zip(starts, [*starts[1:], len(data)], strict=True)]
-    if len(parts) > 2 and parts[1][:1] == b"\x95" and draw.random() < 0.8:
+    if parts[1:] and parts[1][:1] == b"\x95" and chance(draw, 80):
         del parts[1]  # a frame has the length of what follows
     for _ in range(draw.choice([1, 1, 2, 4])):
         place, other = draw.randrange(len(parts)), draw.randrange(len(parts))
@@ -242,7 +246,7 @@ def changed_pickle(draw: Random, data: bytes) -> bytes:
 
 def changed_archive(draw: Random, data: bytes) -> bytes:
     """Return a file of torch.save whose pickle, records or bytes were changed."""
-    if draw.random() < 0.3:
+    if chance(draw, 30):
         return changed_bytes(draw, data)
     # Byte by byte, most changes would end at the checksum of a record.
     found = io.BytesIO()
@@ -252,12 +256,10 @@ def changed_archive(draw: Random, data: bytes) -> bytes:
             record = source.read(name)
             if name.endswith("data.pkl"):
                 record = changed_pickle(draw, record)
-            elif draw.random() < 0.1:
+            elif chance(draw, 10):
                 record = changed_bytes(draw, record)
-            if draw.random() < 0.02:
+            if chance(draw, 2):
                 continue
-            new = (
-                name if draw.random() < 0.98 else draw.choice(["x", "/data.pkl", name * 20, "a/b"])
-            )
+            new = name if chance(draw, 98) else draw.choice(["x", "/data.pkl", name * 20, "a/b"])
             target.writestr(new, record, compression)
     return found.getvalue()

@@ -9,10 +9,10 @@ import json
 import os
 import pickle
 import shutil
-import tempfile
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,18 +25,16 @@ from dist_sched.cli.application import run
 from dist_sched.errors import ConfigError, RankMismatchError, ReconcileError, StateError
 from fuzz_inputs import (
     NAMES,
-    ODD,
     PLAIN,
+    chance,
     changed,
     changed_archive,
     changed_bytes,
     changed_pickle,
-    places,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from random import Random
 
     Act = Callable[[], str]
     """The part of a case that is watched. It returns how the case ended."""
@@ -44,6 +42,8 @@ if TYPE_CHECKING:
 TYPED = ConfigError, StateError, ReconcileError, RankMismatchError
 LONGEST = 4_000
 """Characters of an error."""
+REFUSED = 2
+"""Status of a command that ends with an error."""
 DATA = Path(__file__).parents[1] / "tests" / "data"
 
 ENTRIES = {
@@ -254,7 +254,7 @@ def states(draw: Random, sources: Sources) -> Act:
 def texts(draw: Random, sources: Sources) -> Act:
     """Mutate the JSON text in a state, or what it says."""
     state = dict(draw.choice([one for one in sources.states if "dist_sched" in one]))
-    if draw.random() < 0.6:
+    if chance(draw, 60):
         with contextlib.suppress(ValueError, RecursionError):  # it may hold itself
             state["dist_sched"] = json.dumps(changed(draw, json.loads(state["dist_sched"]), PLAIN))
     else:
@@ -283,7 +283,7 @@ def _config_file(draw: Random, sources: Sources) -> Path:
     name, data = draw.choice(sources.configs)
     path = sources.folder / name
     path.write_bytes(changed_bytes(draw, data))
-    if draw.random() < 0.01:
+    if chance(draw, 1):
         _replace_by_odd(draw, path)
     return path
 
@@ -301,7 +301,7 @@ def _one_line(arguments: list[str]) -> str:
     text = errors.getvalue()
     if status not in {0, 1, 2}:
         raise FoundError(f"status {status}")
-    if status == 2 and ("error: unexpected" in text or text.count("\n") != 1):  # noqa: PLR2004
+    if status == REFUSED and ("error: unexpected" in text or text.count("\n") != 1):
         raise FoundError(f"it ends with {text[:200]!r}")
     if len(text) > LONGEST * 3:
         raise FoundError(f"it says {len(text):,} characters")
@@ -310,7 +310,7 @@ def _one_line(arguments: list[str]) -> str:
 
 def commands(draw: Random, sources: Sources) -> Act:
     """Read a mutated file with a command."""
-    if draw.random() < 0.5:  # noqa: PLR2004
+    if chance(draw, 50):
         path = _config_file(draw, sources)
     else:
         path = sources.folder / "state.pt"
@@ -322,7 +322,7 @@ def commands(draw: Random, sources: Sources) -> Act:
 def archives(draw: Random, sources: Sources) -> Act:
     """Mutate a file of torch.save: its bytes, its pickle, or the values in it."""
     path, data = sources.folder / "state.pt", draw.choice(sources.archives)
-    if draw.random() < 0.2:  # noqa: PLR2004
+    if chance(draw, 20):
         buffer = io.BytesIO()
         with contextlib.suppress(Exception):  # what cannot be saved stays as it was
             odd = [*PLAIN, torch.ones(2), torch.tensor(1.0)]
@@ -355,7 +355,7 @@ def indexes(draw: Random, sources: Sources) -> Act:
     """Mutate the index of a DCP folder: its bytes, its instructions, or the values in it."""
     path = _copied(draw, sources) / ".metadata"
     data = path.read_bytes()
-    if draw.random() < 0.3:  # noqa: PLR2004
+    if chance(draw, 30):
         with contextlib.suppress(Exception):  # what cannot be pickled stays as it was
             data = pickle.dumps(_changed_index(draw, pickle.loads(data)))  # noqa: S301 - our own
     else:
@@ -410,7 +410,7 @@ def items(draw: Random, sources: Sources) -> Act:
     key, info = draw.choice(list(index.storage_data.items()))
     data = path / info.relative_path
     whole = data.read_bytes()
-    if draw.random() < 0.2:  # noqa: PLR2004
+    if chance(draw, 20):
         data.write_bytes(changed_bytes(draw, whole))
     else:
         with contextlib.suppress(Exception):  # a tensor's item is no archive
@@ -428,7 +428,7 @@ def folders(draw: Random, sources: Sources) -> Act:
     tracker = path.parent / "latest"
     tracker.write_text(draw.choice(["step-7", "", "step-8", "..", "\0", "latest", "9" * 5000]))
     target = draw.choice([one for one in path.parent.rglob("*") if one.is_file()])
-    if draw.random() < 0.5:  # noqa: PLR2004
+    if chance(draw, 50):
         _replace_by_odd(draw, target)
     else:
         target.write_bytes(changed_bytes(draw, target.read_bytes()))
@@ -449,7 +449,7 @@ def _replace_by_odd(draw: Random, path: Path) -> None:
         path.symlink_to(["/dev/zero", "missing", path.name][kind - 2])
 
 
-SURFACES: dict[str, tuple[Callable[[Any, Sources], Any], int]] = {
+SURFACES: dict[str, tuple[Callable[[Random, Sources], Act], int]] = {
     "state": (states, 20),
     "text of a state": (texts, 20),
     "config": (configs, 12),
@@ -464,19 +464,24 @@ SURFACES: dict[str, tuple[Callable[[Any, Sources], Any], int]] = {
 """Functions that make a case, and how many of a hundred cases they make."""
 
 
-def prepared(folder: str | None = None) -> Sources:
-    """Return the sources, in a new folder, or in a folder of the caller's."""
-    return sources(Path(folder or tempfile.mkdtemp(prefix="fuzz-")))
+def made(surface: str, draw: Random, sources: Sources) -> Act:
+    """Return the part of a case that is watched, with its files in an empty folder."""
+    for path in sources.folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    make, _ = SURFACES[surface]
+    return make(draw, sources)
 
 
-__all__ = [
-    "ODD",
-    "SURFACES",
-    "TYPED",
-    "FoundError",
-    "Sources",
-    "attempt",
-    "load",
-    "places",
-    "prepared",
-]
+def prepared(folder: str | os.PathLike[str]) -> Sources:
+    """Return the sources, in a new folder."""
+    found = sources(Path(folder))
+    # Modules that are imported when they are first needed are none of a case's doing.
+    with contextlib.chdir(found.folder):
+        for number in range(100):
+            with contextlib.suppress(Exception):
+                draw = Random(number)  # noqa: S311 - nothing secret
+                made([*SURFACES][number % len(SURFACES)], draw, found)()
+    return found

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
 MOST_SECONDS = 10.0
 """CPU time of a case. The slowest valid file takes 4 s on a slow machine."""
@@ -92,10 +93,11 @@ def _is_reader(command: Any) -> bool:
 
 def _is_library(event: str, arguments: tuple[Any, ...]) -> bool:
     """Return whether an event comes from the import of an installed module by a statement."""
-    frame, is_import = sys._getframe(3), False  # noqa: SLF001
-    while frame is not None and not is_import:
+    frame: FrameType | None = sys._getframe(3)  # noqa: SLF001 - whose event it is
+    is_import = False
+    while frame and not is_import:
         is_import = frame.f_code.co_filename.startswith("<frozen importlib")
-        frame = frame.f_back  # type: ignore[assignment] # None at the end
+        frame = frame.f_back
     if is_import or (event == "import" and arguments[0] in sys.modules):
         return True
     # A module that was not needed before is imported by a statement of the library itself.
