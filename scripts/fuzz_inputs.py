@@ -20,14 +20,18 @@ if TYPE_CHECKING:
     from random import Random
 
 
+class HostileError(Exception):
+    """The error of a caller's own object. The library may let it pass."""
+
+
 class Hostile:
     """An object that raises at whatever it is asked."""
 
     def __getattr__(self, name: str) -> Any:
-        raise RuntimeError(name)
+        raise HostileError(name)
 
     def _fail(self, *_: Any) -> NoReturn:
-        raise RuntimeError
+        raise HostileError
 
     __eq__ = __bool__ = __len__ = __repr__ = __str__ = __float__ = __int__ = __iter__ = _fail
     __hash__ = object.__hash__

@@ -26,6 +26,7 @@ from dist_sched.errors import ConfigError, RankMismatchError, ReconcileError, St
 from fuzz_inputs import (
     NAMES,
     PLAIN,
+    HostileError,
     chance,
     changed,
     changed_archive,
@@ -200,6 +201,8 @@ def attempt(function: Callable[[], object]) -> str:
     except TYPED as error:
         if len(str(error)) > LONGEST:
             raise FoundError(f"an error of {len(str(error)):,} characters") from error
+        return type(error).__name__
+    except HostileError as error:
         return type(error).__name__
     except Exception as error:
         raise FoundError(f"{type(error).__name__} is not one of the errors") from error
