@@ -238,3 +238,31 @@ def test_data_is_counted_at_each_reference():
     refuse_large([one] * 999)
     with pytest.raises(ConfigError, match="has more than 1,000,000 values"):
         refuse_large([one] * 1001)
+
+
+OF_ONE_NUMBER = [np.array(3), torch.tensor(3)]
+LISTS = {
+    "milestones": lambda value: Phase("multistep", 10, end=0.5, milestones=value),
+    "milestones of a schedule": lambda value: schedules.multistep(1.0, 100, milestones=value),
+    "decay_ends": lambda value: schedules.wsd_s(1.0, 100, decay=5, decay_ends=value),
+    "phases": Schedule,
+}
+
+
+@pytest.mark.parametrize("value", OF_ONE_NUMBER, ids=["array", "tensor"])
+@pytest.mark.parametrize("name", LISTS)
+def test_an_array_of_one_number_is_no_list(name, value):
+    with pytest.raises(ConfigError, match=rf"^{name.split(' ', maxsplit=1)[0]}.*must be a list"):
+        LISTS[name](value)
+
+
+@pytest.mark.parametrize("value", [np.array(0.5), torch.tensor(0.5)], ids=["array", "tensor"])
+def test_an_array_of_one_number_is_a_number(value):
+    cycle = schedules.linear(1.0, 10)
+    assert schedules.repeat(cycle, 3, factors=0.5) == schedules.repeat(cycle, 3, factors=value)
+
+
+@pytest.mark.parametrize("value", [np.ones(2), torch.ones(2), ["strict"]], ids=repr)
+def test_an_array_or_a_list_is_no_word_of_a_policy(value):
+    with pytest.raises(ConfigError, match="for 'max_lr': must be one of"):
+        OptimizerParamScheduler(adamw(), **CONFIG, policy={"max_lr": value, "*": "checkpoint"})

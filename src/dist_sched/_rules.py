@@ -18,7 +18,7 @@ import reprlib
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeGuard, TypeVar
 
 from dist_sched._words import normal, translated
 from dist_sched.errors import ConfigError
@@ -228,9 +228,7 @@ def _is_share(value: Any) -> bool:
 def _each(value: object) -> list[Any]:
     """Return the numbers of a list, the first number of each pair of a list, or a single number."""
     found: Any = plain(value)
-    # A 0-dim tensor looks iterable, and raises when it is iterated.
-    is_list = isinstance(found, Iterable) and getattr(found, "ndim", 1) != 0
-    if is_list and not isinstance(found, str | Mapping):
+    if is_list(found):
         return [plain(one[0] if _is_row(one) else one) for one in found]
     return [found]
 
@@ -332,6 +330,13 @@ def mapping(name: str, value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise illegal(name, value, "must be a mapping")
     return value
+
+
+def is_list(value: object) -> TypeGuard[Iterable[Any]]:
+    """Return whether a value is a list of any kind, and not a text, a mapping or a number."""
+    # A 0-dim array or tensor looks iterable, and raises when it is iterated.
+    is_iterable = isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0
+    return is_iterable and not isinstance(value, str | Mapping)
 
 
 def near_miss(value: object, known: Iterable[str]) -> str:

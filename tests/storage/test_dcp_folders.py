@@ -168,7 +168,7 @@ def test_an_item_whose_place_is_not_in_the_index_is_refused(folder):
 
 
 def test_an_index_longer_than_any_is_not_read(folder, monkeypatch):
-    monkeypatch.setattr("dist_sched._storage.pickles.MAX_SIZE", 1000)
+    monkeypatch.setattr("dist_sched._storage.dcp_folders.MAX_INDEX", 1000)
     with pytest.raises(StateError, match="at most 1000 can be read"):
         read(folder)
 

@@ -196,7 +196,9 @@ def _problems(
             close = near_miss(name, [*known, HISTORY, UNIT])
             yield f"policy has the key {shown(name)}, which is not an entry{close}"
     for name, word in policy.words.items():
-        if word not in POLICY_WORDS:
+        found: object = word
+        # The comparison of an array with a word is neither true nor false.
+        if not isinstance(found, str) or found not in POLICY_WORDS:
             rule = f"must be one of {listed(POLICY_WORDS)}{near_miss(word, POLICY_WORDS)}"
             yield f"policy={shown(word)} for {shown(name)}: {rule}"
     if policy.words.get(UNIT) == CHECKPOINT:

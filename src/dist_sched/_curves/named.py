@@ -18,6 +18,7 @@ from dist_sched._rules import (
     finite,
     flag,
     illegal,
+    is_list,
     known_arguments,
     length,
     listed,
@@ -1102,7 +1103,7 @@ def _at_most(name: str, value: Number, limit: Number, words: str) -> None:
 
 def _positions(name: str, value: object, common: _Common) -> tuple[Number, ...]:
     """Return positions in ascending order after the warmup, up to the horizon, or raise."""
-    if not isinstance(value, Iterable) or isinstance(value, str | Mapping):
+    if not is_list(value):
         raise illegal(name, value, "must be a list of positions")
     found = tuple(length(f"{name}[{index}]", one) for index, one in enumerate(value))
     if list(found) != sorted(found):
@@ -1115,13 +1116,10 @@ def _positions(name: str, value: object, common: _Common) -> tuple[Number, ...]:
 
 def _points(value: object) -> list[tuple[Number, float]]:
     """Return pairs of position and value, with positions in ascending order from 0, or raise."""
-    # A 0-dim array looks iterable, and raises when it is iterated.
-    is_list = isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0
-    if not is_list or isinstance(value, str | Mapping):
+    if not is_list(value):
         raise illegal("points", value, "must be a list of pairs of position and value")
-    points: Iterable[Any] = value  # type: ignore[assignment] # checked above
     found: list[tuple[Number, float]] = []
-    for index, point in enumerate(points):
+    for index, point in enumerate(value):
         match list(point) if getattr(point, "ndim", 0) == 1 else point:
             case [position, number]:
                 with within(f"points[{index}]"):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dist_sched._curves.phases import (
     JOIN_TOLERANCE,
@@ -23,8 +22,11 @@ from dist_sched._curves.phases import (
 )
 from dist_sched._curves.schedule import MOST_PHASES, Schedule
 from dist_sched._curves.shapes import PRODUCT, shape_of
-from dist_sched._rules import Number, count, finite, illegal, plain, rate
+from dist_sched._rules import Number, count, finite, illegal, is_list, plain, rate
 from dist_sched.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _SHARES = (0, 1e-4, 0.01, *(index / 16 for index in range(1, 16)), 0.99, 1 - 1e-4, 1)
 """Positions, as fractions of its length, at which a product is checked for turning points."""
@@ -264,7 +266,7 @@ def repeat(
         raise illegal("times", times, rule)
     if given is None:
         numbers = [1.0] * cycles
-    elif isinstance(given, Iterable) and not isinstance(given, str | Mapping):
+    elif is_list(given):
         numbers = [rate("factors", one) for one in given]
         if len(numbers) != cycles:
             raise illegal("factors", factors, f"must be {cycles} numbers, one for each cycle")

@@ -27,6 +27,7 @@ from dist_sched._rules import (
     Number,
     count,
     illegal,
+    is_list,
     length,
     number,
     one_of,
@@ -528,7 +529,7 @@ class Schedule:
 
 def _checked(phases: object) -> tuple[Phase, ...]:
     """Return the phases, or raise if there are none or the first one has no start."""
-    if isinstance(phases, str | Mapping) or not isinstance(phases, Iterable):
+    if not is_list(phases):
         raise illegal("phases", phases, "must be a list of phases")
     found = tuple(_spliced(phases))
     if not 0 < len(found) <= MOST_PHASES:

@@ -11,7 +11,7 @@ import inspect
 import math
 import numbers
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from dist_sched._rules import (
     Number,
     finite,
     illegal,
+    is_list,
     length,
     listed,
     near_miss,
@@ -386,7 +387,7 @@ def _below_one(name: str, value: object) -> float:
 
 def milestones(name: str, value: object) -> tuple[Number, ...]:
     """Return rising lengths greater than 0 as a tuple, or raise."""
-    if not isinstance(value, Iterable) or isinstance(value, str | Mapping):
+    if not is_list(value):
         raise illegal(name, value, "must be a list of lengths, counted from the phase's start")
     found = tuple(length(name, one) for one in value)
     if not found or found[0] <= 0 or list(found) != sorted(found):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from dist_sched._rules import shown
 from dist_sched._state.format import format_of
 from dist_sched._storage import dcp_folders, torch_files, trees
+from dist_sched._storage.index_items import MAX_DEPTH
 from dist_sched._storage.pickles import TruncatedError
 from dist_sched._storage.places import Place, reading
 from dist_sched._storage.trees import Leaf
@@ -244,7 +245,7 @@ def _states(tree: Any) -> Iterator[tuple[str, str, Any]]:
         fmt = format_of(node.keys(), name) if isinstance(node, dict) else None
         if fmt is not None:
             yield ".".join(path), fmt, node
-        elif id(node) not in seen and len(path) < trees.MAX_DEPTH:
+        elif id(node) not in seen and len(path) < MAX_DEPTH:
             seen[id(node)] = node
             waiting += [
                 ((*path, part), child)

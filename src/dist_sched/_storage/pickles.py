@@ -13,6 +13,7 @@ import re
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from dist_sched._rules import brief
+from dist_sched._storage.index_items import MAX_KEY
 from dist_sched.errors import StateError
 
 if TYPE_CHECKING:
@@ -25,11 +26,7 @@ MAX_STEPS = 2**24
 """Maximum number of instructions of a pickle, whose objects may then take a gigabyte. The index of
 a folder with 100,000 shards has 7 million."""
 
-MAX_KEY = 2**60
-"""Keys of dicts must be below this number. An attacker could choose larger ones with equal hashes,
-because ints hash modulo 2**61 - 1, and a dict of 100,000 such keys takes minutes."""
-
-_KNOWN = re.compile(
+KNOWN = re.compile(
     r"""(builtins|__builtin__)\.
             (bool|bytearray|bytes|complex|dict|float|frozenset|int|list|long|range|set|slice|str
             |tuple|xrange)
@@ -51,11 +48,21 @@ _KNOWN = re.compile(
     """,
     re.VERBOSE,
 )
-_DICTS = {"collections.Counter", "collections.OrderedDict", "collections.defaultdict"}
+"""Names of classes and functions that become records."""
+DICTS = {"collections.Counter", "collections.OrderedDict", "collections.defaultdict"}
+"""Those that become plain dicts."""
 
 
 class TruncatedError(StateError):
     """A checkpoint is incomplete, because its save was interrupted."""
+
+
+def refused(name: str) -> StateError:
+    """Return the error for the name of a class or function that is not known."""
+    return StateError(
+        f"it contains {brief(name)!r}, which is not plain data and could run code; save only plain "
+        "values, such as scheduler.state_dict(), in this checkpoint"
+    )
 
 
 class Inert:
@@ -92,7 +99,7 @@ class Name:
         self.record = record
 
     def __call__(self, *arguments: Any) -> Any:
-        if self.name not in _DICTS:
+        if self.name not in DICTS:
             return self.record(self.name, arguments)
         # Not copied, because a short pickle can reference a long dict a million times.
         return arguments[0] if arguments and isinstance(arguments[0], dict) else {}
@@ -129,11 +136,8 @@ class _Unpickler(_InPython):  # type: ignore[misc]
 
     def find_class(self, module: str, name: str) -> Name:
         full = f"{module}.{name}"
-        if not _KNOWN.fullmatch(full):
-            raise StateError(
-                f"it contains {brief(full)!r}, which is not plain data and could run code; save "
-                "only plain values, such as scheduler.state_dict(), in this checkpoint"
-            )
+        if not KNOWN.fullmatch(full):
+            raise refused(full)
         return Name(full, self.record)
 
     def get_extension(self, code: int) -> NoReturn:

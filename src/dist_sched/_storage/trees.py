@@ -6,12 +6,12 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dist_sched._storage.index_items import MAX_DEPTH
 from dist_sched.errors import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-MAX_DEPTH = 32
 MAX_PARTS = 10**6
 """Maximum number of values in a state. A LambdaLR's over 10,000 groups has 30,000."""
 
