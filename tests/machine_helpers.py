@@ -148,7 +148,7 @@ class Model:
             raise Refused(ConfigError)
         for group in self.groups:
             group.is_pending = False
-        self.declared.check(self.groups, self.declared)
+        self.declared.check(self.groups, None)
         if self.keeps:
             self.references = {key: self._reference(key) for key in self.fields}
         self.write(0)
@@ -719,6 +719,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         index = place % len(self.model.groups)
         del self.driven.optimizer.param_groups[index]
         del self.model.groups[index]
+        self.model.is_written = False
 
     @precondition(lambda self: self.is_clean and self.model.is_written)
     @rule(place=PLACES, value=st.sampled_from([0.0, 0.125, 7.0]), position=POSITIONS)
@@ -825,11 +826,11 @@ class SchedulerMachine(RuleBasedStateMachine):
                         assert self.driven.tensors.setdefault(identity, found) is found
                     value, found = known.holds(key), found.item()  # noqa: PLW2901
                 assert type(found) is float, (key, found)
-                assert self.is_same(known, value, found), (key, value, found)
+                assert self.is_same(known, value, found, key), (key, value, found)
             keys = {key for key in group if key in [one for _, one in OVERRIDES]}
             assert set(known.overrides) == keys
 
-    def is_same(self, group: Group, value: float, found: float) -> bool:  # noqa: ARG002
+    def is_same(self, group: Group, value: float, found: float, key: str) -> bool:  # noqa: ARG002
         return value == found
 
     @invariant()
@@ -848,8 +849,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             model.groups, values, said, scheduler.get_last_lr(), strict=True
         ):
             assert mine.keys() == theirs.keys()
-            assert all(self.is_same(group, mine[key], theirs[key]) for key in mine)
-            assert self.is_same(group, mine.get("lr", group.held["lr"]), lr)
+            assert all(self.is_same(group, mine[key], theirs[key], key) for key in mine)
+            assert self.is_same(group, mine.get("lr", group.held["lr"]), lr, "lr")
         assert all(row.source for row in table)
         self.check_metrics(model.metrics(), scheduler.metrics())
         if self.is_clean:
