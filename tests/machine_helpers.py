@@ -633,6 +633,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         real, known = self.driven.optimizer.param_groups[index], self.model.groups[index]
         known.overrides.pop(key, None)
         real.pop(key, None)
+        self.model.is_written = False
         if value is not None:
             known.overrides[key] = real[key] = value
 
