@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import random
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +14,10 @@ import torch
 
 from dist_sched import ConfigError, ReconcileError
 
+RUNS = int(os.environ.get("STATE_MACHINE_RUNS", "0"))
+"""How many sequences each machine draws on demand. 0 for the few of the ordinary tests."""
+SEED = int(os.environ.get("STATE_MACHINE_SEED", "0")) or random.randrange(1, 2**31)
+"""From what they are drawn on demand."""
 KEYS = {"lr": ("max_lr", "min_lr", "lr_mult"), "weight_decay": ("end_wd", "start_wd", "wd_mult")}
 """The keys by which a group overrides a field: upper bound, lower bound, multiplier."""
 OVERRIDES = [(name, key) for name, keys in KEYS.items() for key in keys]

@@ -7,11 +7,10 @@ evaluator of its own here.
 from __future__ import annotations
 
 import copy
-import os
 
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 
@@ -20,16 +19,17 @@ from helpers import state_at
 from machine_curves import NAME, PATTERN, Curve, Spec, line
 from machine_entries import STYLES, TAILS, Entries, oracle
 from machine_helpers import POSITIONS, SAVES, SchedulerMachine
-from machine_model import KEYS, Group, Model
+from machine_model import KEYS, RUNS, SEED, Group, Model
 
 ADAMW = {"lr": 1.0, "weight_decay": 0.1}
 SGD = {"lr": 1.0, "weight_decay": 0.125, "momentum": 0.5}
-RUNS = int(os.environ.get("STATE_MACHINE_RUNS", "0"))
-"""How many sequences to draw on demand. 0 for the few that the ordinary tests draw."""
 
 
 def run(machine, ordinary):
     """Run a machine: the same sequences each time, or new ones on demand."""
+    if RUNS:
+        print(f"STATE_MACHINE_SEED={SEED}")  # noqa: T201 - to draw them again
+        machine = seed(SEED)(machine)
     run_state_machine_as_test(
         machine,
         settings=settings(
