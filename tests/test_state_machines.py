@@ -282,7 +282,7 @@ class OptimizerParamMachine(SchedulerMachine):
         self.changing("scale", {"factor": factor, "field": key})
 
 
-@pytest.mark.timeout(120 if not RUNS else 0)
+@pytest.mark.timeout(600 if not RUNS else 0)
 def test_random_sequences_of_optimizer_param_scheduler_have_megatrons_values():
     run(OptimizerParamMachine, ordinary=120)
 
@@ -460,6 +460,6 @@ class ParamMachine(SchedulerMachine):
         self.changing("scale", {"factor": factor, "field": key})
 
 
-@pytest.mark.timeout(120 if not RUNS else 0)
+@pytest.mark.timeout(600 if not RUNS else 0)
 def test_random_sequences_of_param_scheduler_have_the_values_of_the_rules():
     run(ParamMachine, ordinary=80)
