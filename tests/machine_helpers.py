@@ -260,11 +260,28 @@ class SchedulerMachine(RuleBasedStateMachine):
     def load_optimizer(self, index):
         self.loading_optimizer(self.saved(index))
 
+    def fitting(self, index: int) -> Save:
+        """Return a save of as many groups as there are now, if there is one."""
+        count = len(self.model.groups)
+        saves = [one for one in self.saves if len(one.groups) == count] or self.saves
+        return saves[index % len(saves)]
+
+    @precondition(lambda self: self.saves)
+    @rule(
+        index=SAVES,
+        place=PLACES,
+        key=st.sampled_from([key for _, key in OVERRIDES]),
+        value=st.sampled_from([None, 0.25, 0.5]),
+    )
+    def load_optimizer_over_an_edit(self, index, place, key, value):
+        self.edit_override(place, key, value)
+        self.loading_optimizer(self.fitting(index))
+
     @precondition(lambda self: self.saves)
     @rule(index=SAVES, is_first=st.booleans())
     def resume(self, index, is_first):
         """Load both, in either order."""
-        save = self.saved(index)
+        save = self.fitting(index)
         if is_first:
             self.loading(save)
         self.loading_optimizer(save)
