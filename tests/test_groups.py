@@ -903,6 +903,21 @@ def test_a_newer_scheduler_takes_over_and_the_older_ones_next_write_raises(caplo
     assert [0.55] == held(optimizer)
 
 
+@pytest.mark.parametrize(
+    "copied",
+    [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))],  # noqa: S301
+    ids=["deepcopy", "pickle"],
+)
+def test_a_newer_scheduler_on_a_copied_optimizer_takes_over_with_the_own_values(copied):
+    optimizer = adamw({"lr": 1.0}, {"lr": 0.25})
+    optimizer, older = copied((optimizer, opt_param_scheduler(optimizer)))
+    newer = opt_param_scheduler(optimizer)
+    with pytest.raises(ConfigError, match="a newer scheduler writes the groups"):
+        older.seek(60)
+    newer.seek(10)
+    assert [1.0, 0.25] == held(optimizer)
+
+
 def test_schedulers_of_other_fields_do_not_take_over(caplog):
     optimizer = sgd()
     first = ParamScheduler(optimizer, {"lr": HILL})

@@ -174,6 +174,9 @@ class Scheduler:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         _LIVE.add(self)
+        # A later scheduler of the copied optimizer needs the own values, too.
+        if not self._writer.tracker.is_replaced:
+            self._writer.tracker.remember()
         self._hook_optimizer_loads()
         self._note_writes()
 

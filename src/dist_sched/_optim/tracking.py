@@ -257,9 +257,12 @@ class Tracker:
         return [leaf for source in self.sources for leaf in innermost(source)]
 
     def groups(self) -> list[Group]:
-        """Return the present param groups of all optimizers, or none after a replacement."""
+        """Return the present param groups of all optimizers.
+
+        After a replacement it is one that nobody knows, so that the next write raises.
+        """
         if self.is_replaced:
-            return []
+            return [{}]  # not an empty list: a copy that has written nothing knows no group, either
         if self.sole is not None:
             groups: list[Group] = self.sole.param_groups
             return groups
