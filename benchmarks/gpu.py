@@ -128,7 +128,7 @@ def result(*, is_quick: bool, device: str = "cuda") -> Result:
     rows = []
     for groups in dict.fromkeys(groups for groups, _ in found):
         ours, floor = found[groups, peers.PHASES], found[groups, peers.FLOOR]
-        at = f"{what}, {groups:,} groups"
+        at = f"{what}, {table.counted(groups, 'group')}"
         rows += [
             table.Row(
                 what=f"{at}: time of the host",

@@ -130,9 +130,8 @@ class Cell:
         """Return our time beside the fastest rival's."""
         scenario, medians = SCENARIOS[self.scenario], self.medians
         fastest = min(scenario.equals, key=medians.__getitem__)
-        plural = "" if self.groups == 1 else "s"
         return table.Row(
-            what=f"step, {scenario.title}, {self.groups:,} group{plural}",
+            what=f"step, {scenario.title}, {table.counted(self.groups, 'group')}",
             ours=medians[scenario.ours[0]],
             against=fastest,
             theirs=medians[fastest],

@@ -71,6 +71,11 @@ class Result:
     """Further tables, in Markdown."""
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, as text."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def show(figure: float) -> str:
     """Return a figure with about three digits, as text."""
     if figure == int(figure):
