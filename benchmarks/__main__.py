@@ -4,7 +4,7 @@
     bash scripts/bench.sh step load
 
 Medians of rounds in which all take turns. A bar that is missed is printed as missed. A full run of
-all subjects also writes the tables into docs/benchmarks.md.
+all subjects also writes the tables into docs/benchmarks.md, and one of `scaling` its own page.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ SUBJECTS = (
     "command",
     "memory",
 )
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+ON_REQUEST = ("scaling",)
+"""Subjects with a page of their own, which are measured only if they are named."""
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
@@ -95,20 +97,31 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("subjects", nargs="*", metavar="subject", help=", ".join(SUBJECTS))
+    known = ", ".join([*SUBJECTS, *ON_REQUEST])
+    parser.add_argument("subjects", nargs="*", metavar="subject", help=known)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that all works")
     options = parser.parse_args()
-    if unknown := set(options.subjects) - {*SUBJECTS}:
-        parser.error(f"no subject {', '.join(sorted(unknown))}; there are {', '.join(SUBJECTS)}")
+    if unknown := set(options.subjects) - {*SUBJECTS, *ON_REQUEST}:
+        parser.error(f"no subject {', '.join(sorted(unknown))}; there are {known}")
     try:
         results = measure(options.subjects or SUBJECTS, is_quick=options.quick)
     except ModuleNotFoundError as error:
         sys.exit(f"{error}; upstream's classes come with: {peers.INSTALL}")
     print(report(results, is_markdown=False))
-    if not options.quick and not options.subjects:
-        text = report(results, is_markdown=True)
-        PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), text), encoding="utf-8")
-        print(f"written to {PAGE}")
+    if options.quick:
+        return
+    if not options.subjects:
+        _write("benchmarks", report(results, is_markdown=True))
+    for name, one in zip(options.subjects, results, strict=False):
+        if name in ON_REQUEST:
+            _write(name, f"{where()}\n{one.details}")
+
+
+def _write(name: str, measured: str) -> None:
+    """Write what was measured into its page."""
+    page = DOCS / f"{name}.md"
+    page.write_text(written(page.read_text(encoding="utf-8"), measured), encoding="utf-8")
+    print(f"written to {page}")
 
 
 if __name__ == "__main__":

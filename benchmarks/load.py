@@ -35,7 +35,7 @@ GROUPS = (2, 1_000)
 MOST = 1.3
 TENSORS = 50
 """Tensors of the model that is saved beside the scheduler."""
-SECONDS = 4.0
+SECONDS = 3.0
 """How long the rounds of one number of ranks and groups take at most, but for the first five."""
 FEWEST = 5
 
@@ -61,9 +61,9 @@ class Load:
     verify: float
     verify_bytes: int
     """What each rank puts into the gather of a verification."""
-    save: float
+    save: float = 0.0
     """A save by DCP of a small model and the scheduler."""
-    save_alone: float
+    save_alone: float = 0.0
     """The same without the scheduler."""
     items: int
     """Items of the scheduler in each rank's plan for a save."""
@@ -164,12 +164,12 @@ class Counting(DefaultSavePlanner):
         return self.plan_of_rank
 
 
-def work(folder: str, jobs: list[tuple[int, int]]) -> list[Load]:
+def work(folder: str, jobs: list[tuple[int, int]], times_saves: bool = False) -> list[Load]:
     """Measure as one rank, for pairs of groups and rounds."""
-    return [_measured(folder, *job) for job in jobs]
+    return [_measured(folder, *job, times_saves=times_saves) for job in jobs]
 
 
-def _measured(folder: str, num_groups: int, rounds: int) -> Load:
+def _measured(folder: str, num_groups: int, rounds: int, *, times_saves: bool) -> Load:
     rank, size = dist.get_rank(), dist.get_world_size()
     scheduler = build(num_groups)
     scheduler.seek(50_000)
@@ -202,7 +202,8 @@ def _measured(folder: str, num_groups: int, rounds: int) -> Load:
         "save": lambda: saved(both),
         "save_alone": lambda: saved({"model": model}),
     }
-    walls |= {name: taken for name, taken in timed(saves, rounds).items() if name in saves}
+    if times_saves:
+        walls |= {name: taken for name, taken in timed(saves, rounds).items() if name in saves}
     return Load(
         ranks=size,
         groups=num_groups,
@@ -219,10 +220,10 @@ def _measured(folder: str, num_groups: int, rounds: int) -> Load:
     )
 
 
-def loads(*, is_quick: bool) -> list[Load]:
+def loads(*, is_quick: bool, times_saves: bool = False) -> list[Load]:
     """Measure every number of ranks and groups."""
     jobs, sizes = ([(2, 5)], (1, 2)) if is_quick else ([(groups, 200) for groups in GROUPS], RANKS)
-    return [one for size in sizes for one in ranks.run(size, work, jobs)]
+    return [one for size in sizes for one in ranks.run(size, work, jobs, times_saves)]
 
 
 def result(*, is_quick: bool) -> Result:
