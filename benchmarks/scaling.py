@@ -98,7 +98,8 @@ def plans(size: int) -> dict[str, Any]:
     own = {f"scheduler.{name}": value for name, value in build(2).state_dict().items()}
     found: dict[str, float] = {}
     items: dict[str, int] = {}
-    for name, state in {"without": model, "with": model | own}.items():
+    states: dict[str, dict[str, Any]] = {"without": model, "with": {**model, **own}}
+    for name, state in states.items():
         planner = DefaultSavePlanner()
         planner.set_up_planner(state, is_coordinator=True)
         local = pickle.dumps(planner.create_local_plan())
