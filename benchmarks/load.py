@@ -1,44 +1,76 @@
 """Measure a load by the number of ranks: its collectives, what they carry, and how long it takes.
 
-    python benchmarks/load.py --ranks 1 2 4 8
-
 Processes of this machine join a gloo group, so the times are those of processes that share its
-cores. Counts and bytes are the same on any machine. A last table has the size of the state by the
-number of groups, and what every rank computes from the answers of many ranks, with answers that one
-process makes up.
+cores. Counts and bytes are the same on any machine. A load is timed in turn with bare collectives:
+one broadcast and one gather of objects of the same size.
 """
 
 from __future__ import annotations
 
-import argparse
-import datetime as dt
-import json
-import multiprocessing
-import os
 import pickle
-import platform
 import statistics
-import tempfile
 import time
 import warnings
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import torch
 import torch.distributed as dist
+from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from benchmarks import ranks
+from benchmarks.table import Result, Row, mark_down, of_dicts
 from dist_sched import ParamScheduler, schedules
-from dist_sched._optim.process_groups import Vote
-from dist_sched._optim.stages import Stage, common_names, common_references, lost_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from torch.distributed.checkpoint.planner import SavePlan
+
 HORIZON = 100_000
-ROUNDS = 10
-GROUPS = (1, 10, 100, 1_000, 10_000)
+RANKS = (1, 2, 4, 8, 16, 32)
+GROUPS = (2, 1_000)
+MOST = 1.3
+TENSORS = 50
+"""Tensors of the model that is saved beside the scheduler."""
+SECONDS = 3.0
+"""How long the rounds of one number of ranks and groups take at most, but for the first five."""
+FEWEST = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What loads, verifications and saves take on a number of ranks, with medians of ms."""
+
+    ranks: int
+    groups: int
+    rounds: int
+    broadcasts: int
+    gathers: int
+    broadcast_bytes: int
+    answer_bytes: int
+    """Of each rank."""
+    load: float
+    """Until the last rank has finished."""
+    bare: float
+    """The same, of one broadcast and one gather of the same size."""
+    cpu: float
+    """CPU time of the first rank in a load."""
+    verify: float
+    verify_bytes: int
+    """What each rank puts into the gather of a verification."""
+    save: float = 0.0
+    """A save by DCP of a small model and the scheduler."""
+    save_alone: float = 0.0
+    """The same without the scheduler."""
+    items: int
+    """Items of the scheduler in each rank's plan for a save."""
+    all_items: int
+    """Items of each rank's plan, with those of the model."""
+    plan_bytes: int
+    """What the scheduler adds to each rank's plan, which the first rank gathers."""
 
 
 def build(num_groups: int) -> ParamScheduler:
@@ -93,38 +125,62 @@ def count(action: Callable[[], None]) -> Collectives:
     return found
 
 
-def timed(action: Callable[[], object]) -> tuple[float, float]:
-    """Return milliseconds: until the last rank has finished, and of this rank's CPU time.
+def timed(actions: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Return ms until the last rank has finished, and under `cpu` those of this rank's CPU time.
 
-    Of the first, it is the fastest round, because others may use the machine too; of the second the
-    median.
+    All ranks make the same rounds, in which the actions take turns.
     """
-    walls, own = [], []
-    for _ in range(ROUNDS):
-        dist.barrier()
-        begin, used = time.perf_counter(), time.process_time()
-        action()
-        own.append(1e3 * (time.process_time() - used))
-        slowest = torch.tensor(time.perf_counter() - begin)
-        dist.all_reduce(slowest, op=dist.ReduceOp.MAX)
-        walls.append(1e3 * slowest.item())
-    return min(walls), statistics.median(own)
+    walls: dict[str, list[float]] = {name: [] for name in actions}
+    walls["cpu"] = []
+    names = list(actions)
+    begin_all = time.perf_counter()
+    for done in range(rounds):
+        # The first rank alone decides when time is up.
+        is_late = torch.tensor(int(time.perf_counter() - begin_all > SECONDS))
+        dist.broadcast(is_late, src=0)
+        if done >= FEWEST and is_late:
+            break
+        for name in names:
+            dist.barrier()
+            begin, used = time.perf_counter(), time.process_time()
+            actions[name]()
+            if name == "load":
+                walls["cpu"].append(1e3 * (time.process_time() - used))
+            slowest = torch.tensor(time.perf_counter() - begin)
+            dist.all_reduce(slowest, op=dist.ReduceOp.MAX)
+            walls[name].append(1e3 * slowest.item())
+        names.append(names.pop(0))
+    return walls
 
 
-def work(rank: int, size: int, num_groups: int, folder: str) -> None:
-    """Measure as one rank; the first one writes the result."""
-    torch.set_num_threads(1)
-    store = f"file://{folder}/store"
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=size)
+class Counting(DefaultSavePlanner):
+    """A planner of DCP's that keeps this rank's plan."""
+
+    plan_of_rank: SavePlan
+
+    def create_local_plan(self) -> SavePlan:
+        """Return DCP's plan."""
+        self.plan_of_rank = super().create_local_plan()
+        return self.plan_of_rank
+
+
+def work(folder: str, jobs: list[tuple[int, int]], times_saves: bool = False) -> list[Load]:
+    """Measure as one rank, for pairs of groups and rounds."""
+    return [_measured(folder, *job, times_saves=times_saves) for job in jobs]
+
+
+def _measured(folder: str, num_groups: int, rounds: int, *, times_saves: bool) -> Load:
+    rank, size = dist.get_rank(), dist.get_world_size()
     scheduler = build(num_groups)
     scheduler.seek(50_000)
     state = scheduler.state_dict()
+    model = {f"layer.{index}": torch.zeros(8) for index in range(TENSORS)}
 
     def load() -> None:
         scheduler.load_state_dict(state if rank == 0 else {})
 
     load()  # what only a first load does is no part of it
-    sent = count(load)
+    sent, checked = count(load), count(scheduler.verify)
     payload = [b"x" * sent.payload["broadcast_object_list"]]
     vote = b"x" * sent.payload["all_gather_object"]
 
@@ -132,107 +188,90 @@ def work(rank: int, size: int, num_groups: int, folder: str) -> None:
         dist.broadcast_object_list(list(payload), src=0)
         dist.all_gather_object([None] * size, vote)
 
-    wall, own = timed(load)
-    row = {
-        "ranks": size,
-        "groups": num_groups,
-        "broadcasts": sent.calls["broadcast_object_list"],
-        "gathers": sent.calls["all_gather_object"],
-        "broadcast, bytes": sent.payload["broadcast_object_list"],
-        "each answer, bytes": sent.payload["all_gather_object"],
-        "load, ms": wall,
-        "bare collectives, ms": timed(bare)[0],
-        "CPU of a rank, ms": own,
+    def saved(what: dict[str, Any]) -> list[Any]:
+        planner = Counting()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of what it will change
+            save(what, checkpoint_id=f"{folder}/saved", planner=planner)
+        return list(planner.plan_of_rank.items)
+
+    both = {"model": model, "scheduler": scheduler}
+    alone, items = saved({"model": model}), saved(both)
+    walls = timed({"load": load, "bare": bare, "verify": scheduler.verify}, rounds)
+    saves: dict[str, Callable[[], object]] = {
+        "save": lambda: saved(both),
+        "save_alone": lambda: saved({"model": model}),
     }
-    if rank == 0:
-        Path(folder, "row.json").write_text(json.dumps(row), encoding="utf-8")
-    dist.barrier()
-    dist.destroy_process_group()
+    if times_saves:
+        walls |= {name: taken for name, taken in timed(saves, rounds).items() if name in saves}
+    return Load(
+        ranks=size,
+        groups=num_groups,
+        rounds=len(walls["load"]),
+        broadcasts=sent.calls["broadcast_object_list"],
+        gathers=sent.calls["all_gather_object"],
+        broadcast_bytes=sent.payload["broadcast_object_list"],
+        answer_bytes=sent.payload["all_gather_object"],
+        verify_bytes=checked.payload["all_gather_object"],
+        items=len(items) - len(alone),
+        all_items=len(items),
+        plan_bytes=len(pickle.dumps(items)) - len(pickle.dumps(alone)),
+        **{name: statistics.median(taken) for name, taken in walls.items()},
+    )
 
 
-def measure(size: int, num_groups: int) -> dict[str, Any]:
-    """Return what a load takes on a number of ranks."""
-    with tempfile.TemporaryDirectory() as folder:
-        context = multiprocessing.get_context("spawn")
-        ranks = [
-            context.Process(target=work, args=(rank, size, num_groups, folder))
-            for rank in range(size)
-        ]
-        for one in ranks:
-            one.start()
-        for one in ranks:
-            one.join()
-        row: dict[str, Any] = json.loads(Path(folder, "row.json").read_text(encoding="utf-8"))
-        return row
+def loads(*, is_quick: bool, times_saves: bool = False) -> list[Load]:
+    """Measure every number of ranks and groups."""
+    jobs, sizes = ([(2, 5)], (1, 2)) if is_quick else ([(groups, 200) for groups in GROUPS], RANKS)
+    return [one for size in sizes for one in ranks.run(size, work, jobs, times_saves)]
 
 
-def sizes(num_groups: int) -> dict[str, Any]:
-    """Return the size of the state, and of a checkpoint that holds nothing else."""
-    scheduler = build(num_groups)
-    state = scheduler.state_dict()
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns that it saves in one process
-        save({"scheduler": scheduler}, checkpoint_id=folder, no_dist=True)
-        files = [path for path in Path(folder).iterdir() if path.is_file()]
-        saved = sum(path.stat().st_size for path in files)
-    return {
-        "groups": num_groups,
-        "state, bytes of JSON": len(json.dumps(state)),
-        "DCP folder, bytes": saved,
-        "optimizer's param_groups, bytes": len(pickle.dumps(scheduler.optimizer.state_dict())),
-    }
+def result(*, is_quick: bool) -> Result:
+    """Return the rows of loads."""
+    return as_result(loads(is_quick=is_quick))
 
 
-def answer(scheduler: ParamScheduler) -> bytes:
-    """Return what a rank of such groups would tell the others in a load."""
-    writer = scheduler._writer  # noqa: SLF001 - what a rank would say
-    return pickle.dumps(Vote(None, "", Stage.of(writer, None, writer.plan)))
-
-
-def answers(size: int) -> dict[str, Any]:
-    """Return what one rank does with the answers of many, which this process makes up."""
-    data = answer(build(2))
-    begin = time.process_time()
-    votes = [pickle.loads(data) for _ in range(size)]  # noqa: S301 - our own bytes
-    read = time.process_time()
-    stages = [one.report for one in votes]
-    common_names(stages)
-    lost_groups(stages, common_references(stages))
-    done = time.process_time()
-    return {
-        "ranks": size,
-        "bytes gathered on each rank": size * len(data),
-        "read them, CPU ms": 1e3 * (read - begin),
-        "compare them, CPU ms": 1e3 * (done - read),
-    }
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """Return rows as a table of Markdown."""
-    names = list(rows[0])
-    cells = [
-        [
-            f"{row[name]:,.1f}" if isinstance(row[name], float) else f"{row[name]:,}"
-            for name in names
-        ]
-        for row in rows
+def as_result(found: list[Load]) -> Result:
+    """Return the rows of loads that were measured."""
+    rows = [
+        Row(
+            what=f"load, {one.groups:,} groups, ranks: {one.ranks}",
+            ours=one.load,
+            unit="ms",
+            against="bare collectives",
+            theirs=one.bare,
+            most=MOST,
+        )
+        for one in sorted(found, key=lambda one: (one.groups, one.ranks))
     ]
-    lines = [names, ["---:"] * len(names), *cells]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def main() -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(description="Measure a load by the number of ranks.")
-    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4, 8])
-    parser.add_argument("--groups", type=int, nargs="+", default=[2, 1_000])
-    chosen = parser.parse_args()
-    today = dt.datetime.now(tz=dt.UTC).date()
-    print(f"{today}, {os.cpu_count()} cores, torch {torch.__version__}, {platform.system()}\n")
-    print(table([measure(size, groups) for groups in chosen.groups for size in chosen.ranks]))
-    print(f"\n{table([sizes(groups) for groups in GROUPS])}")
-    print(f"\n{table([answers(size) for size in (1_000, 10_000, 100_000)])}")
-
-
-if __name__ == "__main__":
-    main()
+    most = max(found, key=lambda one: one.ranks)
+    same = [one for one in found if one.groups == most.groups]
+    rows += [
+        Row(
+            what=f"collectives of a load, at most, on up to {most.ranks} ranks",
+            ours=max(one.broadcasts + one.gathers for one in found),
+            unit="",
+            most=2,
+        ),
+        Row(
+            what=f"bytes broadcast, {most.ranks} ranks",
+            ours=most.broadcast_bytes,
+            unit="B",
+            against="one rank",
+            theirs=min(same, key=lambda one: one.ranks).broadcast_bytes,
+            most=1.0,
+        ),
+    ]
+    heads = {
+        "ranks": "ranks",
+        "groups": "groups",
+        "rounds": "rounds",
+        "broadcast_bytes": "broadcast, B",
+        "answer_bytes": "answer of each rank, B",
+        "load": "load, ms",
+        "bare": "bare collectives, ms",
+        "cpu": "CPU of the first rank, ms",
+    }
+    cells = [{head: asdict(one)[name] for name, head in heads.items()} for one in found]
+    lines = ["### Loads on a number of ranks", "", *mark_down(of_dicts(cells)), ""]
+    return Result(title="Load", rows=rows, details="\n".join(lines))

@@ -1,13 +1,12 @@
-"""Time one `step` of dist_sched's OptimizerParamScheduler beside its peers.
+"""Time one `step` of dist_sched's schedulers beside their peers.
 
-Every scheduler follows a cosine, half-way to a horizon that is far away, so that each step computes
-a new value. The schedulers of a row are timed in turn, in rounds, so that whatever else the machine
-does hits all alike. A cell is the median of the rounds, in µs of CPU time a step.
+The schedulers of a row are timed in turn, in rounds, so that whatever else the machine does hits
+all alike. A cell is the median of the rounds, in µs of CPU time a step.
 
 With `--against`, this checkout's schedulers are compared with those of another checkout instead:
 
     git worktree add ../before main
-    python benchmarks/step.py --against ../before/src
+    python -m benchmarks.step --against ../before/src
 
 The exit status is then 1 where a cell is more than 5 % slower than there.
 """
@@ -15,43 +14,40 @@ The exit status is then 1 where a cell is more than 5 % slower than there.
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import json
 import math
 import multiprocessing
-import platform
 import statistics
 import sys
-import time
-import timeit
-import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
+
+from benchmarks import peers, table, timing
+from benchmarks.peers import (
+    COSINE,
+    FIELDS,
+    FLOOR,
+    LAMBDA,
+    MEGATRON,
+    NEMO,
+    OURS,
+    PEAK,
+    PHASES,
+    SEQUENTIAL,
+    TRANSFORMERS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from multiprocessing.connection import Connection
 
-PEAK = 1e-3
-HORIZON = 1_000_000_000
-START = HORIZON // 2
-WARMUP = 10
-
-MEGATRON, NEMO, OURS, FLOOR = "Megatron-LM", "NeMo AutoModel", "dist_sched", "floor"
-LAMBDA, COSINE = "LambdaLR", "CosineAnnealingLR"
 BEFORE, NOW = "before", "now"
-PHASES = "ParamScheduler"
-
-INSTALL = "source scripts/env.sh && make_environment dev && install_upstream"
-
-BATCH_SECONDS = 0.002
-"""How long a timed batch of calls takes at least, far above the clock's grain."""
+GROUPS = (1, 2, 10, 100, 1_000, 10_000)
+ROUNDS = 51
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 SLOWER = 1.05
@@ -68,20 +64,47 @@ class Scenario:
     """How the groups are made, and which schedulers support them."""
 
     title: str
-    own: Callable[[int], dict[str, Any]]
-    """From a group's index to the keys that only this group has."""
-
     peers: tuple[str, ...]
     """The schedulers beside ours that support such groups."""
 
+    bars: dict[int, float]
+    """The highest ratio that is wanted, by the number of groups from which on it is."""
+
     note: str
-    is_tensor: bool = False
-    unequal: tuple[str, ...] = ()
-    """Peers that do another amount of work: timed, but left out of the ratio."""
+    own: Callable[[int], dict[str, Any]] = lambda _: {}
+    """From a group's index to the keys that only this group has."""
+
+    ours: tuple[str, ...] = (OURS,)
+    """Our schedulers. The ratio is of the first one."""
+
+    rivals: tuple[str, ...] = ()
+    """Those whose fastest the ratio is to. Empty for all peers."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further options of the optimizer."""
+
+    @property
+    def equals(self) -> list[str]:
+        """Those whose fastest the ratio is to."""
+        return [name for name in self.rivals or self.peers if peers.is_here(name)]
+
+    @property
+    def timed(self) -> list[str]:
+        """All that are timed."""
+        return [*filter(peers.is_here, self.peers), *self.ours, FLOOR]
+
+    def optimizer(self, groups: int) -> torch.optim.Optimizer:
+        """Return an optimizer with so many groups."""
+        return peers.adamw(groups, self.own, **self.options)
+
+    def bar(self, groups: int) -> float | None:
+        """Return the highest ratio that is wanted at a number of groups."""
+        reached = [first for first in self.bars if first <= groups]
+        return self.bars[max(reached)] if reached else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Cell:
     """What was measured for one scenario at one number of groups."""
 
     scenario: str
@@ -95,14 +118,7 @@ class Row:
     @property
     def medians(self) -> dict[str, float]:
         """µs a step, by scheduler."""
-        return {name: statistics.median(samples) for name, samples in self.samples.items()}
-
-    @property
-    def ratio(self) -> float:
-        """Our time as a fraction of the fastest equal peer's."""
-        medians, scenario = self.medians, SCENARIOS[self.scenario]
-        equals = set(scenario.peers) - set(scenario.unequal)
-        return medians[OURS] / min(medians[name] for name in equals)
+        return timing.medians(self.samples)
 
     @property
     def slowdown(self) -> float:
@@ -110,268 +126,119 @@ class Row:
         pairs = zip(self.samples[BEFORE], self.samples[NOW], strict=True)
         return statistics.median(now / before for before, now in pairs)
 
+    def row(self) -> table.Row:
+        """Return our time beside the fastest rival's."""
+        scenario, medians = SCENARIOS[self.scenario], self.medians
+        fastest = min(scenario.equals, key=medians.__getitem__)
+        return table.Row(
+            what=f"step, {scenario.title}, {table.counted(self.groups, 'group')}",
+            ours=medians[scenario.ours[0]],
+            against=fastest,
+            theirs=medians[fastest],
+            most=scenario.bar(self.groups),
+        )
+
 
 def distinct(index: int) -> float:
     """Return a learning rate that no other group has."""
     return PEAK * (1.0 + index / 1000.0)
 
 
-TORCH_NOTE = f"{LAMBDA} and {COSINE} set lr alone, the others lr and weight decay."
+TORCHS = (LAMBDA, COSINE, SEQUENTIAL, TRANSFORMERS)
+BARS = {1: 1.3, 10: 0.7, 100: 0.5}
+NOTE = "PyTorch's schedulers and transformers' set lr alone, the others lr and weight decay."
 
 SCENARIOS = {
     "shared": Scenario(
-        title="Groups that share bounds",
-        own=lambda _: {},
-        peers=(MEGATRON, NEMO, LAMBDA, COSINE, PHASES),
-        note=(
-            f"{TORCH_NOTE} The starred is dist_sched's other scheduler, with lr and weight decay "
-            "in phases, and is left out of the ratio."
-        ),
-        unequal=(PHASES,),
+        title="shared bounds",
+        peers=(MEGATRON, NEMO, *TORCHS),
+        ours=(OURS, PHASES),
+        bars=BARS,
+        note=NOTE,
     ),
     "own-lr": Scenario(
-        title="Each group with its own lr at construction",
+        title="own lr",
         own=lambda index: {"lr": distinct(index)},
-        peers=(NEMO, LAMBDA, COSINE),
-        note=f"{TORCH_NOTE} {MEGATRON} has one lr for all groups.",
+        peers=(NEMO, *TORCHS),
+        bars=BARS,
+        note=f"{NOTE} {MEGATRON} has one lr for all groups.",
     ),
     "own-max-lr": Scenario(
-        title="Each group with its own `max_lr`",
+        title="own `max_lr`",
         own=lambda index: {"max_lr": distinct(index)},
         peers=(MEGATRON, NEMO),
+        bars={1: 1.3, 10: 0.85, 100: 0.75},
         note="PyTorch's own schedulers have no such bound.",
     ),
+    "fields": Scenario(
+        title="lr, weight decay and betas",
+        peers=(MEGATRON, NEMO),
+        ours=(FIELDS,),
+        bars={1: 1.6, 2: 1.3, 10: 0.7, 100: 0.5},
+        note="Ours sets three fields, upstream's classes and the floor set two.",
+    ),
     "tensor-lr": Scenario(
-        title="Each group with a tensor lr (float32, 0-dim, `capturable=True`)",
+        title="tensor lr on the CPU",
         own=lambda _: {"lr": torch.tensor(PEAK)},
+        options={"capturable": True},
         peers=(MEGATRON, NEMO, LAMBDA, COSINE),
+        rivals=(FLOOR,),
+        bars={100: 0.25},
         note=(
-            "The starred replace the tensor by a float: less work, so left out of the ratio. "
-            f"{TORCH_NOTE} The floor fills the tensor."
+            "Each lr is a 0-dim float32 tensor. Upstream's classes replace it by a float, which is "
+            f"less work. {LAMBDA} and {COSINE} set lr alone, the others lr and weight decay. The "
+            "floor fills the tensors one by one."
         ),
-        is_tensor=True,
-        unequal=(MEGATRON, NEMO),
     ),
 }
 
 
-def make_optimizer(scenario: Scenario, groups: int) -> torch.optim.Optimizer:
-    """Return an AdamW with so many groups, each of one parameter of one element."""
-    first = {"params": [torch.nn.Parameter(torch.zeros(1))], **scenario.own(0)}
-    optimizer = torch.optim.AdamW([first], lr=PEAK, capturable=scenario.is_tensor)
-    template = optimizer.param_groups[0]
-    # add_param_group compares with all parameters so far, which takes minutes at 10,000 groups.
-    optimizer.param_groups.extend(
-        {**template, "params": [torch.nn.Parameter(torch.zeros(1))], **scenario.own(index)}
-        for index in range(1, groups)
-    )
-    return optimizer
-
-
-def load_megatron() -> Any:
-    """Import Megatron-LM's class."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns of optional packages that are absent
-        return importlib.import_module(
-            "megatron.core.optimizer_param_scheduler"
-        ).OptimizerParamScheduler
-
-
-def load_nemo() -> Any:
-    """Load NeMo AutoModel's class from its one file, without the package's many requirements."""
-    package = importlib.util.find_spec("nemo_automodel")
-    if package is None or not package.submodule_search_locations:
-        raise ModuleNotFoundError("No module named 'nemo_automodel'")
-    path = Path(package.submodule_search_locations[0], "components", "optim", "scheduler.py")
-    spec = importlib.util.spec_from_file_location("nemo_scheduler", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"cannot load {path}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.OptimizerParamScheduler
-
-
-def time_ours(optimizer: torch.optim.Optimizer) -> timeit.Timer:
-    """Return a timer of `step(1)` of our `OptimizerParamScheduler`."""
-    from dist_sched import OptimizerParamScheduler
-
-    return time_class(OptimizerParamScheduler, optimizer)
-
-
-def time_phases(optimizer: torch.optim.Optimizer) -> timeit.Timer:
-    """Return a timer of `step(1)` of our `ParamScheduler`, on the same curves."""
-    from dist_sched import ParamScheduler, Phase, Schedule, schedules
-
-    decay = Schedule([Phase("linear", HORIZON, end=0.1, start=0.01)])
-    lr = schedules.cosine(PEAK, HORIZON, WARMUP, floor=PEAK / 100)
-    scheduler = ParamScheduler(optimizer, {"lr": lr, "weight_decay": decay})
-    scheduler.step(START)
-    return time_cpu("scheduler.step(1)", scheduler=scheduler)
-
-
-def time_cpu(statement: str, **names: object) -> timeit.Timer:
-    """Return a timer that does not count the time when other processes run."""
-    return timeit.Timer(statement, timer=time.process_time, globals=names)
-
-
-def time_class(cls: Any, optimizer: torch.optim.Optimizer) -> timeit.Timer:
-    """Return a timer of `step(1)` of Megatron's, NeMo's or our `OptimizerParamScheduler`."""
-    scheduler = cls(
-        optimizer,
-        init_lr=0.0,
-        max_lr=PEAK,
-        min_lr=PEAK / 100,
-        lr_warmup_steps=WARMUP,
-        lr_decay_steps=HORIZON,
-        lr_decay_style="cosine",
-        start_wd=0.01,
-        end_wd=0.1,
-        wd_incr_steps=HORIZON,
-        wd_incr_style="linear",
-    )
-    scheduler.step(START)
-    return time_cpu("scheduler.step(1)", scheduler=scheduler)
-
-
-def cosine_after_warmup(position: int) -> float:
-    """Return the same curve as a fraction of the peak."""
-    if position <= WARMUP:
-        return position / WARMUP
-    return 0.5 * (math.cos(math.pi * (position - WARMUP) / (HORIZON - WARMUP)) + 1.0)
-
-
-def time_torch(scheduler: LRScheduler) -> timeit.Timer:
-    """Return a timer of `step()` of one of PyTorch's schedulers."""
-    scheduler.optimizer.step()  # or the first scheduler.step() warns that it came too early
-    scheduler.last_epoch = START
-    return time_cpu("scheduler.step()", scheduler=scheduler)
-
-
-def assign(groups: Iterable[dict[str, Any]], lr: float, weight_decay: float) -> None:
-    """Do the least that any scheduler of lr and weight decay must do."""
-    for group in groups:
-        group["lr"] = lr
-        group["weight_decay"] = weight_decay
-
-
-def fill(groups: Iterable[dict[str, Any]], lr: float, weight_decay: float) -> None:
-    """Do the least where lr is a tensor."""
-    for group in groups:
-        group["lr"].fill_(lr)
-        group["weight_decay"] = weight_decay
-
-
-def time_floor(optimizer: torch.optim.Optimizer) -> timeit.Timer:
-    """Return a timer of two bare assignments a group."""
-    groups = optimizer.param_groups
-    write = fill if isinstance(groups[0]["lr"], torch.Tensor) else assign
-    return time_cpu("write(groups, 1e-3, 0.1)", write=write, groups=groups)
-
-
-TIMERS: dict[str, Callable[[torch.optim.Optimizer], timeit.Timer]] = {
-    MEGATRON: lambda optimizer: time_class(load_megatron(), optimizer),
-    NEMO: lambda optimizer: time_class(load_nemo(), optimizer),
-    LAMBDA: lambda optimizer: time_torch(LambdaLR(optimizer, cosine_after_warmup)),
-    # Computed from the value before, and without a warmup.
-    COSINE: lambda optimizer: time_torch(CosineAnnealingLR(optimizer, HORIZON, PEAK / 100)),
-    PHASES: time_phases,
-    OURS: time_ours,
-    FLOOR: time_floor,
-}
-
-
-def calls_a_batch(timer: timeit.Timer) -> int:
-    """Return how many calls make a batch; measuring it warms the scheduler up."""
-    calls = 1
-    while (seconds := min(timer.repeat(3, calls))) < BATCH_SECONDS / 2:
-        calls *= 2
-    return max(1, round(calls * BATCH_SECONDS / seconds))
-
-
-def time_in_turn(timers: dict[str, timeit.Timer], repeats: int) -> dict[str, list[float]]:
-    """Time each scheduler once a round, in µs a call; each round starts with another one."""
-    calls = {name: calls_a_batch(timer) for name, timer in timers.items()}
-    samples: dict[str, list[float]] = {name: [] for name in timers}
-    names = list(timers)
-    for _ in range(repeats):
-        for name in names:
-            samples[name].append(timers[name].timeit(calls[name]) / calls[name] * 1e6)
-        names.append(names.pop(0))
-    return samples
-
-
-def measure(name: str, groups: int, repeats: int) -> Row:
+def measure(name: str, groups: int, rounds: int) -> Cell:
     """Measure a scenario at one number of groups, each scheduler on an optimizer of its own."""
     scenario = SCENARIOS[name]
-    timed = (*scenario.peers, OURS, FLOOR)
-    timers = {each: TIMERS[each](make_optimizer(scenario, groups)) for each in timed}
-    return Row(scenario=name, groups=groups, samples=time_in_turn(timers, repeats))
+    timers = {each: peers.timer(each, scenario.optimizer(groups)) for each in scenario.timed}
+    return Cell(scenario=name, groups=groups, samples=timing.in_turn(timers, rounds))
 
 
-def show(microseconds: float) -> str:
-    """Return a time with about three digits, as text."""
-    digits = 2 if microseconds < 10 else 1 if microseconds < 100 else 0  # noqa: PLR2004
-    return f"{microseconds:,.{digits}f}"
+def detailed(cells: Sequence[Cell]) -> list[list[str]]:
+    """Return the cells of one scenario as text, with a head."""
+    found = [["groups", *cells[0].samples]]
+    found += [[f"{cell.groups:,}", *map(table.show, cell.medians.values())] for cell in cells]
+    return found
 
 
-def table_of(rows: Sequence[Row]) -> list[list[str]]:
-    """Return the rows of one scenario as text, with a head."""
-    names = list(rows[0].samples)
-    unequal = SCENARIOS[rows[0].scenario].unequal
-    heads = [f"{name}*" if name in unequal else name for name in names]
-    table = [["groups", *heads, f"{OURS} / fastest peer"]]
-    for row in rows:
-        times = [show(row.medians[name]) for name in names]
-        table.append([f"{row.groups:,}", *times, f"{row.ratio:.2f}"])
-    return table
-
-
-def align(table: Sequence[Sequence[str]]) -> list[str]:
-    """Return a table's lines, its columns aligned to the right."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in table
-    ]
-
-
-def mark_down(table: Sequence[Sequence[str]]) -> list[str]:
-    """Return a table's lines in Markdown."""
-    head, *body = ("| " + " | ".join(line) + " |" for line in table)
-    return [head, "|" + " ---: |" * len(table[0]), *body]
-
-
-def report(rows: Sequence[Row], *, is_markdown: bool) -> str:
+def report(cells: Sequence[Cell], *, is_markdown: bool) -> str:
     """Return what was measured for one scenario, as text."""
-    scenario = SCENARIOS[rows[0].scenario]
-    lines = mark_down(table_of(rows)) if is_markdown else align(table_of(rows))
-    title = f"### {scenario.title}" if is_markdown else scenario.title
-    return "\n".join([title, "", *lines, "", scenario.note, ""])
+    scenario = SCENARIOS[cells[0].scenario]
+    lines = table.mark_down(detailed(cells)) if is_markdown else table.align(detailed(cells))
+    title = f"µs a step: {scenario.title}"
+    return "\n".join([f"### {title}" if is_markdown else title, "", *lines, "", scenario.note, ""])
 
 
-def machine() -> dict[str, str]:
-    """Return what the figures were measured on."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-        "system": platform.system(),
-    }
+def result(*, is_quick: bool) -> table.Result:
+    """Measure every scenario."""
+    groups, rounds = ((1, 100), 5) if is_quick else (GROUPS, ROUNDS)
+    found = {name: [measure(name, number, rounds) for number in groups] for name in SCENARIOS}
+    return table.Result(
+        title="One step",
+        rows=[cell.row() for cells in found.values() for cell in cells],
+        details="\n".join(report(cells, is_markdown=True) for cells in found.values()),
+    )
 
 
-def as_json(rows: Iterable[Row]) -> str:
+def as_json(cells: Iterable[Cell]) -> str:
     """Return every sample as JSON, for readers who want more than medians."""
     results = [
         {
-            "scenario": row.scenario,
-            "groups": row.groups,
-            "scheduler": row.scheduler or None,
-            "median_us": row.medians,
-            "samples_us": row.samples,
+            "scenario": cell.scenario,
+            "groups": cell.groups,
+            "scheduler": cell.scheduler or None,
+            "median_us": cell.medians,
+            "samples_us": cell.samples,
         }
-        for row in rows
+        for cell in cells
     ]
-    return json.dumps({"on": machine(), "results": results}, indent=1)
+    return json.dumps({"on": timing.machine(), "results": results}, indent=1)
 
 
 # Comparison with another checkout
@@ -386,8 +253,8 @@ def time_on_request(source: Path, requests: Connection) -> None:
     sys.path.insert(0, str(source))
     while cell := requests.recv():
         name, groups, scheduler = cell
-        timer = TIMERS[scheduler](make_optimizer(SCENARIOS[name], groups))
-        calls = calls_a_batch(timer)
+        timer = peers.timer(scheduler, SCENARIOS[name].optimizer(groups))
+        calls = timing.calls_a_batch(timer)
         requests.send(calls)
         while requests.recv():
             requests.send(timer.timeit(calls) / calls * 1e6)
@@ -406,12 +273,12 @@ def process_of(source: Path) -> Iterator[Connection]:
     process.join()
 
 
-def compare(options: argparse.Namespace) -> list[Row]:
+def compare(options: argparse.Namespace) -> list[Cell]:
     """Time our schedulers here and in another checkout, in turn."""
     samples: dict[tuple[str, int, str], dict[str, list[float]]] = {
         (name, groups, scheduler): {BEFORE: [], NOW: []}
         for name in options.scenario
-        for scheduler in (OURS, *{PHASES}.intersection(SCENARIOS[name].peers))
+        for scheduler in SCENARIOS[name].ours
         for groups in options.groups
     }
     for _ in range(LAUNCHES):
@@ -421,7 +288,7 @@ def compare(options: argparse.Namespace) -> list[Row]:
                 for _, process in turns:
                     process.send(cell)
                     process.recv()
-                for _ in range(math.ceil(options.repeats / LAUNCHES)):
+                for _ in range(math.ceil(options.rounds / LAUNCHES)):
                     for times, process in turns:
                         process.send(True)
                         times.append(process.recv())
@@ -429,22 +296,22 @@ def compare(options: argparse.Namespace) -> list[Row]:
                 for _, process in turns:
                     process.send(False)
     return [
-        Row(scenario=name, groups=groups, samples=taken, scheduler=scheduler)
+        Cell(scenario=name, groups=groups, samples=taken, scheduler=scheduler)
         for (name, groups, scheduler), taken in samples.items()
     ]
 
 
-def report_comparison(rows: Sequence[Row], *, is_markdown: bool) -> str:
+def report_comparison(cells: Sequence[Cell], *, is_markdown: bool) -> str:
     """Return the table of a comparison, and which cells are slower."""
-    table = [["scenario", "scheduler", "groups", BEFORE, NOW, f"{NOW} / {BEFORE}"]]
-    for row in rows:
-        times = [show(row.medians[name]) for name in (BEFORE, NOW)]
-        table.append(
-            [row.scenario, row.scheduler, f"{row.groups:,}", *times, f"{row.slowdown:.3f}"]
+    found = [["scenario", "scheduler", "groups", BEFORE, NOW, f"{NOW} / {BEFORE}"]]
+    for cell in cells:
+        times = [table.show(cell.medians[name]) for name in (BEFORE, NOW)]
+        found.append(
+            [cell.scenario, cell.scheduler, f"{cell.groups:,}", *times, f"{cell.slowdown:.3f}"]
         )
-    slower = sum(row.slowdown > SLOWER for row in rows)
-    lines = mark_down(table) if is_markdown else align(table)
-    return "\n".join([*lines, "", f"{slower} of {len(rows)} cells are slower by over 5 %", ""])
+    slower = sum(cell.slowdown > SLOWER for cell in cells)
+    lines = table.mark_down(found) if is_markdown else table.align(found)
+    return "\n".join([*lines, "", f"{slower} of {len(cells)} cells are slower by over 5 %", ""])
 
 
 def positive(text: str) -> int:
@@ -474,14 +341,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--groups",
         type=positive,
         nargs="+",
-        default=[1, 2, 10, 100, 1000, 10000],
+        default=GROUPS,
         metavar="N",
         help="numbers of param groups to measure at (default: 1 2 10 100 1000 10000)",
     )
     parser.add_argument(
-        "--repeats",
+        "--rounds",
         type=positive,
-        default=51,
+        default=ROUNDS,
         metavar="N",
         help="rounds to take the median of (default: %(default)s)",
     )
@@ -506,13 +373,17 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_args(arguments)
 
 
-def run(options: argparse.Namespace) -> list[Row]:
-    """Measure every scenario, and print its table as soon as it is complete."""
-    rows: list[Row] = []
+def run(options: argparse.Namespace) -> list[Cell]:
+    """Measure every scenario, and print its tables as soon as they are complete."""
+    cells: list[Cell] = []
     for name in options.scenario:
-        rows += [measure(name, groups, options.repeats) for groups in options.groups]
-        print(report(rows[-len(options.groups) :], is_markdown=options.markdown), flush=True)
-    return rows
+        found = [measure(name, groups, options.rounds) for groups in options.groups]
+        print(report(found, is_markdown=options.markdown))
+        rows = table.of_rows(cell.row() for cell in found)
+        lines = table.mark_down(rows) if options.markdown else table.align(rows)
+        print("\n".join([*lines, ""]), flush=True)
+        cells += found
+    return cells
 
 
 def main() -> int:
@@ -521,16 +392,17 @@ def main() -> int:
     status = 0
     try:
         if options.against:
-            rows = compare(options)
-            print(report_comparison(rows, is_markdown=options.markdown))
-            status = int(any(row.slowdown > SLOWER for row in rows))
+            cells = compare(options)
+            print(report_comparison(cells, is_markdown=options.markdown))
+            status = int(any(cell.slowdown > SLOWER for cell in cells))
         else:
-            rows = run(options)
+            cells = run(options)
     except ModuleNotFoundError as error:
-        raise SystemExit(f"{error}; upstream's classes come with: {INSTALL}") from error
-    print(", ".join(f"{key} {value}" for key, value in machine().items()))
+        message = f"{error}; upstream's classes come with: {peers.INSTALL}"
+        raise SystemExit(message) from error
+    print(", ".join(f"{key} {value}" for key, value in timing.machine().items()))
     if options.json is not None:
-        options.json.write_text(as_json(rows), encoding="utf-8")
+        options.json.write_text(as_json(cells), encoding="utf-8")
     return status
 
 

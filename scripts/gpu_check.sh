@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PYTHON="${PYTHON:-python3}"
 export PYTHONPATH="$PWD/src${PYTHONPATH:+:$PYTHONPATH}"
 
-if ! missing="$("$PYTHON" scripts/gpu_figures.py --check 2>&1)"; then
+if ! missing="$("$PYTHON" -m benchmarks.gpu --check 2>&1)"; then
   echo "nothing is checked: ${missing##*$'\n'}"
   exit 0
 fi
@@ -17,5 +17,5 @@ fi
 mapfile -t files < <(grep -rlE --include='test_*.py' 'mark\.gpu' tests | sort)
 status=0
 "$PYTHON" -m pytest -m gpu -p no:cacheprovider "${files[@]}" || status=$?
-"$PYTHON" scripts/gpu_figures.py || status=$?
+"$PYTHON" -m benchmarks.gpu || status=$?
 exit "$status"

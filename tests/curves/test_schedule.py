@@ -901,3 +901,30 @@ def test_a_cooldown_of_whole_multiples_needs_an_end():
     with pytest.raises(ConfigError, match="end=None: pass end= for a schedule of whole multiples"):
         ramp.cooldown(5, 4)
     assert 16 == ramp.cooldown(5, 4, end=16)(9)
+
+
+PHASES_OF_MANY = {
+    "linear": Phase("linear", 700, end=1.0, start=0.1),
+    "cosine": Phase("cosine", 700, end=0.1, start=1.0),
+    "a cosine of a power": Phase("cosine", 700, end=0.1, start=1.0, exponent=1.7),
+    "minus_sqrt": Phase("minus_sqrt", 700.5, end=0.0, start=0.3),
+    "constant": Phase("constant", 700, end=0.3, start=0.3),
+    "a part": Phase("cosine", 900, end=0.1, start=1.0, since=133.25, until=801),
+    "polynomial": Phase("polynomial", 700, end=0.0, start=1.0, power=3.0),
+}
+
+
+@pytest.mark.parametrize("phase", PHASES_OF_MANY.values(), ids=PHASES_OF_MANY)
+def test_values_of_many_positions_have_the_bits_of_calls(phase):
+    schedule = Schedule([Phase("linear", 37.5, end=0.7, start=0.0), phase, Phase("step", 3, end=0)])
+    positions = list(range(1000))
+    shuffled = [*positions[1::3], *positions[::2], 1000.25, 37.5, 0.1]
+    for many in (positions, shuffled, positions[200:300], positions[900:]):
+        assert [schedule(one) for one in many] == schedule.values(many).tolist()
+    assert [schedule(one) for one in positions] == schedule.values(range(1000)).tolist()
+
+
+@pytest.mark.parametrize("bad", [-1, math.nan])
+def test_one_bad_position_of_many_is_refused(bad):
+    with pytest.raises(ConfigError, match="position"):
+        Schedule([Phase("linear", 100, end=0.7, start=0.0)]).values([*range(100), bad])

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dist_sched._curves import arrays
 from dist_sched._curves.lint import Finding, checked_run, in_order, lint
 from dist_sched._curves.phases import (
     JOIN_TOLERANCE,
@@ -185,11 +186,23 @@ class Schedule:
             import numpy as np
         except ImportError:
             return [self(position) for position in positions]
+        if isinstance(positions, range):  # faster than from its numbers
+            positions = np.arange(positions.start, positions.stop, positions.step)
         is_array = hasattr(positions, "__len__") or hasattr(positions, "__array__")
         array = np.asarray(positions if is_array else list(positions))
-        # One by one, because numpy's cos and pow may differ from math's in the last bit.
-        values = [self(position) for position in array.ravel().tolist()]
-        return np.array(values, float).reshape(array.shape)
+        found = None
+        if self.multiple_of is None:
+            found = arrays.values(
+                self.pieces,
+                self.boundaries,
+                self.origins,
+                self.horizon,
+                self.end_value,
+                array.ravel(),
+            )
+        if found is None:
+            found = [self(position) for position in array.ravel().tolist()]
+        return np.asarray(found, float).reshape(array.shape)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the schedule as JSON data, from which `from_dict` builds an equal one."""
