@@ -113,3 +113,13 @@ def test_a_position_is_short_on_an_axis(position, text):
 )
 def test_a_value_is_short_on_an_axis(value, text):
     assert text == views.brief(value)
+
+
+def test_a_group_with_a_multiplier_has_its_part_of_the_value():
+    config = Specification.of({"lr": schedules.linear(1.0, 100)}, groups={"head": {"lr": 4.0}})
+    base, head = views.tracks(config, groups=True)
+    assert (0.5, 2.0) == (base.value(50), head.value(50))
+
+
+def test_a_constant_weight_decay_is_a_span_without_length():
+    assert (Span("constant", 0, 0, 0.1, 0.1),) == views.tracks(files.read(ENTRIES).config)[1].spans

@@ -10,8 +10,17 @@ from dist_sched import ConfigError, schedules
 from dist_sched._curves.named import NAMED
 
 REQUIRED = {
-    "peak": 1.0, "horizon": 100, "warmup": 10, "floor": 0.1, "cycles": 2, "up": 10,
-    "cooldown": 30, "decay": 20, "constant": 0.5, "factor": 0.5, "milestones": [10],
+    "peak": 1.0,
+    "horizon": 100,
+    "warmup": 10,
+    "floor": 0.1,
+    "cycles": 2,
+    "up": 10,
+    "cooldown": 30,
+    "decay": 20,
+    "constant": 0.5,
+    "factor": 0.5,
+    "milestones": [10],
     "points": [(0, 1.0), (5, 2.0)],
 }
 ARGUMENTS = [
