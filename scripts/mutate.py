@@ -64,7 +64,7 @@ CACHE = ROOT / "build/mutate.json"
 PRELOADED = ("torch", "torch.distributed.checkpoint", "yaml")
 """Modules that take long to import, and that no mutant changes."""
 
-LONGEST = 2.0
+LONGEST = 1.0
 """Seconds of a core, with the trace, above which a test is left out."""
 MEMORY = 6 << 30
 """Bytes that a mutant may take in addition."""
@@ -395,27 +395,31 @@ def read_tests(source: Path, files: Sequence[Path], cache: Path) -> list[Test]:
     stale = [path for path in files if known.get(str(path), [""])[0] != digests[str(path)]]
 
     def trace(session: Session, items: Items) -> None:
-        found = defaultdict[str, list[Any]](list)
         signal.signal(signal.SIGVTALRM, _raise_late)
-        for item in items.values():
-            tracer, start = Tracer(source), time.process_time()
-            signal.setitimer(signal.ITIMER_VIRTUAL, LONGEST)
-            sys.settrace(tracer)
-            passes = session.passes(item)
-            sys.settrace(None)
-            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-            seconds = round(time.process_time() - start, 4)
-            if passes and seconds < LONGEST:
-                found[str(item.path)].append((item.nodeid, seconds, tracer.trace()))
-        known.update({str(path): [digests[str(path)], found[str(path)]] for path in stale})
         cache.parent.mkdir(exist_ok=True)
-        cache.write_text(json.dumps(known))
+        known.update({str(path): ["", []] for path in stale})
+        for path, group in itertools.groupby(items.values(), lambda item: str(item.path)):
+            tests = [test for item in group if (test := _traced(source, session, item))]
+            known[path] = [digests[path], tests]
+            cache.write_text(json.dumps(known))  # after each file, so that a run can be continued
 
     if stale:
         print(f"tracing the tests of {len(stale)} files", flush=True)
         os.waitpid(_fork(functools.partial(run_pytest, source.parents[1], stale, trace)), 0)
         known = json.loads(cache.read_text())
     return [Test(*test) for path in files for test in known[str(path)][1]]
+
+
+def _traced(source: Path, session: Session, item: pytest.Item) -> tuple[str, float, Trace] | None:
+    """Return what a test runs, or None if it fails or takes long."""
+    tracer, start = Tracer(source), time.process_time()
+    signal.setitimer(signal.ITIMER_VIRTUAL, LONGEST)
+    sys.settrace(tracer)
+    passes = session.passes(item)
+    sys.settrace(None)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    seconds = round(time.process_time() - start, 4)
+    return (item.nodeid, seconds, tracer.trace()) if passes and seconds < LONGEST else None
 
 
 def _digest(start: str, paths: Iterable[Path]) -> str:
