@@ -29,6 +29,7 @@ import hashlib
 import importlib
 import itertools
 import json
+import math
 import operator
 import os
 import random
@@ -369,7 +370,7 @@ def run_pytest(root: Path, files: Iterable[Path], run: Callable[[Session, Items]
     """Collect tests, call a function with them, and return pytest's status."""
     options = ["-qq", "-s", "-p", "no:cacheprovider", "-m", "not distributed", f"--rootdir={root}"]
     options += [
-        "--timeout=20",
+        "--timeout=300",
         "-o",
         "tmp_path_retention_policy=none",
         "-W",
@@ -452,13 +453,15 @@ class Coverage:
 # Running mutants.
 
 SURVIVED, KILLED, UNUSABLE = range(3)
-TIMEOUT = -signal.SIGKILL
+LATE = (-signal.SIGXCPU, -signal.SIGKILL)
 Task = tuple[Mutant, float, Callable[[], int]]
-"""A mutant, the seconds it may take, and what returns its outcome in a fork."""
+"""A mutant, the seconds of a core that it may take, and what returns its outcome in a fork."""
+WAITING = 20
+"""How many times as long it may take on a clock, because it may wait, and the machine be busy."""
 
 
-def _fork(task: Callable[[], int]) -> int:
-    """Start a task in a silent process with a limit of memory; return the process's id."""
+def _fork(task: Callable[[], int], seconds: float | None = None) -> int:
+    """Start a task in a silent process with limits of memory and time; return the process's id."""
     if pid := os.fork():
         return pid
     outcome = KILLED
@@ -470,6 +473,8 @@ def _fork(task: Callable[[], int]) -> int:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        if seconds is not None:
+            resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds), resource.RLIM_INFINITY))
         outcome = task()
     except Exception:  # noqa: BLE001 - ours, because pytest catches those of tests
         outcome = UNUSABLE
@@ -482,7 +487,8 @@ def run_tasks(tasks: Iterable[Task], jobs: int) -> Iterator[tuple[Mutant, int]]:
     waiting, running = iter(tasks), dict[int, tuple[Mutant, float]]()
     while True:
         while len(running) < jobs and (task := next(waiting, None)):
-            running[_fork(task[2])] = task[0], time.monotonic() + task[1]
+            mutant, seconds, start = task
+            running[_fork(start, seconds)] = mutant, time.monotonic() + WAITING * seconds
         if not running:
             return
         pid, status = os.waitpid(-1, os.WNOHANG)
@@ -519,7 +525,7 @@ class Runner:
     def _run(self, mutants: Iterable[Mutant], start: Callable[[Mutant, list[Test]], int]) -> None:
         def task(mutant: Mutant) -> Task:
             tests = self.coverage.tests(mutant)
-            limit = 30 + 10 * sum(test.seconds for test in tests)
+            limit = 20 + 5 * sum(test.seconds for test in tests)
             return mutant, limit, functools.partial(start, mutant, tests)
 
         for mutant, outcome in run_tasks(map(task, mutants), self.jobs):
@@ -609,7 +615,8 @@ class Report:
 
     def __call__(self, mutant: Mutant, outcome: int) -> None:
         """Count an outcome."""
-        name = {SURVIVED: "survived", UNUSABLE: "unusable", TIMEOUT: "late"}.get(outcome, "killed")
+        names = {SURVIVED: "survived", UNUSABLE: "unusable"} | dict.fromkeys(LATE, "late")
+        name = names.get(outcome, "killed")
         counts = self._counts[mutant.package]
         counts[name] += 1
         counts["all"] += 1
