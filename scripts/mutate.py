@@ -82,6 +82,8 @@ _SWAPPED = {one: other for pair in _SWAPS for one, other in (pair, pair[::-1])}
 _SWAPPED |= dict.fromkeys((ast.FloorDiv, ast.Mod, ast.Pow), ast.Mult)
 _SWAPPED_CALLS = {"min": "max", "max": "min", "any": "all", "all": "any"}
 _TEXT_CALLS = {"debug", "info", "warning", "error", "warn", "cast", "TypeVar", "NewType"}
+_ORDERED = {"isinstance", "issubclass", "TypeVar", "cast"}
+"""Calls whose arguments cannot be swapped without an error, or without an effect."""
 _NO_LOGIC = {"annotation", "returns", "decorator_list", "bases", "type_params"}
 _FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
 _WIDTH = 80
@@ -168,7 +170,7 @@ def _other_values(node: ast.expr) -> Iterator[ast.AST]:
             yield operand
         case ast.Call(func=ast.Name(id=name)) if name in _SWAPPED_CALLS:
             yield _but(node, func=ast.Name(_SWAPPED_CALLS[name], ast.Load()))
-        case ast.Call(args=[first, second, *rest]) if ast.unparse(node.func) != "isinstance":
+        case ast.Call(args=[first, second, *rest]) if ast.unparse(node.func) not in _ORDERED:
             yield _but(node, args=[second, first, *rest])
 
 
@@ -347,8 +349,9 @@ class Session:
         settings.load_profile("mutants")
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Run in place of pytest's loop."""
-        self._run(self, {item.nodeid: item for item in session.items})
+        """Run in place of pytest's loop, unless a file of tests cannot be imported."""
+        if not session.testsfailed:
+            self._run(self, {item.nodeid: item for item in session.items})
         return True
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
