@@ -68,6 +68,7 @@ CHANGES = [
     ("extended whole", "extend", RISE_AND_FALL, 14, {"horizon": 30}),
     ("extended in a constant phase", "extend", FLAT, 20, {"horizon": 40}),
     ("extended past the end", "extend", RISE_AND_FALL, 25, {"horizon": 40}),
+    ("extended past the end", "extend", RISE_AND_FALL, 25, {"horizon": 40, "keep": "value"}),
     ("scaled in a phase", "scale", RISE_AND_FALL, 14, {"factor": 3.0}),
     ("scaled at a boundary", "scale", RISE_AND_FALL, 10, {"factor": 3.0}),
     ("scaled past the end", "scale", RISE_AND_FALL, 25, {"factor": 3.0}),

@@ -901,3 +901,9 @@ def test_a_cooldown_of_whole_multiples_needs_an_end():
     with pytest.raises(ConfigError, match="end=None: pass end= for a schedule of whole multiples"):
         ramp.cooldown(5, 4)
     assert 16 == ramp.cooldown(5, 4, end=16)(9)
+
+
+@pytest.mark.parametrize("end", [None, 0.5])
+def test_a_cooldown_from_an_illegal_position_names_it(end):
+    with pytest.raises(ConfigError, match=r"^position=-1: "):
+        Schedule([Phase("constant", 10, end=1.0, start=1.0)]).cooldown(-1, 5, end=end)
