@@ -402,7 +402,9 @@ def read_tests(source: Path, files: Sequence[Path], cache: Path) -> list[Test]:
         signal.signal(signal.SIGVTALRM, _raise_late)
         cache.parent.mkdir(exist_ok=True)
         known.update({str(path): ["", []] for path in stale})
-        for path, group in itertools.groupby(items.values(), lambda item: str(item.path)):
+        # In the order of files, which pytest may mix for the sake of fixtures.
+        in_order = sorted(items.values(), key=lambda item: str(item.path))
+        for path, group in itertools.groupby(in_order, lambda item: str(item.path)):
             tests = [test for item in group if (test := _traced(source, session, item))]
             known[path] = [digests[path], tests]
             cache.write_text(json.dumps(known))  # after each file, so that a run can be continued
