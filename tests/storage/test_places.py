@@ -79,9 +79,10 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 
 
 @pytest.mark.timeout(20)
-def test_a_pipe_behind_any_part_of_an_address_is_not_waited_for(tmp_path):
+@pytest.mark.parametrize("start", ["zip://a.pt::zip://no-file::", "zip://a.pt::file://"])
+def test_a_pipe_behind_any_part_of_an_address_is_not_waited_for(tmp_path, start):
     os.mkfifo(tmp_path / "a.zip")
-    address = f"zip://a.pt::zip://no-file::{tmp_path / 'a.zip'}"
+    address = f"{start}{tmp_path / 'a.zip'}"
     with pytest.raises(StateError, match=r"a\.zip' is not a file"):
         checkpoint.read_state(address)
 
