@@ -120,7 +120,9 @@ class Plan:
     """Whether the reference is the first group, as in NeMo. Else it is the group with the peak."""
     extras: Mapping[str, Curve] = dataclass_field(default_factory=dict)
     """The curves of extras, by name."""
-    _known: dict[tuple[str, int], Followed] = dataclass_field(default_factory=dict, repr=False)
+    _known: dict[tuple[str | None, int], Followed] = dataclass_field(
+        default_factory=dict, repr=False
+    )
     """Earlier results of `followed`, which every group needs several times."""
     _by_beginning: dict[str, list[int]] = dataclass_field(default_factory=dict, repr=False)
     """Indices of the overrides, by the part of the pattern before its first wildcard."""
@@ -218,13 +220,12 @@ class Plan:
         Raises:
             ConfigError: Several patterns set the field, or one pattern depends on another one.
         """
-        if not isinstance(name, str):
-            return self._find_followed(name, index)
-        if (name, index) not in self._known:
-            self._known[name, index] = self._find_followed(name, index)
-        return self._known[name, index]
+        known = name if isinstance(name, str) else None, index
+        if known not in self._known:
+            self._known[known] = self._find_followed(*known)
+        return self._known[known]
 
-    def _find_followed(self, name: object, index: int) -> Followed:
+    def _find_followed(self, name: str | None, index: int) -> Followed:
         field, base, bounded = self.fields[index], self.curves[index], self.bounded[index]
         found = self.override_of(name, field)
         if found is None:

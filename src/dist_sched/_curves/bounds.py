@@ -104,6 +104,9 @@ class BoundedSchedule:
         # A shape that overshoots its end could map below 0.
         return lambda high, low: max(0.0, constant + upper * high + lower * low)
 
+    def part(self, position: float) -> None:
+        """Return None, because values are mapped from two points."""
+
     def highest(self, high: float, low: float) -> float:
         """Return the highest value between two bounds."""
         points = sum(self.lines, ())

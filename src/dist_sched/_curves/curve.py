@@ -63,3 +63,10 @@ class Bounded(Protocol):
         Groups with different bounds share the work that depends on the position alone.
         """
         ...
+
+    def part(self, position: int, /) -> float | None:
+        """Return `p` if the value between `high` and `low` is `low + p * (high - low)`, else None.
+
+        It saves a call for each group.
+        """
+        ...

@@ -136,26 +136,35 @@ class LrCurve:
     def at(self, position: float) -> Between:
         """Return the value at a position as a function of the bounds."""
         warmup, style = self.warmup, self.style
-        # The cases are in Megatron's order: a constant lr has no end, and the warmup hides a WSD
-        # decay that begins before it ends.
+        part = self.part(position)
+        if part is not None:
+            return _part(part)
         if position <= warmup and warmup > 0:
             return _risen(self.start, position, warmup)
         if style == "constant":
             return _upper
-        if position > self.horizon:
-            return _lower
-        if style == "inverse-square-root":
+        if style == "inverse-square-root" and position <= self.horizon:
             # As upstream: both are at least 1, and the product comes before the quotient.
             return _fallen(float(max(warmup, 1) ** 0.5), max(position, 1) ** 0.5)
-        if style == "WSD":
-            # As upstream: n - h + d could round differently.
-            units = position - (self.horizon - self.decay)
-            left = 1.0 if units <= 0 else WSD_DECAYS[self.decay_style](units / self.decay)
-            if left < 0:  # by rounding, at the end of a decay of fractional length
-                return _lower
-        else:
-            left = DECAYS[style]((position - warmup) / (self.horizon - warmup))
-        return _part(left)
+        return _lower
+
+    def part(self, position: float) -> float | None:
+        """Return `p` if the value is `low + p (high - low)`, else None."""
+        warmup, style = self.warmup, self.style
+        # The cases are in Megatron's order: a constant lr has no end, and the warmup hides a WSD
+        # decay that begins before it ends.
+        if (position <= warmup and warmup > 0) or position > self.horizon:
+            return None
+        decay = DECAYS.get(style)
+        if decay is not None:
+            return decay((position - warmup) / (self.horizon - warmup))
+        if style != "WSD":
+            return None
+        # As upstream: n - h + d could round differently.
+        units = position - (self.horizon - self.decay)
+        left = 1.0 if units <= 0 else WSD_DECAYS[self.decay_style](units / self.decay)
+        # Rounding can make it negative, at the end of a decay of fractional length.
+        return left if left >= 0 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,10 +217,14 @@ class WdCurve:
 
     def at(self, position: float) -> Between:
         """Return the value at a position as a function of the bounds."""
-        length = self.length
-        if self.style == "constant":
-            return equal
-        # Checked first, because a length of 0 cannot be divided by.
-        if position > length or length == 0:
-            return _upper
-        return _part(RISES[self.style](position / length))
+        part = self.part(position)
+        if part is not None:
+            return _part(part)
+        return equal if self.style == "constant" else _upper
+
+    def part(self, position: float) -> float | None:
+        """Return `p` if the value is `low + p (high - low)`, else None."""
+        # A length of 0 cannot be divided by.
+        if self.style == "constant" or position > self.length or self.length == 0:
+            return None
+        return RISES[self.style](position / self.length)

@@ -300,6 +300,8 @@ class Piece:
     parameters: Mapping[str, Parameter]
     is_line: bool = False
     """Whether the shape is a straight line."""
+    is_half_cosine: bool = False
+    """Whether it is half a cosine, without an exponent."""
 
     def __call__(self, units: float) -> float:
         # The law could miss an end by rounding.
@@ -315,7 +317,10 @@ def piece_of(phase: Phase, start: float) -> Piece:
     law, parameters = shape_of(phase.shape).law, phase.parameters
     if phase.shape == PRODUCT:  # built once here, because it is called at every step
         law, parameters = _Product.of(phase), _NO_PARAMETERS
-    return Piece(law, phase.steps, start, phase.end, parameters, phase.shape == "linear")
+    is_half_cosine = phase.shape == "cosine" and parameters["exponent"] == 1
+    return Piece(
+        law, phase.steps, start, phase.end, parameters, phase.shape == "linear", is_half_cosine
+    )
 
 
 @dataclass(frozen=True, slots=True)

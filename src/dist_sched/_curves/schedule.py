@@ -94,8 +94,9 @@ class Schedule:
     """Highest value at the start or end of a phase."""
     min_value: float = field(compare=False)
     """Lowest value at the start or end of a phase."""
-    _pieces: tuple[Piece, ...] = field(compare=False)
-    _origins: tuple[Number, ...] = field(compare=False)
+    pieces: tuple[Piece, ...] = field(compare=False)
+    """The phases as functions of the units since their origin."""
+    origins: tuple[Number, ...] = field(compare=False)
     """Position at which the shape of each phase begins, before the phase if it has `since`."""
 
     def __init__(self, phases: Iterable[Phase | Schedule], multiple_of: int | None = None) -> None:
@@ -133,8 +134,8 @@ class Schedule:
             "end_value": reached,
             "max_value": highest,
             "min_value": lowest,
-            "_pieces": tuple(pieces),
-            "_origins": tuple(origins),
+            "pieces": tuple(pieces),
+            "origins": tuple(origins),
         }
         for name, value in attributes.items():
             object.__setattr__(self, name, value)
@@ -154,7 +155,7 @@ class Schedule:
         if not position >= 0:
             raise illegal("position", position, "must be a number >= 0")
         index = bisect_right(self.boundaries, position) - 1
-        piece, units = self._pieces[index], position - self._origins[index]
+        piece, units = self.pieces[index], position - self.origins[index]
         return piece(units) if self.multiple_of is None else _whole(piece, units, self.multiple_of)
 
     def index(self, position: float) -> int:
@@ -163,7 +164,7 @@ class Schedule:
 
     def spans(self) -> list[tuple[float, float]]:
         """Return the first and the last value of each phase, before rounding."""
-        return [ends(phase, piece) for piece, phase in zip(self._pieces, self.phases, strict=True)]
+        return [ends(phase, piece) for piece, phase in zip(self.pieces, self.phases, strict=True)]
 
     def values(self, positions: Iterable[float]) -> Any:
         """Return the values at many positions.
@@ -255,7 +256,7 @@ class Schedule:
         """
         parts = []
         ends = (*self.boundaries[1:], self.horizon)
-        rows = zip(self.phases, self._pieces, self.boundaries, ends, strict=True)
+        rows = zip(self.phases, self.pieces, self.boundaries, ends, strict=True)
         for phase, piece, begin, end in rows:
             if last is not None and begin >= last:
                 break
@@ -275,7 +276,7 @@ class Schedule:
             return phase_of("constant", end - begin, self.end_value, self.end_value)
         index = self.index(begin)
         join, phase = self.boundaries[index], self.phases[index]
-        return part(replaced(phase, start=self._pieces[index].start), begin - join, end - join)
+        return part(replaced(phase, start=self.pieces[index].start), begin - join, end - join)
 
     def _with(self, phases: Iterable[Phase]) -> Schedule:
         return Schedule(phases, self.multiple_of)
@@ -342,7 +343,7 @@ class Schedule:
     def _phases_up_to(self, position: int) -> list[Phase]:
         """Return the phases before a position. The last one is cut if it goes on after it."""
         index = self.index(position)
-        used = position - self._origins[index]
+        used = position - self.origins[index]
         if position == self.boundaries[index]:
             return [*self.phases[:index]]
         return [*self.phases[:index], replaced(self.phases[index], until=used)]
@@ -350,7 +351,7 @@ class Schedule:
     def _exact(self, position: int) -> float:
         """Return the value at a position before rounding."""
         index = self.index(position)
-        return self._pieces[index](position - self._origins[index])
+        return self.pieces[index](position - self.origins[index])
 
     def scale(self, position: int, factor: float) -> Schedule:
         """Return the schedule with all values from a position on multiplied by a factor.
@@ -372,12 +373,12 @@ class Schedule:
         if whole("position", position) < self.horizon:
             index = self.index(position)
             used = position - self.boundaries[index]
-            phase = replaced(self.phases[index], start=self._pieces[index].start)
+            phase = replaced(self.phases[index], start=self.pieces[index].start)
             rest = [part(phase, used) if used else phase, *self.phases[index + 1 :]]
             return self._with(
                 [*self._phases_up_to(position), *(scaled(one, multiplier) for one in rest)]
             )
-        value = self._pieces[-1](self.phases[-1].stop)
+        value = self.pieces[-1](self.phases[-1].stop)
         hold = phase_of("constant", position - self.horizon, value, value)
         last = phase_of("constant", 0, value * multiplier, value * multiplier)
         return self._with([*self.phases, *([hold] if hold.steps else []), last])
@@ -442,7 +443,7 @@ class Schedule:
         Raises:
             ConfigError: The phase would be too long.
         """
-        phase, piece = self.phases[index], self._pieces[index]
+        phase, piece = self.phases[index], self.pieces[index]
         if phase.shape == "constant":
             return [replaced(phase, steps=phase.duration + more, since=None, until=None)]
         if used is not None and 0 < used < phase.duration:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import weakref
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -40,6 +39,9 @@ if TYPE_CHECKING:
     from dist_sched._state.report import Reconciliation
 
 logger = logging.getLogger("dist_sched")
+
+_MAX_LENGTH = rules.MAX_LENGTH
+"""A global of this module, because every step reads it."""
 
 T = TypeVar("T")
 
@@ -239,14 +241,25 @@ class Scheduler:
         """
         if type(increment) is not int or increment < 0:  # the slow check, for rare cases
             increment = rules.whole("increment", increment)
-        position = self._writer.position + increment
-        if position > rules.MAX_LENGTH:
+        writer = self._writer
+        used = writer.position
+        position = used + increment
+        if position > _MAX_LENGTH:
             rules.whole("position", position)
-        if self._writer.tracker.is_waiting:
+        if writer.tracker.is_waiting:
             self._stop_waiting()
-        used = self._writer.position
-        self._go(position, is_step=True)
-        self._updated_at, self._update_values = used, {}
+            writer = self._writer
+        if self._may_miss_loads:
+            self._go(position, is_step=True)
+        else:  # `_go` is inlined, because with one group, calls take most of the time
+            try:
+                writer.write(position)
+            except Exception:
+                writer.write_back()
+                raise
+        self._updated_at = used
+        if self._update_values:
+            self._update_values = {}
 
     def seek(self, position: int) -> None:
         """Set the position, and write the values there into every group.
@@ -696,8 +709,7 @@ class Scheduler:
         try:
             self._writer.write(position)
         except Exception:
-            with suppress(ConfigError):  # the same group is invalid at the old position, too
-                self._writer.write(self.num_steps)
+            self._writer.write_back()
             raise
         if self._may_miss_loads:
             self._note_writes()
@@ -711,8 +723,7 @@ class Scheduler:
             writer.write(agreed.position)
         except Exception:
             before.take_over_from(writer)
-            with suppress(ConfigError):  # the same group is invalid at the old position, too
-                before.write(before.position)
+            before.write_back()
             raise
         self._writer, self._agreed = writer, agreed
         self._note_writes()

@@ -1,23 +1,35 @@
-"""Rows: one field of several groups that follow one curve, and the loop that writes it."""
+"""Rows: one field of several groups that follow one curve."""
 
 from __future__ import annotations
 
-import math
 from operator import is_
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 
+from dist_sched._curves.compiled import compiled
 from dist_sched._curves.megatron import LrCurve, WdCurve
 from dist_sched._optim import fields as group_fields
-from dist_sched._rules import MAX_RATE, rate
+from dist_sched._optim.buffers import release
+from dist_sched._optim.fillers import (
+    Fill,
+    Keys,
+    Override,
+    fill_between,
+    fill_buffered,
+    fill_overridden,
+    fill_parts,
+    fill_shared,
+    joined,
+    never,
+)
+from dist_sched._rules import rate
 from dist_sched.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from dist_sched._config.plan import Followed
-    from dist_sched._curves.curve import Between, Bounded
+    from dist_sched._curves.curve import Bounded
+    from dist_sched._optim.buffers import Buffer, Slot
     from dist_sched._optim.fields import Group
     from dist_sched._optim.tracking import TrackedGroup
 
@@ -39,251 +51,268 @@ class Written(NamedTuple):
     ours: Any
 
 
-Overridden = tuple["Row", list["Group"], list[float]]
-"""Groups with overrides of a row's field, and their values."""
+_FIXED = frozenset({int, float, type(None)})
+"""Types of overrides whose meaning cannot change while the object is the same."""
+
+
+class _CarefulWrite:
+    """Writes one field of a group that holds another object than our last float."""
+
+    __slots__ = ("by_others", "key", "members", "slots", "tensors")
+
+    def __init__(self, key: str, by_others: list[Written], slots: dict[int, Slot]) -> None:
+        self.key = key
+        self.slots = slots
+        self.by_others = by_others
+        self.members: list[Member] = []
+        self.tensors: dict[int, tuple[torch.Tensor, int | None]] = {}
+        """Tensor of each group, by the group's identity, and its version after the last write."""
+
+    def __call__(self, group: Group, value: float, written: Any) -> None:
+        """Write a value, and note what something else has written since our last write."""
+        key = self.key
+        found = group_fields.get(group, key)
+        if found is None:
+            raise removed(self._group(group), key)
+        if isinstance(found, torch.Tensor):
+            # Compared by object and version, because reading a tensor would wait for its device.
+            written = self.tensors.get(id(group))
+            is_other = written is not None and (
+                written[0] is not found or written[1] != version(found)
+            )
+            if is_other and not self.by_others:
+                theirs = found.detach().clone()
+                self.by_others.append(Written(self._group(group), key, theirs, written))
+            slot = self.slots.get(id(found))
+            if slot is not None and slot.holds(found):
+                slot.buffer.numbers[slot.index] = value
+            else:
+                found.detach().fill_(value)
+            self.tensors[id(group)] = found, version(found)
+        else:
+            # Also compared by value, because copies and pickles make new objects.
+            is_other = type(written) is float and found is not written and found != written
+            if is_other and not self.by_others:
+                self.by_others.append(Written(self._group(group), key, found, written))
+            group_fields.assign(group, key, value)
+
+    def _group(self, group: Group) -> TrackedGroup:
+        return next(member.one for member in self.members if member.one.group is group)
 
 
 class Row:
-    """One field of several groups that follow one curve."""
+    """One field of several groups that follow one curve.
+
+    A step calls `fill`, and `write` where that returns False.
+    """
 
     __slots__ = (
         "_bounded",
-        "_by_others",
-        "_cohorts",
-        "_is_simple",
+        "_changed",
+        "_found",
         "_keys",
-        "_members",
-        "_overridden_groups",
-        "_overridden_last",
-        "_places",
-        "_tensors",
-        "_upstream",
+        "_settled",
+        "_unsettled",
+        "_write",
         "curve",
         "field",
+        "fill",
     )
 
-    def __init__(self, followed: Followed, by_others: list[Written] | None = None) -> None:
+    def __init__(
+        self,
+        followed: Followed,
+        by_others: list[Written] | None = None,
+        slots: dict[int, Slot] | None = None,
+    ) -> None:
         field = self.field = followed.field
         self.curve = followed.curve
         # For a schedule in groups=, bounds are ignored, and a multiplier must be 1.
         bounds = ("", "") if followed.own is not None else (field.upper, field.lower)
-        self._keys = (field.key, *bounds, field.multiplier)
+        self._keys = Keys(field.key, *bounds, field.multiplier)
         is_upstream = isinstance(self.curve, LrCurve | WdCurve)
-        self._upstream = cast("Bounded", self.curve) if is_upstream else None
-        """Megatron's curve, whose formula has bounds."""
-        self._bounded = self._upstream
+        self._bounded = cast("Bounded", self.curve) if is_upstream else None
         """The curve between bounds, as soon as it is needed."""
-        self._by_others = [] if by_others is None else by_others
-        self._members: dict[int, Member] = {}
-        """Members by identity of the group."""
-        self._is_simple = True
-        """Whether overrides are only keys of the groups."""
-        self._places: dict[float, int] = {}
-        """Index of the cohort of each factor."""
-        self._cohorts: list[list[Any]] = []
-        """For each factor: the factor, its groups, and the float object that was written last.
-
-        These are lists, because unpacking a list at each step is faster than reading attributes."""
-        self._overridden_groups: list[Group] = []
-        """Groups that had overrides at the last write."""
-        self._overridden_last: list[float | None] = []
-        """Values that were written into them."""
-        self._tensors: dict[int, tuple[torch.Tensor, int | None]] = {}
-        """Tensor of each group, by the group's identity, and its version after the last write."""
+        self._write = _CarefulWrite(
+            field.key,
+            [] if by_others is None else by_others,
+            {} if slots is None else slots,
+        )
+        self.fill: Fill = never
+        """Write the values at a position, if all groups are as they were."""
+        self._settled: Fill = never
+        """The same for the groups whose overrides rarely change."""
+        self._unsettled: list[list[Any]] = []
+        """The other groups: each member, and the float that was written last."""
+        self._found: dict[int, tuple[Any, ...]] = {}
+        """The overrides of groups that have some, by the group's identity."""
+        self._changed: set[int] = set()
+        """Groups whose overrides have changed once."""
 
     def add(self, member: Member) -> None:
         """Add a group."""
-        one, followed, ratio = member
-        factor = ratio * followed.number
-        index = self._places.setdefault(factor, len(self._places))
-        if index == len(self._cohorts):
-            self._cohorts.append([factor, [], None])
-        self._cohorts[index][1].append(one.group)
-        self._cohorts[index][2] = None  # not what the new group holds
-        self._members[id(one.group)] = member
-        if one.not_ours or one.leftovers or followed.number != 1.0 or followed.own is not None:
-            self._is_simple = False
+        self._write.members.append(member)
+        self.fill = self._settled = never
 
-    def exchange(self, former: Group, group: Group) -> None:
-        """Replace the dict of a group, which a load has replaced."""
-        member = self._members.pop(id(former), None)
-        if member is None:
-            return
-        self._members[id(group)] = member
-        for cohort in self._cohorts:
-            cohort[1] = [group if one is former else one for one in cohort[1]]
-            cohort[2] = None  # not what the loaded dict holds
-        self._overridden_groups, self._overridden_last = [], []
+    def exchange(self, former: Group, one: TrackedGroup) -> None:
+        """Follow a group whose dict a load has replaced."""
+        if any(member.one is one for member in self._write.members):
+            self._found.pop(id(former), None)
+            self._write.tensors.pop(id(former), None)
+            self.fill = self._settled = never
 
-    def fill(self, position: int) -> Overridden | None:
-        """Write the values at a position into the groups without overrides.
+    def check(self, position: int) -> None:
+        """Raise the error that `write` would raise.
 
-        Returns:
-            The groups with overrides and their values, or None. They are written after all rows, so
-            that an invalid override leaves them unchanged.
+        Raises:
+            ConfigError: A group has an invalid bound or multiplier, or has lost the field in a way
+                that a write cannot undo.
+        """
+        key, upper, lower, multiplier = self._keys
+        value = self.curve(position)
+        for member in self._write.members:
+            group = member.one.group
+            if is_removed(group, key):
+                raise removed(member.one, key)
+            if upper in group or lower in group or multiplier in group:
+                self._value(member, position, value)
+
+    def write(self, position: int) -> None:
+        """Write the values at a position, whatever has changed in the groups since the last one."""
+        if self._settled is never or not self._settled(position):
+            self._put_back()
+            self._sort()
+            self._settled(position)
+        value = self.curve(position) if self._unsettled else 0.0
+        for row in self._unsettled:
+            member, written = row
+            row[1] = scaled = self._value(member, position, value)
+            self._write(member.one.group, scaled, written)
+
+    def write_back(self, position: int) -> None:
+        """Write the values at a position into the groups that a failed `fill` has written."""
+        self._settled(position)
+
+    def _put_back(self) -> None:
+        """Restore the key in groups from which something else has removed it."""
+        key = self.field.key
+        for one, _, _ in self._write.members:
+            if key not in one.group and group_fields.split(key)[1] is None:
+                one.group[key] = one.tensors.get(key, 0.0)
+
+    def _sort(self) -> None:
+        """Build `fill` for the groups as they are now."""
+        _, upper, lower, multiplier = self._keys
+        cohorts: dict[float, list[Group]] = {}
+        buffered: dict[Buffer, list[tuple[Group, float, int]]] = {}
+        between, overridden = [], []
+        self._unsettled = []
+        for member in self._write.members:
+            group, known = member.one.group, id(member.one.group)
+            slot = self._slot(member.one)
+            if upper not in group and lower not in group and multiplier not in group:
+                self._found.pop(known, None)
+                factor = member.ratio * member.followed.number
+                if slot is None:
+                    cohorts.setdefault(factor, []).append(group)
+                else:
+                    buffered.setdefault(slot.buffer, []).append((group, factor, slot.index))
+                continue
+            found = group.get(upper), group.get(lower), group.get(multiplier)
+            override = self._override(member, found)
+            if override is None:
+                self._unsettled.append([member, None])
+            elif override.bounds and found[1:] == (None, None) and override.factor == 1.0:
+                between.append(override)
+            else:
+                overridden.append(override)
+        value_at = compiled(self.curve)
+        fills: list[Fill] = []
+        if cohorts:
+            is_part = group_fields.split(self.field.key)[1] is not None
+            build = fill_parts if is_part else fill_shared
+            fills.append(build(self._keys, cohorts, value_at, self._write))
+        fills += [
+            fill_buffered(self._keys, some, buffer, value_at) for buffer, some in buffered.items()
+        ]
+        if between:
+            fills.append(fill_between(self._keys, between, self.between(), self._write))
+        if overridden:
+            fills.append(
+                fill_overridden(self._keys, overridden, value_at, self._bounded, self._write)
+            )
+        self._settled = joined(fills)
+        self.fill = never if self._unsettled else self._settled
+
+    def _slot(self, one: TrackedGroup) -> Slot | None:
+        """Return the place of a group's tensor in a buffer, if it is in one."""
+        found, script = one.group.get(self.field.key), one.tensors.get(self.field.key)
+        slots = self._write.slots
+        if script is not None and script is not found and id(script) in slots:
+            release(script, slots)  # something else may use it now
+            if found is not None and not self._write.by_others:
+                theirs = found.detach().clone() if isinstance(found, torch.Tensor) else found
+                self._write.by_others.append(Written(one, self.field.key, theirs, (script, None)))
+        if not isinstance(found, torch.Tensor):
+            return None
+        slot = slots.get(id(found))
+        return slot if slot is not None and slot.holds(found) else None
+
+    def _override(self, member: Member, found: tuple[Any, Any, Any]) -> Override | None:
+        """Return the overrides of a group, or None if they may change at every step."""
+        group, known = member.one.group, id(member.one.group)
+        before = self._found.get(known)
+        self._found[known] = found
+        if before is not None and not all(map(is_, before, found)):
+            if known in self._changed:
+                return None
+            self._changed.add(known)
+        if any(type(one) not in _FIXED for one in found):
+            return None
+        bounds, factor = self._meaning(member)
+        return Override(group, found, bounds, factor)
+
+    def values(self, position: int) -> list[tuple[int, float]]:
+        """Return the place of each group, and the value that would be written.
 
         Raises:
             ConfigError: A group has an invalid bound or multiplier.
         """
-        key, upper, lower, multiplier = self._keys
-        curve = self._upstream
-        if curve is None:
-            between, value = None, self.curve(position)
-        else:
-            # Groups with bounds share the work that depends on the position alone.
-            between = curve.at(position)
-            value = between(curve.max_value, curve.min_value)
-        overridden: list[Group] = []
-        for cohort in self._cohorts:
-            factor, groups, written = cohort
-            cohort[2] = scaled = value * factor
-            try:
-                for group in groups:
-                    # Checked at every step, because overrides may be added and removed.
-                    if upper in group or lower in group or multiplier in group:
-                        overridden.append(group)
-                    elif group[key] is written:  # our own float, so its type is known
-                        group[key] = scaled
-                    else:
-                        self._write(group, scaled, written)
-            except KeyError:
-                self._put_back(groups)
-                return self.fill(position)
-        if not overridden:
-            if self._overridden_groups:
-                self._overridden_groups, self._overridden_last = [], []
-            return None
-        return self, overridden, self.overridden_values(overridden, position, value, between)
+        value = self.curve(position)
+        return [
+            (member.one.place, self._value(member, position, value))
+            for member in self._write.members
+        ]
 
-    def write_overridden(self, groups: list[Group], values: list[float]) -> None:
-        """Write the values of groups with overrides."""
-        key, last = self.field.key, self._overridden_last
-        if len(groups) != len(self._overridden_groups) or not all(
-            map(is_, groups, self._overridden_groups)
-        ):
-            last = [None] * len(groups)
+    def _value(self, member: Member, position: int, value: float) -> float:
+        """Return the value of a group where the curve has some value."""
         try:
-            for group, value, written in zip(groups, values, last, strict=True):
-                if group[key] is written:
-                    group[key] = value
-                else:
-                    self._write(group, value, written)
-        except KeyError:
-            self._put_back(groups)
-            for group, value in zip(groups, values, strict=True):
-                self._write(group, value, None)
-        self._overridden_groups, self._overridden_last = groups, [*values]
-
-    def _put_back(self, groups: Iterable[Group]) -> None:
-        """Restore the key in groups from which something else has removed it."""
-        key = self.field.key
-        for group in groups:
-            if key not in group:
-                group[key] = self._members[id(group)].one.tensors.get(key, 0.0)
-        # Groups now hold different values, some of them 0.
-        for cohort in self._cohorts:
-            cohort[2] = None
-
-    def _write(self, group: Group, value: float, written: Any) -> None:
-        """Write a value into a group that holds another object than our last float."""
-        key = self.field.key
-        found = group_fields.get(group, key)
-        if found is None:
-            raise removed(self._members[id(group)].one, key)
-        if isinstance(found, torch.Tensor):
-            # Compared by object and version, because reading a tensor would wait for its device.
-            written = self._tensors.get(id(group))
-            is_other = written is not None and (
-                written[0] is not found or written[1] != version(found)
-            )
-            if is_other and not self._by_others:
-                theirs = found.detach().clone()
-                self._by_others.append(Written(self._members[id(group)].one, key, theirs, written))
-            found.detach().fill_(value)
-            self._tensors[id(group)] = found, version(found)
-        else:
-            # Also compared by value, because copies and pickles make new objects.
-            is_other = type(written) is float and found is not written and found != written
-            # A group that has lost its override still holds the value from the override.
-            is_other = is_other and not any(found is last for last in self._overridden_last)
-            if is_other and not self._by_others:
-                self._by_others.append(Written(self._members[id(group)].one, key, found, written))
-            group_fields.assign(group, key, value)
-
-    def overridden_values(
-        self,
-        groups: Sequence[Group],
-        position: int,
-        value: float | None = None,
-        between: Between | None = None,
-    ) -> list[float]:
-        """Return the values of groups that may have bounds or a multiplier.
-
-        Args:
-            groups: Groups of this row.
-            position: Units completed.
-            value: The curve's value at the position, if it is known.
-            between: The curve between bounds at the position, if it is known.
-        """
-        _, upper, lower, multiplier_key = self._keys
-        if value is None:
-            value = self.curve(position)
-        bounded = self._bounded
-        if bounded is None and any(upper in group or lower in group for group in groups):
-            bounded = self.between()
-        high_value = low_value = math.nan  # within no bounds
-        if bounded is not None:
-            between = bounded.at(position) if between is None else between
-            high_value, low_value = bounded.max_value, bounded.min_value
-        is_simple = self._is_simple and (
-            bounded is None or (bounded.end_share is None and bounded.factor == 1.0)
-        )
-        values = []
-        for group in groups:  # subscripts, because .get takes twice as long
-            try:
-                high = group[upper] if upper in group else high_value  # noqa: SIM401
-                low = group[lower] if lower in group else low_value  # noqa: SIM401
-                multiplier = group[multiplier_key] if multiplier_key in group else 1.0  # noqa: SIM401
-                # The fast case: valid floats need no further checks.
-                if (
-                    is_simple
-                    and between is not None
-                    and type(high) is type(low) is type(multiplier) is float
-                    and 0.0 <= high <= MAX_RATE
-                    and 0.0 <= low <= MAX_RATE
-                    and 0.0 <= multiplier <= MAX_RATE
-                    and (upper in group or lower in group)
-                ):
-                    values.append(between(high, low) * multiplier)
-                else:
-                    member = self._members[id(group)]
-                    values.append(self._overridden_value(member, value, between))
-            except ConfigError as error:
-                raise ConfigError(f"{self._members[id(group)].one}: {error}") from error
-        return values
-
-    def values(self, position: int) -> list[tuple[int, float]]:
-        """Return the place of each group, and the value that would be written."""
-        groups = [member.one.group for member in self._members.values()]
-        places = [member.one.place for member in self._members.values()]
-        return list(zip(places, self.overridden_values(groups, position), strict=True))
+            bounds, factor = self._meaning(member)
+            if bounds is not None:
+                value = self.between().at(position)(*bounds)
+        except ConfigError as error:
+            raise ConfigError(f"{member.one}: {error}") from error
+        return value * factor
 
     def between(self) -> Bounded:
         """Return the curve between bounds. It is built when a group first needs it."""
         if self._bounded is None:
-            found = next(iter(self._members.values())).followed.bounded
+            found = self._write.members[0].followed.bounded
             self._bounded = None if found is None else found()
         return cast("Bounded", self._bounded)
 
-    def _overridden_value(self, member: Member, value: float, between: Between | None) -> float:
-        """Return the value of a group by the first of bounds, multiplier and ratio that it has."""
+    def _meaning(self, member: Member) -> tuple[tuple[float, float] | None, float]:
+        """Return a group's bounds, if it has some, and the factor of the value.
+
+        Raises:
+            ConfigError: A bound or the multiplier is invalid.
+        """
         one, followed, ratio = member
         multiplier = multiplier_of(one, followed)
         bounds = None if followed.own is not None else self.bounds_of(one)
-        if bounds is not None and between is not None:
-            factor = 1.0 if multiplier is None else multiplier
-            return between(*bounds) * (factor * followed.number)
-        return value * ((ratio if multiplier is None else multiplier) * followed.number)
+        if bounds is not None:
+            return bounds, (1.0 if multiplier is None else multiplier) * followed.number
+        return None, (ratio if multiplier is None else multiplier) * followed.number
 
     def bounds_of(self, one: TrackedGroup) -> tuple[float, float] | None:
         """Return the upper and the lower bound of a group, or None if it has none.
@@ -334,21 +363,6 @@ def removed(one: TrackedGroup, key: str) -> ConfigError:
 def version(tensor: torch.Tensor) -> int | None:
     """Return how often a tensor was written in place, or None if torch does not count."""
     return None if tensor.is_inference() else tensor._version  # noqa: SLF001 - not public in torch
-
-
-class PartRow(Row):
-    """One part of a tuple, such as `betas[0]`, of several groups that follow one curve."""
-
-    __slots__ = ()
-
-    def fill(self, position: int) -> None:
-        """Write the values at a position into the groups. Parts have no overrides."""
-        value = self.curve(position)
-        for cohort in self._cohorts:
-            factor, groups, written = cohort
-            cohort[2] = scaled = value * factor
-            for group in groups:
-                self._write(group, scaled, written)
 
 
 def row_of(member: Member) -> Row:

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from dist_sched._config.path import Path
 from dist_sched._config.plan import Inventory
 from dist_sched._config.policy import CONFIG
+from dist_sched._optim import buffers
 from dist_sched._optim import fields as group_fields
 from dist_sched._optim.missed_loads import Snapshot
 from dist_sched._optim.wrappers import as_list, innermost, may_wrap, runs_load_hooks
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from dist_sched._config.plan import Field
     from dist_sched._config.policy import Policy
+    from dist_sched._optim.buffers import Buffer, Slot
     from dist_sched._optim.fields import Group
 
 logger = logging.getLogger("dist_sched")
@@ -39,6 +41,13 @@ INITIAL_LR = "initial_lr"
 """Key in which torch's schedulers keep the lr that a group had before them."""
 _LEFTOVERS = ("max_lr", "min_lr")
 """Keys that torch's OneCycleLR adds beside `initial_lr`. They are not bounds for us."""
+
+_EMPTY: dict[str, Any] = {}
+"""Shared by groups, because a dict of its own takes 64 bytes. Never changed in place."""
+
+
+def _empty() -> dict[str, Any]:
+    return _EMPTY
 
 
 @dataclass(slots=True, eq=False)
@@ -54,13 +63,13 @@ class TrackedGroup:
     """The name when it was first seen. A load that renames a group does not make it a new one."""
     own: dict[str, float | None] = dataclass_field(default_factory=dict)
     """The group's own value of each field, or None if it does not have the field."""
-    tensors: dict[str, torch.Tensor] = dataclass_field(default_factory=dict)
+    tensors: dict[str, torch.Tensor] = dataclass_field(default_factory=_empty)
     """The script's own tensor objects, by field key."""
-    overrides: Group = dataclass_field(default_factory=dict)
+    overrides: Group = dataclass_field(default_factory=_empty)
     """Bounds and multipliers just before the optimizer was loaded."""
-    carried: Group = dataclass_field(default_factory=dict)
+    carried: Group = dataclass_field(default_factory=_empty)
     """The group's values in an optimizer's checkpoint, until they are compared."""
-    offered: Group = dataclass_field(default_factory=dict)
+    offered: Group = dataclass_field(default_factory=_empty)
     """The same before the load has succeeded."""
     optimizer: str = ""
     """Class of its optimizer, with the index if there are several."""
@@ -68,13 +77,13 @@ class TrackedGroup:
     """Index among the groups of all optimizers."""
     not_ours: frozenset[str] = frozenset()
     """Keys that are hyper-parameters of the optimizer, and therefore not bounds."""
-    leftovers: Group = dataclass_field(default_factory=dict)
+    leftovers: Group = dataclass_field(default_factory=_empty)
     """Bounds that torch's OneCycleLR has left in the group. They are ignored."""
     is_late: bool = False
     """Whether it was added after the scheduler was built."""
     is_open: bool = False
     """Whether it was added, and a load before the next step may still determine its ratio."""
-    ratios: dict[str, float] = dataclass_field(default_factory=dict)
+    ratios: dict[str, float] = dataclass_field(default_factory=_empty)
     """Ratios by field that are not the own value over the reference, for a group added late."""
     last_write: Snapshot | None = None
     """The contents after our last write, if its optimizer may be loaded without hooks."""
@@ -182,7 +191,7 @@ class _Memory:
     Parameters are referenced weakly, because they may refer to their optimizer.
     """
 
-    tracked: list[tuple[TrackedGroup, int, list[weakref.ref[Any]]]]
+    tracked: list[tuple[TrackedGroup, int, tuple[weakref.ref[Any], ...]]]
     """The information, identity and parameters of each group."""
     drivers: list[weakref.ref[Tracker]]
     """The trackers of the schedulers that write into its groups."""
@@ -205,6 +214,10 @@ class Tracker:
 
     def __init__(self, optimizer: Any, fields: Sequence[Field]) -> None:
         self._turn_to(optimizer, fields)
+        self.slots: dict[int, Slot] = {}
+        """The place of each tensor that is in a buffer, by the tensor's identity."""
+        self.buffers: list[Buffer] = []
+        """The buffers of these tensors."""
         self.driven = frozenset(field.key for field in fields)
         """The fields that are written."""
         self.is_replaced = False
@@ -223,6 +236,10 @@ class Tracker:
                 self.recalled += _recall(memory, one, source)
         self.known_lr = frozenset(id(one.own) for one in self.recalled if "lr" in one.own)
         self.tracked = self._recognise(self.recalled, fields)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The tensors of a copy are not in these buffers.
+        return {**self.__dict__, "slots": {}, "buffers": []}
 
     def _turn_to(self, optimizer: Any, fields: Sequence[Field]) -> None:
         self.sources = as_list(optimizer, fields)
@@ -390,7 +407,20 @@ class Tracker:
         for field in fields:
             group_fields.unshare(holders, field.key)
         for one in self.tracked:
-            one.tensors = group_fields.tensors_in(one.group, fields)
+            one.tensors = group_fields.tensors_in(one.group, fields) or _EMPTY
+        self._move_tensors(fields)
+
+    def _move_tensors(self, fields: Sequence[Field]) -> None:
+        """Move the groups' tensors into buffers, and the tensors of removed groups out of them."""
+        tensors = {id(held): held for one in self.tracked for held in one.tensors.values()}
+        for buffer in self.buffers:
+            for tensor in buffer.tensors:
+                if id(tensor) not in tensors:
+                    buffers.release(tensor, self.slots)
+        for field in fields:
+            held = (one.tensors.get(field.key) for one in self.tracked)
+            buffers.move([tensor for tensor in held if tensor is not None], self.slots)
+        self.buffers = list({id(slot.buffer): slot.buffer for slot in self.slots.values()}.values())
 
     def take_over(self) -> None:
         """Make other schedulers of the same fields and optimizers raise at their next write."""
@@ -463,7 +493,7 @@ class Tracker:
         keys = [*override_keys, *(field.key for field in fields)]
         for one in self.tracked_of(optimizer):
             # `load_state_dict` replaces both dicts and tensors.
-            one.tensors = group_fields.tensors_in(one.group, fields)
+            one.tensors = group_fields.tensors_in(one.group, fields) or _EMPTY
             one.overrides = {
                 key: found for key in override_keys if (found := one.override(key)) is not None
             }
@@ -517,7 +547,7 @@ class Tracker:
             one.overrides = one.own_overrides((held if last is None else last).overrides)
             if last is not None and last.was_loaded(held, is_load=is_load):
                 found = True
-                one.carried, one.offered = {**held.values, **held.overrides}, {}
+                one.carried, one.offered = {**held.values, **held.overrides}, _EMPTY
                 lines += [f"{one}: {line}" for line in last.differences(held)]
         return lines if found else None
 
@@ -532,7 +562,7 @@ class Tracker:
         lines = []
         for one in self.tracked_of(optimizer):
             if one.offered:
-                one.carried, one.offered = one.offered, {}
+                one.carried, one.offered = one.offered, _EMPTY
             bounds = {key: one.overrides.get(key) for key in _LEFTOVERS}
             if any(one.override(key) != bound for key, bound in bounds.items()):
                 one.note_leftovers()
@@ -560,7 +590,7 @@ class Tracker:
     def forget_carried(self) -> None:
         """Forget the values from optimizers' checkpoints, after they were compared."""
         for one in self.tracked:
-            one.carried = one.offered = {}
+            one.carried = one.offered = _EMPTY
 
     def _recognise(
         self, previous: Iterable[TrackedGroup], fields: Sequence[Field]
@@ -593,7 +623,7 @@ class Tracker:
                 elif found is None:
                     found = by_place.get((source, index))
                 if found is None:
-                    tensors = group_fields.tensors_in(group, fields)
+                    tensors = group_fields.tensors_in(group, fields) or _EMPTY
                     found = TrackedGroup(group, source, index, group.get("name"), tensors=tensors)
                     found.not_ours = not_ours
                     found.note_leftovers()
@@ -608,9 +638,9 @@ class Tracker:
         return tracked
 
 
-def _remembered(one: TrackedGroup) -> tuple[TrackedGroup, int, list[weakref.ref[Any]]]:
-    references = [*map(weakref.ref, _params(one.group))]
-    return replace(one, group={}, last_write=None), id(one.group), references
+def _remembered(one: TrackedGroup) -> tuple[TrackedGroup, int, tuple[weakref.ref[Any], ...]]:
+    references = (*map(weakref.ref, _params(one.group)),)
+    return replace(one, group=_EMPTY, last_write=None), id(one.group), references
 
 
 def _have_same_params(one: Group, other: Group) -> bool:

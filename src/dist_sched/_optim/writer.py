@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import is_
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,6 @@ from dist_sched._optim.description import GroupRow, GroupTable, source
 from dist_sched._optim.missed_loads import Snapshot
 from dist_sched._optim.rows import (
     Member,
-    PartRow,
     Row,
     Written,
     highest,
@@ -123,16 +123,27 @@ class Writer:
         """The rows of the last block, to which new groups are added."""
         self._largest: dict[str, float] | None = None
         """The largest ratio of the start by field, as soon as it is needed."""
-        self._followed: list[list[Member]] = []
+        self._followed: list[tuple[Member, ...]] = []
         """The curves of each tracked group."""
         self._known: list[Group] = []
         """The groups in the rows."""
+        self._is_fresh = True
+        """Whether the rows are new, so that a load may have written tensors."""
+        self._only: Group | None = None
+        """The group in the rows, if there is only one."""
         self._by_others: list[Written] = []
         """Values that something else has written, until they are logged."""
 
     def __getstate__(self) -> dict[str, Any]:
         # Rows find groups by identity, and a copy has different ones.
-        return {**self.__dict__, "_rows": [], "_block": {}, "_followed": [], "_known": []}
+        empty: dict[str, Any] = {
+            "_rows": [],
+            "_block": {},
+            "_followed": [],
+            "_known": [],
+            "_only": None,
+        }
+        return {**self.__dict__, **empty}
 
     @classmethod
     def build(
@@ -263,19 +274,46 @@ class Writer:
         # `_refresh` is inlined, because with one group, calls take most of the time.
         sole = self.tracker.sole
         groups = self.tracker.groups() if sole is None else sole.param_groups
-        known = self._known
-        if len(groups) != len(known) or not all(map(is_, groups, known)):
-            self._rebind(position)
-        overridden = []
+        if len(groups) != 1 or groups[0] is not self._only:
+            known = self._known
+            if len(groups) != len(known) or not all(map(is_, groups, known)):
+                self._rebind(position)
         for row in self._rows:
-            found = row.fill(position)
-            if found is not None:
-                overridden.append(found)
-        for row, with_overrides, values in overridden:
-            row.write_overridden(with_overrides, values)
+            if not row.fill(position):
+                self._write_changed(row, position)
+        if self.tracker.buffers:
+            self._write_buffers()
         self.position = position
         if self._by_others:
             notices.name_other_writes(self._by_others, self.tracker)
+
+    def _write_changed(self, row: Row, position: int) -> None:
+        """Write a row in which something has changed, after a check of all rows."""
+        for one in self._rows:
+            one.check(position)
+        row.write(position)
+
+    def _write_buffers(self) -> None:
+        for buffer in self.tracker.buffers:
+            is_watched = not (self._is_fresh or self._by_others or self.tracker.has_named_writes)
+            index = buffer.changed() if is_watched else None
+            if index is not None:
+                tensor = buffer.tensors[index]
+                self._by_others += [
+                    Written(one, key, tensor.detach().clone(), (tensor, None))
+                    for one in self.tracker.tracked
+                    for key, held in one.tensors.items()
+                    if held is tensor
+                ]
+            buffer.write()
+        self._is_fresh = False
+
+    def write_back(self) -> None:
+        """Undo a failed `write`, by writing the present values again."""
+        if not self.tracker.is_replaced:  # else a newer scheduler writes these groups
+            for row in self._rows:
+                with suppress(ConfigError):
+                    row.write_back(self.position)
 
     def values(self, position: int) -> list[dict[str, float]]:
         """Return the values that `write` would write, by field key, for each group.
@@ -573,7 +611,7 @@ class Writer:
         """Return the value that a loaded optimizer should have, with its loaded overrides."""
         carrying = replace(one, group=one.carried)
         row = row_of(member._replace(one=carrying))
-        return row.overridden_values([one.carried], position)[0]
+        return row.values(position)[0][1]
 
     def measure_late(self, saved: Plan, position: int) -> bool:
         """Compute the ratios of groups that were added late, from their optimizer's checkpoint.
@@ -592,7 +630,7 @@ class Writer:
         for one, found, unmeasurable in measured:
             for field in unmeasurable:
                 notices.name_unmeasurable(one, field.key, field.multiplier, position)
-            one.ratios.update(found)
+            one.ratios = {**one.ratios, **found}
             one.is_open = False
         is_any = any(found for _, found, _ in measured)
         if is_any:
@@ -725,8 +763,9 @@ class Writer:
         former = self.tracker.follow_load(loaded, self.plan.fields)
         for group, one in former or ():
             self._known[one.place] = one.group
+            self._only = self._known[0] if len(self._known) == 1 else None
             for row in self._rows:
-                row.exchange(group, one.group)
+                row.exchange(group, one)
         groups = self.tracker.groups()
         is_same = len(groups) == len(self._known) and all(map(is_, groups, self._known))
         return former is not None and is_same
@@ -753,7 +792,7 @@ class Writer:
                 continue
             ratio = ratios.measured(own / present, group_fields.get(one.group, field.key))
             if ratio <= self._largest_ratio(field.key):
-                one.ratios[field.key] = ratio
+                one.ratios = {**one.ratios, field.key: ratio}
         one.is_open = self.tracker.is_waiting = True
         self._check_group(one)
 
@@ -770,6 +809,8 @@ class Writer:
     def _build_rows(self) -> None:
         """Sort the groups by field, curve and factor. Groups with one factor share a product."""
         self._rows, self._block, self._followed, self._known = [], {}, [], []
+        self._only = None
+        self._is_fresh = True
         self._largest = None
         for one in self.tracker.tracked:
             self._add(one)
@@ -778,7 +819,7 @@ class Writer:
         """Add a group to the rows of its block."""
         if len(self._known) % _BLOCK == 0:
             self._block = {}
-        members = list(self._follow(one, self.plan))
+        members = (*self._follow(one, self.plan),)
         for member in members:
             followed = member.followed
             place = followed.field.key, id(followed.curve), followed.own is None
@@ -788,10 +829,10 @@ class Writer:
             self._block[place].add(member)
         self._followed.append(members)
         self._known.append(one.group)
+        self._only = one.group if len(self._known) == 1 else None
 
     def _row(self, followed: Followed) -> Row:
-        is_part = group_fields.split(followed.field.key)[1] is not None
-        return (PartRow if is_part else Row)(followed, self._by_others)
+        return Row(followed, self._by_others, self.tracker.slots)
 
     def _follow(self, one: TrackedGroup, plan: Plan) -> Iterator[Member]:
         """Yield the curve of each field that a group has."""
@@ -806,7 +847,7 @@ class Writer:
         if self.keep_ratios and key in one.ratios:
             return one.ratios[key]
         own, reference = one.own_value(key), self.references.get(key)
-        if not self.keep_ratios or own is None or reference is None:
+        if not self.keep_ratios or own is None or reference in {None, own}:
             return 1.0
         if math.isinf(own / reference):
             raise ConfigError(
