@@ -258,6 +258,33 @@ def test_a_file_that_is_larger_than_a_config_is_refused_soon(file, name, content
 
 
 @pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("run.json", " " * (2**23 - 19) + '{"fields":{"lr":1}}'),
+        ("run.toml", f"[fields]\nlr = 1 {'':{2**20 - 16}}"),
+        ("run.yaml", f"fields: {{lr: 1{'0' * 199}}}"),
+    ],
+)
+def test_a_file_at_a_limit_is_read(file, name, content):
+    assert ["lr"] == [*files.read(file(name, content)).config.fields]
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("run.toml", "a" + ".a" * 64 + "=1", "config: is nested deeper than 32"),
+        ("run.yaml", f"{{{2**60 - 1}: 1}}", f"{2**60 - 1} is not known here"),
+        ("run.yaml", f"{{{2**60}: 1}}", "is not valid: a key is a number above 2**60"),
+    ],
+)
+def test_a_name_at_a_limit_is_read_and_refused_for_what_it_is(file, name, content, message):
+    path = file(name, content)
+    with pytest.raises(ConfigError, match=f"^{re.escape(f'{path}: {message}')}"):
+        build(path)
+
+
+@pytest.mark.timeout(20)
 def test_a_mapping_that_holds_itself_is_refused():
     source = {"fields": {}}
     source["fields"]["lr"] = source

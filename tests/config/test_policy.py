@@ -181,3 +181,21 @@ def test_a_word_for_a_field_with_a_dot_in_its_name_is_its_word():
 def test_a_policy_without_names_of_entries_reads_none(policy, monkeypatch):
     monkeypatch.delattr(Specification, "compare")
     assert Specification.of({"lr": UP}).parse_policy(policy).words["*"]
+
+
+@pytest.mark.parametrize(
+    "name, unused",
+    [
+        ("max_lr", False),
+        ("lr", False),
+        ("lr.phases[0]", False),
+        ("lr.phases[1].steps.any", False),
+        ("lr.phases[2]", True),
+        ("momentum", True),
+        ("history", False),
+    ],
+)
+def test_a_name_beside_the_entries_has_no_effect(name, unused):
+    entries = [Path.parse(one) for one in ("max_lr", "lr.phases[0].end", "lr.phases[1].steps")]
+    policy = Policy({name: "config", "history": "strict", "*": "strict"})
+    assert ([name] if unused else []) == policy.without_effect(entries)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dist_sched import ConfigError, Phase, Schedule, schedules
 from dist_sched._config.config import ABSENT, Misfit, Sides
 from dist_sched._config.history import Change
+from dist_sched._config.path import Path
 from dist_sched._config.plan import Inventory
 from dist_sched._config.specification import Specification, constant
 from dist_sched._curves.proportional import ProportionalTo
@@ -547,3 +548,34 @@ def test_an_extension_leaves_alone_what_ends_no_earlier(horizon):
     specification = spec({"lr": body}, {"embed": {"lr": embed}})
     changed = specification.apply(Change(50, "extend", {"field": "lr", "horizon": 200}))
     assert (200, embed) == (changed.fields["lr"].horizon, changed.groups["embed"]["lr"])
+
+
+@pytest.mark.parametrize(
+    "entry, expected",
+    [
+        ("lr.phases[0].start", True),
+        ("lr.phases[1].since", True),
+        ("lr.phases[1].until", True),
+        ("lr.phases[0].power", True),
+        ("lr.phases[2].start", False),
+        ("lr.phases[0].steps", False),
+        ("lr.phases[0].other", False),
+        ("lr.phases", False),
+        ("lr.multiple_of", True),
+        ("weight_decay.power", True),
+        ("weight_decay.to", False),
+        ("groups[any].lr", True),
+        ("momentum", True),
+        ("weight_deacy", False),
+        ("momentum.phases", False),
+    ],
+)
+def test_entries_that_only_a_checkpoint_has_are_those_that_a_config_can_have(entry, expected):
+    power = Phase("polynomial", 8, end=0.0, start=1.0, power=2.0)
+    config = Specification.of(
+        {
+            "lr": Schedule([power, Phase("linear", 8, end=1.0)]),
+            "weight_decay": ProportionalTo(at_max=0.5),
+        }
+    )
+    assert expected is config.may_name(Path.parse(entry))

@@ -87,3 +87,39 @@ def test_the_spans_of_a_schedule_are_its_phases():
     found = [(span.name, span.begin, span.end, span.first, span.last) for span in track.spans]
     rise, stable = ("linear", 0, 10, 0.0, 1.0), ("constant", 10, 80, 1.0, 1.0)
     assert [rise, stable, ("minus_sqrt", 80, 100, 1.0, 0.0)] == found
+
+
+def test_a_position_at_a_join_is_of_the_phase_that_begins_there():
+    (track,) = views.tracks(Specification.of({"lr": schedules.wsd(1.0, 100, warmup=10, decay=20)}))
+    assert ["linear", "constant", "minus_sqrt", None] == [track.phase(n) for n in (0, 10, 80, 100)]
+
+
+def test_as_many_positions_as_may_be_drawn_are_spread_evenly():
+    assert [0, 1, 2, 3, 4, 5, 7] == views.sampled(7, [], most=7)
+    assert [0, 1, 2, 4, 8] == views.sampled(8, [0.5], most=6)
+
+
+@pytest.mark.parametrize(
+    "position, text",
+    [(999, "999"), (1000, "1k"), (10**6, "1M"), (10**15, "1000T"), (10**16, "1e+16")],
+)
+def test_a_position_is_short_on_an_axis(position, text):
+    assert text == views.short(position)
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [(0, "0"), (1, "1"), (0.01, "0.01"), (1e5, "1e5"), (-0.5, "-0.5"), (0.00999, "9.99e-3")],
+)
+def test_a_value_is_short_on_an_axis(value, text):
+    assert text == views.brief(value)
+
+
+def test_a_group_with_a_multiplier_has_its_part_of_the_value():
+    config = Specification.of({"lr": schedules.linear(1.0, 100)}, groups={"head": {"lr": 4.0}})
+    base, head = views.tracks(config, groups=True)
+    assert (0.5, 2.0) == (base.value(50), head.value(50))
+
+
+def test_a_constant_weight_decay_is_a_span_without_length():
+    assert (Span("constant", 0, 0, 0.1, 0.1),) == views.tracks(files.read(ENTRIES).config)[1].spans

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dist_sched import ConfigError, Phase, Schedule, schedules
-from dist_sched._curves.bounds import BoundedSchedule
+from dist_sched._curves.bounds import BoundedSchedule, Point
 from dist_sched._curves.proportional import ProportionalTo
 
 RISE_AND_FALL = Schedule([Phase("linear", 10, end=1.0, start=0.2), Phase("linear", 10, end=0.5)])
@@ -56,3 +56,89 @@ def test_a_weight_decay_that_ends_where_it_began_needs_equal_bounds():
     assert pytest.approx([0.3, 0.6, 0.3]) == between(bump, (0, 10, 20), 0.3, 0.3, is_rise=True)
     with pytest.raises(ConfigError, match="needs equal bounds"):
         between(bump, (0,), 0.3, 0.2, is_rise=True)
+
+
+FLAT = Schedule([Phase("linear", 10, end=1.0, start=0.2), Phase("constant", 20, end=1.0)])
+CHANGES = [
+    ("cooldown in a phase", "cooldown", RISE_AND_FALL, 14, {"steps": 8}),
+    ("cooldown at a boundary", "cooldown", RISE_AND_FALL, 10, {"steps": 8}),
+    ("cooldown past the end", "cooldown", RISE_AND_FALL, 25, {"steps": 8}),
+    ("rise to a known value", "rewarm", RISE_AND_FALL, 20, {"steps": 5, "peak": 1.0}),
+    ("extended in a fall", "extend", RISE_AND_FALL, 14, {"horizon": 30, "keep": "value"}),
+    ("extended whole", "extend", RISE_AND_FALL, 14, {"horizon": 30}),
+    ("extended in a constant phase", "extend", FLAT, 20, {"horizon": 40}),
+    ("extended past the end", "extend", RISE_AND_FALL, 25, {"horizon": 40}),
+    ("extended past the end", "extend", RISE_AND_FALL, 25, {"horizon": 40, "keep": "value"}),
+    ("scaled in a phase", "scale", RISE_AND_FALL, 14, {"factor": 3.0}),
+    ("scaled at a boundary", "scale", RISE_AND_FALL, 10, {"factor": 3.0}),
+    ("scaled past the end", "scale", RISE_AND_FALL, 25, {"factor": 3.0}),
+    ("scaled at the end", "scale", RISE_AND_FALL, 20, {"factor": 3.0}),
+]
+
+
+def changed(schedule, operation, position, arguments):
+    """Return a schedule after a late change, mapped after it."""
+    after = getattr(schedule, operation)(position, **arguments)
+    before = BoundedSchedule.of(schedule, is_rise=False)
+    return before.changed(after, position, operation, factor=arguments.get("factor", 1.0))
+
+
+@pytest.mark.parametrize(
+    "operation, schedule, position, arguments",
+    [row[1:] for row in CHANGES],
+    ids=[r[0] for r in CHANGES],
+)
+def test_after_a_late_change_the_declared_bounds_give_the_changed_schedule(
+    operation, schedule, position, arguments
+):
+    bounded = changed(schedule, operation, position, arguments)
+    for at in range(50):
+        own = bounded.at(at)(bounded.max_value, bounded.min_value)
+        assert pytest.approx(bounded.curve(at), abs=1e-12) == own
+
+
+def test_a_scale_multiplies_whatever_the_bounds_are():
+    bounded = changed(RISE_AND_FALL, "scale", 10, {"factor": 3.0})
+    assert pytest.approx([1.91, 6.0, 3.6, 1.2]) == [
+        bounded.at(n)(2.0, 0.4) for n in (9.5, 10, 15, 20)
+    ]
+
+
+def test_a_cooldown_ends_at_its_point_whatever_the_bounds_are():
+    after = RISE_AND_FALL.cooldown(10, 10, "linear", 0.25)
+    bounded = BoundedSchedule.of(RISE_AND_FALL, is_rise=False).changed(
+        after, 10, "cooldown", end=Point(0.0, 0.25, 0.0)
+    )
+    assert pytest.approx([2.0, 1.25, 0.5, 0.5]) == [
+        bounded.at(n)(2.0, 0.4) for n in (10, 15, 20, 30)
+    ]
+
+
+def test_a_value_that_the_schedule_did_not_have_maps_to_itself():
+    bounded = changed(RISE_AND_FALL, "rewarm", 20, {"steps": 5, "peak": 0.7})
+    assert pytest.approx(0.7) == bounded.at(25)(2.0, 0.4)
+
+
+def test_the_highest_value_is_that_of_the_upper_bound():
+    bounded = BoundedSchedule.of(RISE_AND_FALL, is_rise=False)
+    assert (2.0, 1.0, None) == (bounded.highest(2.0, 0.4), bounded.factor, bounded.end_share)
+
+
+@pytest.mark.parametrize(
+    "phases, position, expected",
+    [
+        ([Phase("linear", 5, end=0.5, start=0.2), Phase("linear", 5, end=1.0)], 5, 0.875),
+        ([Phase("linear", 10, end=1.0, start=0.2), Phase("step", 5, 0.5, 0.6)], 10, 0.72),
+    ],
+)
+def test_the_upper_bound_is_reached_at_the_highest_value(phases, position, expected):
+    schedule = Schedule([*phases, Phase("linear", 10, end=0.5)])
+    assert pytest.approx([expected]) == between(schedule, [position], 2.0, 0.4)
+
+
+def test_a_phase_without_slope_goes_to_its_point_and_stays_there():
+    after = FLAT.cooldown(20, 10, "linear", 1.0)
+    bounded = BoundedSchedule.of(FLAT, is_rise=False).changed(
+        after, 20, "cooldown", end=Point(0.0, 0.5, 0.0)
+    )
+    assert [2.0, 1.5, 1.0, 1.0] == [bounded.at(position)(2.0, 0.4) for position in (20, 25, 30, 40)]

@@ -122,3 +122,10 @@ def test_a_wsd_tail_of_any_percent_stays_at_or_above_the_lower_bound(style, perc
     curve = lr_curve("WSD", decay_style=style, min_value=0.0, decay=110 * percent / 100)
     ends = [curve.at(position)(high, low) for position in (109, 110, 111) for high, low in BOUNDS]
     assert all(value >= low for value, (_, low) in zip(ends, BOUNDS * 3, strict=True))
+
+
+@pytest.mark.parametrize(
+    "curve, expected", [(lr_curve("cosine"), (110, 3.0)), (wd_curve("linear"), (100, 3.0))]
+)
+def test_a_curve_has_its_horizon_and_its_highest_value_between_two_bounds(curve, expected):
+    assert expected == (curve.horizon, curve.highest(3.0, 1.0))

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from dist_sched import ConfigError, Phase, Schedule, register_shape, schedules
+from dist_sched._curves import operations
 
 FALL = Schedule([Phase("linear", 10, end=0.0, start=1.0)])
 RISE = Schedule([Phase("linear", 10, end=1.0, start=0.0)])
@@ -333,3 +334,20 @@ def test_a_factor_that_is_cut_stays_at_the_value_that_it_has_reached():
     half = schedules.linear(1.0, 100).cut(until=50)
     product = schedules.product(2.0, half)
     assert (1, 1.0) == (len(product.phases), product(70))
+
+
+def test_a_long_rounded_schedule_of_few_stages_may_be_multiplied():
+    rounded = Schedule([Phase("linear", 60_000, end=100_010, start=100_000)], multiple_of=1)
+    halved = schedules.product(0.5, rounded)
+    assert [50_000, 50_002.5] == [halved(position) for position in (0, 30_000)]
+
+
+@pytest.mark.parametrize("cycles, is_legal", [(0, False), (1, True), (5, True), (6, False)])
+def test_cycles_may_fill_a_schedule(monkeypatch, cycles, is_legal):
+    monkeypatch.setattr(operations, "MOST_PHASES", 10)
+    cycle = Schedule([Phase("linear", 1, end=0.0, start=1.0), Phase("constant", 1, end=0.0)])
+    if is_legal:
+        assert 2 * cycles == schedules.repeat(cycle, cycles).horizon
+    else:
+        with pytest.raises(ConfigError, match=f"^times={cycles}: must be from 1 to 5 "):
+            schedules.repeat(cycle, cycles)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from dist_sched import ConfigError, Phase, Schedule
-from dist_sched._curves.phases import part, scaled, stretched
+from dist_sched._curves.phases import Factor, multiplied, part, scaled, stretched
 
 RISE = Phase("linear", 10, end=1.0, start=0.0)
 FALL = Phase("cosine", 100, end=0.1)
@@ -251,3 +251,10 @@ def test_products_in_products_are_refused_however_deep():
         data = {**HILL, "factors": [data]}
     with pytest.raises(ConfigError, match="must not contain products"):
         Phase.from_dict(data)
+
+
+@pytest.mark.parametrize("number, count", [(1.0, 1), (2.0, 2)])
+def test_a_product_without_a_plain_factor_is_multiplied_by_a_constant_one(number, count):
+    factors = multiplied([Factor(Phase("linear", 8, end=1.0, start=0.0), 0.5)], number)
+    assert count == len(factors)
+    assert [number] == [one.end for one, _ in factors[1:]] or count == 1

@@ -928,3 +928,9 @@ def test_values_of_many_positions_have_the_bits_of_calls(phase):
 def test_one_bad_position_of_many_is_refused(bad):
     with pytest.raises(ConfigError, match="position"):
         Schedule([Phase("linear", 100, end=0.7, start=0.0)]).values([*range(100), bad])
+
+
+@pytest.mark.parametrize("end", [None, 0.5])
+def test_a_cooldown_from_an_illegal_position_names_it(end):
+    with pytest.raises(ConfigError, match=r"^position=-1: "):
+        Schedule([Phase("constant", 10, end=1.0, start=1.0)]).cooldown(-1, 5, end=end)

@@ -137,3 +137,8 @@ def test_a_pickle_of_very_many_instructions_is_refused(monkeypatch):
     monkeypatch.setattr(pickles._Counted, "left", 1000)
     with pytest.raises(StateError, match="it has more than 1,000 instructions"):
         pickles.read(b"\x80\x04(" + b"]" * 1000 + b"l.")
+
+
+def test_a_dict_with_a_key_and_no_value_is_refused():
+    with pytest.raises(StateError, match="not a valid pickle"):
+        pickles.read(b"}(K\x01u.")

@@ -78,6 +78,15 @@ def test_a_pipe_is_not_waited_for(tmp_path):
         checkpoint.read_state(tmp_path / "a.pt")
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("start", ["zip://a.pt::zip://no-file::", "zip://a.pt::file://"])
+def test_a_pipe_behind_any_part_of_an_address_is_not_waited_for(tmp_path, start):
+    os.mkfifo(tmp_path / "a.zip")
+    address = f"{start}{tmp_path / 'a.zip'}"
+    with pytest.raises(StateError, match=r"a\.zip' is not a file"):
+        checkpoint.read_state(address)
+
+
 @pytest.mark.parametrize("path", ["run/step-3", "run/step-3/", "./run", Path("run")])
 def test_relative_paths_and_trailing_slashes_are_the_same_folder(tmp_path, monkeypatch, path):
     save_dcp({"scheduler": state_at(60)}, tmp_path / "run" / "step-3")

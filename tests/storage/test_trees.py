@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 from dist_sched import StateError
-from dist_sched._storage.trees import Items, Leaf, children, plain
+from dist_sched._storage.trees import MAX_DEPTH, Items, Leaf, children, plain
 
 
 def test_the_parts_of_a_dict_are_named_by_its_texts_and_ints():
@@ -43,3 +45,11 @@ def test_a_part_that_doubles_thirty_times_is_refused(monkeypatch):
         nested = [nested, nested]
     with pytest.raises(StateError, match="too large"):
         plain(nested)
+
+
+@pytest.mark.parametrize("wrapped", [lambda part: {"a": part}, lambda part: [part]])
+def test_a_part_is_read_up_to_a_depth(wrapped):
+    part = functools.reduce(lambda part, _: wrapped(part), range(MAX_DEPTH), 1)
+    assert part == plain(part)
+    with pytest.raises(StateError, match="nested too deeply"):
+        plain(wrapped(part))

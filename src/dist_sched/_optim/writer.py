@@ -847,7 +847,7 @@ class Writer:
         if self.keep_ratios and key in one.ratios:
             return one.ratios[key]
         own, reference = one.own_value(key), self.references.get(key)
-        if not self.keep_ratios or own is None or reference in {None, own}:
+        if not self.keep_ratios or own is None or reference is None or own == reference:
             return 1.0
         if math.isinf(own / reference):
             raise ConfigError(
