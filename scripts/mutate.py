@@ -411,8 +411,11 @@ def read_tests(source: Path, files: Sequence[Path], cache: Path) -> list[Test]:
 
     if stale:
         print(f"tracing the tests of {len(stale)} files", flush=True)
-        os.waitpid(_fork(functools.partial(run_pytest, source.parents[1], stale, trace)), 0)
+        traced = _fork(functools.partial(run_pytest, source.parents[1], stale, trace))
+        _, status = os.waitpid(traced, 0)
         known = json.loads(cache.read_text())
+        if not all(known[str(path)][0] for path in files):  # else every mutant would survive
+            sys.exit(f"the trace of the tests ended with {status}: run again to continue it")
     return [Test(*test) for path in files for test in known[str(path)][1]]
 
 
