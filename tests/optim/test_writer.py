@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from dist_sched import ConfigError, ParamScheduler
+from dist_sched import ConfigError, ParamScheduler, schedules
 from dist_sched._config.plan import Plan
 from dist_sched._optim.writer import Writer
 from helpers import (
@@ -344,3 +345,54 @@ def test_what_is_looked_up_for_each_group_does_not_grow_with_the_groups(monkeypa
     groups = {name: {"lr": 0.5} for name in names}
     ParamScheduler(sgd(*({"name": name} for name in names)), {"lr": 1.0}, groups=groups).step()
     assert {"_find_followed": len(names)} == looks
+
+
+def test_groups_that_share_a_tuple_get_every_value_and_share_the_next_tuple():
+    optimizer = adamw({}, {}, {"betas": (0.9, 0.5)})
+    scheduler = param_scheduler(optimizer, {"betas[0]": UP})
+    for position in (4, 8):
+        scheduler.seek(position)
+        assert [UP(position)] * 3 == held(optimizer, "betas[0]")
+        first, second, third = (group["betas"] for group in optimizer.param_groups)
+        assert first is second
+        assert (UP(position), 0.5) == third
+
+
+def test_both_parts_of_a_tuple_follow_their_schedules_in_every_group():
+    optimizer = adamw({}, {})
+    down = schedules.linear(0.75, 8, floor=0.5)
+    scheduler = param_scheduler(optimizer, {"betas[0]": UP, "betas[1]": down})
+    for position in (1, 4, 7):
+        scheduler.seek(position)
+        expected = UP(position), down(position)
+        assert [expected, expected] == [group["betas"] for group in optimizer.param_groups]
+
+
+@pytest.mark.parametrize(
+    "wrong, meant", [("beta1", "betas[0]"), ("beta2", "betas[1]"), ("momentum", "betas[0]")]
+)
+def test_a_field_under_the_name_of_another_optimizer_is_suggested(wrong, meant):
+    with pytest.raises(ConfigError, match=rf"did you mean '{re.escape(meant)}'\?"):
+        param_scheduler(adamw(), {wrong: 0.5})
+
+
+def test_a_group_whose_field_was_removed_gets_it_again_and_the_others_keep_theirs():
+    optimizer = adamw({}, {}, {"max_lr": 0.5})
+    scheduler = opt_param_scheduler(optimizer)
+    for group in optimizer.param_groups:
+        scheduler.seek(10)
+        del group["lr"]
+        scheduler.seek(60)
+        assert [0.55, 0.55, pytest.approx(0.3)] == held(optimizer)
+
+
+@pytest.mark.parametrize("bounds", [{"max_lr": 4.0}, {"max_lr": 4.0, "min_lr": 0.0}], ids=len)
+def test_a_number_of_groups_multiplies_what_own_bounds_give_at_every_step(bounds):
+    optimizer = sgd({"name": "head", **bounds}, {"name": "tail", **bounds})
+    scheduler = param_scheduler(optimizer, groups={"head": {"lr": 0.5}})
+    for position in (0, 4, 8, 24, 40, 41):
+        scheduler.seek(position)
+        head, tail = held(optimizer)
+        assert 0.5 * tail == head
+    scheduler.seek(8)
+    assert [2.0, 4.0] == held(optimizer)
