@@ -52,7 +52,7 @@ from hypothesis import Phase, settings
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src/dist_sched"
 PACKAGES = ("_curves", "_config", "_state", "_storage", "_optim")
-FOLDERS = ("config", "curves", "optim", "state", "storage")
+FOLDERS = ("config", "curves", "optim", "oracle", "state", "storage")
 MODULES = (
     *("checkpoint", "docs", "extras", "from_config", "groups", "history", "late_changes"),
     *("late_scales", "metrics", "optimizer_param_scheduler", "optimizer_param_scheduler_state"),

@@ -8,7 +8,15 @@ from dist_sched import StateError, schedules
 from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.path import Path
 from dist_sched._config.specification import Specification
-from dist_sched._state.format import DIST_SCHED, Checkpoint, read, unpack
+from dist_sched._state.format import (
+    DIST_SCHED,
+    TEXT_KEY,
+    UPSTREAM,
+    Checkpoint,
+    format_of,
+    read,
+    unpack,
+)
 from helpers import HILL, opt_param_scheduler, param_scheduler, saved_state, text_of, with_text
 
 
@@ -101,3 +109,25 @@ def test_version_2_does_not_know_other_entries_either():
     state = extended(80)
     with pytest.raises(StateError, match="is not a key of version 2"):
         read(with_text(state, {**text_of(state), "extra": 1}))
+
+
+@pytest.mark.parametrize("state", [[1], "checkpoints/7", {}], ids=repr)
+def test_what_is_no_state_is_refused_under_the_name_state(state):
+    with pytest.raises(
+        StateError, match=r"^key 'state' of the checkpoint state (must be|is empty)"
+    ):
+        read(state)
+
+
+def test_a_text_that_is_nested_too_deeply_is_refused():
+    state = saved_state()
+    state[TEXT_KEY] = "[" * 200 + "]" * 200
+    with pytest.raises(StateError, match="is nested deeper than"):
+        read(state)
+
+
+@pytest.mark.parametrize("position", ["num_steps", "num_iters"])
+@pytest.mark.parametrize("peak", ["max_lr", "start_lr"])
+def test_upstreams_states_are_recognised_by_old_and_new_names(position, peak):
+    assert UPSTREAM == format_of([position, peak])
+    assert None is format_of([position])
