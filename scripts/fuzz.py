@@ -97,7 +97,6 @@ def try_case(seed: int, number: int, sources: Sources) -> Outcome:
 
 def run(seed: int, numbers: Iterable[int], sources: Sources) -> Iterator[Outcome]:
     """Yield how cases end. The working directory is the folder of the cases meanwhile."""
-    logging.getLogger("dist_sched").setLevel(logging.CRITICAL)
     with contextlib.chdir(sources.folder):
         for number in numbers:
             yield try_case(seed, number, sources)
@@ -168,5 +167,6 @@ def main(arguments: list[str] | None = None, say: Callable[[str], object] = prin
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    logging.getLogger("dist_sched").setLevel(logging.CRITICAL)
     faulthandler.enable()
     sys.exit(main())

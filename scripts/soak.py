@@ -219,7 +219,6 @@ def main(arguments: list[str] | None = None) -> int:
         "--trace", action="store_true", help="count what Python holds, three times slower"
     )
     options = parser.parse_args(arguments)
-    logging.getLogger("dist_sched").setLevel(logging.ERROR)
     status = 0
     for name in options.scheduler:
         begin = time.perf_counter()
@@ -239,4 +238,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    logging.getLogger("dist_sched").setLevel(logging.ERROR)
     sys.exit(main())
