@@ -414,7 +414,7 @@ def read_tests(source: Path, files: Sequence[Path], cache: Path) -> list[Test]:
         traced = _fork(functools.partial(run_pytest, source.parents[1], stale, trace))
         _, status = os.waitpid(traced, 0)
         known = json.loads(cache.read_text())
-        if not all(known[str(path)][0] for path in files):  # else every mutant would survive
+        if not all(known.get(str(path), [""])[0] for path in files):  # else all would survive
             sys.exit(f"the trace of the tests ended with {status}: run again to continue it")
     return [Test(*test) for path in files for test in known[str(path)][1]]
 
