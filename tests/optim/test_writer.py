@@ -13,6 +13,7 @@ import torch
 
 from dist_sched import ConfigError, ParamScheduler, schedules
 from dist_sched._config.plan import Plan
+from dist_sched._optim.rows import Row
 from dist_sched._optim.writer import Writer
 from helpers import (
     FLOAT_AND_TENSOR_LR,
@@ -396,3 +397,14 @@ def test_a_number_of_groups_multiplies_what_own_bounds_give_at_every_step(bounds
         assert 0.5 * tail == head
     scheduler.seek(8)
     assert [2.0, 4.0] == held(optimizer)
+
+
+def test_the_first_write_checks_each_row_once_however_many_there_are(monkeypatch):
+    optimizer = adamw(*({"lr": 1.0 + index} for index in range(600)))
+    scheduler = opt_param_scheduler(optimizer)
+    checked = Counter()
+    monkeypatch.setattr(Row, "check", lambda row, _: checked.update([id(row)]))
+    optimizer.param_groups[7]["lr_mult"] = 3.0
+    scheduler.seek(10)
+    assert {1} == set(checked.values())
+    assert [1.0, 2.0, 3.0] == [held(optimizer)[index] for index in (0, 1, 7)]

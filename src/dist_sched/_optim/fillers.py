@@ -72,6 +72,8 @@ def fill_shared(
     """
     if len(cohorts) == 1:
         return _fill_equal(keys, *next(iter(cohorts.items())), value_at, write)
+    if all(len(groups) == 1 for groups in cohorts.values()):
+        return _fill_distinct(keys, cohorts, value_at, write)
     key, upper, lower, multiplier = keys
     # Lists, because unpacking a list is faster than reading attributes.
     rows: list[list[Any]] = [[factor, groups, None] for factor, groups in cohorts.items()]
@@ -116,6 +118,32 @@ def _fill_equal(
                     group[key] = value
                 else:
                     write(group, value, written)
+        except KeyError:
+            return False
+        return True
+
+    return fill
+
+
+def _fill_distinct(
+    keys: Keys, cohorts: Mapping[float, list[Group]], value_at: Callable[[int], float], write: Write
+) -> Fill:
+    """Return the loop over groups without overrides that each have another factor."""
+    key, upper, lower, multiplier = keys
+    rows: list[list[Any]] = [[factor, group, None] for factor, (group,) in cohorts.items()]
+
+    def fill(position: int) -> bool:
+        value = value_at(position)
+        try:
+            for row in rows:
+                factor, group, written = row
+                if upper in group or lower in group or multiplier in group:
+                    return False
+                row[2] = scaled = value * factor
+                if group[key] is written:
+                    group[key] = scaled
+                else:
+                    write(group, scaled, written)
         except KeyError:
             return False
         return True

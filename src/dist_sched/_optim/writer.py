@@ -280,18 +280,21 @@ class Writer:
                 self._rebind(position)
         for row in self._rows:
             if not row.fill(position):
-                self._write_changed(row, position)
+                self._write_changed(position)
+                break
         if self.tracker.buffers:
             self._write_buffers()
         self.position = position
         if self._by_others:
             notices.name_other_writes(self._by_others, self.tracker)
 
-    def _write_changed(self, row: Row, position: int) -> None:
-        """Write a row in which something has changed, after a check of all rows."""
-        for one in self._rows:
-            one.check(position)
-        row.write(position)
+    def _write_changed(self, position: int) -> None:
+        """Write all rows, after a check, because something has changed in one."""
+        for row in self._rows:
+            row.check(position)
+        for row in self._rows:
+            if not row.fill(position):
+                row.write(position)
 
     def _write_buffers(self) -> None:
         for buffer in self.tracker.buffers:
