@@ -382,14 +382,6 @@ def run_pytest(root: Path, files: Iterable[Path], run: Callable[[Session, Items]
     return pytest.main([*options, *map(str, files)], plugins=[Session(run)])
 
 
-class LateError(BaseException):
-    """A test has run for long; hypothesis does not take it for a failure to look into."""
-
-
-def _raise_late(*_: object) -> None:
-    raise LateError
-
-
 def read_tests(source: Path, files: Sequence[Path], cache: Path) -> list[Test]:
     """Return the tests and what they run; only tests of files that have changed are run again."""
     others = [*source.rglob("*.py"), *(source.parents[1] / "tests").glob("[!t]*.py")]
@@ -399,7 +391,8 @@ def read_tests(source: Path, files: Sequence[Path], cache: Path) -> list[Test]:
     stale = [path for path in files if known.get(str(path), [""])[0] != digests[str(path)]]
 
     def trace(session: Session, items: Items) -> None:
-        signal.signal(signal.SIGVTALRM, _raise_late)
+        # The rest of a long test runs without a trace. An exception here would end pytest.
+        signal.signal(signal.SIGVTALRM, lambda *_: sys.settrace(None))
         cache.parent.mkdir(exist_ok=True)
         known.update({str(path): ["", []] for path in stale})
         # In the order of files, which pytest may mix for the sake of fixtures.
@@ -424,13 +417,9 @@ def _traced(source: Path, session: Session, item: pytest.Item) -> tuple[str, flo
     tracer, start = Tracer(source), time.process_time()
     signal.setitimer(signal.ITIMER_VIRTUAL, LONGEST)
     sys.settrace(tracer)
-    try:
-        passes = session.passes(item)
-    except LateError:  # between the phases of a test, where pytest does not catch it
-        passes = False
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        sys.settrace(None)
+    passes = session.passes(item)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    sys.settrace(None)
     seconds = round(time.process_time() - start, 4)
     return (item.nodeid, seconds, tracer.trace()) if passes and seconds < LONGEST else None
 
