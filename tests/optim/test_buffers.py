@@ -11,10 +11,17 @@ import torch
 
 from dist_sched import ConfigError, ParamScheduler
 from dist_sched._optim import buffers
-from helpers import HILL, UP, adamw_of_tensors, held, new_group, param_scheduler, sgd
+from helpers import HILL, UP, adamw, adamw_of_tensors, held, new_group, param_scheduler, sgd
 
 COUNT = 20
 """More groups than are filled one by one."""
+
+
+@pytest.fixture(params=["values", "versions"])
+def compared(request, monkeypatch):
+    """Find what others write by comparing values, as on a CPU, or versions, as on a GPU."""
+    if request.param == "versions":
+        monkeypatch.setattr(buffers, "_COMPARED", frozenset())
 
 
 def of_tensors(count=COUNT, dtype=torch.float32):
@@ -253,6 +260,7 @@ def test_a_step_that_fails_leaves_every_tensor_as_it_was():
     assert expected(1.0) == held(optimizer)
 
 
+@pytest.mark.usefixtures("compared")
 def test_a_value_that_something_else_wrote_is_named_once_and_written_again(caplog):
     optimizer = of_tensors()
     scheduler = param_scheduler(optimizer)
@@ -265,6 +273,7 @@ def test_a_value_that_something_else_wrote_is_named_once_and_written_again(caplo
     assert expected(0.5) == held(optimizer)
 
 
+@pytest.mark.usefixtures("compared")
 def test_neither_loads_nor_copies_count_as_writes_of_something_else(caplog):
     optimizer = of_tensors()
     scheduler = param_scheduler(optimizer)
@@ -276,6 +285,32 @@ def test_neither_loads_nor_copies_count_as_writes_of_something_else(caplog):
         scheduler.step()
     copy.deepcopy((optimizer, scheduler))[1].step()
     assert [] == [one.message for one in caplog.records if "something else" in one.message]
+
+
+@pytest.mark.usefixtures("compared")
+def test_what_a_load_writes_in_place_is_not_named_later(caplog):
+    optimizer = of_tensors()
+    scheduler = param_scheduler(optimizer)
+    scheduler.seek(4)
+    state = scheduler.state_dict()
+    for tensor in tensors(optimizer):
+        tensor.fill_(7.0)
+    scheduler.load_state_dict(state)
+    scheduler.step()
+    scheduler.step()
+    assert [] == [one.message for one in caplog.records if "something else" in one.message]
+
+
+def test_tensors_in_tuples_are_filled_where_they_are():
+    optimizer = adamw(*({"betas": (torch.tensor(0.5), 0.9)} for _ in range(COUNT)))
+    before = [group["betas"][0] for group in optimizer.param_groups]
+    addresses = [one.data_ptr() for one in before]
+    param_scheduler(optimizer, {"betas[0]": UP}).seek(4)
+    assert ([0.5] * COUNT, addresses) == (
+        held(optimizer, "betas[0]"),
+        [one.data_ptr() for one in before],
+    )
+    assert [UP(4)] * COUNT == [one.item() for one in before]
 
 
 def test_tensors_of_two_fields_have_one_memory_each_and_two_schedulers_may_write_them():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import pickle
 import random
@@ -156,6 +157,31 @@ def test_a_crash_of_the_child_process_is_an_error():
     deep = b"\x80\x02})" + b"\x85" * 10**6 + b"Ns."  # hashing it overflows the stack of C
     with pytest.raises(StateError, match="ended a child process with status -11; the file is dam"):
         in_child(deep)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        7,
+        [],
+        {},
+        {"error": "other"},
+        {"error": "pickle", "text": 7},
+        {"items": [7]},
+        {"items": [[]]},
+        {"items": [[["a"], 7, True, "a", None]]},
+        {"items": [[[[]], "kind", True, "a", None]]},
+        {"items": [[["a"], "kind", True, "a", 7]]},
+        {"items": [[["a"], "kind", True, "a", ["file", 0]]]},
+    ],
+    ids=str,
+)
+def test_an_answer_that_no_program_of_ours_gives_is_an_error(answer, monkeypatch):
+    said = index_items.READY + json.dumps(answer).encode()
+    program = f"import sys; sys.stdin.buffer.read(); sys.stdout.buffer.write({said!r})"
+    monkeypatch.setattr(isolated, "_command", lambda _: [sys.executable, "-c", program])
+    with pytest.raises(StateError, match="use another checkpoint"):
+        isolated.read(b"", Limits.of(0))
 
 
 def test_an_answer_that_is_too_long_is_refused(tmp_path):

@@ -23,6 +23,9 @@ MIN_TENSORS = 16
 _ALIGNMENT = 16
 """Bytes from one tensor to the next, because compiled kernels copy tensors that are not aligned."""
 _DEVICES = frozenset({"cpu", "cuda"})
+_COMPARED = frozenset({"cpu"})
+"""Devices whose values are compared to find what something else has written. That is faster than
+to compare versions, but elsewhere reading a value would wait for the device."""
 
 _versions_of = attrgetter("_version")
 
@@ -43,7 +46,7 @@ class Buffer:
     """The memory of several tensors of one dtype and device.
 
     Args:
-        tensors: Tensors that `can_move`. They are moved into the buffer.
+        tensors: Tensors whose memory nothing else uses. They are moved into the buffer.
     """
 
     __slots__ = ("_column", "_last", "_numbers", "_versions", "addresses", "numbers", "tensors")
@@ -54,8 +57,8 @@ class Buffer:
         memory = torch.empty((len(tensors), distance), dtype=first.dtype, device=first.device)
         self._column = memory[:, 0]
         self._column.copy_(torch.stack([tensor.detach().reshape(()) for tensor in tensors]))
-        self._last = self._column.clone()
-        """What the tensors held after the last write, on a CPU."""
+        self._last = self._column.clone() if first.device.type in _COMPARED else None
+        """What the tensors held after the last write, where values are compared."""
         self.numbers = array("d", bytes(8 * len(tensors)))
         """The numbers that `write` copies into the tensors. They share memory with a tensor."""
         self._numbers = torch.frombuffer(self.numbers, dtype=torch.float64)
@@ -79,16 +82,12 @@ class Buffer:
         """Copy the numbers into the tensors, without waiting for the device."""
         # The source is not pinned, so that it can be changed while a copy is under way.
         self._column.copy_(self._numbers, non_blocking=True)
-        if self._last.device.type == "cpu":
+        if self._last is not None:
             self._last.copy_(self._column)
 
     def changed(self) -> int | None:
-        """Return the index of a tensor that something else has written since the last write.
-
-        On a CPU the values are compared, because that is faster. On other devices versions are
-        compared, because reading a value would wait for the device.
-        """
-        if self._last.device.type == "cpu":
+        """Return the index of a tensor that something else has written since the last call."""
+        if self._last is not None:
             if torch.equal(self._last, self._column):
                 return None
             return int((self._last != self._column).nonzero()[0])

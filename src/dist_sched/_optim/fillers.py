@@ -2,6 +2,8 @@
 
 Each is a closure over the groups as they are, so that a step looks up nothing else. A loop returns
 False as soon as a group is not as it was. It must then be built anew.
+
+The loops repeat each other, because a call for each group would take as long as the loop itself.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
     from dist_sched._optim.buffers import Buffer
 
 Fill = Callable[[int], bool]
-"""`fill(position)` writes the values at a position and returns True, if nothing has changed."""
+"""`fill(position)` writes the values at a position and returns True. If a group has changed, it
+returns False, and may have written the groups before that one."""
 Write = Callable[[Group, float, Any], None]
 """`write(group, value, last)` writes into a group that does not hold the object `last`."""
 

@@ -420,7 +420,8 @@ class Tracker:
             for tensor in buffer.tensors:
                 if id(tensor) not in tensors:
                     buffers.release(tensor, self.slots)
-        for field in fields:
+        whole = [field for field in fields if group_fields.split(field.key)[1] is None]
+        for field in whole:  # the tensors in tuples are filled one by one
             held = (one.tensors.get(field.key) for one in self.tracked)
             buffers.move([tensor for tensor in held if tensor is not None], self.slots)
         self.buffers = list({id(slot.buffer): slot.buffer for slot in self.slots.values()}.values())

@@ -129,21 +129,12 @@ class Writer:
         """The groups in the rows."""
         self._is_fresh = True
         """Whether the rows are new, so that a load may have written tensors."""
-        self._only: Group | None = None
-        """The group in the rows, if there is only one."""
         self._by_others: list[Written] = []
         """Values that something else has written, until they are logged."""
 
     def __getstate__(self) -> dict[str, Any]:
         # Rows find groups by identity, and a copy has different ones.
-        empty: dict[str, Any] = {
-            "_rows": [],
-            "_block": {},
-            "_followed": [],
-            "_known": [],
-            "_only": None,
-        }
-        return {**self.__dict__, **empty}
+        return {**self.__dict__, "_rows": [], "_block": {}, "_followed": [], "_known": []}
 
     @classmethod
     def build(
@@ -274,10 +265,13 @@ class Writer:
         # `_refresh` is inlined, because with one group, calls take most of the time.
         sole = self.tracker.sole
         groups = self.tracker.groups() if sole is None else sole.param_groups
-        if len(groups) != 1 or groups[0] is not self._only:
-            known = self._known
-            if len(groups) != len(known) or not all(map(is_, groups, known)):
-                self._rebind(position)
+        known = self._known
+        if len(groups) == len(known) == 1:
+            is_same = groups[0] is known[0]
+        else:
+            is_same = len(groups) == len(known) and all(map(is_, groups, known))
+        if not is_same:
+            self._rebind(position)
         for row in self._rows:
             if not row.fill(position):
                 self._write_changed(position)
@@ -297,10 +291,10 @@ class Writer:
                 row.write(position)
 
     def _write_buffers(self) -> None:
+        """Copy the numbers of the rows into the tensors, and note what others have written."""
         for buffer in self.tracker.buffers:
-            is_watched = not (self._is_fresh or self._by_others or self.tracker.has_named_writes)
-            index = buffer.changed() if is_watched else None
-            if index is not None:
+            index = None if self.tracker.has_named_writes else buffer.changed()
+            if index is not None and not self._is_fresh and not self._by_others:
                 tensor = buffer.tensors[index]
                 self._by_others += [
                     Written(one, key, tensor.detach().clone(), (tensor, None))
@@ -766,7 +760,6 @@ class Writer:
         former = self.tracker.follow_load(loaded, self.plan.fields)
         for group, one in former or ():
             self._known[one.place] = one.group
-            self._only = self._known[0] if len(self._known) == 1 else None
             for row in self._rows:
                 row.exchange(group, one)
         groups = self.tracker.groups()
@@ -812,7 +805,6 @@ class Writer:
     def _build_rows(self) -> None:
         """Sort the groups by field, curve and factor. Groups with one factor share a product."""
         self._rows, self._block, self._followed, self._known = [], {}, [], []
-        self._only = None
         self._is_fresh = True
         self._largest = None
         for one in self.tracker.tracked:
@@ -832,7 +824,6 @@ class Writer:
             self._block[place].add(member)
         self._followed.append(members)
         self._known.append(one.group)
-        self._only = one.group if len(self._known) == 1 else None
 
     def _row(self, followed: Followed) -> Row:
         return Row(followed, self._by_others, self.tracker.slots)

@@ -111,8 +111,11 @@ def _items(answer: bytes, status: int, limits: Limits) -> list[Item]:
         raise StateError(f"reading it {reason}; {_ANOTHER}") from error
     match found:
         case {"items": list(rows)}:
-            # Not more trusted than the pickle.
-            return [_item(*row) for row in rows]
+            # Not more trusted than the pickle, which may have taken over the process.
+            try:
+                return [_item(*row) for row in rows]
+            except (TypeError, ValueError) as error:
+                raise StateError(f"reading it gave no items; {_ANOTHER}") from error
         case {"error": "end"}:
             raise TruncatedError("it ends in the middle of its pickle")
         case {"error": "class", "text": str(name)}:
@@ -122,15 +125,16 @@ def _items(answer: bytes, status: int, limits: Limits) -> list[Item]:
         case {"error": "memory"}:
             mebibytes = limits.memory // 2**20
             raise StateError(f"reading it takes more than {mebibytes} MiB; {_ANOTHER}")
+        case {"error": "pickle", "text": str(text)}:
+            raise StateError(f"it is not a valid pickle: {brief(text)}")
         case _:
-            raise StateError(f"it is not a valid pickle: {brief(str(found.get('text')))}")
+            raise StateError(f"reading it gave no items; {_ANOTHER}")
 
 
 def _item(path: Any, kind: Any, is_readable: Any, name: Any, place: Any) -> Item:
-    return Item(
-        index_items.checked(tuple(path)),
-        sys.intern(kind),
-        bool(is_readable),
-        name,
-        None if place is None else tuple(place),
-    )
+    """Return an item of an answer, or raise a TypeError or ValueError."""
+    if place is not None:
+        file, offset, length, is_transformed = place
+        place = file, offset, length, bool(is_transformed)
+    checked = index_items.checked(tuple(path))
+    return Item(checked, sys.intern(kind), bool(is_readable), name, place)
