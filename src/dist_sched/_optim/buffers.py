@@ -137,7 +137,6 @@ def _can_move(tensor: torch.Tensor) -> bool:
         and not tensor.requires_grad
         and not tensor.is_inference()
         and not (tensor.device.type == "cpu" and tensor.untyped_storage().is_shared())
-        and tensor.untyped_storage().nbytes() == tensor.element_size()
         and _num_users(tensor) == _num_users(torch.empty(1, device="cpu"))
     )
 
