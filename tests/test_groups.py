@@ -630,7 +630,7 @@ def test_a_group_added_before_the_first_step_or_at_0_counts_as_one_of_the_start(
     assert pytest.approx([3e-4, 1.5e-4, 0.75e-4]) == held(optimizer)
 
 
-def killed_and_resumed(build, order, ratio):
+def killed_and_resumed(build, order, ratio, between=lambda resumed: None):  # noqa: ARG005
     """Train to 80, add a group, train to 90, save; and resume as Lightning's finetuning does."""
     first = build(lr=3e-4)
     whole = ParamScheduler(first, COSINE)
@@ -647,8 +647,9 @@ def killed_and_resumed(build, order, ratio):
         lambda: second.load_state_dict(copy.deepcopy(saved[0])),
         lambda: resumed.load_state_dict(saved[1]),
     ]
-    for index in order:
-        loads[index]()
+    loads[order[0]]()
+    between(resumed)
+    loads[order[1]]()
     return whole, resumed
 
 
@@ -662,6 +663,19 @@ def test_a_group_added_in_mid_run_has_the_same_lr_after_a_resume(build, order, r
         whole.step()
         resumed.step()
     resumed.verify()
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_step_that_fails_between_the_loads_of_a_resume_changes_nothing(order):
+    def fail(resumed):
+        group = resumed.optimizer.param_groups[0]
+        group["lr_mult"] = -1.0
+        with pytest.raises(ConfigError):
+            resumed.step()
+        del group["lr_mult"]
+
+    whole, resumed = killed_and_resumed(adamw, order, 0.5, fail)
+    assert held(whole) == held(resumed)
 
 
 @FLOAT_AND_TENSOR_LR

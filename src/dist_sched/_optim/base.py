@@ -249,17 +249,17 @@ class Scheduler:
         position = used + increment
         if position > _MAX_LENGTH:
             rules.whole("position", position)
-        if writer.tracker.is_waiting:
-            self._stop_waiting()
-            writer = self._writer
-        if self._may_miss_loads:
-            self._go(position, is_step=True)
-        else:  # `_go` is inlined, because with one group, calls take most of the time
-            try:
+        wait_again = self._stop_waiting() if writer.tracker.is_waiting else None
+        try:
+            if self._may_miss_loads:
+                self._go(position, is_step=True)
+            else:  # `_go` is inlined, because with one group, calls take most of the time
                 writer.write(position)
-            except Exception:
-                writer.write_back()
-                raise
+        except Exception:
+            writer.write_back()
+            if wait_again is not None:
+                wait_again()
+            raise
         self._updated_at = used
         if self._update_values:
             self._update_values = {}
@@ -930,8 +930,11 @@ class Scheduler:
                 # In many scripts the optimizer lives longer than the scheduler.
                 self._hooks += [weakref.finalize(self, handle.remove) for handle in handles]
 
-    def _stop_waiting(self) -> None:
+    def _stop_waiting(self) -> Callable[[], None]:
         """Stop waiting for loads of optimizers, at the first step.
+
+        Returns:
+            A function that waits again, for a step that fails.
 
         Raises:
             ConfigError: This rank's groups lack names or fields, and other ranks were not asked.
@@ -954,7 +957,7 @@ class Scheduler:
                 frameworks.advice(self._writer.tracker.sources),
             )
             self._is_unplaced = False
-        self._writer.stop_waiting()
+        return self._writer.tracker.stop_waiting()
 
     def _refuse_unmatched(self) -> None:
         if self._unmatched:

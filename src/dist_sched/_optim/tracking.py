@@ -591,6 +591,25 @@ class Tracker:
                 if key not in one.not_ours:
                     group_fields.assign_or_drop(one.group, key, one.overrides)
 
+    def stop_waiting(self) -> Callable[[], None]:
+        """Stop waiting for loads that determine ratios of late groups, because training begins.
+
+        Returns:
+            A function that waits again.
+        """
+        before = [(one, one.is_open, one.carried, one.offered) for one in self.tracked]
+
+        def wait_again() -> None:
+            self.is_waiting = True
+            for one, is_open, carried, offered in before:
+                one.is_open, one.carried, one.offered = is_open, carried, offered
+
+        self.is_waiting = False
+        self.forget_carried()
+        for one in self.tracked:
+            one.is_open = False
+        return wait_again
+
     def forget_carried(self) -> None:
         """Forget the values from optimizers' checkpoints, after they were compared."""
         for one in self.tracked:

@@ -663,13 +663,6 @@ class Writer:
             measured.append((one, found, unmeasurable))
         return measured
 
-    def stop_waiting(self) -> None:
-        """Stop waiting for loads that determine ratios of late groups, because training begins."""
-        self.tracker.is_waiting = False
-        self.tracker.forget_carried()
-        for one in self.tracker.tracked:
-            one.is_open = False
-
     def forget_equal(self, optimizer: Optimizer) -> None:
         """Forget loaded values that equal the written ones, because they may not be from a run.
 
