@@ -110,6 +110,28 @@ def test_an_error_names_the_file(tmp_path, monkeypatch):
         checkpoint.read_state(folder)
 
 
+@pytest.mark.parametrize(
+    "attribute, value",
+    [
+        ("state_dict_metadata", 7),
+        ("state_dict_metadata", {"a": 7}),
+        ("storage_data", [7]),
+        ("storage_data", {("a",): 7}),
+        ("planner_data", 7),
+        ("planner_data", {"scheduler.num_steps": 7}),
+        ("planner_data", {"scheduler.num_steps": ("a", -1)}),
+    ],
+)
+def test_both_readers_refuse_plain_data_where_records_belong(tmp_path, attribute, value):
+    folder = save_dcp({"scheduler": STATE}, tmp_path / "a")
+    index = pickle.loads((folder / ".metadata").read_bytes())  # noqa: S301 - just written
+    setattr(index, attribute, value)
+    data = pickle.dumps(index)
+    for read in (dcp_folders.read_here, in_child):
+        with pytest.raises(StateError, match=r"is not an index of a DCP folder|has an item whose"):
+            read(data)
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_pickle_that_could_run_code_is_refused_and_runs_nothing(tmp_path, name):
     data = pickle.dumps({"x": HOSTILE[name](tmp_path / "ran")}, 2)

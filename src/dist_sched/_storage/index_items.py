@@ -25,6 +25,8 @@ because ints hash modulo 2**61 - 1, and a dict of 100,000 such keys takes minute
 
 MAX_DEPTH = 32
 
+_NO_INDEX = "is not an index of a DCP folder"
+
 
 class InvalidIndexError(ValueError):
     """The index is not as DCP writes it."""
@@ -57,8 +59,14 @@ def items(index: Any) -> list[Item]:
     state = state if isinstance(state, dict) else {}
     kinds, stored = state.get("state_dict_metadata"), state.get("storage_data")
     if not (isinstance(kinds, dict) and isinstance(stored, dict)):
-        raise InvalidIndexError("is not an index of a DCP folder")
-    paths = state.get("planner_data") or {}
+        raise InvalidIndexError(_NO_INDEX)
+    try:
+        return _items(kinds, stored, state.get("planner_data") or {})
+    except (AttributeError, RecursionError) as error:  # plain data where records belong
+        raise InvalidIndexError(_NO_INDEX) from error
+
+
+def _items(kinds: dict[Any, Any], stored: dict[Any, Any], paths: Any) -> list[Item]:
     readable = {name for name, kind in kinds.items() if _is_readable(kind)}
     # A tensor has a place for each shard, and is not read.
     infos = {}
@@ -186,7 +194,7 @@ class _Unpickler(pickle.Unpickler):
         return self.classes[full]
 
     def persistent_load(self, _: Any, /) -> Any:
-        raise InvalidIndexError("is not an index of a DCP folder")
+        raise InvalidIndexError(_NO_INDEX)
 
 
 class _Whole(io.BufferedReader):
