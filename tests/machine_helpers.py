@@ -96,6 +96,10 @@ class SchedulerMachine(RuleBasedStateMachine):
     def build(self, optimizer: Any, model: Model) -> Any:
         raise NotImplementedError
 
+    def settings_of(self) -> Any:
+        """Return a strategy for what a script passes to the constructor."""
+        raise NotImplementedError
+
     # What the rules use -------------------------------------------------------------------------
 
     @property
@@ -266,16 +270,16 @@ class SchedulerMachine(RuleBasedStateMachine):
         saves = [one for one in self.saves if len(one.groups) == count] or self.saves
         return saves[index % len(saves)]
 
-    @precondition(lambda self: self.saves)
+    @precondition(lambda self: self.is_clean)
     @rule(
-        index=SAVES,
         place=PLACES,
         key=st.sampled_from([key for _, key in OVERRIDES]),
         value=st.sampled_from([None, 0.25, 0.5]),
     )
-    def load_optimizer_over_an_edit(self, index, place, key, value):
+    def load_optimizer_over_an_edit(self, place, key, value):
+        self.save()
         self.edit_override(place, key, value)
-        self.loading_optimizer(self.fitting(index))
+        self.loading_optimizer(self.saves[-1])
 
     @precondition(lambda self: self.saves)
     @rule(index=SAVES, is_first=st.booleans())
@@ -287,6 +291,46 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.loading_optimizer(save)
         if not is_first:
             self.loading(save)
+
+    @precondition(lambda self: self.is_clean)
+    @rule(
+        settings=st.runner().flatmap(lambda self: self.other_settings()),
+        is_first=st.booleans(),
+        has_optimizer=st.booleans(),
+    )
+    def start_again(self, settings, is_first, has_optimizer):
+        """Save, start the same script or an edited one, and load."""
+        self.save()
+        save, former = self.saves[-1], self.model
+        groups = [
+            Group(
+                dict(one.own),
+                dict(one.own),
+                dict(one.overrides),
+                one.name,
+                one.name,
+                is_tensor=one.is_tensor,
+            )
+            for one in former.groups
+        ]
+        names = ("declared", "policy", "unit", "keeps", "defaults", "fields")
+        same = {name: getattr(former, name) for name in names}
+        both = {**same, **settings}
+        reference = former.reference if both["keeps"] else {}
+        self.begin(Model(groups=groups, **{**both, "reference": reference}))
+        if self.model is former:
+            return
+        if is_first:
+            self.loading(save)
+        if has_optimizer:
+            self.loading_optimizer(save)
+        if not is_first:
+            self.loading(save)
+
+    def other_settings(self):
+        """Return what an edit of the script changes: often nothing, and else what is drawn."""
+        drawn = self.settings_of()
+        return st.one_of(st.just({}), drawn.map(lambda found: {"policy": found["policy"]}), drawn)
 
     @precondition(lambda self: self.saves)
     @rule(index=SAVES, position=POSITIONS)
@@ -337,13 +381,20 @@ class SchedulerMachine(RuleBasedStateMachine):
         }[harm]
         self.refuse(lambda: self.scheduler.load_state_dict(harmed), StateError)
 
-    @rule(increment=st.sampled_from([-1, 0.5, True, "1", None, math.nan, 2**53 + 1]))
-    def step_illegally(self, increment):
-        self.refuse(lambda: self.scheduler.step(increment), ConfigError)
+    @rule(
+        operation=st.sampled_from(["step", "seek", "exchange"]),
+        number=st.sampled_from([-1, 0.5, True, "1", None, math.nan, math.inf, 2**53 + 1, [{}]]),
+    )
+    def misuse(self, operation, number):
+        """Pass what is neither a number of units nor an optimizer."""
 
-    @rule(position=st.sampled_from([-1, 0.5, True, "1", None, math.inf, 2**53 + 1]))
-    def seek_illegally(self, position):
-        self.refuse(lambda: self.scheduler.seek(position), ConfigError)
+        def real() -> None:
+            if operation == "exchange":
+                self.scheduler.optimizer = number
+            else:
+                getattr(self.scheduler, operation)(number)
+
+        self.refuse(real, ConfigError)
 
     def edit(self, place: int, key: str, value: Any) -> None:
         """Write an override into a group, or remove it (None); it acts at the next write."""
@@ -469,7 +520,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert before == former.seen(self.model.fields)
         self.driven = driven
 
-    def begins_again(self, settings: dict[str, Any]) -> None:
+    @rule(settings=st.runner().flatmap(lambda self: self.settings_of()))
+    def rebuild(self, settings):
         """Build a newer scheduler on the same optimizer: the older one's next write raises."""
         groups = copy.deepcopy(self.model.groups)
         for group in groups:
@@ -486,13 +538,10 @@ class SchedulerMachine(RuleBasedStateMachine):
             older.scheduler.seek(3)
         assert before == self.driven.seen(self.model.fields)
 
-    @rule()
-    def deepcopy(self):
-        self.through(copy.deepcopy((self.driven.optimizer, self.scheduler)))
-
-    @rule()
-    def pickle(self):
-        self.through(pickle.loads(pickle.dumps((self.driven.optimizer, self.scheduler))))  # noqa: S301
+    @rule(is_pickle=st.booleans())
+    def copy(self, is_pickle):
+        both = self.driven.optimizer, self.scheduler
+        self.through(pickle.loads(pickle.dumps(both)) if is_pickle else copy.deepcopy(both))  # noqa: S301
 
     @precondition(lambda self: self.is_clean)
     @rule(keeps_overrides=st.booleans(), lr=st.sampled_from([0.125, 5.0]))
@@ -526,13 +575,6 @@ class SchedulerMachine(RuleBasedStateMachine):
             before = repr(contents(former))
             self.driven.optimizer = other
             assert repr(contents(former)) == before
-
-    @rule(other=st.sampled_from([None, 1.0, "optimizer", [], [{}]]))
-    def exchange_illegally(self, other):
-        def real() -> None:
-            self.scheduler.optimizer = other
-
-        self.refuse(real, ConfigError)
 
     # Invariants ---------------------------------------------------------------------------------
 

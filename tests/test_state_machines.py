@@ -49,7 +49,7 @@ def run(machine, ordinary):
 @st.composite
 def entries(draw):
     """Return a legal config, one of few values, so that two drawn ones are often alike."""
-    style = draw(st.sampled_from(STYLES))
+    style = draw(st.sampled_from([*STYLES, "constant", "WSD"]))
     horizon = draw(st.sampled_from([110, 110, 100, 40]))
     peak = draw(st.sampled_from([1.0, 1.0, 0.5, 0.003]))
     wd_style = draw(st.sampled_from(["linear", "linear", "cosine", "constant"]))
@@ -174,10 +174,6 @@ class OptimizerParamMachine(SchedulerMachine):
         has = {} if reference is None or not settings["keeps"] else {"lr": reference}
         self.begin(Model(groups=groups, fields=tuple(KEYS), reference=has, **settings))
 
-    @rule(settings=st.runner().flatmap(lambda self: self.settings_of()))
-    def rebuild(self, settings):
-        self.begins_again(settings)
-
     def load_keys(self, state):
         keys = set(self.model.effective.keys())
         parts = {key: state[key] for key in state if key in keys}
@@ -256,8 +252,11 @@ class OptimizerParamMachine(SchedulerMachine):
         shape=st.sampled_from([*TAILS, "exponential"]),
         end=st.sampled_from([None, 0.0, 0.05, 0.9]),
         key=st.sampled_from(["lr", "lr", "lr", "weight_decay"]),
+        position=st.sampled_from([None, 40]),
     )
-    def cooldown(self, steps, shape, end, key):
+    def cooldown(self, steps, shape, end, key, position):
+        if position is not None:
+            self.seek(position)  # at its peak, or a cooldown is refused
         self.changing("cooldown", {"steps": steps, "shape": shape, "end": end, "field": key})
 
     @rule(
@@ -347,7 +346,8 @@ class ParamMachine(SchedulerMachine):
             keep_group_ratios=model.keeps,
         )
 
-    def settings_of(self, fields):
+    def settings_of(self, fields=None):
+        fields = self.model.fields if fields is None else fields
         return st.fixed_dictionaries(
             {
                 "declared": specs(fields),
@@ -388,10 +388,6 @@ class ParamMachine(SchedulerMachine):
     def restart(self, data):
         fields, settings, groups = data
         self.begin(Model(groups=groups, fields=fields, **settings))
-
-    @rule(settings=st.runner().flatmap(lambda self: self.settings_of(self.model.fields)))
-    def rebuild(self, settings):
-        self.begins_again(settings)
 
     def load_keys(self, state):
         text = state.get("dist_sched")
