@@ -52,18 +52,20 @@ from hypothesis import Phase, settings
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src/dist_sched"
 PACKAGES = ("_curves", "_config", "_state", "_storage", "_optim")
-FOLDERS = ("config", "curves", "optim", "state", "storage")
-MODULES = (
-    *("checkpoint", "docs", "extras", "from_config", "groups", "history", "late_changes"),
-    *("late_scales", "metrics", "optimizer_param_scheduler", "optimizer_param_scheduler_state"),
-    *("param_scheduler", "param_scheduler_reconciliation", "param_scheduler_state", "plateau"),
-    *("rules", "schedules", "words"),
-)
-TESTS = [ROOT / "tests" / name for name in (*FOLDERS, *(f"test_{name}.py" for name in MODULES))]
+FOLDERS = ("adapters", "cli", "config", "curves", "optim", "oracle", "peers", "state", "storage")
+OTHERS = ("architecture", "benchmarks", "fuzz", "layout", "mutate", "packaging", "release", "site")
+"""Tests that are of no file of the library."""
+TESTS = [
+    *(ROOT / "tests" / name for name in FOLDERS),
+    *(path for path in sorted((ROOT / "tests").glob("test_*.py")) if path.stem[5:] not in OTHERS),
+]
 SURVIVORS = Path(__file__).with_name("mutate_survivors.toml")
 CACHE = ROOT / "build/mutate.json"
 PRELOADED = ("torch", "torch.distributed.checkpoint", "yaml")
 """Modules that take long to import, and that no mutant changes."""
+
+PROGRAMS = {"_storage/index_items.py": "_storage/isolated.py"}
+"""Programs that child processes run, and the file that starts each, by its `__file__`."""
 
 LONGEST = 1.0
 """Seconds of a core, with the trace, above which a test is left out."""
@@ -442,8 +444,9 @@ class Coverage:
 
     def tests(self, mutant: Mutant) -> list[Test]:
         """Return tests, the module's own first and the quickest first, up to the budget."""
-        lines = mutant.lines if mutant.scope else [0]
-        found = {test.id: test for line in lines for test in self.by_line[mutant.path, line]}
+        lines = mutant.lines if mutant.scope and mutant.path not in PROGRAMS else [0]
+        places = [(mutant.path, line) for line in lines] + [(PROGRAMS.get(mutant.path, ""), 0)]
+        found = {test.id: test for place in places for test in self.by_line[place]}
         ranked = sorted(found.values(), key=operator.methodcaller("rank", mutant.path))
         spent = itertools.accumulate(test.seconds for test in ranked)
         return [
@@ -546,6 +549,7 @@ class Runner:
 
         def run(session: Session, items: Items) -> None:
             nonlocal passed
+            _offer_program(mutant)
             passed = session.pass_all(_chosen(items, tests))
 
         SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
@@ -582,9 +586,19 @@ class Runner:
                 function.__code__ = codes[0]
             for each in caches:
                 each.cache_clear()
+            _offer_program(mutant)
             return KILLED - session.pass_all(_chosen(items, tests))
 
         self._run(mutants, patch)
+
+
+def _offer_program(mutant: Mutant) -> None:
+    """Make child processes run the mutant, from a file in memory, if its file is a program."""
+    name = ".".join((SOURCE.name, *Path(mutant.path).with_suffix("").parts))
+    if mutant.path in PROGRAMS and name in sys.modules:
+        file = os.memfd_create("mutant")
+        os.write(file, ast.unparse(mutant.tree).encode())
+        sys.modules[name].__file__ = f"/proc/{os.getpid()}/fd/{file}"
 
 
 def _chosen(items: Items, tests: Iterable[Test]) -> list[pytest.Item]:
