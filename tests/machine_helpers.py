@@ -449,6 +449,24 @@ class SchedulerMachine(RuleBasedStateMachine):
         del group[key]
         group.update(had)
 
+    @precondition(lambda self: self.is_clean and not any(one.is_open for one in self.model.groups))
+    @rule(place=PLACES, override=st.sampled_from(OVERRIDES), value=st.sampled_from(ILLEGAL))
+    def load_illegal_override(self, place, override, value):
+        """Load an optimizer whose group has an override that only the policy "config" ignores."""
+        (field_, key), index = override, place % len(self.model.groups)
+        if not self.is_read(field_, self.model.groups[index]):
+            return
+        state = copy.deepcopy(self.driven.optimizer.state_dict())
+        state["param_groups"][index][key] = value
+        policy = self.model.policy
+
+        def expected(model: Model) -> None:
+            if policy.get(key, policy["*"]) != "config":
+                raise Refused(ConfigError)
+            model.load_optimizer(copy.deepcopy(model.groups))
+
+        self.perform(lambda: self.driven.optimizer.load_state_dict(state), expected)
+
     def is_read(self, key: str, group: Group) -> bool:  # noqa: ARG002 - for a subclass
         """Return whether a group's overrides of a field are read."""
         return key in self.model.fields
