@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from dist_sched._config.plan import Field
 
 _PART = re.compile(r"(.+)\[(\d+)\]")
+_NUMBERS = frozenset({int, float, torch.Tensor})
+"""Types of what can be scheduled."""
 
 Group = dict[str, Any]
 
@@ -73,9 +75,12 @@ def assign_or_drop(group: Group, key: str, values: Group) -> None:
 def names_in(group: Group) -> Iterator[str]:
     """Yield the fields of a group that could be scheduled."""
     for key, found in group.items():
-        parts = found if isinstance(found, tuple | list) and key != "params" else ()
-        names = [f"{key}[{index}]" for index in range(len(parts))] or [key]
-        yield from (name for name in names if type(get(group, name)) in {int, float, torch.Tensor})
+        if type(found) in _NUMBERS:
+            yield key
+        elif isinstance(found, tuple | list) and key != "params":
+            for index, part in enumerate(found):
+                if type(part) in _NUMBERS:
+                    yield f"{key}[{index}]"
 
 
 def tensors_in(group: Group, fields: Iterable[Field]) -> dict[str, torch.Tensor]:

@@ -379,13 +379,15 @@ def highest(member: Member) -> float:
         ConfigError: The group has an invalid bound or multiplier.
     """
     one, followed, ratio = member
+    keys = () if followed.own is not None else (followed.field.upper, followed.field.lower)
     try:
         multiplier = multiplier_of(one, followed)
-        row = row_of(member)
-        bounds = None if followed.own is not None else row.bounds_of(one)
+        has_bounds = any(one.override(key) is not None for key in keys)
+        row = row_of(member) if has_bounds else None
+        bounds = None if row is None else row.bounds_of(one)
     except ConfigError as error:
         raise ConfigError(f"{one}: {error}") from error
-    if bounds is not None:
+    if row is not None and bounds is not None:
         factor = (1.0 if multiplier is None else multiplier) * followed.number
         return row.between().highest(*bounds) * factor
     factor = ratio if multiplier is None else multiplier

@@ -5,6 +5,7 @@ Only this module, `tracking` and `fields` read and write param groups.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import sys
@@ -181,8 +182,8 @@ class Writer:
             missing += writer.missing() if tracker.tracked else []
         else:
             writer.check_names()
-        writer.check_groups()
         writer._build_rows()
+        writer.check_groups()
         writer.values(0)  # raises if a group's bounds are invalid
         # From here on groups change, and nothing raises an error.
         notices.name_start(tracker, writer._followed)
@@ -414,8 +415,8 @@ class Writer:
             ConfigError: Several patterns set one field of a group, a value is out of range, or the
                 weight of a running mean would reach 1.
         """
-        for one in self.tracker.tracked:
-            self._check_group(one)
+        for members in self._followed:
+            self._check_group(members)
 
     def check_fields(self) -> None:
         """Check that every group still has its scheduled fields.
@@ -423,11 +424,9 @@ class Writer:
         Raises:
             ConfigError: A part of a tuple was removed, or a field is None.
         """
-        for one in self.tracker.tracked:
-            for member in self._follow(one, self.plan):
-                key = member.followed.field.key
-                if is_removed(one.group, key):
-                    raise removed(one, key)
+        for one, followed, _ in itertools.chain.from_iterable(self._followed):
+            if is_removed(one.group, followed.field.key):
+                raise removed(one, followed.field.key)
 
     def reaches(self) -> Iterator[Reach]:
         """Yield for each field how high the groups with a ratio come."""
@@ -461,9 +460,9 @@ class Writer:
         close = f"; did you mean {alias!r}?" if alias in has else near_miss(key, has)
         return f"{key}: no group of the optimizer has this field{close} (they have {listed(has)})"
 
-    def _check_group(self, one: TrackedGroup) -> None:
-        for member in self._follow(one, self.plan):
-            field, reached = member.followed.field, highest(member)
+    def _check_group(self, members: Iterable[Member]) -> None:
+        for member in members:
+            one, field, reached = member.one, member.followed.field, highest(member)
             if field.is_weight and reached >= 1:
                 raise ConfigError(
                     f"{self._would_reach(member, reached)}: must be below 1, as the weight of a "
@@ -659,7 +658,8 @@ class Writer:
                     unmeasurable.append(field)
                     continue
                 found[field.key] = ratios.measured(number / value, carried)
-            self._check_group(replace(one, ratios={**one.ratios, **found}))
+            with_ratios = replace(one, ratios={**one.ratios, **found})
+            self._check_group(self._follow(with_ratios, self.plan))
             measured.append((one, found, unmeasurable))
         return measured
 
@@ -783,7 +783,7 @@ class Writer:
             if ratio <= self._largest_ratio(field.key):
                 one.ratios = {**one.ratios, field.key: ratio}
         one.is_open = self.tracker.is_waiting = True
-        self._check_group(one)
+        self._check_group(self._follow(one, self.plan))
 
     def _largest_ratio(self, key: str) -> float:
         """Return the largest ratio of the groups from the start."""
