@@ -544,6 +544,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         groups = copy.deepcopy(self.model.groups)
         for group in groups:
             group.name = group.name_held
+            group.carried = group.carried if group.is_open else {}
         older, former = self.driven, self.model
         self.begin(Model(groups=groups, fields=former.fields, **settings), older.optimizer)
         if self.driven is older:

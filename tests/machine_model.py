@@ -139,6 +139,7 @@ class Model:
             raise Refused(ConfigError)
         for group in self.groups:
             group.is_pending = False
+        self.is_waiting = any(group.is_open for group in self.groups)
         self.declared.check(self.groups, None)
         if self.keeps:
             self.references = {key: self._reference(key) for key in self.fields}

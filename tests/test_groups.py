@@ -706,6 +706,28 @@ def test_a_late_group_that_counts_as_one_of_the_start_has_the_same_lr_after_a_re
         resumed.step()
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("is_alive", [True, False])
+def test_a_newer_scheduler_has_the_ratio_that_a_resume_has_measured(order, is_alive):
+    whole, resumed = killed_and_resumed(adamw, order, 0.5)
+    optimizer, older = resumed.optimizer, resumed if is_alive else None
+    del resumed
+    newer = ParamScheduler(optimizer, COSINE)
+    newer.seek(90)
+    assert held(whole) == held(newer), older
+
+
+def test_a_newer_scheduler_is_not_waiting_after_a_step_of_the_older_one():
+    whole, resumed = killed_and_resumed(adamw, (0, 1), 0.5)
+    optimizer, state = resumed.optimizer, copy.deepcopy(whole.optimizer.state_dict())
+    resumed.step()
+    newer = ParamScheduler(optimizer, COSINE)
+    state["param_groups"][1]["lr"] /= 2
+    optimizer.load_state_dict(state)
+    newer.load_state_dict(whole.state_dict())
+    assert held(whole) == held(newer)
+
+
 def test_a_late_group_cannot_be_measured_where_the_schedule_is_0(caplog):
     first = adamw(lr=3e-4)
     whole = ParamScheduler(first, COSINE)

@@ -404,6 +404,17 @@ def test_a_late_group_whose_measured_ratio_brings_a_mean_to_1_is_refused():
     assert (before, None) == (contents(optimizer), scheduler.last_reconciliation)
 
 
+@pytest.mark.parametrize("bad", ["0.5", [0.5], -1.0, float("nan")])
+def test_an_illegal_multiplier_is_refused_where_a_carried_value_differs(bad):
+    optimizer_state, state = checkpoint()
+    optimizer_state["param_groups"][1]["lr"] = 0.75
+    optimizer, scheduler = fresh()
+    optimizer.load_state_dict(optimizer_state)
+    optimizer.param_groups[1]["lr_mult"] = bad
+    with pytest.raises(ConfigError, match="group 1: lr_mult"):
+        scheduler.load_state_dict(state)
+
+
 def test_a_group_that_is_illegal_under_the_present_config_is_no_fault_of_the_checkpoint():
     scheduler = param_scheduler()
     state = scheduler.state_dict()

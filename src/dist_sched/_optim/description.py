@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
+from dist_sched._optim.fields import plain
+from dist_sched._rules import shown
 from dist_sched._state.report import aligned
 
 if TYPE_CHECKING:
@@ -94,7 +96,9 @@ def source(member: Member, reference: str) -> str:
     multiplier = one.override(field.multiplier)
     parts = [f"own {' and '.join(bounds)}"] if bounds else []
     if multiplier is not None:
-        parts.append(f"{field.multiplier} {multiplier:g}")
+        number = plain(multiplier)
+        is_number = isinstance(number, int | float)  # else the next write raises
+        parts.append(f"{field.multiplier} {f'{number:g}' if is_number else shown(number)}")
     elif not bounds:
         parts.append(_ratio_source(one, field.key, ratio, reference))
     if followed.pattern and followed.number != 1:

@@ -230,12 +230,12 @@ class Tracker:
         """Information from earlier schedulers on these optimizers."""
         self.known_lr: frozenset[int] = frozenset()
         """Groups whose lr an earlier scheduler of ours has written, by identity of `own`."""
+        _refresh_memories(self.optimizers())
         for source, one in enumerate(self.optimizers()):
-            memory = _memory_of(one)
-            if memory is not None:
-                self.recalled += _recall(memory, one, source)
+            self.recalled += _recall(one, source)
         self.known_lr = frozenset(id(one.own) for one in self.recalled if "lr" in one.own)
         self.tracked = self._recognise(self.recalled, fields)
+        self.is_waiting = any(one.is_open for one in self.tracked)
 
     def __getstate__(self) -> dict[str, Any]:
         # The tensors of a copy are not in these buffers.
@@ -606,8 +606,10 @@ class Tracker:
 
         self.is_waiting = False
         self.forget_carried()
-        for one in self.tracked:
-            one.is_open = False
+        if any(one.is_open for one in self.tracked):
+            for one in self.tracked:
+                one.is_open = False
+            self.remember()
         return wait_again
 
     def forget_carried(self) -> None:
@@ -678,8 +680,19 @@ def _memory_of(optimizer: Any) -> _Memory | None:
         return None
 
 
-def _recall(memory: _Memory, optimizer: Any, source: int) -> list[TrackedGroup]:
+def _refresh_memories(optimizers: Iterable[Any]) -> None:
+    """Let the schedulers that wrote these optimizers last remember what they have measured."""
+    memories = (memory for memory in map(_memory_of, optimizers) if memory is not None)
+    for latest in {memory.drivers[-1]() for memory in memories}:
+        if latest is not None and not latest.is_replaced:
+            latest.remember()
+
+
+def _recall(optimizer: Any, source: int) -> list[TrackedGroup]:
     """Return tracked groups from an earlier scheduler, with their dicts if still the same."""
+    memory = _memory_of(optimizer)
+    if memory is None:
+        return []
     present = {id(group): group for group in optimizer.param_groups}
     recalled = []
     for one, identity, references in memory.tracked:
@@ -688,9 +701,12 @@ def _recall(memory: _Memory, optimizer: Any, source: int) -> list[TrackedGroup]:
         # Another dict may have this identity now, so the first parameter must be equal, too.
         is_same = [*map(id, _params(group))][:1] == [*map(id, params)][:1]
         if is_same:
-            recalled.append(replace(one, group=group, name=group.get("name"), source=source))
+            known = replace(one, group=group, name=group.get("name"), source=source)
         else:
-            recalled.append(replace(one, group={"params": params}, source=source))
+            known = replace(one, group={"params": params}, source=source)
+        if not known.is_open:
+            known.carried = known.offered = _EMPTY
+        recalled.append(known)
     return recalled
 
 

@@ -628,6 +628,8 @@ class Writer:
                 notices.name_unmeasurable(one, field.key, field.multiplier, position)
             one.ratios = {**one.ratios, **found}
             one.is_open = False
+        if measured:
+            self.tracker.remember()
         is_any = any(found for _, found, _ in measured)
         if is_any:
             self._build_rows()
