@@ -322,7 +322,7 @@ def test_an_answer_as_long_as_the_limit_is_read(tmp_path):
 
 def test_a_long_reason_is_cut_before_it_is_too_long_an_answer():
     name = b"c" + b"a" * 10**5 + b"\nb\n."
-    with pytest.raises(StateError, match="it contains 'aaa.*could run code"):
+    with pytest.raises(StateError, match=r"it contains 'aaa.*could run code"):
         in_child(name, limited(longest=2000))
 
 
