@@ -594,7 +594,15 @@ def second(monkeypatch):
             mine, own = prepare()
             return mine, [stage, own]
 
+        def agree(decision, prepare, _group, *, about, local):
+            assert not local
+            subjects.append(about)
+            outcome = decision() if rank == 0 else (first._reconcile(first.state_dict(), None), "a")
+            mine, own = prepare(outcome)
+            return outcome, mine, [own, stage] if rank == 0 else [stage, own]
+
         subjects = []
+        monkeypatch.setattr(process_groups, "agree", agree)
         monkeypatch.setattr(process_groups, "rank", lambda _group=None: rank)
         monkeypatch.setattr(process_groups, "size", lambda _group=None: 2)
         monkeypatch.setattr(process_groups, "gather", gather)
@@ -637,6 +645,77 @@ def test_a_first_rank_adopts_what_only_others_have(second, caplog):
     text = "rank 0 adopts config that only other ranks have: "
     assert [text] == [message[: len(text)] for message in caplog.messages]
     assert "momentum" in mine.to_config()["fields"]
+
+
+@pytest.mark.usefixtures("_one_of_two")
+def test_a_name_that_another_rank_has_is_no_problem_after_synchronizing(second):
+    mine = param_scheduler(sgd({"name": "body"}), groups=HALVES)
+    second(lambda: param_scheduler(sgd({"name": "head"}), groups=HALVES))
+    mine.synchronize()
+    mine.step(8)
+    assert [1.0] == held(mine)
+
+
+@pytest.mark.usefixtures("_one_of_two")
+@pytest.mark.parametrize("call", ["synchronize", "load_state_dict"])
+def test_a_name_that_no_rank_has_is_refused_and_nothing_changes(second, call):
+    mine = param_scheduler(sgd({"name": "body"}), groups=HALVES)
+    second(lambda: at(8, param_scheduler(sgd({"name": "tail"}), groups=HALVES)))
+    with pytest.raises(
+        ConfigError, match=r"groups\[head\]\.lr: no group of any rank has this name"
+    ):
+        mine.load_state_dict({}) if call == "load_state_dict" else mine.synchronize()
+    assert (0, [0.0]) == (mine.num_steps, held(mine))
+    with pytest.raises(ConfigError, match="no group's name matches 'head'"):
+        mine.step()
+
+
+def test_a_rank_that_loads_adopts_what_the_first_decides(second, caplog):
+    caplog.set_level(logging.INFO, "dist_sched")
+    mine = param_scheduler(sgd(), name="a")
+    subjects = second(lambda: at(4, param_scheduler(sgd(lr=2.0), {"lr": HILL}, name="a")))
+    caplog.clear()
+    mine.load_state_dict({})
+    assert (4, [0.25], 4) == (mine.num_steps, held(mine), mine.last_reconciliation.position)
+    assert (["the load of ParamScheduler 'a'"], []) == (subjects, caplog.messages)
+
+
+def test_a_rank_that_loads_names_what_it_has_otherwise(second, caplog):
+    mine = param_scheduler(sgd(), policy="config")
+    second(lambda: at(4, param_scheduler(sgd())))
+    mine.load_state_dict({})
+    text = "rank 1 adopts rank 0's config: policy "
+    assert [True, True] == [text in caplog.messages[0], "position" not in caplog.messages[0]]
+
+
+def test_a_first_rank_that_loads_takes_references_that_only_others_have(second, caplog):
+    caplog.set_level(logging.INFO, "dist_sched")
+    mine = opt_param_scheduler(adamw({"weight_decay": 0.0}))
+    second(lambda: opt_param_scheduler(adamw()), rank=0)
+    mine.load_state_dict(state_at(50))
+    assert "loaded the scheduler at position 50" in caplog.text
+    mine.optimizer.add_param_group(new_group(weight_decay=0.2))
+    mine.seek(50)
+    assert [0.0, pytest.approx(0.1)] == held(mine, "weight_decay")
+
+
+@pytest.mark.usefixtures("_one_of_two")
+def test_an_update_is_refused_while_a_name_is_looked_for_unless_every_lr_is_zero():
+    optimizer = sgd({"name": "body"}, {"name": "tail"})
+    scheduler = param_scheduler(optimizer, groups=HALVES)
+    optimizer.step()
+    optimizer.param_groups[1]["lr"] = 1.0
+    with pytest.raises(ConfigError, match="no group's name matches 'head'"):
+        optimizer.step()
+    assert 0 == scheduler.num_steps
+
+
+@pytest.mark.usefixtures("_one_of_two")
+def test_the_name_of_a_reference_that_this_rank_lacks_is_looked_for_on_others():
+    scheduler = param_scheduler(sgd({"name": "body"}), reference="head")
+    with pytest.raises(ConfigError, match="reference='head': no group has this name"):
+        scheduler.step()
+    assert 0 == scheduler.num_steps
 
 
 def test_a_rank_that_synchronizes_another_scheduler_is_refused(second):
