@@ -76,3 +76,36 @@ def test_an_agreement_travels_without_what_it_has_cached():
     sent = pickle.loads(pickle.dumps(agreed))  # noqa: S301 - our own bytes
     assert {"effective"} == agreed.__dict__.keys() - sent.__dict__.keys()
     assert values == sent.plan.values(4)
+
+
+def test_a_copy_keeps_the_config_after_late_changes_unless_it_has_others():
+    scheduler = ParamScheduler(sgd(), {"lr": HILL})
+    scheduler.scale(0.5)
+    agreed = scheduler._agreed
+    assert agreed.effective is agreed.replace(position=3).effective
+    assert agreed.config == agreed.replace(history=()).effective != agreed.effective
+    other = ParamScheduler(sgd(), {"lr": UP})._agreed.config
+    assert other == agreed.replace(config=other, history=()).effective
+    assert agreed.effective is agreed.replace(history=(), effective=agreed.effective).effective
+
+
+@pytest.mark.parametrize("own", [None, 0.0])
+def test_a_reference_that_a_rank_lacks_is_that_of_the_first_that_has_one(own):
+    scheduler = ParamScheduler(sgd(), {"lr": HILL})
+    mine, second, third = (
+        scheduler._agreed.replace(references=references)
+        for references in ({"lr": own}, {"lr": 2.0}, {"lr": 3.0, "momentum": None})
+    )
+    united = mine.unite([mine, second, third], scheduler._writer.inventory())
+    assert {"lr": 2.0, "momentum": None} == united.references
+
+
+def test_ranks_compare_all_that_they_must_have_in_common():
+    scheduler = ParamScheduler(sgd(), {"lr": 0.5}, unit="tokens", policy="strict")
+    scheduler.seek(3)
+    current = scheduler._current()
+    described = current.describe(current.config)
+    expected = {"position": 3, "unit": "tokens", "keep_group_ratios": True, "history": []}
+    assert expected == {name: described[name] for name in expected}
+    assert current.config.KIND == described["scheduler"]
+    assert dict(current.policy.words) == described["policy"]

@@ -102,8 +102,7 @@ def test_packages_that_train_nothing_are_not_named(run, imported, caplog):
     assert "adapters" not in caplog.text
 
 
-def test_the_framework_whose_wrapper_the_optimizer_has_comes_first(imported, accelerated, caplog):
-    accelerated()
+def test_the_framework_whose_wrapper_the_optimizer_has_comes_first(imported, caplog):
     imported("lightning")
     inner = adamw()
     wrapper = type("AcceleratedOptimizer", (), {"__module__": "accelerate.optimizer"})()

@@ -14,8 +14,9 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 
 from dist_sched import StateError
-from dist_sched._storage import trees
+from dist_sched._storage import dcp_folders, isolated, trees
 from dist_sched._storage.dcp_folders import read_folder
+from dist_sched._storage.isolated import Limits
 from dist_sched._storage.pickles import TruncatedError
 from dist_sched._storage.places import Place
 from helpers import Runs, save_dcp, state_at
@@ -68,6 +69,12 @@ def test_a_folder_saved_without_flattening_is_read(tmp_path):
     planner = DefaultSavePlanner(flatten_state_dict=False)
     dcp.save({"lr_scheduler": STATE}, checkpoint_id=tmp_path, planner=planner)
     assert {"lr_scheduler": STATE} == read(tmp_path)
+
+
+def test_names_with_dots_that_were_saved_without_flattening_are_nested(tmp_path):
+    planner = DefaultSavePlanner(flatten_state_dict=False)
+    dcp.save({"app.scheduler": STATE}, checkpoint_id=tmp_path, planner=planner)
+    assert {"app": {"scheduler": STATE}} == read(tmp_path)
 
 
 def test_a_list_whose_parts_were_stored_one_by_one_is_a_list(tmp_path):
@@ -129,7 +136,10 @@ def test_a_hostile_item_runs_nothing_and_is_refused(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-OUTSIDE = ["../outside", "/etc/passwd", "a/../../outside", "a//b", "..\\outside", "c:outside", ""]
+OUTSIDE = [
+    *("../outside", "/etc/passwd", "a/../../outside", "a//b", "..\\outside", "c:outside", ""),
+    *("./a", "a/.", 7, None),
+]
 
 
 @pytest.mark.parametrize("path", OUTSIDE)
@@ -155,6 +165,26 @@ def test_an_item_longer_than_any_state_is_not_read(folder):
         read(folder)
 
 
+def test_an_item_as_long_as_the_limit_is_read(folder, monkeypatch):
+    metadata = pickle.loads((folder / ".metadata").read_bytes())  # noqa: S301 - just written
+    longest = max(info.length for info in metadata.storage_data.values())
+    monkeypatch.setattr(dcp_folders, "MAX_ITEM", longest)
+    assert {"scheduler": STATE, "step": 7} == read(folder)
+
+
+def test_an_item_without_bytes_is_truncated(folder):
+    change_info(folder, "length", 0)
+    with pytest.raises(TruncatedError, match="it ends within its first bytes"):
+        read(folder)
+
+
+def test_an_item_in_a_folder_below_is_read(folder):
+    (folder / "below").mkdir()
+    (folder / "__0_0.distcp").rename(folder / "below" / "a.distcp")
+    change_info(folder, "relative_path", "below/a.distcp")
+    assert {"scheduler": STATE, "step": 7} == read(folder)
+
+
 def test_a_transformed_item_is_refused(folder):
     change_info(folder, "transform_descriptors", ["zstd"])
     with pytest.raises(StateError, match="compressed or encrypted"):
@@ -168,9 +198,29 @@ def test_an_item_whose_place_is_not_in_the_index_is_refused(folder):
 
 
 def test_an_index_longer_than_any_is_not_read(folder, monkeypatch):
-    monkeypatch.setattr("dist_sched._storage.dcp_folders.MAX_INDEX", 1000)
-    with pytest.raises(StateError, match="at most 1000 can be read"):
+    size = (folder / ".metadata").stat().st_size
+    monkeypatch.setattr(dcp_folders, "MAX_INDEX", size)
+    assert {"scheduler", "step"} == read_folder(Place.at(folder / ".metadata")).keys()
+    monkeypatch.setattr(dcp_folders, "MAX_INDEX", size - 1)
+    with pytest.raises(StateError, match=f"has {size} bytes; at most {size - 1} can be read"):
         read(folder)
+
+
+def test_an_index_of_more_than_half_a_gigabyte_is_not_read(folder):
+    os.truncate(folder / ".metadata", 2**29 + 1)
+    with pytest.raises(StateError, match="has 536870913 bytes; at most 536870912 can be read"):
+        read(folder)
+
+
+@pytest.mark.parametrize("size, expected", [(2**20, "here"), (2**20 + 1, "in a child process")])
+def test_an_index_of_more_than_a_megabyte_is_read_in_a_child_process(monkeypatch, size, expected):
+    def read(data, limits):
+        assert (size, Limits.of(size)) == (len(data), limits)
+        return "in a child process"
+
+    monkeypatch.setattr(isolated, "read", read)
+    monkeypatch.setattr(dcp_folders, "read_here", lambda _: "here")
+    assert expected == dcp_folders._items(bytes(size))
 
 
 PATHS = [({}, "a"), "a", (10**20,), (-1,), (True,), ("a",) * 33]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
+import shutil
 
 import pytest
 import torch
@@ -12,7 +15,7 @@ from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from dist_sched import StateError, checkpoint
 from dist_sched._storage import finding
 from dist_sched._storage.finding import StateLocation
-from dist_sched._storage.trees import Leaf
+from dist_sched._storage.trees import MAX_DEPTH, Leaf
 from helpers import Runs, save_dcp, save_torch, state_at
 
 MODEL = {"layer.weight": torch.zeros(3, 4), "layer.bias": torch.zeros(3)}
@@ -84,6 +87,24 @@ def test_items_that_are_read_and_dropped_are_not_taken_for_one_another():
     assert 50 == len(list(finding._states(tree)))
 
 
+def test_a_list_that_is_there_twice_has_its_states_once():
+    states = [STATE]
+    states.append(states)
+    found = [(key, node) for key, _, node in finding._states({"a": states, "b": states})]
+    assert [("a.0", STATE)] == found
+
+
+def test_a_state_is_looked_for_up_to_a_depth():
+    deepest = functools.reduce(lambda node, _: [node], range(MAX_DEPTH), STATE)
+    assert 1 == len(list(finding._states(deepest)))
+    assert [] == list(finding._states([deepest]))
+
+
+@pytest.mark.parametrize("name, expected", [("LR_Scheduler", 1), ("sched", 1), ("step", 0)])
+def test_an_item_is_read_if_its_name_is_a_schedulers(name, expected):
+    assert expected == len(list(finding._states({name: Leaf(lambda: STATE)})))
+
+
 def test_a_list_of_states_is_found(tmp_path):
     path = save_torch({"lr_schedulers": [STATE]}, tmp_path / "a.ckpt")
     assert "lr_schedulers.0" == checkpoint.read_state(path)[1].key
@@ -115,6 +136,36 @@ def test_a_key_of_something_else_says_what_it_is(tmp_path):
     path = save_torch({"app": {"sched": STATE}, "progress": {"step": 3}}, tmp_path / "x.pt")
     with pytest.raises(StateError, match="'progress' is not a scheduler's state: it has 'step'"):
         checkpoint.read_state(path, key="progress")
+    with pytest.raises(StateError, match=r"'progress\.step' is not a .*: it has no names"):
+        checkpoint.read_state(path, key="progress.step")
+
+
+@pytest.mark.parametrize("count, more", [(12, False), (13, True)])
+def test_of_very_many_names_the_first_twelve_are_listed(tmp_path, count, more):
+    names = [f"k{i:02}" for i in range(count)]
+    listed = ", ".join(map(repr, names[:12])) + (", ..." if more else "")
+    path = save_torch(dict.fromkeys(names, 0), tmp_path / "a.pt")
+    with pytest.raises(StateError, match=f"it has: {listed}; pass the key"):
+        checkpoint.read_state(path)
+    save_torch({name: {"sched": STATE} for name in names}, path)
+    with pytest.raises(StateError, match=f"there are {count} scheduler states: ") as caught:
+        checkpoint.read_state(path)
+    assert 12 == str(caught.value).count(str(path))
+
+
+@pytest.mark.parametrize("count, more", [(12, ""), (13, ", ...")])
+def test_of_very_many_files_without_a_state_the_first_twelve_are_listed(tmp_path, count, more):
+    files = [save_torch({}, tmp_path / f"scheduler_{i:02}.bin") for i in range(count)]
+    listed = ", ".join(map(str, files[:12])) + more
+    with pytest.raises(StateError, match="no known scheduler's state; it has: nothing") as caught:
+        checkpoint.read_state(tmp_path)
+    assert f"{listed}: no known" in str(caught.value)
+
+
+def test_a_name_that_may_be_read_in_two_ways_is_ambiguous(tmp_path):
+    path = save_torch({"a": {"b": STATE}, "a.b": STATE}, tmp_path / "x.pt")
+    with pytest.raises(StateError, match=r"2 scheduler states: .*'a\.b' \(unknown\); "):
+        checkpoint.read_state(path, key="a.b")
 
 
 def test_a_name_with_dots_is_found_by_its_key(tmp_path):
@@ -172,8 +223,9 @@ def test_an_incomplete_newest_folder_is_skipped_and_named(tmp_path, damage, capl
         save_dcp({"scheduler": state_at(position)}, tmp_path / f"step-{position}")
     damage(tmp_path / "step-6")
     assert 5 == checkpoint.read_state(tmp_path)[0]["num_steps"]
-    assert "skipped an incomplete checkpoint" in caplog.text
-    assert "step-6" in caplog.text
+    [record] = [each for each in caplog.records if "skipped" in each.message]
+    assert ("dist_sched", logging.WARNING) == (record.name, record.levelno)
+    assert f"skipped an incomplete checkpoint: {tmp_path / 'step-6'}" in record.message
     with pytest.raises(StateError):
         checkpoint.read_state(tmp_path / "step-6")
 
@@ -204,7 +256,7 @@ def test_a_hostile_newest_checkpoint_is_never_skipped(tmp_path):
 def test_names_numbered_in_two_ways_are_not_guessed_at(tmp_path):
     save_dcp({"scheduler": STATE}, tmp_path / "step-5000")
     save_dcp({"scheduler": STATE}, tmp_path / "epoch-6")
-    with pytest.raises(StateError, match="several ways"):
+    with pytest.raises(StateError, match="several ways, 'epoch-#', 'step-#', so the newest"):
         checkpoint.read_state(tmp_path)
 
 
@@ -243,6 +295,35 @@ def test_the_tracker_of_a_framework_names_the_newest(tmp_path, tracker, text, na
         checkpoint.read_state(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["5", "step_5"])
+def test_a_tracker_of_deepspeed_has_the_very_name(tmp_path, name):
+    save_torch({"s": STATE}, tmp_path / name / "common.pt")
+    (tmp_path / "latest").write_text(name)
+    assert STATE == checkpoint.read_state(tmp_path)[0]
+
+
+def test_a_tracker_and_a_number_lead_to_a_key(tmp_path):
+    save_torch({"a": STATE, "b": STATE}, tmp_path / "step5.pt")
+    assert STATE == checkpoint.read_state(tmp_path, key="b")[0]
+    (tmp_path / "latest").write_text("step5.pt")
+    assert STATE == checkpoint.read_state(tmp_path, key="b")[0]
+
+
+def test_a_tracker_that_is_no_text_is_refused(tmp_path):
+    save_torch({"s": STATE}, tmp_path / "step5.pt")
+    (tmp_path / "latest").write_bytes(b"step\xff")
+    with pytest.raises(StateError, match="latest: has 'step\ufffd', which is not in the folder"):
+        checkpoint.read_state(tmp_path)
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_a_tracker_that_is_a_folder_or_a_broken_link_is_passed_over(tmp_path, is_folder):
+    save_dcp({"scheduler": STATE}, tmp_path / "step-60")
+    latest = tmp_path / "latest"
+    latest.mkdir() if is_folder else latest.symlink_to(tmp_path / "gone")
+    assert STATE == checkpoint.read_state(tmp_path)[0]
+
+
 LAYOUTS = {
     "scheduler.pt": "",
     "scheduler.bin": "",
@@ -274,6 +355,37 @@ def test_of_the_files_of_many_ranks_the_first_is_read(tmp_path):
         file = tmp_path / f"mp_rank_00_00{rank}" / "model_optim_rng.pt"
         save_torch({"opt_param_scheduler": STATE}, file)
     assert "mp_rank_00_000" in checkpoint.read_state(tmp_path)[1].path
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [f"{part}mp_rank_00_model_states.pt" for part in ("", "zero_pp_rank_0_")],
+        ["common.pt", "scheduler.pt"],
+        ["scheduler.pt", "mp_rank_00/model_optim_rng.pt"],
+    ],
+)
+def test_of_files_with_a_state_the_most_likely_is_read(tmp_path, files):
+    for position, file in enumerate(files):
+        save_torch({"scheduler": state_at(position)}, tmp_path / file)
+    assert 0 == checkpoint.read_state(tmp_path)[0]["num_steps"]
+
+
+def test_of_the_indexes_of_many_ranks_the_first_is_read(tmp_path):
+    for position, index in enumerate((".metadata", "__0.metadata")):
+        folder = save_dcp({"scheduler": state_at(position)}, tmp_path / str(position))
+        (folder / ".metadata").rename(tmp_path / index)
+    (tmp_path / "0" / "__0_0.distcp").rename(tmp_path / "__0_0.distcp")
+    for position in range(2):
+        shutil.rmtree(tmp_path / str(position))
+    assert 0 == checkpoint.read_state(tmp_path)[0]["num_steps"]
+
+
+def test_a_folder_within_a_checkpoint_that_has_files_of_its_own_is_not_looked_at(tmp_path):
+    save_dcp({"model": MODEL}, tmp_path)
+    save_dcp({"scheduler": STATE}, tmp_path / "optim")
+    with pytest.raises(StateError, match="no known scheduler's state"):
+        checkpoint.read_state(tmp_path)
 
 
 def test_a_dcp_folder_within_a_checkpoint_is_found(tmp_path):

@@ -137,6 +137,63 @@ def test_a_pickle_of_very_many_instructions_is_refused(monkeypatch):
     monkeypatch.setattr(pickles._Counted, "left", 1000)
     with pytest.raises(StateError, match="it has more than 1,000 instructions"):
         pickles.read(b"\x80\x04(" + b"]" * 1000 + b"l.")
+    assert [[]] * 996 == pickles.read(b"\x80\x04(" + b"]" * 996 + b"l.")
+
+
+def test_a_pickle_has_at_most_sixteen_million_instructions():
+    counted = pickles._Counted({0: "done"})
+    assert 2**24 == counted.left
+    counted.left = 1
+    assert "done" == counted[0]
+    with pytest.raises(StateError, match="it has more than 16,777,216 instructions"):
+        counted[0]
+
+
+KEYS = [None, True, 0.5, "a", b"a", 2**60 - 1, 1 - 2**60, (), (1, "a"), ("a", 2**60 - 1)]
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("key", KEYS, ids=repr)
+def test_keys_of_plain_values_come_out_as_they_are(key, protocol):
+    found = pickles.read(pickle.dumps({"first": 0, key: 1}, protocol))
+    assert [0, 1] == list(found.values())
+    assert key in found or type(key) is bytes
+
+
+REFUSED_KEYS = [2**60, -(2**60), ("a", 2**60), ((1,),), ("a", ())]
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("key", REFUSED_KEYS, ids=repr)
+def test_a_key_that_is_not_a_short_plain_value_is_refused(key, protocol):
+    with pytest.raises(StateError, match="a dict with a key that is not a plain value"):
+        pickles.read(pickle.dumps({key: 1}, protocol))
+
+
+@pytest.mark.parametrize("pid, expected", [(b"K\x01", (1,)), (b"K\x01K\x02\x86", (1, 2))])
+def test_the_data_of_a_tensor_come_out_as_a_record_of_their_place(pid, expected):
+    found = pickles.read(b"\x80\x02" + pid + b"Q.")
+    assert ("storage", expected) == (found.name, found.arguments)
+
+
+def test_attributes_of_a_plain_value_are_ignored():
+    assert {"a": {}} == pickles.read(b"\x80\x02}X\x01\0\0\0a}}X\x01\0\0\0bK\x01sbs.")
+
+
+class TestReadingToTheEnd:
+    """Of the file that an unpickler reads."""
+
+    def test_what_is_there_is_read(self):
+        file = pickles._Whole(b"ab\ncd\n")
+        assert (b"a", b"b\n", b"cd\n") == (file.read(1), file.readline(), file.read())
+        assert (b"", b"", b"") == (file.read(0), file.read(None), file.read())
+
+    def test_what_is_not_there_is_truncated(self):
+        with pytest.raises(pickles.TruncatedError, match="in the middle of its pickle"):
+            pickles._Whole(b"ab").read(3)
+        for line in (b"ab", b""):
+            with pytest.raises(pickles.TruncatedError, match="in the middle of its pickle"):
+                pickles._Whole(line).readline()
 
 
 def test_a_dict_with_a_key_and_no_value_is_refused():

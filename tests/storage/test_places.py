@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import fsspec
@@ -23,6 +25,33 @@ def test_a_remote_place_is_named_by_its_address():
     assert "memory:///run/a" == str(Place.at("memory://run").child("a"))
 
 
+def test_a_place_is_printed_without_its_file_system():
+    assert "Place(path='/run')" == repr(Place(fsspec.filesystem("memory"), "/run"))
+
+
+@pytest.mark.parametrize("path", ["/run/stepX", "/run/stepX/"])
+def test_a_place_has_the_last_part_of_its_path_as_name_and_the_rest_as_parent(path):
+    place = Place(None, path)
+    assert ("stepX", Place(None, "/run")) == (place.name, place.parent)
+
+
+@pytest.mark.parametrize("path", ["/runs/X", "/runs/X/"])
+def test_the_parent_of_a_folder_is_the_same_however_it_is_written(path):
+    assert "/runs" == Place(None, path).parent.path
+
+
+def test_the_names_in_a_folder_are_sorted_and_have_no_slash():
+    listed = ["/run/stepX/", "/run/b", "/run/a"]
+    files = SimpleNamespace(ls=lambda _path, **_options: listed)
+    assert ["a", "b", "stepX"] == Place(files, "/run").names()
+
+
+def test_a_folder_cannot_be_opened_or_measured(tmp_path):
+    for use in (Place.open, Place.size):
+        with pytest.raises(StateError, match="is not a file"):
+            use(Place.at(tmp_path))
+
+
 @pytest.mark.parametrize("path", [None, 7, "nosuch://bucket/run"])
 def test_what_is_no_path_and_no_address_is_refused_with_its_value(path):
     with pytest.raises(StateError, match=f"path={path!r}: must be a path, or an address"):
@@ -32,12 +61,13 @@ def test_what_is_no_path_and_no_address_is_refused_with_its_value(path):
 def test_a_part_is_read_and_nothing_else(tmp_path):
     (tmp_path / "a").write_bytes(b"abcdef")
     assert b"cd" == Place.at(tmp_path / "a").read(2, 2)
+    assert b"ef" == Place.at(tmp_path / "a").read(4, 2)
 
 
 @pytest.mark.parametrize("start, length", [(5, 2), (2**70, 1)])
 def test_a_part_beyond_the_end_is_truncated(tmp_path, start, length):
     (tmp_path / "a").write_bytes(b"abcdef")
-    with pytest.raises(TruncatedError, match="ends before byte"):
+    with pytest.raises(TruncatedError, match=f"ends before byte {start + length}"):
         Place.at(tmp_path / "a").read(start, length)
 
 
@@ -103,6 +133,14 @@ def test_an_address_is_read_as_a_path_is(tmp_path):
         found, where = checkpoint.read_state(address)
         assert (state_at(60), "app.scheduler") == (found, where.key)
         assert "memory:///bucket/run/step-6/.metadata" == where.path
+
+
+def test_a_file_in_an_archive_is_read_by_its_address(tmp_path):
+    save_torch({"s": state_at(60)}, tmp_path / "a.pt")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "a.pt", "b.pt")
+    for address in (f"zip://b.pt::{tmp_path}/a.zip", f"zip://b.pt::file://{tmp_path}/a.zip"):
+        assert state_at(60) == checkpoint.read_state(address)[0]
 
 
 class Remembering(type(fsspec.filesystem("memory"))):

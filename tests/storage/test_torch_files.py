@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import pickle
 import random
+import re
 import struct
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from dist_sched import StateError
-from dist_sched._storage import trees
-from dist_sched._storage.pickles import TruncatedError
+from dist_sched._storage import torch_files, trees
+from dist_sched._storage.pickles import Inert, TruncatedError
 from dist_sched._storage.places import Place
 from dist_sched._storage.torch_files import read_file
 from helpers import Runs, save_torch, state_at
@@ -111,6 +113,23 @@ def test_a_numpy_scalar_of_the_other_byte_order_is_the_same_number(tmp_path):
     assert 0.3 == read(save_torch({"n": Big()}, tmp_path / "a.pt"))["n"]
 
 
+def test_a_numpy_scalar_of_an_older_numpy_is_a_number(tmp_path):
+    path = save_torch({"n": np.float64(0.3)}, tmp_path / "a.pt")
+    with zipfile.ZipFile(path) as archive:
+        pickled = archive.read("a/data.pkl")
+    for name in (b"numpy._core.multiarray", b"numpy.core.multiarray"):
+        changed = re.sub(rb"numpy\._?core\.multiarray", name, pickled)
+        assert {"n": 0.3} == read(archived(tmp_path / "b.pt", changed))
+
+
+def test_a_file_with_a_wrong_checksum_is_truncated(tmp_path):
+    path = save_torch({"s": STATE}, tmp_path / "a.pt")
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"max_lr", b"may_lr"))
+    with pytest.raises(TruncatedError, match="Bad CRC-32"):
+        read(path)
+
+
 def test_a_file_written_without_checksums_is_read(tmp_path):
     before = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(False)
@@ -170,20 +189,54 @@ def test_a_compressed_record_is_refused_because_it_could_be_of_any_length(tmp_pa
 
 def test_a_record_longer_than_any_state_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("dist_sched._storage.pickles.MAX_SIZE", 1000)
+    assert read(archived(tmp_path / "a.pt", b"N" * 999 + b".")) is None
     with pytest.raises(StateError, match="has 1001 bytes"):
         read(archived(tmp_path / "a.pt", b"N" * 1000 + b"."))
 
 
+def test_a_record_has_at_most_a_quarter_of_a_gigabyte():
+    record = zipfile.ZipInfo("x/data.pkl")
+    record.CRC, record.file_size = 0, 2**28
+    archive = SimpleNamespace(getinfo=lambda _: record, read=lambda _: b"N.")
+    assert b"N." == torch_files._stored(archive, record.filename)
+    record.file_size = 2**28 + 1
+    with pytest.raises(StateError, match="at most 268435456 bytes can be read"):
+        torch_files._stored(archive, record.filename)
+
+
+@pytest.mark.parametrize(
+    "size, error, text",
+    [
+        (2**25, TruncatedError, "it is an incomplete file of torch.save"),
+        (2**25 + 1, StateError, "it has more records than torch.save writes"),
+    ],
+)
+def test_a_file_that_declares_very_many_records_is_refused(tmp_path, size, error, text):
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, size, 0, 0)
+    (tmp_path / "a.pt").write_bytes(b"PK\3\4" + bytes(60) + end)
+    with pytest.raises(StateError, match=text) as caught:
+        read(tmp_path / "a.pt")
+    assert error is caught.type
+
+
+class Bytes:
+    """Pickles as bytes do in protocol 2."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def __reduce__(self):
+        import _codecs
+
+        return _codecs.encode, (self.text, "latin1")
+
+
+@pytest.mark.parametrize("text, kind", [("a" * 8, bytes), ("a" * 9, Inert), ("", bytes)])
+def test_bytes_of_protocol_2_are_bytes_if_they_are_short(tmp_path, text, kind):
+    assert kind is type(read(save_torch(Bytes(text), tmp_path / "a.pt")))
+
+
 def test_one_long_text_named_many_times_is_not_copied(tmp_path):
-    class Bytes:
-        def __init__(self, text):
-            self.text = text
-
-        def __reduce__(self):
-            import _codecs
-
-            return _codecs.encode, (self.text, "latin1")
-
     text = "a" * 1000
     found = read(save_torch([Bytes(text) for _ in range(3)], tmp_path / "a.pt"))
     assert 1 == len({id(record.arguments[0]) for record in found})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import pytest
 
@@ -45,6 +46,14 @@ def test_a_part_that_doubles_thirty_times_is_refused(monkeypatch):
         nested = [nested, nested]
     with pytest.raises(StateError, match="too large"):
         plain(nested)
+
+
+def test_a_part_has_at_most_a_million_values(monkeypatch):
+    count = itertools.count
+    monkeypatch.setattr(itertools, "count", lambda start: count(start + 10**6 - 3))
+    assert [1, 2] == plain([1, 2])
+    with pytest.raises(StateError, match="too large"):
+        plain([1, 2, 3])
 
 
 @pytest.mark.parametrize("wrapped", [lambda part: {"a": part}, lambda part: [part]])

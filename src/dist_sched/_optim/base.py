@@ -623,11 +623,9 @@ class Scheduler:
             others = [agreement for agreement, _ in received]
             for rank, other in enumerate(others):
                 _check_kinds(rank, other.declared, first.declared)
-            is_own = process_groups.rank(self.process_group) == 0
-            if not is_own:
+            if process_groups.rank(self.process_group) != 0:
                 self._check_identity(first)  # before uniting, which changes the config
-            united = first.unite(others, inventory)
-            return self._prepare(united, is_own=is_own and united is first)
+            return self._prepare(first.unite(others, inventory), is_own=False)
 
         prepared, stages = process_groups.prepared(prepare, self.process_group, about=about)
         self._apply(prepared, stages)

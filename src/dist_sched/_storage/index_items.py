@@ -125,11 +125,11 @@ class _RefusedError(Exception):
 class _Record:
     """A record of an object: `pickles.Inert` for C's unpickler, with a class for each name."""
 
-    __slots__ = ("arguments", "state")
+    __slots__ = ("state",)
     name: ClassVar[str] = ""
 
     def __init__(self, *arguments: Any) -> None:
-        self.arguments = arguments
+        """Ignore the arguments, because an index has all else as attributes."""
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
@@ -266,7 +266,7 @@ def main(known: str, dicts: list[str], memory: int, seconds: int, longest: int) 
     answer["text"] = answer.get("text", "")[:1000]
     text = json.dumps(answer)
     if len(text) > longest:
-        text = json.dumps({"error": "memory", "text": ""})
+        text = json.dumps({"error": "memory"})
     sys.stdout.buffer.write(text.encode())
 
 
