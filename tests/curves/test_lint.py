@@ -234,7 +234,7 @@ def test_a_phase_of_one_unit_is_not_too_short():
     ids=str,
 )
 def test_a_lint_refuses_an_illegal_run(asked, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
         warm().lint(**asked)
 
 

@@ -86,7 +86,7 @@ def test_a_product_with_0_is_0_whatever_the_shape(zero):
     ids=str,
 )
 def test_what_is_no_factor_is_refused_by_its_place(factors, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
         schedules.product(*factors)
 
 
@@ -110,7 +110,7 @@ def test_a_root_of_a_rounded_schedule_follows_its_stages():
 
 @pytest.mark.parametrize("power", [0, math.inf, "2", None, True])
 def test_an_illegal_power_is_refused(power):
-    with pytest.raises(ConfigError, match="power="):
+    with pytest.raises(ConfigError, match="^power="):
         schedules.raised_to(schedules.linear(1.0, 10, floor=0.5), power)
 
 
@@ -186,7 +186,7 @@ def test_a_repeated_schedule_is_rounded_as_one_cycle_is():
     ids=str,
 )
 def test_what_cannot_be_repeated_is_refused_by_name(arguments, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
         schedules.repeat(*arguments)
 
 
@@ -199,7 +199,7 @@ def test_a_whole_schedule_has_ints_that_are_multiples():
 
 
 def test_a_whole_schedule_needs_a_schedule():
-    with pytest.raises(ConfigError, match="schedule=64: must be a schedule"):
+    with pytest.raises(ConfigError, match="^schedule=64: must be a schedule"):
         schedules.whole(64)
 
 
@@ -262,7 +262,7 @@ def test_units_after_a_billion_updates_of_a_batch_that_is_constant_are_counted_a
     ids=str,
 )
 def test_what_has_no_position_is_refused_by_name(arguments, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
         schedules.units_after(*arguments)
 
 

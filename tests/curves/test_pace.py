@@ -101,7 +101,7 @@ def test_what_was_counted_is_not_counted_again():
 
 
 def test_a_position_beyond_the_largest_is_refused():
-    with pytest.raises(ConfigError, match=r"position=.*must be from 0 to 2\*\*53"):
+    with pytest.raises(ConfigError, match=r"^position=.*must be from 0 to 2\*\*53"):
         Pace.of(2**40).position_after(2**20)
 
 
@@ -110,11 +110,11 @@ def test_a_batch_that_is_no_whole_number_is_refused_where_it_is(value):
     batch_size = Schedule(
         [Phase("constant", 4, end=2.0, start=2.0), Phase("constant", 9, value, value)]
     )
-    with pytest.raises(ConfigError, match=f"batch_size={value} at position 4: must be a"):
+    with pytest.raises(ConfigError, match=f"^batch_size={value} at position 4: must be a"):
         Pace.of(batch_size).position_after(3)
 
 
 @pytest.mark.parametrize("number", [0, -1, 2.5, True, "4"])
 def test_a_number_that_is_no_whole_one_above_0_is_refused(number):
-    with pytest.raises(ConfigError, match="per_item="):
+    with pytest.raises(ConfigError, match="^per_item="):
         Pace.of(number)
