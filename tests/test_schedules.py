@@ -710,7 +710,7 @@ def test_an_illegal_shape_of_a_warmup_is_refused_by_name(name, choice, message):
 
 
 def test_the_shape_of_a_warmup_is_checked_without_a_warmup():
-    with pytest.raises(ConfigError, match="^warmup_shape='cosin': must be one of"):
+    with pytest.raises(ConfigError, match=r"^warmup_shape='cosin': must be one of"):
         schedules.cosine(1.0, 100, warmup_shape="cosin")
 
 

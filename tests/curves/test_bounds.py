@@ -20,6 +20,12 @@ def between(schedule, positions, high, low, *, is_rise=False):
     "schedule, is_rise, expected",
     [
         (RISE_AND_FALL, False, [0.2, 1.1, 2.0, 1.2, 0.4, 0.4]),
+        (
+            Schedule([*RISE_AND_FALL.phases, Phase("linear", 10, end=0.3)]),
+            False,
+            [0.2, 1.1, 2.0, 1.43, 0.86, 0.4],
+        ),
+        (Schedule([Phase("constant", 20, 0.0, 0.0)]), False, [2.0] * 6),
         (RISE_AND_FALL, True, [0.4, 2.53, 4.67, 3.33, 2.0, 2.0]),
         (schedules.constant(1.0, 20, warmup=10), False, [0.0, 1.0, 2.0, 2.0, 2.0, 2.0]),
         (schedules.linear(1.0, 20), False, [2.0, 1.6, 1.2, 0.8, 0.4, 0.4]),
@@ -54,7 +60,7 @@ def test_a_value_that_would_map_below_0_is_0():
 def test_a_weight_decay_that_ends_where_it_began_needs_equal_bounds():
     bump = Schedule([Phase("linear", 10, end=0.2, start=0.1), Phase("linear", 10, end=0.1)])
     assert pytest.approx([0.3, 0.6, 0.3]) == between(bump, (0, 10, 20), 0.3, 0.3, is_rise=True)
-    with pytest.raises(ConfigError, match="needs equal bounds, got 0.2 and 0.3"):
+    with pytest.raises(ConfigError, match=r"needs equal bounds, got 0\.2 and 0\.3"):
         between(bump, (0,), 0.3, 0.2, is_rise=True)
 
 
@@ -126,6 +132,11 @@ def test_a_cooldown_ends_at_its_point_whatever_the_bounds_are():
 def test_a_value_that_the_schedule_did_not_have_maps_to_itself():
     bounded = changed(RISE_AND_FALL, "rewarm", 20, {"steps": 5, "peak": 0.7})
     assert pytest.approx(0.7) == bounded.at(25)(2.0, 0.4)
+
+
+def test_a_value_that_the_schedule_had_maps_to_its_point():
+    bounded = changed(RISE_AND_FALL, "rewarm", 20, {"steps": 5, "peak": 1.0})
+    assert pytest.approx([0.4, 2.0]) == [bounded.at(position)(2.0, 0.4) for position in (20, 25)]
 
 
 def test_the_highest_value_is_that_of_the_upper_bound():

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from dist_sched import ConfigError, Phase, Schedule
-from dist_sched._curves.lint import LEVELS, Finding, in_order
+from dist_sched._curves.lint import LEVELS, Finding, in_order, other_end, unfilled_horizon
 from dist_sched.schedules import linear, repeat
 
 RISE = Phase("linear", 10, end=1.0, start=0.0)
@@ -249,6 +249,55 @@ def test_a_run_that_ends_before_the_horizon_at_the_last_value_is_no_finding():
 
 def test_a_constant_schedule_is_compared_with_no_run():
     assert () == over(Phase("constant", 0, 1.0, 1.0)).lint(updates=30)
+
+
+@pytest.mark.parametrize(
+    "written, position, message",
+    [
+        (120, 100, "the phases end at 100, 20 units before the horizon 120 of the config"),
+        (90, 90, "the phases end at 100, 10 units after the horizon 90 of the config"),
+    ],
+)
+def test_phases_that_end_elsewhere_than_the_written_horizon_are_found(written, position, message):
+    assert [Finding(position, message, "horizon-mismatch")] == [*unfilled_horizon(warm(), written)]
+    assert [] == [*unfilled_horizon(warm(), 100 + 1e-14)]
+
+
+LATER = "ends at 100, after lr's horizon 80: its value there is 0.55, not 0.1"
+
+
+@pytest.mark.parametrize(
+    "lr_horizon, expected",
+    [
+        (80, [Finding(80, LATER, "field-outlasts-lr")]),
+        (100, []),
+        (
+            120,
+            [
+                Finding(
+                    100,
+                    "ends at 100, and lr ends at 120; its last value is 0.1",
+                    "field-ends-elsewhere",
+                )
+            ],
+        ),
+    ],
+)
+def test_a_field_that_ends_after_lr_outlasts_it_and_another_ends_elsewhere(lr_horizon, expected):
+    assert expected == [*other_end(warm(), 100, lr_horizon)]
+
+
+def test_a_field_that_ends_after_lr_at_the_value_that_it_has_there_ends_elsewhere():
+    held = "ends at 60, and lr ends at 30; its last value is 1"
+    schedule = over(RISE.replace(start=0.1), HOLD)
+    assert [Finding(30, held, "field-ends-elsewhere")] == [*other_end(schedule, 60, 30)]
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_three_equal_jumps_are_listed_one_by_one(count):
+    cycles = repeat(linear(1.0, 100), count + 1)
+    found = [one.position for one in cycles.lint() if one.code == "jump"]
+    assert {3: [100, 200, 300], 4: [100]}[count] == found
 
 
 def test_many_equal_jumps_are_one_finding():

@@ -97,6 +97,25 @@ def test_a_product_that_rises_and_falls_is_cut_where_it_is_highest():
     assert pytest.approx(0.25, rel=1e-9) == hill.max_value
 
 
+@pytest.mark.parametrize(
+    "powers, place, highest",
+    [((2, 0.5), 8, 0.8**2 * 0.2**0.5), ((0.5, 0.25), 20 / 3, (2 / 3) ** 0.5 * (1 / 3) ** 0.25)],
+)
+def test_powers_of_a_rise_and_a_fall_are_cut_where_their_product_is_highest(powers, place, highest):
+    rise, fall = powers
+    hill = schedules.product(schedules.raised_to(RISE, rise), schedules.raised_to(FALL, fall))
+    assert [0, pytest.approx(place, rel=1e-4)] == list(hill.boundaries)
+    assert pytest.approx(highest, rel=1e-9) == hill.max_value
+
+
+def test_a_product_that_falls_and_rises_is_cut_where_it_is_lowest():
+    rise = Schedule([Phase("linear", 10, end=4.0, start=1.0)])
+    fall = Schedule([Phase("linear", 10, end=1.0, start=4.0)])
+    valley = schedules.product(*(schedules.raised_to(one, -1) for one in (rise, fall)))
+    assert [0, pytest.approx(5, rel=1e-4)] == list(valley.boundaries)
+    assert pytest.approx([0.16, 0.25]) == [valley.min_value, valley.max_value]
+
+
 def test_a_rounded_schedule_is_multiplied_stage_by_stage():
     ramp = schedules.whole(schedules.piecewise([(0, 4), (8, 8)]), multiple_of=2)
     found = schedules.product(0.5, ramp, schedules.linear(1.0, 16))
@@ -110,7 +129,7 @@ def test_a_root_of_a_rounded_schedule_follows_its_stages():
 
 @pytest.mark.parametrize("power", [0, math.inf, "2", None, True])
 def test_an_illegal_power_is_refused(power):
-    with pytest.raises(ConfigError, match="^power="):
+    with pytest.raises(ConfigError, match=r"^power="):
         schedules.raised_to(schedules.linear(1.0, 10, floor=0.5), power)
 
 
@@ -199,7 +218,7 @@ def test_a_whole_schedule_has_ints_that_are_multiples():
 
 
 def test_a_whole_schedule_needs_a_schedule():
-    with pytest.raises(ConfigError, match="^schedule=64: must be a schedule"):
+    with pytest.raises(ConfigError, match=r"^schedule=64: must be a schedule"):
         schedules.whole(64)
 
 

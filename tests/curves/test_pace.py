@@ -116,5 +116,5 @@ def test_a_batch_that_is_no_whole_number_is_refused_where_it_is(value):
 
 @pytest.mark.parametrize("number", [0, -1, 2.5, True, "4"])
 def test_a_number_that_is_no_whole_one_above_0_is_refused(number):
-    with pytest.raises(ConfigError, match="^per_item="):
+    with pytest.raises(ConfigError, match=r"^per_item="):
         Pace.of(number)

@@ -26,7 +26,7 @@ def test_at_max_is_passed_by_name():
 
 @pytest.mark.parametrize("value", [-1.0, float("nan"), "high", None, True])
 def test_an_illegal_at_max_is_refused_by_name(value):
-    with pytest.raises(ConfigError, match="^at_max="):
+    with pytest.raises(ConfigError, match=r"^at_max="):
         ProportionalTo(at_max=value)
 
 
@@ -112,7 +112,7 @@ def test_a_shape_that_is_0_between_its_ends_has_no_negative_power_there():
 
 @pytest.mark.parametrize("power", [float("nan"), float("inf"), 10**400, "high", None, True])
 def test_an_illegal_power_is_refused_by_name(power):
-    with pytest.raises(ConfigError, match="^power="):
+    with pytest.raises(ConfigError, match=r"^power="):
         ProportionalTo(at_max=0.1, power=power)
 
 

@@ -278,7 +278,7 @@ def test_too_many_phases_are_refused():
 def test_a_schedule_may_have_exactly_the_most_phases(monkeypatch):
     monkeypatch.setattr(schedule_module, "MOST_PHASES", 3)
     assert 30 == over(*[RISE] * 3).horizon
-    with pytest.raises(ConfigError, match="^phases: there are 4; must be from 1 to 3"):
+    with pytest.raises(ConfigError, match=r"^phases: there are 4; must be from 1 to 3"):
         over(*[RISE] * 4)
 
 
@@ -685,7 +685,7 @@ def test_extend_without_the_rule_does_as_version_1_of_the_format():
 
 
 def test_extend_refuses_an_unknown_rule():
-    with pytest.raises(ConfigError, match="^lengthen='longest': must be one of 'stable'"):
+    with pytest.raises(ConfigError, match=r"^lengthen='longest': must be one of 'stable'"):
         wsd().extend(60, 200, lengthen="longest")
 
 
@@ -839,7 +839,7 @@ def test_extend_holds_a_phase_that_is_cut_down_to_nothing():
 
 
 def test_extend_refuses_to_keep_anything_but_the_value():
-    with pytest.raises(ConfigError, match="^keep='slope': must be one of 'value'"):
+    with pytest.raises(ConfigError, match=r"^keep='slope': must be one of 'value'"):
         wsd().extend(60, 200, keep="slope")
 
 
@@ -989,7 +989,7 @@ def test_a_number_of_trillions_is_not_rounded_up():
 
 @pytest.mark.parametrize("multiple_of", [0, -1, 1.5, "64", True, math.nan], ids=repr)
 def test_what_is_no_whole_multiple_is_refused(multiple_of):
-    with pytest.raises(ConfigError, match="^multiple_of="):
+    with pytest.raises(ConfigError, match=r"^multiple_of="):
         ramp(multiple_of)
 
 
@@ -1036,7 +1036,9 @@ def test_a_schedule_is_of_the_lowest_version_that_has_its_parts(schedule, versio
 
 def test_a_cooldown_of_whole_multiples_needs_an_end():
     ramp = Schedule([Phase("linear", 10, end=64.0, start=8.0)], multiple_of=8)
-    with pytest.raises(ConfigError, match="^end=None: pass end= for a schedule of whole multiples"):
+    with pytest.raises(
+        ConfigError, match=r"^end=None: pass end= for a schedule of whole multiples"
+    ):
         ramp.cooldown(5, 4)
     assert 16 == ramp.cooldown(5, 4, end=16)(9)
 

@@ -159,10 +159,11 @@ def test_a_phase_begins_and_ends_at_exactly_its_start_and_end(
 
 @pytest.mark.parametrize("shape, given, steps, start, end, values", TABLE[:-1], ids=NAMES[:-1])
 def test_a_shape_scales_with_its_values(shape, given, steps, start, end, values):
-    schedule = alone(shape, steps, 3 * start, 3 * end, **given)
-    assert {at: 3 * value for at, value in values.items()} == pytest.approx(
-        {at: schedule(at) for at in values}, rel=1e-14, abs=1e-15
-    )
+    scaled = alone(shape, steps, start, end, **given).scale(0, 3.0)
+    for schedule in (alone(shape, steps, 3 * start, 3 * end, **given), scaled):
+        assert {at: 3 * value for at, value in values.items()} == pytest.approx(
+            {at: schedule(at) for at in values}, rel=1e-14, abs=1e-15
+        )
 
 
 @pytest.mark.parametrize("value", [0.3, 0.9])
@@ -370,6 +371,11 @@ def test_bounds_that_a_shape_cannot_go_between_are_refused_with_the_phase(
         alone(shape, 10, start, end, **given)
 
 
+def test_a_milestone_past_a_phase_of_length_0_is_refused():
+    with pytest.raises(ConfigError, match=r"milestones=.*must be at most the length of the phase"):
+        alone("multistep", 0, 1.0, 0.1, milestones=[1.5])
+
+
 @pytest.mark.parametrize("shape", ["power_law", "inverse", "inverse_sqrt"])
 def test_with_a_timescale_a_power_law_reaches_and_leaves_0(shape):
     fall, rise = alone(shape, timescale=3), alone(shape, start=0.0, end=1.0, timescale=3)
@@ -424,7 +430,7 @@ def test_a_saved_default_outlives_a_new_default():
 
 def test_a_parameter_without_default_is_needed():
     register_shape("needy")(lambda progress, depth: (1 - progress) ** depth)
-    with pytest.raises(ConfigError, match="^shape 'needy' needs depth"):
+    with pytest.raises(ConfigError, match=r"^shape 'needy' needs depth"):
         Phase("needy", 4, end=0.5)
     assert 0.25 == alone("needy", depth=2)(5)
 
@@ -459,7 +465,7 @@ def test_the_same_function_may_be_registered_again():
 
 def test_two_functions_without_a_name_are_not_the_same():
     register_shape("nameless")(lambda progress: 1 - progress)
-    with pytest.raises(ConfigError, match="^shape 'nameless' already exists"):
+    with pytest.raises(ConfigError, match=r"^shape 'nameless' already exists"):
         register_shape("nameless")(lambda progress: (1 - progress) ** 2)
 
 
@@ -485,14 +491,14 @@ def test_a_name_that_is_no_text_is_refused(name):
     ids=["none", "args", "kwargs", "steps", "end", "positional", "*", "keyword", "**"],
 )
 def test_a_function_of_another_signature_is_refused(function):
-    with pytest.raises(ConfigError, match="^shape 'odd': its function must take the progress"):
+    with pytest.raises(ConfigError, match=r"^shape 'odd': its function must take the progress"):
         register_shape("odd")(function)
     assert "odd" not in shapes()
 
 
 @pytest.mark.parametrize("thing", [3, None, "straight", dict, math.hypot], ids=repr)
 def test_what_is_no_function_with_a_signature_is_refused(thing):
-    with pytest.raises(ConfigError, match="^shape 'odd'"):
+    with pytest.raises(ConfigError, match=r"^shape 'odd'"):
         register_shape("odd")(thing)
 
 
@@ -535,7 +541,7 @@ def test_a_coefficient_that_returns_nan_later_is_refused_where_it_does():
     register_shape("late nan")(lambda at: math.nan if at == 0.3 else 1 - at)
     schedule = alone("late nan")
     with pytest.raises(
-        ConfigError, match="^value=nan: the values of shape 'late nan' must be finite"
+        ConfigError, match=r"^value=nan: the values of shape 'late nan' must be finite"
     ):
         schedule(3)
 
