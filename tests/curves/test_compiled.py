@@ -17,9 +17,11 @@ PHASES = [
     Phase("linear", 11, end=0.7, start=0.1),
     Phase("cosine", 23, end=0.35),
     Phase("cosine", 9, end=0.9, exponent=2.0),
-    Phase("minus_sqrt", 13.5, end=0.1),
     Phase("step", 4, end=0.3, start=1.1),
     Phase("linear", 30, end=0.2, start=0.6, since=7, until=19),
+    Phase("cosine", 30, end=0.2, start=0.6, since=7, until=20),
+    Phase("linear", 9, end=0.03, start=0.01),
+    Phase("minus_sqrt", 13.5, end=0.1),
     Phase("cosine", 30, end=0.2, start=0.6, since=7.25),
 ]
 MIXED = Schedule(PHASES)

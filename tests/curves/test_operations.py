@@ -116,6 +116,83 @@ def test_a_product_that_falls_and_rises_is_cut_where_it_is_lowest():
     assert pytest.approx([0.16, 0.25]) == [valley.min_value, valley.max_value]
 
 
+def test_a_product_that_ends_below_1_is_cut_where_it_is_highest():
+    rise = Schedule([Phase("linear", 10, end=0.5, start=0.0)])
+    assert [0, pytest.approx(5, rel=1e-4)] == list(schedules.product(rise, FALL).boundaries)
+
+
+def test_a_product_that_was_cut_is_not_cut_again():
+    hill = schedules.product(RISE, FALL)
+    assert hill.boundaries == schedules.product(2.0, hill).boundaries
+    assert pytest.approx([0.375, 0.5, 0.375]) == values(schedules.product(2.0, hill), 2.5, 5, 7.5)
+
+
+@pytest.mark.timeout(20)
+def test_a_long_product_is_cut_where_it_is_highest():
+    rise, fall = (Schedule([one.phases[0].replace(steps=10**9)]) for one in (RISE, FALL))
+    hill = schedules.product(rise, fall)
+    assert [0, pytest.approx(5 * 10**8, rel=1e-4)] == list(hill.boundaries)
+
+
+def test_a_power_of_a_product_multiplies_the_powers_of_its_factors():
+    product = schedules.product(schedules.raised_to(RISE, 0.5), RISE)
+    assert pytest.approx([0.125, 1.0]) == values(schedules.raised_to(product, 2), 5, 10)
+
+
+def test_a_product_has_no_more_phases_than_its_factors():
+    three = Schedule([Phase("linear", 5, 1.0, 0.5), Phase("cosine", 5, 0.2), Phase("step", 5, 0.2)])
+    assert [3, 3] == [
+        len(one.phases) for one in (schedules.product(2.0, three), schedules.raised_to(three, 2))
+    ]
+    assert 1 == len(schedules.product(2.0, RISE.cut(until=5)).phases)
+
+
+def test_a_product_may_have_exactly_the_most_parts_and_factors(monkeypatch):
+    monkeypatch.setattr(operations, "_MOST_PARTS", 4)
+    monkeypatch.setattr(operations, "_MOST_FACTORS", 2)
+    assert 10 == schedules.product(RISE, RISE).horizon
+    with pytest.raises(ConfigError, match=r"^parts=6: the phases of a product"):
+        schedules.product(RISE, RISE, FALL)
+    monkeypatch.setattr(operations, "_MOST_PARTS", 6)
+    with pytest.raises(ConfigError, match=r"^factors=3: at most 2 may change"):
+        schedules.product(RISE, RISE, FALL)
+
+
+@pytest.mark.parametrize(
+    "phase, multiple_of, most",
+    [
+        (Phase("linear", 100, end=12.0, start=2.0), 1, 11),
+        (Phase("linear", 100, end=22.0, start=2.0), 2, 11),
+        (Phase("linear", 6, end=100.0, start=2.0), 2, 7),
+    ],
+    ids=str,
+)
+def test_a_rounded_factor_may_have_exactly_the_most_stages(monkeypatch, phase, multiple_of, most):
+    rounded = Schedule([phase], multiple_of)
+    monkeypatch.setattr(operations, "_MOST_PARTS", most)
+    operations.stages(rounded)
+    monkeypatch.setattr(operations, "_MOST_PARTS", most - 1)
+    with pytest.raises(ConfigError, match=rf"^factors=.*has more than {most - 1} stages"):
+        operations.stages(rounded)
+
+
+@pytest.mark.parametrize(
+    "phases",
+    [
+        [Phase("linear", 30, end=9.0, start=1.0)],
+        [Phase("linear", 9, 9.0, 1.0), Phase("cosine", 20, 3.0), Phase("step", 5, 8.0)],
+        [Phase("linear", 9.5, 9.0, 1.0), Phase("constant", 7.25, 9.0), Phase("linear", 3, 4.0)],
+        [Phase("linear", 4, 2.0, 1.0), Phase("constant", 3, 7.0, 7.0), Phase("linear", 8, 1.0)],
+    ],
+    ids=str,
+)
+def test_the_stages_of_a_rounded_schedule_have_its_values(phases):
+    rounded = Schedule(phases, multiple_of=1)
+    stages = operations.stages(rounded)
+    assert values(rounded, *range(50)) == values(stages, *range(50))
+    assert {"constant"} == {phase.shape for phase in stages.phases}
+
+
 def test_a_rounded_schedule_is_multiplied_stage_by_stage():
     ramp = schedules.whole(schedules.piecewise([(0, 4), (8, 8)]), multiple_of=2)
     found = schedules.product(0.5, ramp, schedules.linear(1.0, 16))
@@ -215,6 +292,10 @@ def test_what_cannot_be_repeated_is_refused_by_name(arguments, message):
 def test_a_whole_schedule_has_ints_that_are_multiples():
     found = values(schedules.whole(schedules.product(RISE, 256), multiple_of=64), 0, 2, 3, 9, 10)
     assert ([0, 0, 64, 192, 256], {int}) == (found, set(map(type, found)))
+
+
+def test_a_whole_schedule_has_multiples_of_1_by_default():
+    assert [0, 1, 3] == values(schedules.whole(schedules.product(RISE, 10)), 0.5, 1.5, 3)
 
 
 def test_a_whole_schedule_needs_a_schedule():
@@ -339,8 +420,9 @@ def test_a_rounded_registered_shape_is_no_factor():
         return 1 - progress + 0.5 * progress * (1 - progress)
 
     hill = Schedule([Phase("there_and_back", 10, end=8.0, start=80.0)], multiple_of=8)
-    with pytest.raises(ConfigError, match="is rounded and has a registered shape"):
-        schedules.product(hill, FALL)
+    for rounded in (hill, Schedule([*hill.phases, Phase("linear", 10, end=80.0)], multiple_of=8)):
+        with pytest.raises(ConfigError, match=r"^factors=.*is rounded and has a registered shape"):
+            schedules.product(rounded, FALL)
 
 
 def test_a_factor_that_is_cut_and_then_jumps_at_its_end_jumps_in_the_product_too():
