@@ -171,8 +171,14 @@ def test_a_phase_of_one_update_is_not_too_short():
     assert () == warm().lint(increment=10)
 
 
-def test_a_phase_that_a_late_change_cut_after_less_than_an_update_is_no_finding():
-    schedule = over(RISE.replace(start=0.1), HOLD.replace(until=3), FALL)
+def test_a_phase_of_one_unit_is_shorter_than_an_update_of_two():
+    schedule = over(Phase("linear", 1, end=1.0, start=0.1), FALL)
+    assert ["phase-below-update"] == [one.code for one in schedule.lint(increment=2)]
+
+
+@pytest.mark.parametrize("until", [1, 3])
+def test_a_phase_that_a_late_change_cut_after_less_than_an_update_is_no_finding(until):
+    schedule = over(RISE.replace(start=0.1), HOLD.replace(until=until), FALL)
     assert () == schedule.lint(increment=10)
 
 
@@ -205,6 +211,15 @@ def test_a_jump_and_the_horizon_are_found_of_every_field():
 def test_a_step_phase_is_no_jump_and_a_lone_warmup_no_floor_above_the_peak():
     assert () == over(Phase("step", 10, end=1.0, start=2.0), HOLD).lint()
     assert () == over(RISE.replace(start=0.1), HOLD).lint()
+
+
+def test_a_lone_warmup_from_0_is_no_floor_above_the_peak():
+    assert ["first-lr-zero"] == [one.code for one in over(RISE).lint()]
+
+
+def test_a_rounded_schedule_that_stays_level_is_compared_with_no_run():
+    level = Schedule([Phase("linear", 100, end=10.1, start=10.9)], multiple_of=1)
+    assert () == level.lint(updates=200)
 
 
 def test_a_lone_rise_that_is_no_line_is_a_floor_above_the_peak():

@@ -98,14 +98,17 @@ def test_a_product_that_rises_and_falls_is_cut_where_it_is_highest():
 
 
 @pytest.mark.parametrize(
-    "powers, place, highest",
-    [((2, 0.5), 8, 0.8**2 * 0.2**0.5), ((0.5, 0.25), 20 / 3, (2 / 3) ** 0.5 * (1 / 3) ** 0.25)],
+    "rise, fall", [(2, 0.5), (0.5, 0.25), (0.001, 0.999), (0.999, 0.001), (0.06, 0.94)]
 )
-def test_powers_of_a_rise_and_a_fall_are_cut_where_their_product_is_highest(powers, place, highest):
-    rise, fall = powers
+def test_powers_of_a_rise_and_a_fall_are_cut_where_their_product_is_highest(rise, fall):
+    share = rise / (rise + fall)
     hill = schedules.product(schedules.raised_to(RISE, rise), schedules.raised_to(FALL, fall))
-    assert [0, pytest.approx(place, rel=1e-4)] == list(hill.boundaries)
-    assert pytest.approx(highest, rel=1e-9) == hill.max_value
+    assert [0, pytest.approx(10 * share, abs=3e-4)] == list(hill.boundaries)
+    assert pytest.approx(share**rise * (1 - share) ** fall, rel=1e-6) == hill.max_value
+
+
+def test_the_first_power_of_a_schedule_is_the_schedule():
+    assert FALL is schedules.raised_to(FALL, 1)
 
 
 def test_a_product_that_falls_and_rises_is_cut_where_it_is_lowest():
@@ -132,6 +135,11 @@ def test_a_long_product_is_cut_where_it_is_highest():
     rise, fall = (Schedule([one.phases[0].replace(steps=10**9)]) for one in (RISE, FALL))
     hill = schedules.product(rise, fall)
     assert [0, pytest.approx(5 * 10**8, rel=1e-4)] == list(hill.boundaries)
+
+
+def test_a_power_needs_a_schedule():
+    with pytest.raises(ConfigError, match=r"^schedule=2\.0: must be a schedule"):
+        schedules.raised_to(2.0, 0.5)
 
 
 def test_a_power_of_a_product_multiplies_the_powers_of_its_factors():

@@ -92,6 +92,16 @@ def test_a_batch_that_grows_for_too_long_is_refused_once_and_for_all():
             pace.position_after(updates)
 
 
+@pytest.mark.parametrize(
+    "call, legal, more, found", [("position_after", 3, 4, 7), ("updates_until", 7, 8, 3)]
+)
+def test_as_many_updates_as_are_left_are_counted_and_one_more_is_refused(call, legal, more, found):
+    doubling = schedules.whole(schedules.piecewise([(0, 1), (100, 101)]))
+    assert found == getattr(Pace(1, (doubling,), 3), call)(legal)
+    with pytest.raises(ConfigError, match=r"^position 7: it takes more than 1,000,000 updates"):
+        getattr(Pace(1, (doubling,), 3), call)(more)
+
+
 def test_what_was_counted_is_not_counted_again():
     pace = Pace.of(schedules.whole(schedules.piecewise([(0, 1), (10**9, 10**6)])))
     first = pace.position_after(5_000), pace.updates_until(10**6)

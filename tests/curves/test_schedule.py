@@ -1047,6 +1047,7 @@ PHASES_OF_MANY = {
     "linear": Phase("linear", 700, end=1.0, start=0.1),
     "cosine": Phase("cosine", 700, end=0.1, start=1.0),
     "a cosine of a power": Phase("cosine", 700, end=0.1, start=1.0, exponent=1.7),
+    "a squared cosine": Phase("cosine", 700, end=0.1, start=1.0, exponent=2.0),
     "minus_sqrt": Phase("minus_sqrt", 700.5, end=0.0, start=0.3),
     "constant": Phase("constant", 700, end=0.3, start=0.3),
     "a part": Phase("cosine", 900, end=0.1, start=1.0, since=133.25, until=801),
@@ -1059,9 +1060,25 @@ def test_values_of_many_positions_have_the_bits_of_calls(phase):
     schedule = Schedule([Phase("linear", 37.5, end=0.7, start=0.0), phase, Phase("step", 3, end=0)])
     positions = list(range(1000))
     shuffled = [*positions[1::3], *positions[::2], 1000.25, 37.5, 0.1]
-    for many in (positions, shuffled, positions[200:300], positions[900:]):
+    for many in (positions, shuffled, positions[37:739], positions[900:]):
         assert [schedule(one) for one in many] == schedule.values(many).tolist()
     assert [schedule(one) for one in positions] == schedule.values(range(1000)).tolist()
+
+
+@pytest.mark.parametrize("start, end", [(0.1, 0.7), (0.11, 0.04), (0.01, 0.03)])
+def test_values_near_the_beginning_of_a_phase_have_the_bits_of_calls(start, end):
+    schedule = over(Phase("linear", 700, end=end, start=start))
+    positions = [index * 1e-15 for index in range(64)]
+    assert at_all(schedule, positions) == schedule.values(positions).tolist()
+
+
+def test_values_between_the_end_of_a_phase_and_a_join_have_the_bits_of_calls():
+    steps = {"shape": "linear", "steps": 0.999999998, "end": 1.0, "start": 0.5}
+    short = {"shape": "cosine", "steps": 1.1e-9, "end": 0.0}
+    schedule = Schedule.from_dict({"phases": [steps, short]})
+    positions = np.linspace(0.999999998, 1, 64)
+    assert 1 == schedule.horizon
+    assert at_all(schedule, positions.tolist()) == schedule.values(positions).tolist()
 
 
 @pytest.mark.parametrize("bad", [-1, math.nan])
