@@ -667,7 +667,7 @@ def test_points_may_be_an_iterator_or_an_array(points):
 
 @pytest.mark.parametrize("points", [np.array(3.0), torch.tensor(3.0)])
 def test_an_array_without_dimensions_is_no_list_of_points(points):
-    with pytest.raises(ConfigError, match=r"points=.*must be a list of pairs"):
+    with pytest.raises(ConfigError, match=r"^points=.*must be a list of pairs"):
         schedules.piecewise(points)
 
 
@@ -710,7 +710,7 @@ def test_an_illegal_shape_of_a_warmup_is_refused_by_name(name, choice, message):
 
 
 def test_the_shape_of_a_warmup_is_checked_without_a_warmup():
-    with pytest.raises(ConfigError, match="warmup_shape='cosin': must be one of"):
+    with pytest.raises(ConfigError, match=r"^warmup_shape='cosin': must be one of"):
         schedules.cosine(1.0, 100, warmup_shape="cosin")
 
 
@@ -767,13 +767,15 @@ def test_without_a_horizon_an_illegal_warmup_is_still_named():
 @pytest.mark.parametrize("name", WITH_WARMUP)
 def test_a_warmup_beyond_the_horizon_is_refused(name):
     horizon = LEGAL[name]["horizon"]
-    with pytest.raises(ConfigError, match=rf"warmup=999: must be at most horizon={horizon}"):
+    with pytest.raises(
+        ConfigError, match=rf"^{name}: warmup=999: must be at most horizon={horizon}"
+    ):
         build(name, warmup=999)
 
 
 @pytest.mark.parametrize("name", WITH_WARMUP)
 def test_a_start_above_the_peak_is_refused(name):
-    with pytest.raises(ConfigError, match=r"start=2.0: must be at most peak=1.0"):
+    with pytest.raises(ConfigError, match=rf"^{name}: start=2.0: must be at most peak=1.0"):
         build(name, start=2.0)
 
 
@@ -786,14 +788,14 @@ def test_a_floor_above_the_peak_is_legal_and_linted(name):
 
 @pytest.mark.parametrize("name", BOUNDED)
 def test_a_lower_bound_above_the_peak_is_refused(name):
-    with pytest.raises(ConfigError, match=r"floor=2.0: must be at most peak=1.0"):
+    with pytest.raises(ConfigError, match=rf"^{name}: floor=2.0: must be at most peak=1.0"):
         build(name, floor=2.0)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_horizon_of_zero_is_refused(name):
     rule = "warmup=10: must be at most horizon=0" if name == "constant" else "horizon=0: must be"
-    with pytest.raises(ConfigError, match=rule):
+    with pytest.raises(ConfigError, match=f"^{name}: {rule}"):
         build(name, horizon=0)
 
 
@@ -818,15 +820,23 @@ def test_a_horizon_of_zero_is_refused(name):
             {"decay_ends": [40]},
             r"decay_ends=\[40\]: decay=40 does not fit between positions 10 and 40",
         ),
-        ("wsd_s", {"decay_ends": [60, 60]}, "decay=40 does not fit between positions 60 and 60"),
+        (
+            "wsd_s",
+            {"decay_ends": [60, 60]},
+            "decay_ends=.*: decay=40 does not fit between positions 60 and 60",
+        ),
         ("wsd_s", {"decay_ends": [80, 60]}, r"decay_ends=\[80, 60\]: must be in ascending order"),
         ("wsd_s", {"decay_ends": [111]}, "decay_ends=.*at most horizon=110"),
-        ("wsd_s", {"decay_ends": [110]}, "decay=40 does not fit between positions 110 and 110"),
+        (
+            "wsd_s",
+            {"decay_ends": [110]},
+            "decay_ends=.*: decay=40 does not fit between positions 110 and 110",
+        ),
         ("wsd_s", {"decay_ends": 60}, "decay_ends=60: must be a list of positions"),
-        ("wsd_s", {"decay_ends": [-1]}, r"ends\[0\]=-1: must be a finite number >= 0"),
+        ("wsd_s", {"decay_ends": [-1]}, r"decay_ends\[0\]=-1: must be a finite number >= 0"),
         ("multistep", {"milestones": [60, 50]}, r"milestones=\[60, 50\]: must be in ascending"),
-        ("multistep", {"milestones": [10, 50]}, "must be after warmup=10"),
-        ("multistep", {"milestones": [111]}, "at most horizon=110"),
+        ("multistep", {"milestones": [10, 50]}, "milestones=.*: must be after warmup=10"),
+        ("multistep", {"milestones": [111]}, "milestones=.*at most horizon=110"),
         ("multistep", {"milestones": "60"}, "milestones='60': must be a list of positions"),
         ("multistep", {"gamma": 1.5}, "gamma=1.5: must be at most 1"),
         ("cosine_with_restarts", {"cycles": 0}, "cycles=0: must be from 1 to 100,000"),
@@ -888,18 +898,18 @@ def test_a_horizon_of_zero_is_refused(name):
     ],
 )
 def test_what_does_not_fit_together_is_refused_by_name(name, changes, message):
-    with pytest.raises(ConfigError, match=rf"^{name}: .*{message}"):
+    with pytest.raises(ConfigError, match=rf"^{name}: {message}"):
         build(name, **changes)
 
 
 def test_an_unknown_name_lists_the_known_and_the_near_miss():
-    with pytest.raises(ConfigError, match=r"schedule='cosin'.*'piecewise'; did you mean 'cosine'"):
+    with pytest.raises(ConfigError, match=r"^schedule='cosin'.*'piecewise'; did you mean 'cosine'"):
         schedules.build("cosin", peak=1.0)
 
 
 @pytest.mark.parametrize("name", [None, 3, ["cosine"], ""], ids=repr)
 def test_what_is_no_name_is_refused(name):
-    with pytest.raises(ConfigError, match=r"schedule=.*must be one of 'constant'"):
+    with pytest.raises(ConfigError, match=r"^schedule=.*must be one of 'constant'"):
         schedules.build(name)
 
 

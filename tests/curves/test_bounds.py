@@ -20,6 +20,12 @@ def between(schedule, positions, high, low, *, is_rise=False):
     "schedule, is_rise, expected",
     [
         (RISE_AND_FALL, False, [0.2, 1.1, 2.0, 1.2, 0.4, 0.4]),
+        (
+            Schedule([*RISE_AND_FALL.phases, Phase("linear", 10, end=0.3)]),
+            False,
+            [0.2, 1.1, 2.0, 1.43, 0.86, 0.4],
+        ),
+        (Schedule([Phase("constant", 20, 0.0, 0.0)]), False, [2.0] * 6),
         (RISE_AND_FALL, True, [0.4, 2.53, 4.67, 3.33, 2.0, 2.0]),
         (schedules.constant(1.0, 20, warmup=10), False, [0.0, 1.0, 2.0, 2.0, 2.0, 2.0]),
         (schedules.linear(1.0, 20), False, [2.0, 1.6, 1.2, 0.8, 0.4, 0.4]),
@@ -54,12 +60,21 @@ def test_a_value_that_would_map_below_0_is_0():
 def test_a_weight_decay_that_ends_where_it_began_needs_equal_bounds():
     bump = Schedule([Phase("linear", 10, end=0.2, start=0.1), Phase("linear", 10, end=0.1)])
     assert pytest.approx([0.3, 0.6, 0.3]) == between(bump, (0, 10, 20), 0.3, 0.3, is_rise=True)
-    with pytest.raises(ConfigError, match="needs equal bounds"):
+    with pytest.raises(ConfigError, match=r"needs equal bounds, got 0\.2 and 0\.3"):
         between(bump, (0,), 0.3, 0.2, is_rise=True)
 
 
 FLAT = Schedule([Phase("linear", 10, end=1.0, start=0.2), Phase("constant", 20, end=1.0)])
+JUMP = Schedule([*RISE_AND_FALL.phases[:1], Phase("linear", 10, end=0.5, start=0.8)])
+THREE = Schedule([*RISE_AND_FALL.phases, Phase("cosine", 10, end=0.3)])
 CHANGES = [
+    ("cooldown at a jump", "cooldown", JUMP, 10, {"steps": 8}),
+    ("cooldown past three phases", "cooldown", THREE, 35, {"steps": 8}),
+    ("rise in the last of three phases", "rewarm", THREE, 24, {"steps": 8}),
+    ("extended in the second of three", "extend", THREE, 14, {"horizon": 45, "keep": "value"}),
+    ("extended past three phases", "extend", THREE, 35, {"horizon": 45, "keep": "value"}),
+    ("scaled in the second of three", "scale", THREE, 14, {"factor": 3.0}),
+    ("scaled past three phases", "scale", THREE, 35, {"factor": 3.0}),
     ("cooldown in a phase", "cooldown", RISE_AND_FALL, 14, {"steps": 8}),
     ("cooldown at a boundary", "cooldown", RISE_AND_FALL, 10, {"steps": 8}),
     ("cooldown past the end", "cooldown", RISE_AND_FALL, 25, {"steps": 8}),
@@ -119,9 +134,32 @@ def test_a_value_that_the_schedule_did_not_have_maps_to_itself():
     assert pytest.approx(0.7) == bounded.at(25)(2.0, 0.4)
 
 
+def test_a_value_that_the_schedule_had_maps_to_its_point():
+    bounded = changed(RISE_AND_FALL, "rewarm", 20, {"steps": 5, "peak": 1.0})
+    assert pytest.approx([0.4, 2.0]) == [bounded.at(position)(2.0, 0.4) for position in (20, 25)]
+
+
 def test_the_highest_value_is_that_of_the_upper_bound():
     bounded = BoundedSchedule.of(RISE_AND_FALL, is_rise=False)
     assert (2.0, 1.0, None) == (bounded.highest(2.0, 0.4), bounded.factor, bounded.end_share)
+
+
+def test_the_highest_value_is_the_lower_bound_or_a_kept_start_where_that_is_higher():
+    bounded = BoundedSchedule.of(RISE_AND_FALL, is_rise=False)
+    assert [3.0, 0.2] == [bounded.highest(2.0, 3.0), bounded.highest(0.1, 0.05)]
+
+
+@pytest.mark.parametrize(
+    "curve, expected",
+    [
+        (RISE_AND_FALL, (0.0, 1.0, 0.0)),
+        (ProportionalTo(at_max=0.5, power=0.5).following(RISE_AND_FALL), (0.0, 1.0, 0.0)),
+        (ProportionalTo(at_max=0.5, power=-1).following(RISE_AND_FALL), (0.0, -1 / 3, 4 / 3)),
+    ],
+    ids=["schedule", "root", "inverse"],
+)
+def test_the_peak_is_the_point_where_the_schedule_is_highest(curve, expected):
+    assert pytest.approx(expected) == BoundedSchedule.of(curve, is_rise=False).peak
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from dist_sched import ConfigError, Phase, Schedule
-from dist_sched._curves.lint import LEVELS, Finding, in_order
+from dist_sched._curves.lint import LEVELS, Finding, in_order, other_end, unfilled_horizon
 from dist_sched.schedules import linear, repeat
 
 RISE = Phase("linear", 10, end=1.0, start=0.0)
@@ -171,8 +171,14 @@ def test_a_phase_of_one_update_is_not_too_short():
     assert () == warm().lint(increment=10)
 
 
-def test_a_phase_that_a_late_change_cut_after_less_than_an_update_is_no_finding():
-    schedule = over(RISE.replace(start=0.1), HOLD.replace(until=3), FALL)
+def test_a_phase_of_one_unit_is_shorter_than_an_update_of_two():
+    schedule = over(Phase("linear", 1, end=1.0, start=0.1), FALL)
+    assert ["phase-below-update"] == [one.code for one in schedule.lint(increment=2)]
+
+
+@pytest.mark.parametrize("until", [1, 3])
+def test_a_phase_that_a_late_change_cut_after_less_than_an_update_is_no_finding(until):
+    schedule = over(RISE.replace(start=0.1), HOLD.replace(until=until), FALL)
     assert () == schedule.lint(increment=10)
 
 
@@ -207,6 +213,15 @@ def test_a_step_phase_is_no_jump_and_a_lone_warmup_no_floor_above_the_peak():
     assert () == over(RISE.replace(start=0.1), HOLD).lint()
 
 
+def test_a_lone_warmup_from_0_is_no_floor_above_the_peak():
+    assert ["first-lr-zero"] == [one.code for one in over(RISE).lint()]
+
+
+def test_a_rounded_schedule_that_stays_level_is_compared_with_no_run():
+    level = Schedule([Phase("linear", 100, end=10.1, start=10.9)], multiple_of=1)
+    assert () == level.lint(updates=200)
+
+
 def test_a_lone_rise_that_is_no_line_is_a_floor_above_the_peak():
     assert [0] == [one.position for one in over(Phase("cosine", 9, 1.0, start=0.1)).lint()]
 
@@ -234,7 +249,7 @@ def test_a_phase_of_one_unit_is_not_too_short():
     ids=str,
 )
 def test_a_lint_refuses_an_illegal_run(asked, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
         warm().lint(**asked)
 
 
@@ -249,6 +264,55 @@ def test_a_run_that_ends_before_the_horizon_at_the_last_value_is_no_finding():
 
 def test_a_constant_schedule_is_compared_with_no_run():
     assert () == over(Phase("constant", 0, 1.0, 1.0)).lint(updates=30)
+
+
+@pytest.mark.parametrize(
+    "written, position, message",
+    [
+        (120, 100, "the phases end at 100, 20 units before the horizon 120 of the config"),
+        (90, 90, "the phases end at 100, 10 units after the horizon 90 of the config"),
+    ],
+)
+def test_phases_that_end_elsewhere_than_the_written_horizon_are_found(written, position, message):
+    assert [Finding(position, message, "horizon-mismatch")] == [*unfilled_horizon(warm(), written)]
+    assert [] == [*unfilled_horizon(warm(), 100 + 1e-14)]
+
+
+LATER = "ends at 100, after lr's horizon 80: its value there is 0.55, not 0.1"
+
+
+@pytest.mark.parametrize(
+    "lr_horizon, expected",
+    [
+        (80, [Finding(80, LATER, "field-outlasts-lr")]),
+        (100, []),
+        (
+            120,
+            [
+                Finding(
+                    100,
+                    "ends at 100, and lr ends at 120; its last value is 0.1",
+                    "field-ends-elsewhere",
+                )
+            ],
+        ),
+    ],
+)
+def test_a_field_that_ends_after_lr_outlasts_it_and_another_ends_elsewhere(lr_horizon, expected):
+    assert expected == [*other_end(warm(), 100, lr_horizon)]
+
+
+def test_a_field_that_ends_after_lr_at_the_value_that_it_has_there_ends_elsewhere():
+    held = "ends at 60, and lr ends at 30; its last value is 1"
+    schedule = over(RISE.replace(start=0.1), HOLD)
+    assert [Finding(30, held, "field-ends-elsewhere")] == [*other_end(schedule, 60, 30)]
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_three_equal_jumps_are_listed_one_by_one(count):
+    cycles = repeat(linear(1.0, 100), count + 1)
+    found = [one.position for one in cycles.lint() if one.code == "jump"]
+    assert {3: [100, 200, 300], 4: [100]}[count] == found
 
 
 def test_many_equal_jumps_are_one_finding():

@@ -86,7 +86,7 @@ def test_a_product_with_0_is_0_whatever_the_shape(zero):
     ids=str,
 )
 def test_what_is_no_factor_is_refused_by_its_place(factors, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
         schedules.product(*factors)
 
 
@@ -95,6 +95,110 @@ def test_a_product_that_rises_and_falls_is_cut_where_it_is_highest():
     hill = schedules.product(rise, schedules.linear(1.0, 10))
     assert [0, pytest.approx(5, rel=1e-4)] == list(hill.boundaries)
     assert pytest.approx(0.25, rel=1e-9) == hill.max_value
+
+
+@pytest.mark.parametrize(
+    "rise, fall", [(2, 0.5), (0.5, 0.25), (0.001, 0.999), (0.999, 0.001), (0.06, 0.94)]
+)
+def test_powers_of_a_rise_and_a_fall_are_cut_where_their_product_is_highest(rise, fall):
+    share = rise / (rise + fall)
+    hill = schedules.product(schedules.raised_to(RISE, rise), schedules.raised_to(FALL, fall))
+    assert [0, pytest.approx(10 * share, abs=3e-4)] == list(hill.boundaries)
+    assert pytest.approx(share**rise * (1 - share) ** fall, rel=1e-6) == hill.max_value
+
+
+def test_the_first_power_of_a_schedule_is_the_schedule():
+    assert FALL is schedules.raised_to(FALL, 1)
+
+
+def test_a_product_that_falls_and_rises_is_cut_where_it_is_lowest():
+    rise = Schedule([Phase("linear", 10, end=4.0, start=1.0)])
+    fall = Schedule([Phase("linear", 10, end=1.0, start=4.0)])
+    valley = schedules.product(*(schedules.raised_to(one, -1) for one in (rise, fall)))
+    assert [0, pytest.approx(5, rel=1e-4)] == list(valley.boundaries)
+    assert pytest.approx([0.16, 0.25]) == [valley.min_value, valley.max_value]
+
+
+def test_a_product_that_ends_below_1_is_cut_where_it_is_highest():
+    rise = Schedule([Phase("linear", 10, end=0.5, start=0.0)])
+    assert [0, pytest.approx(5, rel=1e-4)] == list(schedules.product(rise, FALL).boundaries)
+
+
+def test_a_product_that_was_cut_is_not_cut_again():
+    hill = schedules.product(RISE, FALL)
+    assert hill.boundaries == schedules.product(2.0, hill).boundaries
+    assert pytest.approx([0.375, 0.5, 0.375]) == values(schedules.product(2.0, hill), 2.5, 5, 7.5)
+
+
+@pytest.mark.timeout(20)
+def test_a_long_product_is_cut_where_it_is_highest():
+    rise, fall = (Schedule([one.phases[0].replace(steps=10**9)]) for one in (RISE, FALL))
+    hill = schedules.product(rise, fall)
+    assert [0, pytest.approx(5 * 10**8, rel=1e-4)] == list(hill.boundaries)
+
+
+def test_a_power_needs_a_schedule():
+    with pytest.raises(ConfigError, match=r"^schedule=2\.0: must be a schedule"):
+        schedules.raised_to(2.0, 0.5)
+
+
+def test_a_power_of_a_product_multiplies_the_powers_of_its_factors():
+    product = schedules.product(schedules.raised_to(RISE, 0.5), RISE)
+    assert pytest.approx([0.125, 1.0]) == values(schedules.raised_to(product, 2), 5, 10)
+
+
+def test_a_product_has_no_more_phases_than_its_factors():
+    three = Schedule([Phase("linear", 5, 1.0, 0.5), Phase("cosine", 5, 0.2), Phase("step", 5, 0.2)])
+    assert [3, 3] == [
+        len(one.phases) for one in (schedules.product(2.0, three), schedules.raised_to(three, 2))
+    ]
+    assert 1 == len(schedules.product(2.0, RISE.cut(until=5)).phases)
+
+
+def test_a_product_may_have_exactly_the_most_parts_and_factors(monkeypatch):
+    monkeypatch.setattr(operations, "_MOST_PARTS", 4)
+    monkeypatch.setattr(operations, "_MOST_FACTORS", 2)
+    assert 10 == schedules.product(RISE, RISE).horizon
+    with pytest.raises(ConfigError, match=r"^parts=6: the phases of a product"):
+        schedules.product(RISE, RISE, FALL)
+    monkeypatch.setattr(operations, "_MOST_PARTS", 6)
+    with pytest.raises(ConfigError, match=r"^factors=3: at most 2 may change"):
+        schedules.product(RISE, RISE, FALL)
+
+
+@pytest.mark.parametrize(
+    "phase, multiple_of, most",
+    [
+        (Phase("linear", 100, end=12.0, start=2.0), 1, 11),
+        (Phase("linear", 100, end=22.0, start=2.0), 2, 11),
+        (Phase("linear", 6, end=100.0, start=2.0), 2, 7),
+    ],
+    ids=str,
+)
+def test_a_rounded_factor_may_have_exactly_the_most_stages(monkeypatch, phase, multiple_of, most):
+    rounded = Schedule([phase], multiple_of)
+    monkeypatch.setattr(operations, "_MOST_PARTS", most)
+    operations.stages(rounded)
+    monkeypatch.setattr(operations, "_MOST_PARTS", most - 1)
+    with pytest.raises(ConfigError, match=rf"^factors=.*has more than {most - 1} stages"):
+        operations.stages(rounded)
+
+
+@pytest.mark.parametrize(
+    "phases",
+    [
+        [Phase("linear", 30, end=9.0, start=1.0)],
+        [Phase("linear", 9, 9.0, 1.0), Phase("cosine", 20, 3.0), Phase("step", 5, 8.0)],
+        [Phase("linear", 9.5, 9.0, 1.0), Phase("constant", 7.25, 9.0), Phase("linear", 3, 4.0)],
+        [Phase("linear", 4, 2.0, 1.0), Phase("constant", 3, 7.0, 7.0), Phase("linear", 8, 1.0)],
+    ],
+    ids=str,
+)
+def test_the_stages_of_a_rounded_schedule_have_its_values(phases):
+    rounded = Schedule(phases, multiple_of=1)
+    stages = operations.stages(rounded)
+    assert values(rounded, *range(50)) == values(stages, *range(50))
+    assert {"constant"} == {phase.shape for phase in stages.phases}
 
 
 def test_a_rounded_schedule_is_multiplied_stage_by_stage():
@@ -110,7 +214,7 @@ def test_a_root_of_a_rounded_schedule_follows_its_stages():
 
 @pytest.mark.parametrize("power", [0, math.inf, "2", None, True])
 def test_an_illegal_power_is_refused(power):
-    with pytest.raises(ConfigError, match="power="):
+    with pytest.raises(ConfigError, match=r"^power="):
         schedules.raised_to(schedules.linear(1.0, 10, floor=0.5), power)
 
 
@@ -186,7 +290,7 @@ def test_a_repeated_schedule_is_rounded_as_one_cycle_is():
     ids=str,
 )
 def test_what_cannot_be_repeated_is_refused_by_name(arguments, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
         schedules.repeat(*arguments)
 
 
@@ -198,8 +302,12 @@ def test_a_whole_schedule_has_ints_that_are_multiples():
     assert ([0, 0, 64, 192, 256], {int}) == (found, set(map(type, found)))
 
 
+def test_a_whole_schedule_has_multiples_of_1_by_default():
+    assert [0, 1, 3] == values(schedules.whole(schedules.product(RISE, 10)), 0.5, 1.5, 3)
+
+
 def test_a_whole_schedule_needs_a_schedule():
-    with pytest.raises(ConfigError, match="schedule=64: must be a schedule"):
+    with pytest.raises(ConfigError, match=r"^schedule=64: must be a schedule"):
         schedules.whole(64)
 
 
@@ -262,7 +370,7 @@ def test_units_after_a_billion_updates_of_a_batch_that_is_constant_are_counted_a
     ids=str,
 )
 def test_what_has_no_position_is_refused_by_name(arguments, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
         schedules.units_after(*arguments)
 
 
@@ -320,8 +428,9 @@ def test_a_rounded_registered_shape_is_no_factor():
         return 1 - progress + 0.5 * progress * (1 - progress)
 
     hill = Schedule([Phase("there_and_back", 10, end=8.0, start=80.0)], multiple_of=8)
-    with pytest.raises(ConfigError, match="is rounded and has a registered shape"):
-        schedules.product(hill, FALL)
+    for rounded in (hill, Schedule([*hill.phases, Phase("linear", 10, end=80.0)], multiple_of=8)):
+        with pytest.raises(ConfigError, match=r"^factors=.*is rounded and has a registered shape"):
+            schedules.product(rounded, FALL)
 
 
 def test_a_factor_that_is_cut_and_then_jumps_at_its_end_jumps_in_the_product_too():

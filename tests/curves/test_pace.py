@@ -92,6 +92,16 @@ def test_a_batch_that_grows_for_too_long_is_refused_once_and_for_all():
             pace.position_after(updates)
 
 
+@pytest.mark.parametrize(
+    "call, legal, more, found", [("position_after", 3, 4, 7), ("updates_until", 7, 8, 3)]
+)
+def test_as_many_updates_as_are_left_are_counted_and_one_more_is_refused(call, legal, more, found):
+    doubling = schedules.whole(schedules.piecewise([(0, 1), (100, 101)]))
+    assert found == getattr(Pace(1, (doubling,), 3), call)(legal)
+    with pytest.raises(ConfigError, match=r"^position 7: it takes more than 1,000,000 updates"):
+        getattr(Pace(1, (doubling,), 3), call)(more)
+
+
 def test_what_was_counted_is_not_counted_again():
     pace = Pace.of(schedules.whole(schedules.piecewise([(0, 1), (10**9, 10**6)])))
     first = pace.position_after(5_000), pace.updates_until(10**6)
@@ -101,7 +111,7 @@ def test_what_was_counted_is_not_counted_again():
 
 
 def test_a_position_beyond_the_largest_is_refused():
-    with pytest.raises(ConfigError, match=r"position=.*must be from 0 to 2\*\*53"):
+    with pytest.raises(ConfigError, match=r"^position=.*must be from 0 to 2\*\*53"):
         Pace.of(2**40).position_after(2**20)
 
 
@@ -110,11 +120,11 @@ def test_a_batch_that_is_no_whole_number_is_refused_where_it_is(value):
     batch_size = Schedule(
         [Phase("constant", 4, end=2.0, start=2.0), Phase("constant", 9, value, value)]
     )
-    with pytest.raises(ConfigError, match=f"batch_size={value} at position 4: must be a"):
+    with pytest.raises(ConfigError, match=f"^batch_size={value} at position 4: must be a"):
         Pace.of(batch_size).position_after(3)
 
 
 @pytest.mark.parametrize("number", [0, -1, 2.5, True, "4"])
 def test_a_number_that_is_no_whole_one_above_0_is_refused(number):
-    with pytest.raises(ConfigError, match="per_item="):
+    with pytest.raises(ConfigError, match=r"^per_item="):
         Pace.of(number)

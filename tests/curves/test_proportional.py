@@ -26,13 +26,13 @@ def test_at_max_is_passed_by_name():
 
 @pytest.mark.parametrize("value", [-1.0, float("nan"), "high", None, True])
 def test_an_illegal_at_max_is_refused_by_name(value):
-    with pytest.raises(ConfigError, match="at_max="):
+    with pytest.raises(ConfigError, match=r"^at_max="):
         ProportionalTo(at_max=value)
 
 
 @pytest.mark.parametrize("field", ["", None, 3])
 def test_a_field_that_is_no_text_is_refused(field):
-    with pytest.raises(ConfigError, match=r"field=.*must be a non-empty string"):
+    with pytest.raises(ConfigError, match=r"^field=.*must be a non-empty string"):
         ProportionalTo(field, at_max=0.1)
 
 
@@ -50,7 +50,7 @@ def test_the_data_has_the_keys_of_files_and_states():
     ],
 )
 def test_illegal_data_is_refused_by_its_own_key(data, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
         ProportionalTo.from_dict(data)
 
 
@@ -98,7 +98,7 @@ def test_a_power_of_what_ends_at_0_is_0_there():
 )
 def test_a_negative_power_of_what_comes_too_near_to_0_is_refused(low, power, message):
     fall = Schedule([Phase("linear", 4, end=low, start=1.0)])
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
         ProportionalTo(at_max=1.0, power=power).following(fall)
 
 
@@ -106,13 +106,13 @@ def test_a_shape_that_is_0_between_its_ends_has_no_negative_power_there():
     register_shape("dip")(lambda progress: -1.0 if 0.3 < progress < 0.4 else 1 - progress)
     dip = Schedule([Phase("dip", 8, end=0.5, start=1.0)])
     curve = ProportionalTo(at_max=1.0, power=-1).following(dip)
-    with pytest.raises(ConfigError, match=r"power=-1\.0: the result leaves the range of floats"):
+    with pytest.raises(ConfigError, match=r"^power=-1\.0: the result leaves the range of floats"):
         curve(3)
 
 
 @pytest.mark.parametrize("power", [float("nan"), float("inf"), 10**400, "high", None, True])
 def test_an_illegal_power_is_refused_by_name(power):
-    with pytest.raises(ConfigError, match="power="):
+    with pytest.raises(ConfigError, match=r"^power="):
         ProportionalTo(at_max=0.1, power=power)
 
 

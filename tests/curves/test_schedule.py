@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dist_sched import ConfigError, Phase, Schedule
+from dist_sched._curves import schedule as schedule_module
 from dist_sched._curves.operations import product, repeat
 from dist_sched._curves.schedule import MOST_PHASES
 from dist_sched._curves.shapes import shape_of, shapes
@@ -181,7 +182,7 @@ def test_positions_may_be_fractions():
 
 @pytest.mark.parametrize("position", [-1, -0.5, math.nan, "5", None, [1], 1j], ids=repr)
 def test_a_position_that_is_negative_or_no_number_is_refused(position):
-    with pytest.raises(ConfigError, match=r"position=.*must be a (finite )?number"):
+    with pytest.raises(ConfigError, match=r"^position=.*must be a (finite )?number"):
         rise_and_fall()(position)
 
 
@@ -230,54 +231,72 @@ def test_a_schedule_of_most_phases_finds_each_by_bisection():
     assert 20 * min(seconds(few) for _ in range(3)) > min(seconds(schedule) for _ in range(3))
 
 
+def test_a_phase_between_two_positions_past_the_horizon_is_constant():
+    held = Phase("constant", 20, end=0.1, start=0.1)
+    assert [held] * 2 == [rise_and_fall().phase_between(at, at + 20) for at in (110, 150)]
+
+
 # What is refused.
 
 
 def test_a_horizon_over_2_to_the_53_is_refused():
-    with pytest.raises(ConfigError, match=r"horizon=9007199254740993: must be at most 2\*\*53"):
+    with pytest.raises(ConfigError, match=r"^horizon=9007199254740993: must be at most 2\*\*53"):
         over(RISE.replace(steps=2**53), Phase("linear", 1, end=0.0))
 
 
 def test_a_first_phase_without_start_is_refused():
-    with pytest.raises(ConfigError, match=r"phases\[0\].start=None: the first phase needs"):
+    with pytest.raises(ConfigError, match=r"^phases\[0\].start=None: the first phase needs"):
         over(FALL)
 
 
 def test_a_constant_phase_that_starts_elsewhere_than_it_ends_is_refused():
     message = r"phases\[1\] \(constant\): starts at 1.0 and ends at 0.5: .*pass start="
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
         over(RISE, Phase("constant", 10, end=0.5))
 
 
 def test_a_constant_phase_whose_own_start_and_end_differ_is_refused():
-    with pytest.raises(ConfigError, match=r"phases\[0\] \(constant\): starts at 1.0 and ends"):
+    with pytest.raises(ConfigError, match=r"^phases\[0\] \(constant\): starts at 1.0 and ends"):
         over(Phase("constant", 0, end=0.5, start=1.0))
 
 
 def test_a_shape_that_cannot_start_where_the_phase_before_ended_is_refused():
-    with pytest.raises(ConfigError, match=r"phases\[1\] \(exponential\): start=0.0"):
+    with pytest.raises(ConfigError, match=r"^phases\[1\] \(exponential\): start=0.0"):
         over(Phase("linear", 10, end=0.0, start=1.0), Phase("exponential", 10, end=1.0))
 
 
 def test_no_phases_are_refused():
-    with pytest.raises(ConfigError, match=r"phases: there are 0; must be from 1 to 100,000"):
+    with pytest.raises(ConfigError, match=r"^phases: there are 0; must be from 1 to 100,000"):
         over()
 
 
 def test_too_many_phases_are_refused():
-    with pytest.raises(ConfigError, match=r"phases: there are 100001; must be from 1 to 100,000"):
+    with pytest.raises(ConfigError, match=r"^phases: there are 100001; must be from 1 to 100,000"):
         Schedule([RISE] * (MOST_PHASES + 1))
+
+
+def test_a_schedule_may_have_exactly_the_most_phases(monkeypatch):
+    monkeypatch.setattr(schedule_module, "MOST_PHASES", 3)
+    assert 30 == over(*[RISE] * 3).horizon
+    with pytest.raises(ConfigError, match=r"^phases: there are 4; must be from 1 to 3"):
+        over(*[RISE] * 4)
+
+
+def test_values_beyond_all_floats_are_refused_with_the_phase():
+    message = r"^phases\[0\] \(power_law\): its values leave the range of floats"
+    with pytest.raises(ConfigError, match=message):
+        over(Phase("power_law", 10, end=0.1, start=1.0, power=0.001))
 
 
 @pytest.mark.parametrize("phases", [None, 3, "linear", RISE, {"phases": []}], ids=repr)
 def test_what_is_no_list_of_phases_is_refused(phases):
-    with pytest.raises(ConfigError, match=r"phases=.*must be a list of phases"):
+    with pytest.raises(ConfigError, match=r"^phases=.*must be a list of phases"):
         Schedule(phases)
 
 
 @pytest.mark.parametrize("thing", [None, "linear", {"shape": "linear"}, 0.5], ids=repr)
 def test_what_is_no_phase_is_refused_by_its_index(thing):
-    with pytest.raises(ConfigError, match=r"phases\[1\]=.*must be a Phase"):
+    with pytest.raises(ConfigError, match=r"^phases\[1\]=.*must be a Phase"):
         over(RISE, thing)
 
 
@@ -332,6 +351,13 @@ def test_a_text_shows_the_values_of_each_phase():
     assert expected == str(wsd())
 
 
+def test_a_text_counts_the_phases_after_the_twelfth():
+    hold = "constant 5 units 1 to 1"
+    assert "; ".join([hold] * 12) == str(over(*[Phase("constant", 5, 1.0, 1.0)] * 12))
+    longer = str(over(*[Phase("constant", 5, 1.0, 1.0)] * 14))
+    assert "; ".join([*[hold] * 12, "and 2 more phases"]) == longer
+
+
 @quick
 @given(schedule=schedules())
 def test_a_repr_evaluates_to_an_equal_schedule(schedule):
@@ -372,9 +398,9 @@ def test_a_schedule_is_saved_as_a_list_of_its_phases():
     "data, message",
     [
         (None, "schedule=None: must be a mapping with a list of phases"),
-        ({}, "must be a mapping with a list of phases"),
-        ({"phases": "linear"}, "must be a mapping with a list of phases"),
-        ({"phases": {}}, "must be a mapping with a list of phases"),
+        ({}, "schedule=.*: must be a mapping with a list of phases"),
+        ({"phases": "linear"}, "schedule=.*: must be a mapping with a list of phases"),
+        ({"phases": {}}, "schedule=.*: must be a mapping with a list of phases"),
         ({"phases": []}, "phases: there are 0"),
         ({"phases": [RISE.to_dict()], "phase": 1}, r"'phase' is not a key.*mean 'phases'\?"),
         ({"phases": [RISE.to_dict()], 7: 1}, "7 is not a key of a schedule"),
@@ -385,8 +411,18 @@ def test_a_schedule_is_saved_as_a_list_of_its_phases():
     ids=str,
 )
 def test_data_that_is_no_schedule_is_refused(data, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
         Schedule.from_dict(data)
+
+
+def test_a_rounded_schedule_comes_back_from_its_data_its_text_and_pickle():
+    schedule = Schedule([RISE.replace(end=4.0)], multiple_of=2)
+    expected = {"phases": [{**RISE.to_dict(), "end": 4.0}], "multiple_of": 2}
+    assert expected == schedule.to_dict()
+    assert "Schedule([Phase('linear', 10, end=4.0, start=0.0)], multiple_of=2)" == repr(schedule)
+    assert "linear 10 units 0 to 4; whole multiples of 2" == str(schedule)
+    copies = [Schedule.from_dict(expected), pickle.loads(pickle.dumps(schedule))]  # noqa: S301
+    assert [schedule] * 2 == copies
 
 
 # Many positions at once.
@@ -426,6 +462,20 @@ def test_values_takes_whatever_holds_positions(positions):
     assert [float(schedule(position)) for position in positions] == found.tolist()
 
 
+def test_values_of_a_rounded_schedule_are_rounded():
+    schedule = Schedule([Phase("linear", 100, end=256.0, start=64.0)], multiple_of=64)
+    assert at_all(schedule, range(120)) == schedule.values(range(120)).tolist()
+
+
+def test_values_of_every_third_position_of_a_range():
+    assert at_all(wsd(), range(2, 130, 3)) == wsd().values(range(2, 130, 3)).tolist()
+
+
+def test_values_refuses_a_set_which_has_no_order():
+    with pytest.raises(ConfigError, match=r"^position=.*must be a number"):
+        wsd().values({5, 10})
+
+
 def test_values_takes_a_generator():
     assert [0.0, 0.5, 1.0] == wsd().values(position for position in (0, 5, 10)).tolist()
 
@@ -447,18 +497,18 @@ def test_values_without_numpy_is_a_list(monkeypatch):
 
 @pytest.mark.parametrize("position", [-1, -0.5, math.nan, "5", None], ids=repr)
 def test_values_refuses_what_a_call_refuses(position):
-    with pytest.raises(ConfigError, match=r"position=.*must be a (finite )?number"):
+    with pytest.raises(ConfigError, match=r"^position=.*must be a (finite )?number"):
         rise_and_fall().values([position])
 
 
 def test_values_without_numpy_refuses_a_negative_position(monkeypatch):
     monkeypatch.setitem(sys.modules, "numpy", None)
-    with pytest.raises(ConfigError, match=r"position=-1: must be a number >= 0"):
+    with pytest.raises(ConfigError, match=r"^position=-1: must be a number >= 0"):
         rise_and_fall().values([-1])
 
 
 def test_values_refuses_a_negative_position_among_others():
-    with pytest.raises(ConfigError, match=r"position=.*-1.*must be a number >= 0"):
+    with pytest.raises(ConfigError, match=r"^position=.*-1.*must be a number >= 0"):
         rise_and_fall().values([5, 200, -1, 7])
 
 
@@ -606,13 +656,36 @@ def test_extend_lengthens_no_phase_that_has_ended_elsewhere(phases, position):
     assert expected == over(*phases).extend(position, expected.horizon)
 
 
+def test_extend_lengthens_a_first_phase_and_a_lower_one_where_their_decays_begin():
+    fall, low = Phase("linear", 40, end=0.0), Phase("constant", 50, end=0.5, start=0.5)
+    first = HOLD.replace(start=1.0)
+    assert over(first.replace(steps=150), fall) == over(first, fall).extend(50, 190)
+    assert over(RISE, low.replace(steps=150), fall) == over(RISE, low, fall).extend(60, 200)
+
+
+def test_a_line_that_stays_level_is_no_decay_to_extend():
+    level = Phase("linear", 60, end=1.0)
+    schedule = over(HOLD.replace(start=1.0), level)
+    assert over(HOLD.replace(start=1.0), level.replace(steps=150)) == schedule.extend(50, 200)
+
+
+def test_extend_at_position_0_looks_at_no_phase_before():
+    fall = Phase("linear", 10, end=0.0, start=1.0)
+    expected = over(fall, RISE, HOLD.replace(steps=80))
+    assert expected == over(fall, RISE, HOLD).extend(0, 100)
+
+
+def test_extend_may_be_by_one_unit():
+    assert over(RISE, FALL.replace(steps=101)) == rise_and_fall().extend(0, 111)
+
+
 def test_extend_without_the_rule_does_as_version_1_of_the_format():
     expected = over(RISE, HOLD, Phase("minus_sqrt", 140, end=0.0))
     assert expected == wsd().extend(60, 200, lengthen=None)
 
 
 def test_extend_refuses_an_unknown_rule():
-    with pytest.raises(ConfigError, match="lengthen='longest': must be one of 'stable'"):
+    with pytest.raises(ConfigError, match=r"^lengthen='longest': must be one of 'stable'"):
         wsd().extend(60, 200, lengthen="longest")
 
 
@@ -652,7 +725,7 @@ def test_extend_ends_where_it_shall_at_the_same_value(data, schedule, more):
 
 @pytest.mark.parametrize("horizon", [110, 109, 0, -1, math.nan, "200", None, True], ids=repr)
 def test_extend_refuses_a_horizon_that_is_not_later(horizon):
-    with pytest.raises(ConfigError, match=r"horizon=.*must be"):
+    with pytest.raises(ConfigError, match=r"^horizon=.*must be"):
         rise_and_fall().extend(0, horizon)
 
 
@@ -668,27 +741,27 @@ def test_extend_refuses_a_horizon_that_is_not_later(horizon):
     ids=["cooldown", "cooldown_to", "rewarm", "extend"],
 )
 def test_a_late_change_refuses_what_is_no_position(change, position):
-    with pytest.raises(ConfigError, match=r"position=.*must be"):
+    with pytest.raises(ConfigError, match=r"^position=.*must be"):
         change(rise_and_fall(), position)
 
 
 @pytest.mark.parametrize("steps", [0, -1, math.nan, "10", None, True, 2**53 + 1], ids=repr)
 @pytest.mark.parametrize("name", ["cooldown", "rewarm"])
 def test_a_late_change_refuses_what_is_no_length(name, steps):
-    with pytest.raises(ConfigError, match=r"steps=.*must be"):
+    with pytest.raises(ConfigError, match=r"^steps=.*must be"):
         getattr(rise_and_fall(), name)(50, steps)
 
 
 @pytest.mark.parametrize("end", [-1, math.nan, "0", True], ids=repr)
 def test_a_late_change_refuses_an_end_that_is_no_value(end):
-    with pytest.raises(ConfigError, match=r"end=.*must be"):
+    with pytest.raises(ConfigError, match=r"^end=.*must be"):
         rise_and_fall().cooldown(50, 10, end=end)
-    with pytest.raises(ConfigError, match=r"end=.*must be"):
+    with pytest.raises(ConfigError, match=r"^end=.*must be"):
         rise_and_fall().rewarm(50, 10, peak=end)
 
 
 def test_a_cooldown_refuses_an_unknown_shape():
-    with pytest.raises(ConfigError, match=r"shape='minus_sqr'.*did you mean 'minus_sqrt'\?"):
+    with pytest.raises(ConfigError, match=r"^shape='minus_sqr'.*did you mean 'minus_sqrt'\?"):
         rise_and_fall().cooldown(50, 10, "minus_sqr")
 
 
@@ -715,6 +788,26 @@ def test_extend_that_keeps_the_value_past_the_horizon_holds_it():
     assert [0.1, 0.1, 200] == [schedule(150), schedule(200), schedule.horizon]
 
 
+def test_extend_that_keeps_the_value_at_the_ends_of_a_phase_does_not_cut_it():
+    begun = rise_and_fall().extend(10, 200, keep="value")
+    assert over(RISE, FALL.replace(steps=190)) == begun
+    ended = rise_and_fall().extend(110, 200, keep="value")
+    assert over(RISE, FALL, Phase("constant", 90, end=0.1)) == ended
+
+
+def test_extend_stretches_a_part_of_a_shape_and_a_product_along_their_values():
+    late = over(Phase("linear", 100, end=0.0, start=1.0, since=50)).extend(0, 150)
+    assert [0.5, 0.25, 0.0] == at_all(late, [0, 75, 150])
+    square = product(over(RISE), over(RISE)).extend(0, 20)
+    assert [0.0, 0.25, 1.0] == at_all(square, [0, 10, 20])
+
+
+def test_extend_may_stretch_a_phase_to_the_largest_length():
+    half = over(Phase("linear", 2**52, end=0.0, start=1.0))
+    longer = half.extend(2**51, 2**52 + 2**51, keep="value")
+    assert (2**52 + 2**51, 0.5) == (longer.horizon, longer(2**51))
+
+
 @pytest.mark.parametrize("position", [1, 20, 33, 60, 77])
 @pytest.mark.parametrize("shape", sorted({*shapes()} - {"constant"}))
 def test_extend_that_keeps_the_value_keeps_it_in_every_shape(shape, position):
@@ -734,7 +827,9 @@ def test_an_extension_ends_exactly_where_it_shall_however_many_units(position):
 
 def test_an_extension_that_stretches_a_phase_beyond_any_length_is_refused():
     fall = over(Phase("linear", 2**50, end=0.0, start=1.0))
-    with pytest.raises(ConfigError, match=r"horizon=.*: would stretch the last 1 units of a phase"):
+    with pytest.raises(
+        ConfigError, match=r"^horizon=.*: would stretch the last 1 units of a phase"
+    ):
         fall.extend(2**50 - 1, 2**51, keep="value")
 
 
@@ -744,7 +839,7 @@ def test_extend_holds_a_phase_that_is_cut_down_to_nothing():
 
 
 def test_extend_refuses_to_keep_anything_but_the_value():
-    with pytest.raises(ConfigError, match="keep='slope': must be one of 'value'"):
+    with pytest.raises(ConfigError, match=r"^keep='slope': must be one of 'value'"):
         wsd().extend(60, 200, keep="slope")
 
 
@@ -763,9 +858,16 @@ def test_scale_past_the_horizon_multiplies_what_stays():
     assert [0.3, 0.3] == pytest.approx(at_all(schedule, [150, 500]))
 
 
+def test_scale_at_the_horizon_and_past_it_adds_a_jump_of_no_length():
+    phases = RISE, HOLD, Phase("linear", 40, end=0.5)
+    held, jump = Phase("constant", 50, end=0.5), Phase("constant", 0, end=1.5, start=1.5)
+    assert over(*phases, jump) == over(*phases).scale(100, 3.0)
+    assert over(*phases, held, jump) == over(*phases).scale(150, 3.0)
+
+
 @pytest.mark.parametrize("factor", [0, -1, math.nan, math.inf, "2", True, None], ids=repr)
 def test_scale_refuses_what_is_no_factor(factor):
-    with pytest.raises(ConfigError, match=r"factor=.*must be"):
+    with pytest.raises(ConfigError, match=r"^factor=.*must be"):
         wsd().scale(10, factor)
 
 
@@ -781,7 +883,24 @@ def test_a_part_without_an_end_keeps_what_stays_after_it():
 
 
 def test_a_part_of_no_positions_is_the_whole():
-    assert wsd() == wsd().cut()
+    assert wsd() == wsd().cut() == wsd().cut(0, 100)
+    cut = over(HOLD.replace(start=1.0)).cooldown(20, 10)
+    assert cut == cut.cut()
+    assert Schedule(cut.phases[:1]) == cut.cut(until=20)
+
+
+def test_a_part_between_joins_has_the_phases_between_them_as_they_are():
+    assert over(RISE, HOLD) == wsd().cut(until=60)
+    assert Schedule([HOLD.replace(start=1.0), wsd().phases[2]]) == wsd().cut(10)
+    assert [0.5, 0.0] == at_all(wsd().cut(70), [0, 30])
+
+
+def test_a_part_leaves_out_phases_of_no_length_but_at_the_end():
+    jump = Phase("step", 0, end=0.5, start=1.0)
+    schedule = over(RISE, jump, Phase("linear", 10, end=0.0), Phase("linear", 0, end=0.25))
+    assert [10, 10, 0] == [phase.steps for phase in schedule.cut(5).phases]
+    assert [0.5, 0.5, 0.25] == at_all(schedule.cut(5), [0, 5, 15])
+    assert [10, 10] == [phase.steps for phase in schedule.cut(5, 20).phases]
 
 
 @pytest.mark.parametrize(
@@ -796,7 +915,7 @@ def test_a_part_of_no_positions_is_the_whole():
     ],
 )
 def test_a_part_that_does_not_lie_in_the_schedule_is_refused(since, until, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
         wsd().cut(since, until)
 
 
@@ -807,7 +926,7 @@ def test_a_schedule_among_phases_stands_for_its_phases():
 
 
 def test_a_rounded_schedule_among_phases_is_refused():
-    with pytest.raises(ConfigError, match=r"phases\[0\]=.*must not be rounded"):
+    with pytest.raises(ConfigError, match=r"^phases\[0\]=.*must not be rounded"):
         over(Schedule([HOLD.replace(start=1.0)], multiple_of=1))
 
 
@@ -846,6 +965,23 @@ def test_a_line_is_rounded_as_whole_numbers_are_divided(steps, start, end, multi
     assert expected == at_all(schedule, positions)
 
 
+def test_a_value_far_below_the_highest_is_the_multiple_that_it_misses_by_rounding():
+    schedule = Schedule([Phase("linear", 1000.5, end=0.0, start=1000.5 * 7.3e6)], multiple_of=1)
+    assert [10_950_000, 3_650_000] == at_all(schedule, [999, 1000])
+
+
+@pytest.mark.parametrize(
+    "phase, position, expected",
+    [
+        (Phase("minus_sqrt", 100, end=2.0, start=10.0), 25, 6),
+        (Phase("linear", 20, end=11.5, start=1.5), 1, 2),
+    ],
+    ids=["no line", "fractions"],
+)
+def test_only_a_line_between_whole_numbers_is_divided_as_they_are(phase, position, expected):
+    assert expected == Schedule([phase], multiple_of=1)(position)
+
+
 def test_a_number_of_trillions_is_not_rounded_up():
     schedule = Schedule([Phase("linear", 4, end=4e12 + 3, start=4e12)], multiple_of=1)
     assert [4 * 10**12, 4 * 10**12] == at_all(schedule, [0, 1])
@@ -853,12 +989,14 @@ def test_a_number_of_trillions_is_not_rounded_up():
 
 @pytest.mark.parametrize("multiple_of", [0, -1, 1.5, "64", True, math.nan], ids=repr)
 def test_what_is_no_whole_multiple_is_refused(multiple_of):
-    with pytest.raises(ConfigError, match="multiple_of="):
+    with pytest.raises(ConfigError, match=r"^multiple_of="):
         ramp(multiple_of)
 
 
 def test_a_multiple_above_a_value_is_refused():
-    with pytest.raises(ConfigError, match=r"multiple_of=65: would round 64\.0 down to 0"):
+    with pytest.raises(ConfigError, match=r"^multiple_of=1: would round 0\.5 down to 0"):
+        Schedule([Phase("linear", 10, end=4.0, start=0.5)], multiple_of=1)
+    with pytest.raises(ConfigError, match=r"^multiple_of=65: would round 64\.0 down to 0"):
         ramp(65)
 
 
@@ -898,7 +1036,9 @@ def test_a_schedule_is_of_the_lowest_version_that_has_its_parts(schedule, versio
 
 def test_a_cooldown_of_whole_multiples_needs_an_end():
     ramp = Schedule([Phase("linear", 10, end=64.0, start=8.0)], multiple_of=8)
-    with pytest.raises(ConfigError, match="end=None: pass end= for a schedule of whole multiples"):
+    with pytest.raises(
+        ConfigError, match=r"^end=None: pass end= for a schedule of whole multiples"
+    ):
         ramp.cooldown(5, 4)
     assert 16 == ramp.cooldown(5, 4, end=16)(9)
 
@@ -907,6 +1047,7 @@ PHASES_OF_MANY = {
     "linear": Phase("linear", 700, end=1.0, start=0.1),
     "cosine": Phase("cosine", 700, end=0.1, start=1.0),
     "a cosine of a power": Phase("cosine", 700, end=0.1, start=1.0, exponent=1.7),
+    "a squared cosine": Phase("cosine", 700, end=0.1, start=1.0, exponent=2.0),
     "minus_sqrt": Phase("minus_sqrt", 700.5, end=0.0, start=0.3),
     "constant": Phase("constant", 700, end=0.3, start=0.3),
     "a part": Phase("cosine", 900, end=0.1, start=1.0, since=133.25, until=801),
@@ -919,9 +1060,25 @@ def test_values_of_many_positions_have_the_bits_of_calls(phase):
     schedule = Schedule([Phase("linear", 37.5, end=0.7, start=0.0), phase, Phase("step", 3, end=0)])
     positions = list(range(1000))
     shuffled = [*positions[1::3], *positions[::2], 1000.25, 37.5, 0.1]
-    for many in (positions, shuffled, positions[200:300], positions[900:]):
+    for many in (positions, shuffled, positions[37:739], positions[900:]):
         assert [schedule(one) for one in many] == schedule.values(many).tolist()
     assert [schedule(one) for one in positions] == schedule.values(range(1000)).tolist()
+
+
+@pytest.mark.parametrize("start, end", [(0.1, 0.7), (0.11, 0.04), (0.01, 0.03)])
+def test_values_near_the_beginning_of_a_phase_have_the_bits_of_calls(start, end):
+    schedule = over(Phase("linear", 700, end=end, start=start))
+    positions = [index * 1e-15 for index in range(64)]
+    assert at_all(schedule, positions) == schedule.values(positions).tolist()
+
+
+def test_values_between_the_end_of_a_phase_and_a_join_have_the_bits_of_calls():
+    steps = {"shape": "linear", "steps": 0.999999998, "end": 1.0, "start": 0.5}
+    short = {"shape": "cosine", "steps": 1.1e-9, "end": 0.0}
+    schedule = Schedule.from_dict({"phases": [steps, short]})
+    positions = np.linspace(0.999999998, 1, 64)
+    assert 1 == schedule.horizon
+    assert at_all(schedule, positions.tolist()) == schedule.values(positions).tolist()
 
 
 @pytest.mark.parametrize("bad", [-1, math.nan])

@@ -106,14 +106,11 @@ def _minus_sqrt(progress: Any) -> Any:
     return 1.0 - np.sqrt(progress)
 
 
-def _none(progress: Any) -> Any:
-    return progress * 0.0
-
-
 _FALLS: dict[Callable[..., float], Callable[[Any], Any]] = {
     SHAPES["linear"].law: _linear,
     SHAPES["cosine"].law: _cosine,
     SHAPES["minus_sqrt"].law: _minus_sqrt,
-    SHAPES["constant"].law: _none,
+    # Any fall, because the start is the end.
+    SHAPES["constant"].law: _linear,
 }
 """The coefficient of an array, by the law of a shape."""

@@ -203,6 +203,8 @@ def factors_of(phase: Phase) -> list[Factor]:
         return [Factor(phase, 1.0)]
     factors: Any = phase.parameters["factors"]
     powers: Any = phase.parameters["powers"] or (1.0,) * len(factors)
+    if len(powers) != len(factors):
+        raise illegal("powers", powers, f"must be {len(factors)} numbers, one for each factor")
     return [Factor(*pair) for pair in zip(factors, powers, strict=True)]
 
 
@@ -298,9 +300,9 @@ class Piece:
     start: float
     end: float
     parameters: Mapping[str, Parameter]
-    is_line: bool = False
+    is_line: bool
     """Whether the shape is a straight line."""
-    is_half_cosine: bool = False
+    is_half_cosine: bool
     """Whether it is half a cosine, without an exponent."""
 
     def __call__(self, units: float) -> float:
@@ -372,7 +374,7 @@ def _powers(name: str, value: object) -> tuple[float, ...] | None:
     """Return the powers of the factors of a product, or None if all are 1."""
     if value is None:
         return None
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, list | tuple) or not value:
         raise illegal(name, value, "must be a list of numbers, one for each factor")
     found = tuple(float(finite(name, one)) for one in value)
     if 0 in found:

@@ -573,8 +573,8 @@ def _joined(index: int, phase: Phase, before: float) -> tuple[Piece, tuple[float
         ConfigError: The shape cannot go from the phase's start to its end.
     """
     start = before if phase.start is None else phase.start
-    piece = piece_of(phase, start)
     try:
+        piece = piece_of(phase, start)
         shape_of(phase.shape).check(phase.steps, start, phase.end, **phase.parameters)
         return piece, ends(phase, piece)
     except OverflowError as error:
