@@ -176,8 +176,9 @@ COOLED = {
 }
 
 
-def test_the_names_of_the_formats_are_those_that_a_place_is_found_by():
-    assert ("dist_sched", "OptimizerParamScheduler") == (DIST_SCHED, UPSTREAM)
+def test_the_formats_are_named_after_the_libraries():
+    assert "dist_sched" == read(saved_state()).format
+    assert "OptimizerParamScheduler" == read(plain_keys()).format
 
 
 @pytest.mark.parametrize(
@@ -394,7 +395,7 @@ def test_any_mapping_is_a_state():
     "state, words",
     [
         ({"param_groups": [], "state": {}}, "is an optimizer's (it has 'param_groups'); pass the"),
-        ({"weight": torch.ones(2)}, "is a model's (it has tensors); pass"),
+        ({"step": 1, "weight": torch.ones(2)}, "is a model's (it has tensors); pass"),
         ({"a": 1, "lr": saved_state()}, "a whole checkpoint; pass its value of 'lr', or use"),
         ({"sched": {"last_epoch": 3}}, "a whole checkpoint; pass its value of 'sched', or use"),
         ({"a": {"num_steps": 3}}, "'dist_sched' of the checkpoint state is missing"),
