@@ -433,3 +433,17 @@ def test_thirds_of_a_horizon_fill_it():
     third = {"shape": "linear", "steps": "33.3333333333333333%", "end": 0.5}
     phases = [{**third, "start": 1.0}, third, third]
     assert [] == findings({"horizon": 1000, "fields": {"lr": {"phases": phases}}})
+
+
+@pytest.mark.parametrize(
+    "written, expected",
+    [
+        ("3e-4", 3e-4),
+        ("head", "head"),
+        (0.5, 0.5),
+        (None, None),
+        ({"lr": "3e-4", "weight_decay": "head"}, {"lr": 3e-4, "weight_decay": "head"}),
+    ],
+)
+def test_a_reference_is_a_number_a_name_or_either_for_each_field(written, expected):
+    assert expected == files.read({**CONFIG, "reference": written}).reference

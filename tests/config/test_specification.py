@@ -579,3 +579,26 @@ def test_entries_that_only_a_checkpoint_has_are_those_that_a_config_can_have(ent
         }
     )
     assert expected is config.may_name(Path.parse(entry))
+
+
+@pytest.mark.parametrize(
+    "operation, arguments, lr, weight_decay",
+    [
+        ("cooldown", {"steps": 10, "shape": "linear", "end": 0.5}, 2.0, 1.0),
+        ("rewarm", {"steps": 10, "peak": 2.0}, 8.0, 16.0),
+        ("scale", {"factor": 0.5}, 2.0, 1.0),
+    ],
+)
+def test_in_a_group_with_bounds_a_late_change_is_in_proportion_to_its_peak(
+    operation, arguments, lr, weight_decay
+):
+    fields = {"lr": constant(1.0, 100), "weight_decay": ProportionalTo(at_max=0.1, power=2)}
+    change = Change(50, operation, {"field": "lr", **arguments})
+    built = spec(fields).apply(change).plan.bounded
+    assert [lr, weight_decay] == [pytest.approx(bounds().at(60)(4.0, 4.0)) for bounds in built]
+
+
+def test_in_a_group_with_bounds_a_schedule_that_was_always_0_has_the_peak_itself():
+    change = Change(50, "rewarm", {"field": "lr", "steps": 10, "peak": 2.0})
+    (bounds,) = spec({"lr": constant(0.0, 100)}).apply(change).plan.bounded
+    assert [2.0, 2.0] == [bounds().at(60)(high, 1.0) for high in (4.0, 8.0)]
