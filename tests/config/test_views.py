@@ -183,7 +183,6 @@ def test_the_line_about_an_extension_names_the_phase(schedule, position, argumen
     "operation, arguments, text",
     [
         ("scale", {"factor": 0.5}, "lr changes from 0.5 to 0.25, and later values in proportion"),
-        ("scale", {"factor": 1.0}, "changes nothing"),
         (
             "cooldown",
             {"steps": 10.5, "shape": "cosine", "end": 0.25},
@@ -199,6 +198,11 @@ def test_the_line_about_an_extension_names_the_phase(schedule, position, argumen
 def test_the_line_about_another_late_change_has_its_values(operation, arguments, text):
     change = Change(50, operation, {"field": "lr", **arguments})
     assert f"{operation} at 50: {text}" == line(change, {"lr": FALL, "momentum": 0.9})
+
+
+def test_the_line_about_a_late_change_without_effect_says_so():
+    change = Change(0, "scale", {"field": "lr", "factor": 1.0})
+    assert "scale at 0: changes nothing" == line(change, {"lr": FALL})
 
 
 @pytest.mark.parametrize("count, more", [(11, []), (12, ["and 1 more"])])
