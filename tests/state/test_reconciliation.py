@@ -14,9 +14,9 @@ from dist_sched import ConfigError, ReconcileError, StateError, reconcile
 from dist_sched._config.entries import OptimizerParamConfig
 from dist_sched._config.history import Change
 from dist_sched._config.specification import Specification
-from dist_sched._state.format import Checkpoint, pack
-from dist_sched._state.reconciliation import choose, saved_curve
-from dist_sched.schedules import constant, cyclic
+from dist_sched._state.format import Checkpoint, pack, unpack
+from dist_sched._state.reconciliation import choose, reconcile_checkpoint, saved_curve
+from dist_sched.schedules import constant, cyclic, linear
 from helpers import CONFIG, text_of, with_text
 
 WSD = {"lr_decay_style": "WSD", "wsd_decay_steps": 20, "lr_wsd_decay_style": "linear"}
@@ -837,3 +837,27 @@ def test_a_field_of_the_checkpoint_alone_is_none_in_the_config():
     found = rows(reconcile({"fields": {"lr": 1.0}}, pack(theirs, 5, "steps"), "config"))
     (name,) = [name for name in found if name.startswith("eps")]
     assert (None, None, True) == (found[name].config, found[name].used, found[name].changed)
+
+
+def test_the_other_policy_never_names_an_entry_that_is_probably_misspelt():
+    theirs = Specification.of({"lr": constant(1.0), "weight_decai": constant(0.1)})
+    mine = {"fields": {"lr": 1.0, "weight_decay": 0.1}}
+    error = refused(mine, pack(theirs, 5, "steps"), "strict")
+    assert "config" == error.reconciliation.alternative
+
+
+def test_the_other_policy_names_an_entry_that_another_name_would_cover():
+    mine, theirs = (Specification.of({"lr": linear(1.0, length)}) for length in (100, 200))
+    policy = {"lr": "checkpoint", "*": "config"}
+    found = reconcile(mine.to_dict(), pack(theirs, 5, "steps"), policy).alternative
+    assert {"lr.phases[0].steps": "config", **policy} == found
+
+
+def test_an_outcome_has_the_config_before_and_after_its_late_changes():
+    declared = OptimizerParamConfig(**FLAT)
+    checkpoint = unpack(extended(), OptimizerParamConfig)
+    policy = declared.parse_policy("checkpoint")
+    outcome = reconcile_checkpoint(declared, "steps", checkpoint, policy)
+    assert (declared, (LONGER,)) == (outcome.config, outcome.history)
+    assert OptimizerParamConfig(**{**FLAT, "lr_decay_steps": 500}) == outcome.effective
+    assert 60 == outcome.report.position
