@@ -384,3 +384,29 @@ def test_a_scale_is_of_all_values_of_a_field(field, scaled):
 def test_another_late_change_cannot_be_expressed(change):
     with pytest.raises(ConfigError, match="because its entries cannot express this change; use P"):
         OptimizerParamConfig(**STABLE).apply(change)
+
+
+def test_each_entry_says_whose_curve_it_is_part_of():
+    config = OptimizerParamConfig(**CONFIG)
+    found = {str(path): sides.field for path, sides in config.compare(config.parts()).items()}
+    of_weight_decay = {"start_wd", "end_wd", "wd_incr_steps", "wd_incr_style"}
+    expected = {name: "weight_decay" if name in of_weight_decay else "lr" for name in found}
+    assert expected == found
+
+
+def test_the_fields_are_those_of_megatron_with_its_bounds_and_multipliers():
+    lr, weight_decay = OptimizerParamConfig(**CONFIG).plan.fields
+    assert ("lr", "max_lr", "min_lr", "lr_mult", True) == (
+        lr.key,
+        lr.upper,
+        lr.lower,
+        lr.multiplier,
+        lr.is_added,
+    )
+    assert ("weight_decay", "end_wd", "start_wd", "wd_mult", True) == (
+        weight_decay.key,
+        weight_decay.upper,
+        weight_decay.lower,
+        weight_decay.multiplier,
+        weight_decay.is_added,
+    )

@@ -139,6 +139,12 @@ def line(change, fields, groups=None):
 @pytest.mark.parametrize(
     "schedule, position, arguments, text",
     [
+        (
+            schedules.constant(1.0, 60),
+            100,
+            {"horizon": 100},
+            "phase 0 (constant) lengthened from 60 to 100 units; horizon 60 → 100",
+        ),
         (CUT, 50, {"horizon": 100}, "phase 1 (constant) of 40 units added; horizon 60 → 100"),
         (CUT, 100, {"horizon": 100}, "phase 1 (constant) of 40 units added; horizon 60 → 100"),
         (

@@ -608,3 +608,9 @@ def test_a_metrics_follower_names_what_to_use_instead():
         StateError, match=r"ReduceLROnPlateau.*scheduler\.seek\(position\).*Plateau f"
     ):
         foreign.read({"last_epoch": 7, "num_bad_epochs": 0, "_last_lr": [0.1]})
+
+
+def test_a_part_of_a_sequence_may_have_its_parameters_alone():
+    parts = [rise(), {"T_max": 40, "eta_min": 0.1}]
+    state = {**in_sequence(), "_schedulers": parts}
+    assert 45 == foreign.read(state).entries["lr_decay_steps"]
