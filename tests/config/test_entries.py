@@ -11,6 +11,7 @@ import torch
 
 from dist_sched import ConfigError
 from dist_sched._config.entries import OptimizerParamConfig
+from dist_sched._config.history import Change
 from helpers import CONFIG
 
 LEGAL = {**CONFIG, "lr_decay_style": "cosine"}
@@ -252,3 +253,160 @@ def test_lint_passes_over_a_weight_decay_that_does_not_move(changes):
 def test_lint_compares_nothing_with_the_horizon_of_a_constant_lr():
     constant = {"lr_decay_style": "constant", "lr_warmup_steps": 0, "wd_incr_steps": 60}
     assert [] == found(**constant, updates=9, increment=12)
+
+
+STABLE = {**CONFIG, "lr_decay_style": "constant"}
+TAIL = {"lr_decay_style": "WSD", "wsd_decay_steps": 20, "lr_wsd_decay_style": "linear"}
+
+
+def cooled(position=60, shape="linear", end=0.0, **changes):
+    arguments = {"field": "lr", "steps": 30, "shape": shape, "end": end}
+    config = OptimizerParamConfig(**{**CONFIG, **changes})
+    return config.apply(Change(position, "cooldown", arguments))
+
+
+@pytest.mark.parametrize(
+    "shape, style",
+    [
+        ("linear", "linear"),
+        ("cosine", "cosine"),
+        ("halving", "exponential"),
+        ("minus_sqrt", "minus_sqrt"),
+    ],
+)
+@pytest.mark.parametrize("end, floor", [(0.05, 0.05), (None, 0.1)])
+def test_a_cooldown_is_a_wsd_decay(shape, style, end, floor):
+    found = cooled(shape=shape, end=end, lr_decay_style="constant")
+    expected = {
+        **STABLE,
+        "lr_decay_style": "WSD",
+        "lr_decay_steps": 90,
+        "wsd_decay_steps": 30,
+        "lr_wsd_decay_style": style,
+        "min_lr": floor,
+    }
+    assert OptimizerParamConfig(**expected) == found
+
+
+@pytest.mark.parametrize(
+    "position, changes, is_stable",
+    [
+        (10, {"lr_decay_style": "constant"}, True),
+        (9, {"lr_decay_style": "constant"}, False),
+        (10**6, {"lr_decay_style": "constant"}, True),
+        (60, {"lr_decay_style": "linear"}, False),
+        (60, {"lr_decay_style": "linear", "wsd_decay_steps": 20}, False),
+        (9, TAIL, False),
+        (10, TAIL, True),
+        (90, TAIL, True),
+        (91, TAIL, False),
+        (110, {**TAIL, "wsd_decay_steps": 0}, True),
+    ],
+)
+def test_a_cooldown_begins_where_lr_is_at_its_peak(position, changes, is_stable):
+    if is_stable:
+        assert position + 30 == cooled(position, **changes).lr_decay_steps
+    else:
+        with pytest.raises(ConfigError, match="its decay can only begin while lr is constant at"):
+            cooled(position, **changes)
+
+
+def test_a_cooldown_of_another_shape_needs_the_other_scheduler():
+    shapes = "'linear', 'cosine', 'halving', 'minus_sqrt'"
+    with pytest.raises(ConfigError) as caught:
+        cooled(shape="rex", lr_decay_style="constant")
+    text = "OptimizerParamScheduler cannot do this, because the shape of its decay must be one of "
+    assert f"{text}{shapes}; use ParamScheduler" in str(caught.value)
+    assert ("cooldown", str) == (caught.value.change.operation, type(caught.value.reason))
+
+
+@pytest.mark.parametrize(
+    "position, changes, is_kept",
+    [
+        (10, {}, True),
+        (11, {}, False),
+        (11, {"lr_decay_style": "cosine"}, False),
+        (500, {"lr_decay_style": "constant"}, True),
+        (110, {"lr_decay_style": "inverse-square-root"}, True),
+        (111, {"lr_decay_style": "inverse-square-root"}, False),
+        (90, TAIL, True),
+        (91, TAIL, False),
+        (110, {**TAIL, "wsd_decay_steps": 0}, True),
+        (111, {**TAIL, "wsd_decay_steps": 0}, False),
+    ],
+)
+def test_an_extension_keeps_the_value_where_the_longer_curve_has_it(position, changes, is_kept):
+    config = OptimizerParamConfig(**{**CONFIG, **changes})
+    arguments = {"field": "lr", "horizon": 500}
+    longer = config.apply(Change(position, "extend", arguments))
+    assert OptimizerParamConfig(**{**CONFIG, **changes, "lr_decay_steps": 500}) == longer
+    kept = Change(position, "extend", {**arguments, "keep": "value"})
+    if is_kept:
+        assert longer == config.apply(kept)
+    else:
+        with pytest.raises(ConfigError, match="cannot express a decay that was stretched half-way"):
+            config.apply(kept)
+
+
+@pytest.mark.parametrize("horizon", [110, 100])
+def test_an_extension_ends_later(horizon):
+    change = Change(60, "extend", {"field": "lr", "horizon": horizon})
+    with pytest.raises(ConfigError, match=f"horizon={horizon}: .* the present lr_decay_steps=110"):
+        OptimizerParamConfig(**CONFIG).apply(change)
+
+
+@pytest.mark.parametrize(
+    "field, scaled",
+    [
+        ("lr", {"init_lr": 0.25, "max_lr": 0.5, "min_lr": 0.05}),
+        ("weight_decay", {"start_wd": 0.0, "end_wd": 0.05}),
+    ],
+)
+def test_a_scale_is_of_all_values_of_a_field(field, scaled):
+    start = {**CONFIG, "init_lr": 0.5}
+    change = Change(60, "scale", {"field": field, "factor": 0.5})
+    changed = OptimizerParamConfig(**start).apply(change)
+    assert OptimizerParamConfig(**{**start, **scaled}) == changed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Change(60, "scale", {"field": "eps", "factor": 0.5}),
+        Change(60, "extend", {"field": "weight_decay", "horizon": 500}),
+        Change(60, "rewarm", {"field": "lr", "steps": 5, "peak": 2.0}),
+        Change(
+            60, "cooldown", {"field": "weight_decay", "steps": 5, "shape": "linear", "end": None}
+        ),
+    ],
+    ids=str,
+)
+def test_another_late_change_cannot_be_expressed(change):
+    with pytest.raises(ConfigError, match="because its entries cannot express this change; use P"):
+        OptimizerParamConfig(**STABLE).apply(change)
+
+
+def test_each_entry_says_whose_curve_it_is_part_of():
+    config = OptimizerParamConfig(**CONFIG)
+    found = {str(path): sides.field for path, sides in config.compare(config.parts()).items()}
+    of_weight_decay = {"start_wd", "end_wd", "wd_incr_steps", "wd_incr_style"}
+    expected = {name: "weight_decay" if name in of_weight_decay else "lr" for name in found}
+    assert expected == found
+
+
+def test_the_fields_are_those_of_megatron_with_its_bounds_and_multipliers():
+    lr, weight_decay = OptimizerParamConfig(**CONFIG).plan.fields
+    assert ("lr", "max_lr", "min_lr", "lr_mult", True) == (
+        lr.key,
+        lr.upper,
+        lr.lower,
+        lr.multiplier,
+        lr.is_added,
+    )
+    assert ("weight_decay", "end_wd", "start_wd", "wd_mult", True) == (
+        weight_decay.key,
+        weight_decay.upper,
+        weight_decay.lower,
+        weight_decay.multiplier,
+        weight_decay.is_added,
+    )

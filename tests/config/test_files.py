@@ -433,3 +433,40 @@ def test_thirds_of_a_horizon_fill_it():
     third = {"shape": "linear", "steps": "33.3333333333333333%", "end": 0.5}
     phases = [{**third, "start": 1.0}, third, third]
     assert [] == findings({"horizon": 1000, "fields": {"lr": {"phases": phases}}})
+
+
+@pytest.mark.parametrize(
+    "written, expected",
+    [
+        ("3e-4", 3e-4),
+        ("head", "head"),
+        (0.5, 0.5),
+        (None, None),
+        ({"lr": "3e-4", "weight_decay": "head"}, {"lr": 3e-4, "weight_decay": "head"}),
+    ],
+)
+def test_a_reference_is_a_number_a_name_or_either_for_each_field(written, expected):
+    assert expected == files.read({**CONFIG, "reference": written}).reference
+
+
+@pytest.mark.parametrize("digits", ["1" * 201, "1." + "1" * 200])
+def test_a_very_long_number_in_yaml_is_refused(file, digits):
+    with pytest.raises(ConfigError, match=r"is not valid: '?1.*is too long for a number"):
+        files.read(file("run.yaml", f"fields: {{lr: {digits}}}"))
+    assert files.read(file("run.yaml", f"fields: {{lr: 0.{'1' * 198}}}")).config
+
+
+def test_a_schedule_that_says_nothing_of_its_kind_is_refused():
+    with pytest.raises(ConfigError, match=r"^lr: schedule=.* must have one of schedule, phases"):
+        files.read({"fields": {"lr": {"horizon": 100}}})
+
+
+@pytest.mark.parametrize("name", ["groups", "horizon", "per_update"])
+def test_what_is_for_fields_is_refused_beside_entries(name):
+    with pytest.raises(ConfigError, match=f"{name}.*is not allowed without 'fields'"):
+        files.read({**CONFIG, name: {}})
+
+
+def test_groups_must_be_a_mapping():
+    with pytest.raises(ConfigError, match=r"^groups=\[1\]: must be a mapping"):
+        files.read({"fields": {"lr": 1.0}, "groups": [1]})

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dist_sched import Phase, Schedule
 from dist_sched._config.path import Path
+from dist_sched._config.plan import value_at
 from dist_sched._config.specification import Specification
 from dist_sched._curves.proportional import ProportionalTo
-from helpers import UP, by_name
+from helpers import UP, by_name, by_path
 
 HILL = Schedule([Phase("linear", 8, end=1.0, start=0.0), Phase("cosine", 32, end=0.5)])
 SQUARE = Schedule([Phase("polynomial", 8, end=0.0, start=1.0, power=2.0)])
@@ -49,3 +50,9 @@ def test_an_override_is_found_by_the_pattern_that_a_name_matches():
 def test_a_multiplier_is_a_value_of_its_own():
     values = Specification.of({"lr": UP}, {"a": {"lr": 0.5}}).plan.values(8)
     assert {"lr": 0.75, "groups[a].lr": 0.375} == by_name(values)
+
+
+def test_the_value_of_an_override_that_is_not_there_is_the_fields():
+    values = by_path({"lr": 0.5, "groups[a].lr": 0.25})
+    paths = (Path("lr", pattern="a"), Path("lr", pattern="b"), Path("eps"))
+    assert [0.25, 0.5, None] == [value_at(values, path) for path in paths]

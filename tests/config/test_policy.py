@@ -199,3 +199,26 @@ def test_a_name_beside_the_entries_has_no_effect(name, unused):
     entries = [Path.parse(one) for one in ("max_lr", "lr.phases[0].end", "lr.phases[1].steps")]
     policy = Policy({name: "config", "history": "strict", "*": "strict"})
     assert ([name] if unused else []) == policy.without_effect(entries)
+
+
+def test_a_policy_replaces_megatrons_booleans():
+    both = "use_checkpoint_opt_param_scheduler and override_opt_param_scheduler"
+    with pytest.raises(ConfigError, match=f"^policy='strict' replaces {both}; remove these two$"):
+        parse("strict", override=True, use_checkpoint=False)
+    with pytest.raises(ConfigError, match=f"Set one of {both} to False, or use policy=$"):
+        parse(None, override=True)
+
+
+def test_twelve_entries_without_a_policy_are_all_named():
+    names = ", ".join(OptimizerParamConfig.entry_names())
+    with pytest.raises(ConfigError, match=f"^policy does not cover {names}; add these entries, or"):
+        parse({})
+
+
+def test_of_more_entries_without_a_policy_twelve_are_named():
+    config = Specification.of({f"field{index}": 0.5 for index in range(14)})
+    names = [str(path) for path in config.entries()]
+    more = f"{', '.join(names[:12])} and {len(names) - 12} more; add"
+    with pytest.raises(ConfigError) as caught:
+        config.parse_policy({})
+    assert f"policy does not cover {more}" in str(caught.value)

@@ -579,3 +579,59 @@ def test_entries_that_only_a_checkpoint_has_are_those_that_a_config_can_have(ent
         }
     )
     assert expected is config.may_name(Path.parse(entry))
+
+
+@pytest.mark.parametrize(
+    "operation, arguments, lr, weight_decay",
+    [
+        ("cooldown", {"steps": 10, "shape": "linear", "end": 0.5}, 2.0, 1.0),
+        ("rewarm", {"steps": 10, "peak": 2.0}, 8.0, 16.0),
+        ("scale", {"factor": 0.5}, 2.0, 1.0),
+    ],
+)
+def test_in_a_group_with_bounds_a_late_change_is_in_proportion_to_its_peak(
+    operation, arguments, lr, weight_decay
+):
+    fields = {"lr": constant(1.0, 100), "weight_decay": ProportionalTo(at_max=0.1, power=2)}
+    change = Change(50, operation, {"field": "lr", **arguments})
+    built = spec(fields).apply(change).plan.bounded
+    assert [lr, weight_decay] == [pytest.approx(bounds().at(60)(4.0, 4.0)) for bounds in built]
+
+
+def test_in_a_group_with_bounds_a_schedule_that_was_always_0_has_the_peak_itself():
+    change = Change(50, "rewarm", {"field": "lr", "steps": 10, "peak": 2.0})
+    (bounds,) = spec({"lr": constant(0.0, 100)}).apply(change).plan.bounded
+    assert [2.0, 2.0] == [bounds().at(60)(high, 1.0) for high in (4.0, 8.0)]
+
+
+@pytest.mark.parametrize("word", ["checkpoint", "config"])
+def test_a_schedule_of_which_one_side_wins_everywhere_is_that_sides(word):
+    mine, theirs = (spec({"lr": schedules.wsd(1.0, length, decay=20)}) for length in (100, 200))
+    saved = theirs.parts()
+    used = {path: getattr(sides, word) for path, sides in mine.compare(saved).items()}
+    winner = theirs if word == "checkpoint" else mine
+    merged = mine.merge(saved, used)
+    assert winner == merged
+    assert winner.fields["lr"] is merged.fields["lr"]
+
+
+@pytest.mark.parametrize("position, at_max", [(10, 0.05), (40, 0.1)])
+def test_after_a_scale_what_follows_keeps_its_proportion(position, at_max):
+    lr = schedules.linear(1.0, 100, warmup=20)
+    built = spec({"lr": lr, "weight_decay": ProportionalTo(at_max=0.1), "eps": lr})
+    after = built.apply(Change(position, "scale", {"field": "lr", "factor": 0.5}))
+    follower = after.fields["weight_decay"]
+    assert at_max == pytest.approx(follower.at_max)
+    values = by_name(after.plan.values(60))
+    assert pytest.approx(0.1) == values["weight_decay"] / values["lr"]
+
+
+@pytest.mark.parametrize("mine, theirs", [(4, None), (None, 4), (4, 8)])
+def test_what_values_are_rounded_to_is_compared_if_a_side_has_it(mine, theirs):
+    def rounded(to):
+        lr = schedules.linear(100.0, 50)
+        return spec({"lr": lr if to is None else schedules.whole(lr, multiple_of=to)})
+
+    found = rounded(mine).compare(rounded(theirs).parts())
+    assert Sides(mine, theirs, "lr") == by_name(found)["lr.multiple_of"]
+    assert "lr.multiple_of" not in by_name(rounded(None).compare(rounded(None).parts()))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dist_sched import schedules
+from dist_sched import Schedule, schedules
 from dist_sched._config import files, views
+from dist_sched._config.history import Change
 from dist_sched._config.specification import Specification
 from dist_sched._config.views import Span
 from helpers import CONFIG
@@ -123,3 +124,99 @@ def test_a_group_with_a_multiplier_has_its_part_of_the_value():
 
 def test_a_constant_weight_decay_is_a_span_without_length():
     assert (Span("constant", 0, 0, 0.1, 0.1),) == views.tracks(files.read(ENTRIES).config)[1].spans
+
+
+FALL = schedules.linear(1.0, 100)
+WSD = schedules.wsd(1.0, 100, warmup=10, decay=20)
+CUT = Schedule([FALL.phases[0].replace(until=60)])
+
+
+def line(change, fields, groups=None):
+    before = Specification.of(fields, groups)
+    return views.late_change(change, before, before.apply(change))
+
+
+@pytest.mark.parametrize(
+    "schedule, position, arguments, text",
+    [
+        (
+            schedules.constant(1.0, 60),
+            100,
+            {"horizon": 100},
+            "phase 0 (constant) lengthened from 60 to 100 units; horizon 60 → 100",
+        ),
+        (CUT, 50, {"horizon": 100}, "phase 1 (constant) of 40 units added; horizon 60 → 100"),
+        (CUT, 100, {"horizon": 100}, "phase 1 (constant) of 40 units added; horizon 60 → 100"),
+        (
+            FALL,
+            50,
+            {"horizon": 200},
+            "phase 0 (linear) lengthened from 100 to 200 units; horizon 1",
+        ),
+        (
+            FALL,
+            50,
+            {"horizon": 200, "keep": "value"},
+            "phase 0 (linear): its rest stretched from 50 to 150 units; horizon 100 → 200",
+        ),
+        (
+            FALL,
+            100,
+            {"horizon": 200, "keep": "value"},
+            "phase 1 (constant) of 100 units added; horizon 100 → 200",
+        ),
+        (
+            WSD,
+            80,
+            {"horizon": 200, "lengthen": "stable"},
+            "phase 1 (constant) lengthened from 70 to 170 units; horizon 100 → 200",
+        ),
+        (
+            WSD,
+            90,
+            {"horizon": 200, "keep": "value"},
+            "phase 2 (minus_sqrt): its rest stretched from 10 to 110 units; horizon 100 → 200",
+        ),
+    ],
+    ids=str,
+)
+def test_the_line_about_an_extension_names_the_phase(schedule, position, arguments, text):
+    change = Change(position, "extend", {"field": "lr", **arguments})
+    assert line(change, {"lr": schedule}).startswith(f"extend at {position}: lr {text}")
+
+
+@pytest.mark.parametrize(
+    "operation, arguments, text",
+    [
+        ("scale", {"factor": 0.5}, "lr changes from 0.5 to 0.25, and later values in proportion"),
+        (
+            "cooldown",
+            {"steps": 10.5, "shape": "cosine", "end": 0.25},
+            "lr goes from 0.5 to 0.25 over 10.5 units (cosine); horizon 100 → 60.5",
+        ),
+        (
+            "rewarm",
+            {"steps": 10.5, "peak": 0.75},
+            "lr goes from 0.5 to 0.75 over 10.5 units (linear); horizon 100 → 60.5",
+        ),
+    ],
+)
+def test_the_line_about_another_late_change_has_its_values(operation, arguments, text):
+    change = Change(50, operation, {"field": "lr", **arguments})
+    assert f"{operation} at 50: {text}" == line(change, {"lr": FALL, "momentum": 0.9})
+
+
+def test_the_line_about_a_late_change_without_effect_says_so():
+    change = Change(0, "scale", {"field": "lr", "factor": 1.0})
+    assert "scale at 0: changes nothing" == line(change, {"lr": FALL})
+
+
+@pytest.mark.parametrize("count, more", [(11, []), (12, ["and 1 more"])])
+def test_the_line_about_a_late_change_has_twelve_curves_and_counts_the_others(count, more):
+    groups = {"half": {"lr": 0.5}} | {f"{index}": {"lr": FALL} for index in range(count)}
+    found = line(Change(50, "scale", {"field": "lr", "factor": 0.5}), {"lr": FALL}, groups)
+    labels = ["lr", *(f"groups[{index}].lr" for index in range(11))]
+    texts = [f"{label} changes from 0.5 to 0.25, and later values in prop" for label in labels]
+    assert [*texts, *more] == [
+        text.removesuffix("ortion") for text in found.removeprefix("scale at 50: ").split("; ")
+    ]

@@ -11,6 +11,7 @@ import torch.distributed.checkpoint as dcp
 from torch.optim import lr_scheduler as peers
 
 from dist_sched import StateError, checkpoint
+from dist_sched._config.path import Path
 from dist_sched._state import foreign
 from helpers import adamw, opt_param_scheduler
 
@@ -367,3 +368,249 @@ def test_an_odd_value_in_a_foreign_state_leaves_its_position(key, odd):
     rise = {"start_factor": 0.1, "end_factor": 1.0, "total_iters": 5, "base_lrs": [1.0], key: odd}
     for state in (last, {"last_epoch": 7, "_schedulers": [rise, last], "_milestones": [5]}):
         assert 7 == foreign.read({**state, "_step_count": 8}).position
+
+
+FALL = {"T_max": 40, "eta_min": 0.1, "base_lrs": [0.5], "_last_lr": [0.4], "_step_count": 8}
+COSINE = {
+    "init_lr": 0.5,
+    "max_lr": 0.5,
+    "min_lr": 0.1,
+    "lr_warmup_steps": 0,
+    "lr_decay_steps": 40,
+    "lr_decay_style": "cosine",
+}
+
+
+def rise(**changes):
+    return {"start_factor": 0.1, "end_factor": 1.0, "total_iters": 5, "base_lrs": [0.5], **changes}
+
+
+def in_sequence(*parts, milestones=(5,), position=7):
+    """Return the state of a SequentialLR."""
+    schedulers = [{**part, "last_epoch": position} for part in parts]
+    state = {"last_epoch": position, "_schedulers": schedulers, "_milestones": [*milestones]}
+    return {**state, "_last_lr": [0.4], "_step_count": position + 1}
+
+
+def of_part(**changes):
+    """Return the state of a scheduler alone at 7, its base lr 0.5, with these parameters."""
+    return {"base_lrs": [0.5], "last_epoch": 7, "_step_count": 8, **changes}
+
+
+@pytest.mark.parametrize(
+    "keys, name, expected",
+    [
+        (["last_batch_iteration"], "", "DeepSpeed"),
+        (["last_batch_iteration", "last_epoch", "base_lrs"], "", "DeepSpeed"),
+        (["_schedulers"], "", "torch LRScheduler"),
+        (["last_epoch", "_last_lr"], "", "torch LRScheduler"),
+        (["last_epoch", "_step_count"], "", "torch LRScheduler"),
+        (["last_epoch", "base_lrs"], "", "torch LRScheduler"),
+        (["last_epoch"], "LR_Scheduler", "torch LRScheduler"),
+        (["last_epoch"], "progress", None),
+        (["last_epoch"], "", None),
+        (["base_lrs", "_last_lr"], "scheduler", None),
+        ([], "scheduler", None),
+    ],
+    ids=str,
+)
+def test_a_library_is_known_by_its_keys_or_by_the_name_of_the_state(keys, name, expected):
+    assert expected == foreign.format_of(keys, name)
+
+
+def test_what_is_no_schedulers_state_is_not_read():
+    assert foreign.read({"step": 7}) is None
+
+
+@pytest.mark.parametrize("last, position", [(-1, 0), (0, 1), (41, 42)])
+def test_of_deepspeed_the_position_alone_is_read(last, position):
+    found = foreign.read({"last_batch_iteration": last})
+    assert ("DeepSpeed", position, {}, {}) == (
+        found.format,
+        found.position,
+        found.entries,
+        found.values,
+    )
+    assert "only its position is used (last_batch_iteration + 1)" in found.warning
+
+
+@pytest.mark.parametrize(
+    "state, key",
+    [
+        ({"last_batch_iteration": -2}, "last_batch_iteration"),
+        ({"last_batch_iteration": -1.0}, "last_batch_iteration"),
+        ({"last_batch_iteration": True}, "last_batch_iteration"),
+        ({"last_epoch": -1}, "last_epoch"),
+        ({"last_epoch": None}, "last_epoch"),
+        ({"_schedulers": [{"last_epoch": "x"}]}, "_schedulers.last_epoch"),
+        ({"_schedulers": [{}]}, "_schedulers.last_epoch"),
+    ],
+    ids=str,
+)
+def test_an_illegal_count_is_named_by_its_key(state, key):
+    with pytest.raises(StateError) as caught:
+        foreign.read(state)
+    assert str(caught.value).startswith(f"key {key!r} of the checkpoint state: {key}=")
+
+
+@pytest.mark.parametrize(
+    "schedulers, shown",
+    [([{"last_epoch": 9}, {"last_epoch": 3}], [3, 9]), ([], []), ([7], []), (None, [])],
+    ids=str,
+)
+def test_schedulers_that_have_no_position_in_common_are_refused_with_theirs(schedulers, shown):
+    with pytest.raises(StateError) as caught:
+        foreign.read({"_schedulers": schedulers})
+    text = (
+        f"key '_schedulers' of the checkpoint state: its schedulers are at the positions {shown},"
+    )
+    assert str(caught.value).startswith(text)
+
+
+def test_schedulers_that_are_all_at_a_position_are_there():
+    assert 9 == foreign.read({"_schedulers": ({"last_epoch": 9}, {"last_epoch": 9})}).position
+
+
+@pytest.mark.parametrize(
+    "state, entries",
+    [
+        (of_part(T_max=40, eta_min=0.1), COSINE),
+        (
+            of_part(start_factor=1.0, end_factor=0.25, total_iters=30),
+            {**COSINE, "min_lr": 0.125, "lr_decay_steps": 30, "lr_decay_style": "linear"},
+        ),
+        (
+            of_part(start_factor=0.5, end_factor=0.25, total_iters=30),
+            {
+                **COSINE,
+                "init_lr": 0.25,
+                "max_lr": 0.25,
+                "min_lr": 0.125,
+                "lr_decay_steps": 30,
+                "lr_decay_style": "linear",
+            },
+        ),
+        (
+            of_part(power=1.0, total_iters=30),
+            {**COSINE, "min_lr": 0.0, "lr_decay_steps": 30, "lr_decay_style": "linear"},
+        ),
+        (
+            in_sequence(rise(), {"T_max": 40, "eta_min": 0.1}),
+            {**COSINE, "init_lr": 0.05, "lr_warmup_steps": 5, "lr_decay_steps": 45},
+        ),
+        (
+            in_sequence(rise(total_iters=1), {"T_max": 40, "eta_min": 0.1}, milestones=[1]),
+            {**COSINE, "init_lr": 0.05, "lr_warmup_steps": 1, "lr_decay_steps": 41},
+        ),
+    ],
+    ids=["cosine", "linear", "linear from below", "polynomial", "warmup", "warmup of one"],
+)
+def test_a_curve_is_read_as_entries(state, entries):
+    found = foreign.read(state)
+    assert (7, entries, "torch LRScheduler") == (found.position, found.entries, found.format)
+    assert f"its position and {', '.join(entries)} are used; the position is" in found.warning
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        of_part(),
+        of_part(T_max=40),
+        of_part(eta_min=0.1),
+        of_part(power=2.0, total_iters=30),
+        of_part(power=1.0),
+        of_part(start_factor=1.0, total_iters=30),
+        of_part(start_factor=1.0, end_factor=0.5),
+        of_part(T_max=40, eta_min=0.1, base_lrs=[0.5, 0.25]),
+        of_part(T_max=40, eta_min=0.1, base_lrs=[0.0]),
+        of_part(T_max=40.0, eta_min=0.1),
+        of_part(T_max=6, eta_min=0.1),
+        in_sequence(rise(), {"T_max": 1, "eta_min": 0.1}),
+        in_sequence(rise(), {"T_max": 40, "eta_min": 0.1}, milestones=[]),
+        in_sequence(rise(), {"T_max": 40, "eta_min": 0.1}, milestones=[5, 9]),
+        in_sequence(rise(), milestones=[5]),
+        in_sequence(rise(), FALL, FALL, milestones=[5, 9]),
+        in_sequence(rise(), FALL, FALL, milestones=[5]),
+        in_sequence(rise(total_iters=4), FALL),
+        in_sequence(rise(end_factor=0.5), FALL),
+        in_sequence(rise(start_factor=None), FALL),
+        in_sequence(rise(), {}),
+        in_sequence(rise(), {"start_factor": 0.5, "end_factor": 0.0, "total_iters": 40}),
+        in_sequence(
+            rise(total_iters=1),
+            {"start_factor": 0.5, "end_factor": 0.0, "total_iters": 40},
+            milestones=[1],
+        ),
+    ],
+    ids=str,
+)
+def test_of_a_curve_that_the_entries_cannot_express_only_the_position_is_read(state):
+    found = foreign.read(state)
+    assert (7, {}) == (found.position, found.entries)
+    assert "the state is a torch LRScheduler's: only its position is used; the" in found.warning
+
+
+@pytest.mark.parametrize("length, is_read", [(6, False), (7, True)])
+def test_a_cosine_is_read_until_its_end(length, is_read):
+    assert is_read is bool(foreign.read(of_part(T_max=length, eta_min=0.1)).entries)
+
+
+@pytest.mark.parametrize("length, is_read", [(1, False), (2, True)])
+def test_a_cosine_after_a_warmup_is_read_until_its_end(length, is_read):
+    state = in_sequence(rise(), {"T_max": length, "eta_min": 0.1})
+    assert is_read is bool(foreign.read(state).entries)
+
+
+def test_a_linear_decay_stays_at_its_end_and_is_read_after_it():
+    assert foreign.read(of_part(start_factor=1.0, end_factor=0.5, total_iters=2)).entries
+
+
+def test_groups_without_a_base_lr_are_passed_over():
+    state = of_part(T_max=40, eta_min=0.1, base_lrs=[0.0, 0.5], _last_lr=[0.0, 0.25])
+    found = foreign.read(state)
+    assert (COSINE, {Path("lr"): 0.25}) == (found.entries, found.values)
+
+
+@pytest.mark.parametrize(
+    "state, values",
+    [
+        (of_part(_last_lr=[0.25]), {Path("lr"): 0.25}),
+        (of_part(_last_lr=[1]), {Path("lr"): 1.0}),
+        (of_part(_last_lr=[0.25, 0.5], base_lrs=[0.5]), {Path("lr"): 0.25}),
+        (of_part(_last_lr=[0.25], base_lrs=[0.0]), {}),
+        (of_part(_last_lr=[float("inf")]), {}),
+        (of_part(_last_lr=[True]), {}),
+        (of_part(_last_lr=0.25), {}),
+        (of_part(_last_lr=[10**400]), {}),
+        (of_part(), {}),
+        (in_sequence(rise(base_lrs=[0.5]), FALL), {Path("lr"): 0.4}),
+        (in_sequence(rise(base_lrs=[0.0]), FALL), {}),
+        (
+            {"last_epoch": 7, "_schedulers": [], "base_lrs": [0.5], "_last_lr": [0.4]},
+            {Path("lr"): 0.4},
+        ),
+    ],
+    ids=str,
+)
+def test_the_last_lr_of_the_first_group_with_a_base_lr_is_the_value(state, values):
+    found = foreign.read(state).values
+    assert values == found
+    assert {float} >= {type(value) for value in found.values()}
+
+
+def test_a_number_of_torch_or_numpy_is_a_number():
+    state = in_sequence(rise(start_factor=torch.tensor(0.5), total_iters=torch.tensor(5)), FALL)
+    assert 0.25 == foreign.read(state).entries["init_lr"]
+
+
+def test_a_metrics_follower_names_what_to_use_instead():
+    with pytest.raises(
+        StateError, match=r"ReduceLROnPlateau.*scheduler\.seek\(position\).*Plateau f"
+    ):
+        foreign.read({"last_epoch": 7, "num_bad_epochs": 0, "_last_lr": [0.1]})
+
+
+def test_a_part_of_a_sequence_may_have_its_parameters_alone():
+    parts = [rise(), {"T_max": 40, "eta_min": 0.1}]
+    state = {**in_sequence(), "_schedulers": parts}
+    assert 45 == foreign.read(state).entries["lr_decay_steps"]

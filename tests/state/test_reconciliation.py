@@ -12,10 +12,12 @@ import pytest
 
 from dist_sched import ConfigError, ReconcileError, StateError, reconcile
 from dist_sched._config.entries import OptimizerParamConfig
+from dist_sched._config.history import Change
 from dist_sched._config.specification import Specification
-from dist_sched._state.format import pack
-from dist_sched.schedules import constant, cyclic
-from helpers import CONFIG
+from dist_sched._state.format import Checkpoint, pack, unpack
+from dist_sched._state.reconciliation import choose, reconcile_checkpoint, saved_curve
+from dist_sched.schedules import constant, cyclic, linear
+from helpers import CONFIG, text_of, with_text
 
 WSD = {"lr_decay_style": "WSD", "wsd_decay_steps": 20, "lr_wsd_decay_style": "linear"}
 OTHER = {
@@ -481,3 +483,381 @@ def test_a_policy_for_what_only_the_checkpoint_has_is_not_named():
     state = pack(theirs, 5, "steps")
     outcome = reconcile({"fields": {"lr": 0.1}}, state, {"momentum": "config", "*": "strict"})
     assert () == outcome.warnings
+
+
+FLAT = {**CONFIG, "lr_decay_style": "constant"}
+LONGER = Change(60, "extend", {"field": "lr", "horizon": 500})
+
+
+def extended(position=60, config=FLAT):
+    """Return the state of a run whose horizon was moved to 500."""
+    return pack(OptimizerParamConfig(**config), position, "steps", (LONGER,))
+
+
+def refused(*arguments):
+    """Return the error of a load that is refused."""
+    with pytest.raises(ReconcileError) as caught:
+        reconcile(*arguments)
+    return caught.value
+
+
+def of_groups(value, count):
+    names = [f"group{index}" for index in range(count)]
+    return Specification.of({"lr": constant(1.0)}, {name: {"lr": value} for name in names})
+
+
+@pytest.mark.parametrize(
+    "config, checkpoint, word, expected",
+    [
+        (1, 1.0, "config", (1.0, "equal")),
+        (1, 1.0, "strict", (1.0, "equal")),
+        (1, 2, "strict", (1, "strict: must be equal")),
+        (1, 2, "config", (1, "overriding with config value")),
+        (1, 2, "checkpoint", (2, "using checkpoint value")),
+    ],
+)
+def test_a_word_chooses_a_value_and_says_why(config, checkpoint, word, expected):
+    found = choose(config, checkpoint, word)
+    assert (expected, type(expected[0])) == (found, type(found[0]))
+
+
+def test_a_dry_run_doubts_a_state_at_position_0_that_is_the_configs():
+    (warning,) = reconcile(CONFIG, state(0)).warnings
+    assert "perhaps nothing was read from the checkpoint" in warning
+    assert () == reconcile(CONFIG, state(1)).warnings
+    assert () == reconcile({**CONFIG, "max_lr": 2.0}, state(0)).warnings
+
+
+@pytest.mark.parametrize(
+    "config, saved, policy, expected",
+    [
+        (CONFIG, state(), "strict", ("steps", "steps", False, "equal")),
+        (
+            CONFIG,
+            foreign(),
+            "strict",
+            ("steps", None, False, "not in the checkpoint: using config value"),
+        ),
+        (
+            CONFIG,
+            state(unit="tokens"),
+            {"unit": "config"},
+            ("steps", "tokens", True, "relabelled, not converted"),
+        ),
+    ],
+)
+def test_the_row_of_the_unit_says_what_becomes_of_it(config, saved, policy, expected):
+    row = rows(reconcile(config, saved, policy))["unit"]
+    assert ("steps", *expected) == (row.used, row.config, row.checkpoint, row.changed, row.why)
+
+
+@pytest.mark.parametrize("policy", ["checkpoint", {"unit": "strict", "*": "config"}])
+def test_the_row_of_a_unit_that_is_refused_uses_none(policy):
+    error = refused(CONFIG, state(unit="tokens", max_lr=2.0), policy)
+    found = rows(error.reconciliation)
+    row = found["unit"]
+    assert (None, True, "units must be equal") == (row.used, row.changed, row.why)
+    assert (1.0 if "*" in policy else 2.0) == found["max_lr"].used
+    (reason,) = error.reasons
+    assert reason.startswith("unit is 'steps' in the config and 'tokens' in the checkpoint, and p")
+    assert "build the scheduler with unit='tokens', or, if the run counted steps" in reason
+
+
+def test_a_refusal_uses_none_for_what_is_refused_alone():
+    policy = {"max_lr": "strict", "*": "checkpoint"}
+    error = refused(CONFIG, state(max_lr=2.0, min_lr=0.2), policy)
+    found = rows(error.reconciliation)
+    assert (None, 0.2, "steps", 0.0) == tuple(
+        found[name].used for name in ("max_lr", "min_lr", "unit", "init_lr")
+    )
+
+
+def test_a_relabelled_unit_is_no_reason_and_others_stay():
+    policy = {"unit": "config", "*": "strict"}
+    error = refused(CONFIG, state(unit="tokens", max_lr=2.0), policy)
+    assert ["max_lr"] == [reason.split()[0] for reason in error.reasons]
+    found = rows(error.reconciliation)
+    assert (None, "steps") == (found["max_lr"].used, found["unit"].used)
+    assert {"max_lr": "checkpoint", **policy} == error.reconciliation.alternative
+
+
+def test_an_illegal_outcome_has_a_reason_and_the_origins():
+    policy = {"lr_decay_steps": "config", "*": "checkpoint"}
+    error = refused({**CONFIG, "lr_decay_steps": 50}, state(lr_warmup_steps=60), policy)
+    reason, origins = error.reasons
+    assert (
+        "the result is not a valid config: lr_warmup_steps=60: must be less than "
+        "lr_decay_steps=50; use the same policy for entries that belong together, or change the "
+        "config" == reason
+    )
+    assert (
+        "entries that differ were used as follows: lr_warmup_steps=60 from the checkpoint, "
+        "lr_decay_steps=50 from the config" == origins
+    )
+
+
+def test_a_refusal_of_one_entry_says_all_that_can_be_done():
+    (reason,) = refused(CONFIG, state(max_lr=2.0), "strict").reasons
+    assert (
+        "max_lr is 1.0 in the config and 2.0 in the checkpoint, and its policy is 'strict'; set "
+        "max_lr=2.0, or choose a side with policy={'max_lr': 'checkpoint' or 'config', ...}"
+        == reason
+    )
+
+
+def test_a_refusal_of_what_only_the_checkpoint_has_says_what_can_be_done():
+    theirs = pack(Specification.of({"lr": constant(1.0), "eps": constant(0.5)}), 5, "steps")
+    (reason,) = refused({"fields": {"lr": 1.0}}, theirs, "strict").reasons
+    assert (
+        "eps is only in the checkpoint, and its policy is 'strict'; add it to the config, or "
+        "ignore the checkpoint's with policy={'eps': 'config', ...}" == reason
+    )
+
+
+def test_a_refusal_of_other_phases_says_that_one_side_must_win():
+    theirs = pack(Specification.of({"lr": cyclic(1.0, 100, up=5)}), 5, "steps")
+    mine = {"fields": {"lr": cyclic(1.0, 300, up=5).to_dict()}}
+    policy = {"lr.phases[0].steps": "config", "*": "checkpoint"}
+    (reason,) = refused(mine, theirs, policy).reasons
+    assert (
+        "lr: config and checkpoint have different phases, and the policy is not the same for all "
+        "of them; choose a side with policy={'lr': ...}" == reason
+    )
+
+
+@pytest.mark.parametrize("count", [3, 100])
+def test_a_refusal_lists_the_reasons_that_fit_and_counts_the_others(count):
+    mine, theirs = of_groups(0.5, count), pack(of_groups(0.25, count), 60, "steps")
+    error = refused(mine.to_dict(), theirs, "strict")
+    first, *lines = str(error).splitlines()
+    shown = [line for line in lines if line in error.reasons]
+    assert ("cannot load the scheduler:", count) == (first, len(error.reasons))
+    assert list(error.reasons[: len(shown)]) == shown == lines[: len(shown)]
+    left = count - len(shown)
+    assert (f"and {left} more reasons" if left else "at position 60;") == lines[len(shown)][
+        : None if left else 15
+    ]
+    assert bool(left) is (count > 3)
+    assert 4000 > len(str(error))
+    assert not left or 3900 <= len(str(error)) + len(error.reasons[0])
+
+
+def test_the_first_reason_is_cut_and_always_shown():
+    mine = {"fields": {"lr": cyclic(1.0, 1000, up=5).to_dict()}}
+    saved = pack(Specification.of({"lr": cyclic(1.0, 2000, up=5)}), 60, "tokens")
+    error = refused(mine, saved, "strict")
+    lines = str(error).splitlines()
+    assert 4000 < len(error.reasons[0])
+    assert lines[1].startswith("lr is ")
+    assert lines[1].endswith(" [...]")
+    assert 300 < len(lines[1]) <= 400
+    assert "and 1 more reasons" == lines[2]
+
+
+@pytest.mark.parametrize(
+    "count, expected",
+    [
+        (1, {"max_lr": "config", "*": "checkpoint"}),
+        (4, {**dict.fromkeys(list(OTHER)[1:5], "config"), "*": "checkpoint"}),
+        (5, "config"),
+    ],
+)
+def test_the_other_policy_names_up_to_four_entries(count, expected):
+    changes = dict(list(OTHER.items())[1 : 1 + count])
+    assert expected == reconcile(CONFIG, state(**changes), "checkpoint").alternative
+
+
+@pytest.mark.parametrize(
+    "names, expected",
+    [
+        (4, {"max_lr": "checkpoint"}),
+        (5, None),
+    ],
+)
+def test_the_other_policy_keeps_up_to_four_names_of_the_present_one(names, expected):
+    kept = dict.fromkeys(list(CONFIG)[2 : 1 + names], "checkpoint")
+    policy = {"max_lr": "config", **kept, "*": "config"}
+    found = reconcile(CONFIG, state(max_lr=2.0), policy).alternative
+    assert ({**expected, **kept, "*": "config"} if expected else "checkpoint") == found
+
+
+def test_the_other_policy_of_very_many_differences_is_that_of_most_but_for_up_to_four():
+    policy = dict.fromkeys(list(OTHER)[:4], "config") | {"*": "checkpoint"}
+    other = dict.fromkeys(list(OTHER)[:4], "checkpoint") | {"*": "config"}
+    assert other == reconcile(CONFIG, state(**OTHER), policy).alternative
+    policy = dict.fromkeys(list(OTHER)[:5], "config") | {"*": "checkpoint"}
+    assert None is reconcile(CONFIG, state(**OTHER), policy).alternative
+
+
+def test_where_nothing_differs_there_is_no_other_policy():
+    assert None is reconcile(CONFIG, state()).alternative
+
+
+@pytest.mark.parametrize("policy", ["strict", {"max_lr": "strict", "*": "strict"}])
+def test_very_many_refusals_are_settled_by_one_word(policy):
+    assert "checkpoint" == refused(CONFIG, state(**OTHER), policy).reconciliation.alternative
+
+
+def test_an_illegal_outcome_is_settled_by_the_first_side_that_is_legal():
+    policy = {"lr_decay_steps": "config", "*": "checkpoint"}
+    config = {**CONFIG, "lr_decay_steps": 50}
+    error = refused(config, state(lr_warmup_steps=60), policy)
+    assert "checkpoint" == error.reconciliation.alternative
+    broken = text_of(state())
+    broken["config"]["min_lr"] = 3.0
+    saved = with_text({**state(), "min_lr": 3.0}, broken)
+    assert "config" == refused(CONFIG, saved).reconciliation.alternative
+
+
+def test_an_illegal_outcome_keeps_the_word_for_the_unit():
+    policy = {"lr_decay_steps": "config", "unit": "config", "*": "checkpoint"}
+    config = {**CONFIG, "lr_decay_steps": 50}
+    error = refused(config, state(unit="tokens", lr_warmup_steps=60), policy)
+    assert {"unit": "config", "*": "checkpoint"} == error.reconciliation.alternative
+
+
+def test_one_part_of_a_policy_without_effect_is_not_counted_and_two_are():
+    words = {"nonsense": "config"}
+    saved = pack(Specification(fields={"lr": 0.1}, groups={}), 5, "steps")
+    (warning,) = reconcile({"fields": {"lr": 0.1}}, saved, {**words, "*": "config"}).warnings
+    assert warning.startswith("policy['nonsense'] has no effect")
+    words["more"] = "config"
+    (warning,) = reconcile({"fields": {"lr": 0.1}}, saved, {**words, "*": "config"}).warnings
+    assert warning.startswith("policy['nonsense'] (and 1 more) has no effect")
+
+
+@pytest.mark.parametrize(
+    "config, policy, kept, alternative",
+    [
+        (FLAT, "checkpoint", True, {"history": "config", "*": "checkpoint"}),
+        (FLAT, "config", False, {"history": "checkpoint", "*": "config"}),
+        (FLAT, "strict", True, {"history": "config", "*": "strict"}),
+        (FLAT, {"history": "config", "*": "checkpoint"}, False, "checkpoint"),
+        (FLAT, {"history": "checkpoint", "*": "config"}, True, "config"),
+        (FLAT, {"max_lr": "checkpoint", "*": "config"}, True, None),
+        ({**FLAT, "max_lr": 2.0}, {"max_lr": "config", "*": "checkpoint"}, False, None),
+        ({**FLAT, "end_wd": 0.2}, {"end_wd": "config", "*": "checkpoint"}, True, None),
+        ({**FLAT, "max_lr": 2.0}, "checkpoint", True, None),
+        (FLAT, {"start_wd": "checkpoint", "*": "config"}, False, None),
+    ],
+    ids=str,
+)
+def test_late_changes_are_kept_where_the_curve_is_the_checkpoints(
+    config, policy, kept, alternative
+):
+    outcome = reconcile(config, extended(), policy)
+    row = rows(outcome)["history"]
+    text = "extend at 60 (field=lr, horizon=500)"
+    why = "late changes of the checkpoint's curve"
+    dropped = "late changes dropped: using the config's curve"
+    assert (None, text, text if kept else None, why if kept else dropped, True) == (
+        row.config,
+        row.checkpoint,
+        row.used,
+        row.why,
+        row.changed,
+    )
+    if alternative is not None:
+        assert alternative == outcome.alternative
+        other = reconcile(config, extended(), outcome.alternative)
+        assert kept is (rows(other)["history"].used is None)
+
+
+def test_the_value_of_the_checkpoint_is_that_after_its_late_changes():
+    config = {**CONFIG, "lr_decay_steps": 110}
+    lr = reconcile(config, extended(110, config), "config").next_update[0]
+    assert pytest.approx([0.1, 1 - 0.9 * 100 / 490, 0.1]) == [lr.config, lr.checkpoint, lr.used]
+
+
+def test_a_state_without_late_changes_has_no_row_of_them():
+    assert "history" not in rows(reconcile(CONFIG, state()))
+
+
+def test_two_late_changes_are_one_row():
+    changes = (LONGER, Change(80, "extend", {"field": "lr", "horizon": 600}))
+    saved = pack(OptimizerParamConfig(**FLAT), 90, "steps", changes)
+    assert (
+        "extend at 60 (field=lr, horizon=500); extend at 80 (field=lr, horizon=600)"
+        == rows(reconcile(FLAT, saved))["history"].used
+    )
+
+
+def test_the_curve_of_a_state_that_lacks_entries_has_those_of_the_config():
+    declared = OptimizerParamConfig(**CONFIG)
+    lacking = Checkpoint(kind=OptimizerParamConfig, parts={"max_lr": 2.0}, position=0, unit=None)
+    assert OptimizerParamConfig(**{**CONFIG, "max_lr": 2.0}) == saved_curve(declared, lacking)
+    assert None is saved_curve(declared, lacking.replace(parts={"max_lr": 0.05}))
+
+
+def test_a_position_alone_has_no_value_of_the_checkpoint():
+    outcome = reconcile(CONFIG, {"last_epoch": 60})
+    assert [(None, 0.55), (None, 0.06)] == [
+        (value.checkpoint, pytest.approx(value.used)) for value in outcome.next_update
+    ]
+
+
+def test_the_value_that_another_library_saved_counts_before_that_of_its_entries():
+    saved = {
+        "last_epoch": 10,
+        "_step_count": 11,
+        "base_lrs": [1.0],
+        "_last_lr": [0.75],
+        "T_max": 100,
+        "eta_min": 0.0,
+    }
+    lr = reconcile(CONFIG, saved).next_update[0]
+    assert (0.75, True) == (lr.checkpoint, lr.used > 0.9)
+
+
+def test_a_value_that_one_side_has_is_given_beside_the_others():
+    theirs = Specification.of({"lr": constant(1.0), "eps": constant(0.5)})
+    outcome = reconcile(
+        {"fields": {"lr": 1.0, "momentum": 0.9}}, pack(theirs, 5, "steps"), "config"
+    )
+    assert [("lr", 1.0, 1.0, 1.0), ("momentum", 0.9, None, 0.9), ("eps", None, 0.5, None)] == [
+        (value.field, value.config, value.checkpoint, value.used) for value in outcome.next_update
+    ]
+
+
+@pytest.mark.parametrize("policy, used", [("checkpoint", None), ("config", None)])
+def test_an_entry_without_effect_is_no_difference(policy, used):
+    outcome = reconcile(CONFIG, state(wsd_decay_steps=40), policy)
+    row = rows(outcome)["wsd_decay_steps"]
+    assert (None, 40, 40 if policy == "checkpoint" else used, False) == (
+        row.config,
+        row.checkpoint,
+        row.used,
+        row.changed,
+    )
+    assert ("has no effect with this lr_decay_style", None) == (row.why, outcome.alternative)
+
+
+def test_a_field_of_the_checkpoint_alone_is_none_in_the_config():
+    theirs = Specification.of({"lr": constant(1.0), "eps": constant(0.5)})
+    found = rows(reconcile({"fields": {"lr": 1.0}}, pack(theirs, 5, "steps"), "config"))
+    (name,) = [name for name in found if name.startswith("eps")]
+    assert (None, None, True) == (found[name].config, found[name].used, found[name].changed)
+
+
+def test_the_other_policy_never_names_an_entry_that_is_probably_misspelt():
+    theirs = Specification.of({"lr": constant(1.0), "weight_decai": constant(0.1)})
+    mine = {"fields": {"lr": 1.0, "weight_decay": 0.1}}
+    error = refused(mine, pack(theirs, 5, "steps"), "strict")
+    assert "config" == error.reconciliation.alternative
+
+
+def test_the_other_policy_names_an_entry_that_another_name_would_cover():
+    mine, theirs = (Specification.of({"lr": linear(1.0, length)}) for length in (100, 200))
+    policy = {"lr": "checkpoint", "*": "config"}
+    found = reconcile(mine.to_dict(), pack(theirs, 5, "steps"), policy).alternative
+    assert {"lr.phases[0].steps": "config", **policy} == found
+
+
+def test_an_outcome_has_the_config_before_and_after_its_late_changes():
+    declared = OptimizerParamConfig(**FLAT)
+    checkpoint = unpack(extended(), OptimizerParamConfig)
+    policy = declared.parse_policy("checkpoint")
+    outcome = reconcile_checkpoint(declared, "steps", checkpoint, policy)
+    assert (declared, (LONGER,)) == (outcome.config, outcome.history)
+    assert OptimizerParamConfig(**{**FLAT, "lr_decay_steps": 500}) == outcome.effective
+    assert 60 == outcome.report.position

@@ -19,7 +19,7 @@ from dist_sched.errors import ConfigError, StateError
 TORCH = "torch LRScheduler"
 DEEPSPEED = "DeepSpeed"
 
-_TORCH_KEYS = {"_last_lr", "_schedulers", "_step_count", "base_lrs"}
+_TORCH_KEYS = {"_last_lr", "_step_count", "base_lrs"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
