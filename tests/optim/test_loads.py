@@ -24,7 +24,6 @@ from helpers import (
     sgd,
 )
 
-
 FALL = Schedule([Phase("linear", 40, end=0.0, start=1.0)])
 
 
