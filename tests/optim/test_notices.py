@@ -66,8 +66,8 @@ def test_zeros_of_all_groups_are_named_with_the_peak_and_the_multiplier(caplog):
     param_scheduler(optimizer, {"weight_decay": UP})
     assert [
         (
-            "weight_decay is 0 in every group, so every group gets the schedule (up to 0.75), including "
-            "biases and norms; to keep a group at 0, give it wd_mult=0.0"
+            "weight_decay is 0 in every group, so every group gets the schedule (up to 0.75), "
+            "including biases and norms; to keep a group at 0, give it wd_mult=0.0"
         )
     ] == messages(caplog)
 
@@ -84,8 +84,9 @@ def test_leftovers_of_torchs_one_cycle_are_named_with_their_values(caplog):
     scheduler.seek(8)
     assert [
         (
-            "group 1 (and 1 more) has max_lr=4.0, min_lr=0.5 from torch's OneCycleLR (it also has "
-            "initial_lr); they are ignored; remove the keys, or set them to the bounds that you want"
+            "group 1 (and 1 more) has max_lr=4.0, min_lr=0.5 from torch's OneCycleLR (it "
+            "also has initial_lr); they are ignored; remove the keys, or set them to the bounds "
+            "that you want"
         )
     ] == messages(caplog)
     assert [1.0, 1.0, 1.0] == held(scheduler)
@@ -194,8 +195,8 @@ def test_a_value_of_something_else_is_named_with_both_values_and_the_field(caplo
     scheduler.seek(8)
     assert [
         (
-            "something else writes lr of group 1: its value was 7.0 instead of the scheduled 0.5; the "
-            "scheduled value was written again; let only one of the two write lr"
+            "something else writes lr of group 1: its value was 7.0 instead of the scheduled "
+            "0.5; the scheduled value was written again; let only one of the two write lr"
         )
     ] == messages(caplog)
 

@@ -105,16 +105,16 @@ def test_a_schedule_of_zeros_needs_no_clear_reference():
             [{"name": "a", "lr": 2.0}, {"name": "a", "lr": 1.0}, {}],
             "a",
             (
-                "reference='a': the groups of this name have different values of lr ('1.0', '2.0'); pass a "
-                "number instead, as in reference={'lr': ...}"
+                "reference='a': the groups of this name have different values of lr ('1.0', "
+                "'2.0'); pass a number instead, as in reference={'lr': ...}"
             ),
         ),
         (
             [{"name": "a", "lr": 0.0}, {}],
             "a",
             (
-                "reference='a': its own lr is 0, which cannot be a reference; choose another group for "
-                "lr, as in reference={'lr': ..., ...}"
+                "reference='a': its own lr is 0, which cannot be a reference; choose another "
+                "group for lr, as in reference={'lr': ..., ...}"
             ),
         ),
     ],

@@ -31,6 +31,18 @@ def test_a_field_that_was_set_to_none_is_refused_by_group_and_nothing_changes(fi
     assert [0.75, 0.75] == held(optimizer, field)
 
 
+def test_a_field_that_was_set_to_none_is_found_before_a_changed_override_is_written():
+    optimizer = sgd({}, {}, {"max_lr": 2.0})
+    scheduler = param_scheduler(optimizer)
+    scheduler.seek(4)
+    optimizer.param_groups[0]["lr_mult"] = 3.0
+    optimizer.param_groups[2]["lr"] = None
+    optimizer.param_groups[1]["lr"] = 7.0
+    with pytest.raises(ConfigError, match="group 2: lr was removed from the group"):
+        scheduler._writer.write(8)
+    assert [0.5, 7.0, None] == held(optimizer)
+
+
 @pytest.mark.parametrize("betas", [(), (0.5,), None], ids=str)
 def test_a_part_that_was_removed_from_a_tuple_is_refused(betas):
     optimizer = adamw()

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from dist_sched import ConfigError
+from dist_sched._optim.tracking import TrackedGroup
 from helpers import (
     FLOAT_AND_TENSOR_LR,
     adamw,
@@ -435,3 +436,29 @@ def test_assigning_an_optimizer_again_leaves_one_pair_of_hooks():
         scheduler.optimizer = SimpleNamespace(optimizer=optimizer, param_groups=[])
     assert 1 == len(optimizer._optimizer_load_state_dict_pre_hooks)
     assert 1 == len(optimizer._optimizer_load_state_dict_post_hooks)
+
+
+def test_a_group_is_at_its_place_only_with_its_very_dict_and_all_of_its_place():
+    group = {"lr": 1.0}
+    place = {"source": 1, "index": 2, "optimizer": "SGD 1", "place": 5, "not_ours": frozenset("a")}
+    one = TrackedGroup(group, **place)
+    assert one.is_at(group, **place)
+    assert not one.is_at(dict(group), **place)
+    others = {"source": 0, "index": 0, "optimizer": "SGD", "place": 0, "not_ours": frozenset()}
+    for key, value in others.items():
+        assert not one.is_at(group, **{**place, key: value})
+
+
+def test_overrides_are_neither_none_nor_hyper_parameters_nor_leftovers():
+    one = TrackedGroup({}, 0, 0, not_ours=frozenset({"lr_mult"}), leftovers={"max_lr": 4.0})
+    held_before = {"lr_mult": 2.0, "max_lr": 4.0, "min_lr": 0.5, "wd_mult": None}
+    assert {"min_lr": 0.5} == one.own_overrides(held_before)
+    assert {"max_lr": 3.0} == one.own_overrides({"max_lr": 3.0})
+
+
+@pytest.mark.parametrize("lowest, is_left", [(0.5, True), (1.0, True), (1.5, False)])
+def test_bounds_are_leftovers_where_the_lowest_is_not_above_the_first_lr(lowest, is_left):
+    group = {"initial_lr": 1.0, "max_lr": 4.0, "min_lr": lowest}
+    one = TrackedGroup(group, 0, 0, not_ours=frozenset({"min_lr"}))
+    one.note_leftovers()
+    assert ({"max_lr": 4.0} if is_left else {}) == one.leftovers
