@@ -15,10 +15,12 @@ from dist_sched import ConfigError
 from dist_sched._optim.tracking import TrackedGroup
 from helpers import (
     FLOAT_AND_TENSOR_LR,
+    UP,
     adamw,
     held,
     new_group,
     opt_param_scheduler,
+    param_scheduler,
 )
 
 
@@ -462,3 +464,23 @@ def test_bounds_are_leftovers_where_the_lowest_is_not_above_the_first_lr(lowest,
     one = TrackedGroup(group, 0, 0, not_ours=frozenset({"min_lr"}))
     one.note_leftovers()
     assert ({"max_lr": 4.0} if is_left else {}) == one.leftovers
+
+
+def test_floats_tensors_and_keys_that_a_load_has_changed_are_put_back():
+    mine = torch.tensor(2.0)
+    fields = param_scheduler(adamw(), {"lr": UP, "weight_decay": UP, "betas[0]": UP, "eps": UP})
+    one = TrackedGroup({"lr": torch.tensor(0.5), "eps": 1.0}, 0, 0, tensors={"eps": mine})
+    one.own = {"lr": 1.0, "weight_decay": 0.5, "betas[0]": 0.5, "eps": 2.0}
+    one.put_back_tensors(fields._writer.plan.fields)
+    assert {"lr", "eps", "weight_decay"} == one.group.keys()
+    assert (float, float) == (type(one.group["lr"]), type(one.group["weight_decay"]))
+    assert one.group["eps"] is mine
+
+
+def test_groups_are_known_by_their_lr_where_our_own_scheduler_has_written_it():
+    optimizer = adamw({}, {})
+    first = param_scheduler(optimizer, {"weight_decay": UP})
+    second = param_scheduler(optimizer, {"lr": UP})
+    third = param_scheduler(optimizer, {"weight_decay": UP})
+    counts = [len(one._writer.tracker.known_lr) for one in (first, second, third)]
+    assert [0, 0, 2] == counts
