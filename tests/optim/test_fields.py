@@ -12,6 +12,7 @@ from dist_sched import (
     ConfigError,
     ParamScheduler,
 )
+from dist_sched._optim import fields as group_fields
 from helpers import (
     HILL,
     UP,
@@ -200,3 +201,74 @@ def test_lr_and_betas_on_a_gpu_are_filled_in_place():
     assert group["lr"] is lr
     assert group["betas"][0] is beta
     assert [0.5, 0.5] == [lr.item(), beta.item()]
+
+
+@pytest.mark.parametrize(
+    "found, expected",
+    [
+        (0.1, True),
+        (0.1 * (1 + 1e-13), True),
+        (0.1 * (1 + 1e-11), False),
+        (0.2, False),
+        (torch.tensor(0.1), True),
+        (torch.tensor([0.1]), True),
+        (torch.tensor(0.1, dtype=torch.bfloat16), True),
+        (torch.tensor(0.1001), False),
+        (torch.tensor([0.1, 0.1]), False),
+        (torch.tensor(0), False),
+        (torch.empty((), device="meta"), False),
+        ("0.1", False),
+        (None, False),
+    ],
+    ids=str,
+)
+def test_a_group_holds_a_number_up_to_the_rounding_of_its_type(found, expected):
+    assert expected == group_fields.holds(found, 0.1)
+
+
+def test_a_whole_number_is_compared_up_to_a_given_tolerance():
+    assert group_fields.holds(2, 2.0)
+    assert group_fields.holds(2.001, 2.0, rel_tol=1e-3)
+    assert not group_fields.holds(2.001, 2.0, rel_tol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("number", [0.0, 0.001, 0.3, 1 / 3, 123.0])
+def test_a_tensors_shortest_decimal_is_the_number_of_the_script(dtype, number):
+    tensor = torch.tensor(number, dtype=dtype)
+    found = group_fields.shortest_decimal("lr", tensor)
+    assert tensor.item() == torch.tensor(found, dtype=dtype).item()
+    assert number in (found, 1 / 3)
+
+
+def test_a_double_of_seventeen_digits_is_as_it_is():
+    number = 0.1 + 0.2
+    assert number == group_fields.shortest_decimal("lr", torch.tensor(number, dtype=torch.float64))
+
+
+def test_the_number_in_a_tensor_is_plain_and_all_else_is_as_it_is():
+    pair, empty = torch.ones(2), torch.empty((), device="meta")
+    assert 2.0 == group_fields.plain(torch.tensor([2.0]))
+    assert all(one is group_fields.plain(one) for one in (pair, empty, "text", None, 3))
+
+
+def test_fields_that_can_be_scheduled_are_those_with_numbers():
+    group = {"params": [1.0], "lr": 1, "eps": torch.ones(()), "betas": (0.5, True), "foreach": None}
+    group |= {"flag": True, "parts": [1.0, "x"], "nothing": ()}
+    assert ["lr", "eps", "betas[0]", "parts[0]"] == [*group_fields.names_in(group)]
+
+
+@pytest.mark.parametrize(
+    "key, expected",
+    [("a", 1), ("b[0]", 2), ("b[1]", 3), ("b[2]", None), ("c[1]", 5), ("a[0]", None), ("d", None)],
+)
+def test_a_field_or_part_is_read_and_none_where_there_is_none(key, expected):
+    assert expected == group_fields.get({"a": 1, "b": (2, 3), "c": [4, 5]}, key)
+
+
+@pytest.mark.parametrize(
+    "key, parts",
+    [("b", ("b", None)), ("b[1]", ("b", 1)), ("b[12]", ("b", 12)), ("b[x]", ("b[x]", None))],
+)
+def test_a_key_is_split_into_name_and_index(key, parts):
+    assert parts == group_fields.split(key)

@@ -9,7 +9,7 @@ import logging
 import pytest
 import torch
 
-from dist_sched import ConfigError
+from dist_sched import ConfigError, Phase, Schedule
 from helpers import (
     FLOAT_AND_TENSOR_LR,
     HILL,
@@ -23,6 +23,8 @@ from helpers import (
     param_scheduler,
     sgd,
 )
+
+FALL = Schedule([Phase("linear", 40, end=0.0, start=1.0)])
 
 
 def stepped(*groups, build=adamw, **arguments):
@@ -388,6 +390,44 @@ def test_what_a_loaded_optimizer_carried_and_policy_dropped_does_not_block_the_s
     optimizer.load_state_dict(carried)
     scheduler.load_state_dict(state)
     assert (24, [HILL(24) * 0.5]) == (scheduler.num_steps, held(optimizer))
+
+
+def test_what_is_carried_of_one_field_is_compared_though_another_has_an_illegal_override(caplog):
+    optimizer = sgd(weight_decay=0.75)
+    scheduler = param_scheduler(optimizer, {"lr": HILL, "weight_decay": UP}, policy="config")
+    scheduler.seek(24)
+    state, carried = scheduler.state_dict(), optimizer.state_dict()
+    carried["param_groups"][0] |= {"lr_mult": -1.0, "weight_decay": 0.125}
+    optimizer.load_state_dict(carried)
+    scheduler.load_state_dict(state)
+    assert "group 0: weight_decay is 0.125 in the optimizer checkpoint, but 0.75" in caplog.text
+
+
+def test_a_copy_that_has_written_nothing_follows_the_load_of_its_optimizer():
+    optimizer = sgd({"lr_mult": 0.5})
+    optimizer, scheduler = copy.deepcopy((optimizer, param_scheduler(optimizer, policy="config")))
+    state = copy.deepcopy(optimizer.state_dict())
+    state["param_groups"][0]["lr_mult"] = 2.0
+    optimizer.load_state_dict(state)
+    scheduler.seek(8)
+    assert ([0.5], [0.5]) == (held(optimizer, "lr_mult"), held(optimizer))
+
+
+def test_a_late_groups_ratio_is_measured_for_each_field_that_is_not_0(caplog):
+    def start(weight_decay):
+        optimizer = sgd(weight_decay=0.75)
+        scheduler = param_scheduler(optimizer, {"lr": FALL, "weight_decay": UP})
+        scheduler.seek(8 if weight_decay else 0)
+        optimizer.add_param_group(new_group(lr=0.5, weight_decay=weight_decay))
+        return optimizer, scheduler
+
+    first, whole = start(0.375)
+    whole.seek(40)
+    second, resumed = start(0.0)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    resumed.load_state_dict(whole.state_dict())
+    assert ([0.0, 0.0], [0.75, 0.375]) == (held(second), held(second, "weight_decay"))
+    assert "lr is 0 at position 40, so its ratio cannot be computed" in caplog.text
 
 
 def test_a_late_group_whose_measured_ratio_brings_a_mean_to_1_is_refused():

@@ -238,6 +238,22 @@ def test_a_name_that_was_found_once_is_not_looked_for_again():
 
 
 @pytest.mark.usefixtures("_one_of_two")
+def test_a_name_of_a_reference_that_no_rank_has_is_refused_at_the_first_step():
+    scheduler = param_scheduler(sgd({"name": "body"}), reference="head")
+    rule = "reference='head': no group has this name; the groups are named 'body'"
+    with pytest.raises(ConfigError, match=rule):
+        scheduler.step()
+
+
+def test_a_part_of_a_tuple_that_was_removed_is_refused_before_the_ranks_agree():
+    optimizer = adamw({}, {})
+    scheduler = param_scheduler(optimizer, {"betas[1]": UP})
+    optimizer.param_groups[1]["betas"] = (0.5,)
+    with pytest.raises(ConfigError, match=r"group 1: betas\[1\] was removed from the group"):
+        scheduler._prepare(scheduler._current(), is_own=True)
+
+
+@pytest.mark.usefixtures("_one_of_two")
 def test_dcp_may_step_an_optimizer_to_make_its_state_before_a_name_is_found():
     model = torch.nn.Linear(1, 1)
     optimizer = torch.optim.AdamW([{"params": model.parameters(), "name": "body"}], lr=1.0)

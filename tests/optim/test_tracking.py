@@ -12,12 +12,15 @@ import pytest
 import torch
 
 from dist_sched import ConfigError
+from dist_sched._optim.tracking import TrackedGroup
 from helpers import (
     FLOAT_AND_TENSOR_LR,
+    UP,
     adamw,
     held,
     new_group,
     opt_param_scheduler,
+    param_scheduler,
 )
 
 
@@ -179,7 +182,7 @@ def test_a_second_scheduler_on_a_stepped_optimizer_is_no_cause_for_doubt(caplog)
 def test_ratios_read_from_a_loaded_optimizer_are_logged_at_warning(caplog):
     opt_param_scheduler(stepped({"lr": 1.0}, {"lr": 3.0}))
     assert "lr [1.0, 3.0]" in caplog.text
-    assert {"WARNING"} == {record.levelname for record in caplog.records}
+    assert {("dist_sched", "WARNING")} == {(one.name, one.levelname) for one in caplog.records}
 
 
 @pytest.mark.parametrize(
@@ -229,6 +232,61 @@ def test_every_optimizer_of_a_list_is_scheduled():
     assert [[1.0], [4.0, 1.0]] == [held(optimizer) for optimizer in optimizers]
     assert 0.0 == held(optimizers[1], "weight_decay")[1]
     assert [1.0, 4.0, 1.0] == scheduler.get_last_lr()
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_what_torchs_one_cycle_has_left_is_no_bound_and_initial_lr_the_own_lr(added):
+    left = {"lr": 0.25, "initial_lr": 1.0, "max_lr": 4.0, "min_lr": 0.5, "weight_decay": 0.1}
+    optimizer = adamw({"lr": 2.0}, *[left] * (not added))
+    scheduler = opt_param_scheduler(optimizer, max_lr=2.0)
+    if added:
+        scheduler.seek(5)
+        optimizer.add_param_group(new_group(**left))
+    scheduler.seek(10)
+    tracked = scheduler._writer.tracker.tracked[1]
+    assert ([2.0, 1.0], {"max_lr": 4.0, "min_lr": 0.5}) == (held(optimizer), tracked.leftovers)
+    assert tracked.has_initial_lr
+    assert (None, None) == (tracked.override("max_lr"), tracked.override("min_lr"))
+
+
+def test_a_key_of_the_optimizers_own_is_neither_initial_lr_nor_a_leftover():
+    optimizer = adamw({"lr": 0.5, "initial_lr": 1.0, "max_lr": 4.0, "min_lr": 0.5})
+    optimizer.defaults |= {"initial_lr": 1.0, "max_lr": 4.0}
+    (one,) = opt_param_scheduler(optimizer)._writer.tracker.tracked
+    assert (False, 0.5) == (one.has_initial_lr, one.own_value("lr"))
+    assert {"initial_lr", "max_lr"} == one.not_ours
+    assert {"min_lr": 0.5} == one.leftovers
+
+
+def test_the_older_of_two_schedulers_of_an_optimizer_is_named_in_the_log(caplog):
+    optimizer = adamw()
+    older = opt_param_scheduler(optimizer)
+    newer = opt_param_scheduler(optimizer)
+    (record,) = caplog.records
+    assert ("dist_sched", "WARNING") == (record.name, record.levelname)
+    assert (True, False) == (older._writer.tracker.is_replaced, newer._writer.tracker.is_replaced)
+
+
+@pytest.mark.parametrize(
+    "names, labels",
+    [
+        ([["a", "b"]], ["a", "b"]),
+        ([[None, "b"]], ["0", "b"]),
+        ([["a", "a"]], ["a.0.0", "a.0.1"]),
+        ([[None, "a"], [None, "b"]], ["0.0", "a", "1.0", "b"]),
+        ([["a"], ["a", "c"]], ["a.0.0", "a.1.0", "c"]),
+        ([[7, "7"]], ["0", "7"]),
+        ([["1", None]], ["1.0.0", "0.1"]),
+    ],
+    ids=str,
+)
+def test_a_groups_label_is_its_name_or_index_and_both_indices_where_that_is_not_unique(
+    names, labels
+):
+    optimizers = [
+        adamw(*({} if name is None else {"name": name} for name in each)) for each in names
+    ]
+    assert labels == opt_param_scheduler(optimizers)._writer.tracker.labels()
 
 
 def test_an_optimizer_that_stands_twice_in_the_list_is_refused():
@@ -380,3 +438,49 @@ def test_assigning_an_optimizer_again_leaves_one_pair_of_hooks():
         scheduler.optimizer = SimpleNamespace(optimizer=optimizer, param_groups=[])
     assert 1 == len(optimizer._optimizer_load_state_dict_pre_hooks)
     assert 1 == len(optimizer._optimizer_load_state_dict_post_hooks)
+
+
+def test_a_group_is_at_its_place_only_with_its_very_dict_and_all_of_its_place():
+    group = {"lr": 1.0}
+    place = {"source": 1, "index": 2, "optimizer": "SGD 1", "place": 5, "not_ours": frozenset("a")}
+    one = TrackedGroup(group, **place)
+    assert one.is_at(group, **place)
+    assert not one.is_at(dict(group), **place)
+    others = {"source": 0, "index": 0, "optimizer": "SGD", "place": 0, "not_ours": frozenset()}
+    for key, value in others.items():
+        assert not one.is_at(group, **{**place, key: value})
+
+
+def test_overrides_are_neither_none_nor_hyper_parameters_nor_leftovers():
+    one = TrackedGroup({}, 0, 0, not_ours=frozenset({"lr_mult"}), leftovers={"max_lr": 4.0})
+    held_before = {"lr_mult": 2.0, "max_lr": 4.0, "min_lr": 0.5, "wd_mult": None}
+    assert {"min_lr": 0.5} == one.own_overrides(held_before)
+    assert {"max_lr": 3.0} == one.own_overrides({"max_lr": 3.0})
+
+
+@pytest.mark.parametrize("lowest, is_left", [(0.5, True), (1.0, True), (1.5, False)])
+def test_bounds_are_leftovers_where_the_lowest_is_not_above_the_first_lr(lowest, is_left):
+    group = {"initial_lr": 1.0, "max_lr": 4.0, "min_lr": lowest}
+    one = TrackedGroup(group, 0, 0, not_ours=frozenset({"min_lr"}))
+    one.note_leftovers()
+    assert ({"max_lr": 4.0} if is_left else {}) == one.leftovers
+
+
+def test_floats_tensors_and_keys_that_a_load_has_changed_are_put_back():
+    mine = torch.tensor(2.0)
+    fields = param_scheduler(adamw(), {"lr": UP, "weight_decay": UP, "betas[0]": UP, "eps": UP})
+    one = TrackedGroup({"lr": torch.tensor(0.5), "eps": 1.0}, 0, 0, tensors={"eps": mine})
+    one.own = {"lr": 1.0, "weight_decay": 0.5, "betas[0]": 0.5, "eps": 2.0}
+    one.put_back_tensors(fields._writer.plan.fields)
+    assert {"lr", "eps", "weight_decay"} == one.group.keys()
+    assert (float, float) == (type(one.group["lr"]), type(one.group["weight_decay"]))
+    assert one.group["eps"] is mine
+
+
+def test_groups_are_known_by_their_lr_where_our_own_scheduler_has_written_it():
+    optimizer = adamw({}, {})
+    first = param_scheduler(optimizer, {"weight_decay": UP})
+    second = param_scheduler(optimizer, {"lr": UP})
+    third = param_scheduler(optimizer, {"weight_decay": UP})
+    counts = [len(one._writer.tracker.known_lr) for one in (first, second, third)]
+    assert [0, 0, 2] == counts

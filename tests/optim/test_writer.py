@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+import sys
 from collections import Counter
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ import torch
 from dist_sched import ConfigError, ParamScheduler, schedules
 from dist_sched._config.plan import Plan
 from dist_sched._optim.rows import Row
-from dist_sched._optim.writer import Writer
+from dist_sched._optim.writer import Reach, Writer
 from helpers import (
     FLOAT_AND_TENSOR_LR,
     HILL,
@@ -22,6 +23,7 @@ from helpers import (
     adamw,
     adamw_of_tensors,
     held,
+    new_group,
     opt_param_scheduler,
     param_scheduler,
     sgd,
@@ -369,12 +371,24 @@ def test_both_parts_of_a_tuple_follow_their_schedules_in_every_group():
         assert [expected, expected] == [group["betas"] for group in optimizer.param_groups]
 
 
+def of_three_betas():
+    """Return an optimizer like Adan, whose third beta is nearer to `beta2` by spelling."""
+    return SimpleNamespace(param_groups=[new_group(lr=1.0, betas=(0.5, 0.5, 0.5))])
+
+
 @pytest.mark.parametrize(
-    "wrong, meant", [("beta1", "betas[0]"), ("beta2", "betas[1]"), ("momentum", "betas[0]")]
+    "build, wrong, meant",
+    [
+        (adamw, "beta1", "betas[0]"),
+        (of_three_betas, "beta2", "betas[1]"),
+        (adamw, "betas", "betas[0]"),
+        (adamw, "momentum", "betas[0]"),
+        (sgd, "betas[0]", "momentum"),
+    ],
 )
-def test_a_field_under_the_name_of_another_optimizer_is_suggested(wrong, meant):
+def test_a_field_under_the_name_of_another_optimizer_is_suggested(build, wrong, meant):
     with pytest.raises(ConfigError, match=rf"did you mean '{re.escape(meant)}'\?"):
-        param_scheduler(adamw(), {wrong: 0.5})
+        param_scheduler(build(), {wrong: 0.5})
 
 
 def test_a_group_whose_field_was_removed_gets_it_again_and_the_others_keep_theirs():
@@ -408,3 +422,87 @@ def test_the_first_write_checks_each_row_once_however_many_there_are(monkeypatch
     scheduler.seek(10)
     assert {1} == set(checked.values())
     assert [1.0, 2.0, 3.0] == [held(optimizer)[index] for index in (0, 1, 7)]
+
+
+LARGEST = torch.finfo(torch.float16).max
+
+
+@pytest.mark.parametrize(
+    "is_weight, own, reference, is_possible",
+    [
+        (False, 4.0, 0.5, True),
+        (False, LARGEST, 0.5, True),
+        (False, LARGEST, 0.25, False),
+        (False, LARGEST, None, True),
+        (False, 2 * LARGEST, 0.0, True),
+        (False, float("inf"), 0.5, False),
+        (True, 0.5, 0.5, True),
+        (True, 0.5, 0.25, False),
+        (True, 0.5, 0.125, False),
+        (True, 0.25, None, True),
+    ],
+)
+def test_a_group_can_use_a_reference_that_brings_it_to_what_it_can_hold(
+    is_weight, own, reference, is_possible
+):
+    reach = Reach(key="k", group="g", own=own, peak=0.5, is_weight=is_weight, limit=LARGEST)
+    assert is_possible == (reach.problem(reference) == "")
+
+
+@pytest.mark.parametrize("is_weight, rule", [(True, "must be below 1"), (False, "at most 65504.0")])
+def test_a_reference_that_brings_a_group_too_high_is_named_with_the_value_and_the_limit(
+    is_weight, rule
+):
+    reach = Reach(key="k", group="g", own=1e9, peak=0.5, is_weight=is_weight, limit=LARGEST)
+    found = reach.problem(0.25)
+    assert found.startswith("g: k would reach 2000000000.0 (own value 1000000000.0, reference 0.25")
+    assert rule in found
+
+
+def reaches(optimizer, fields=None, **arguments):
+    scheduler = param_scheduler(optimizer, fields or {"lr": HILL}, **arguments)
+    return [*scheduler._writer.reaches()]
+
+
+def test_of_groups_with_a_ratio_the_highest_by_own_value_and_curve_is_named():
+    groups = {"name": "low", "lr": 1.0}, {"name": "high", "lr": 0.75}, {"lr": 2.0, "lr_mult": 9.0}
+    factors = {"high": {"lr": 4.0}, "low": {"lr": 2.0}}
+    (found,) = reaches(sgd(*groups, {"lr": 0.0}), groups=factors)
+    assert ("group 1", "lr", 0.75, 4.0, False) == (
+        *(found.group, found.key, found.own, found.peak),
+        found.is_weight,
+    )
+
+
+def test_of_equal_groups_the_first_is_named_as_highest():
+    assert ["group 0"] == [one.group for one in reaches(sgd({}, {}, {"lr": 0.5}))]
+
+
+def test_groups_of_other_dtypes_are_each_named_with_what_they_can_hold():
+    optimizer = sgd({"lr": 0.5}, {})
+    optimizer.param_groups[1]["lr"] = torch.tensor(1.0, dtype=torch.float16)
+    found = {one.group: one.limit for one in reaches(optimizer)}
+    assert {"group 0": sys.float_info.max, "group 1": LARGEST} == found
+
+
+def test_a_group_whose_ratio_was_measured_by_the_schedule_needs_no_reference():
+    optimizer = sgd()
+    scheduler = param_scheduler(optimizer)
+    scheduler.seek(8)
+    optimizer.add_param_group(new_group(lr=0.25))
+    scheduler.step()
+    assert {1: {"lr": 0.25}} == {
+        index: one.ratios
+        for index, one in enumerate(scheduler._writer.tracker.tracked)
+        if one.ratios
+    }
+    assert ["group 0"] == [one.group for one in scheduler._writer.reaches()]
+
+
+def test_without_ratios_no_group_needs_a_reference():
+    assert [] == reaches(sgd({}, {"lr": 3.0}), keep_group_ratios=False)
+
+
+def test_a_weight_of_a_running_mean_is_marked_as_one():
+    found = reaches(sgd(momentum=0.5), {"lr": HILL, "momentum": UP})
+    assert {"lr": False, "momentum": True} == {one.key: one.is_weight for one in found}

@@ -220,9 +220,11 @@ class Row:
                 continue
             found = group.get(upper), group.get(lower), group.get(multiplier)
             override = self._override(member, found)
+            # By the keys, because one may hold None.
+            is_upper_alone = lower not in group and multiplier not in group
             if override is None:
                 self._unsettled.append([member, None])
-            elif override.bounds and found[1:] == (None, None) and override.factor == 1.0:
+            elif override.bounds and is_upper_alone and override.factor == 1.0:
                 between.append(override)
             else:
                 overridden.append(override)

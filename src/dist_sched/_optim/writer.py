@@ -103,8 +103,8 @@ class Writer:
         references: Mapping[str, float | None],
         *,
         keep_ratios: bool,
+        has_reference: bool,
         position: int = 0,
-        has_reference: bool = False,
     ) -> None:
         self.tracker = tracker
         self.plan = plan
@@ -144,8 +144,8 @@ class Writer:
         plan: Plan,
         *,
         keep_ratios: bool,
-        reference: ratios.Reference = None,
-        is_part: bool = False,
+        reference: ratios.Reference,
+        is_part: bool,
     ) -> tuple[Writer, tuple[ratios.Missing, ...]]:
         """Return the writer of a new scheduler.
 
