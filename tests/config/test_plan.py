@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dist_sched import Phase, Schedule
+import pytest
+
+from dist_sched import ConfigError, Phase, Schedule
 from dist_sched._config.path import Path
 from dist_sched._config.plan import value_at
 from dist_sched._config.specification import Specification
@@ -56,3 +58,18 @@ def test_the_value_of_an_override_that_is_not_there_is_the_fields():
     values = by_path({"lr": 0.5, "groups[a].lr": 0.25})
     paths = (Path("lr", pattern="a"), Path("lr", pattern="b"), Path("eps"))
     assert [0.25, 0.5, None] == [value_at(values, path) for path in paths]
+
+
+def test_two_patterns_that_set_a_field_of_a_group_are_refused():
+    plan = Specification.of({"lr": UP}, {"a*": {"lr": 0.5}, "*b": {"lr": 0.25}}).plan
+    with pytest.raises(ConfigError, match=r"the patterns 'a\*', '\*b' all set lr of group 'ab'"):
+        plan.override_of("ab", plan.fields[0])
+
+
+def test_an_override_that_is_given_counts_before_one_that_is_implied():
+    fields = {"lr": HILL, "weight_decay": ProportionalTo(at_max=0.5)}
+    groups = {"a*": {"lr": SQUARE}, "*b": {"weight_decay": 0.5}}
+    plan = Specification.of(fields, groups).plan
+    weight_decay = plan.fields[1]
+    assert "*b" == plan.override_of("ab", weight_decay).pattern
+    assert "a*" == plan.override_of("a", weight_decay).pattern
