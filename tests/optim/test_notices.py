@@ -193,12 +193,11 @@ def test_a_value_of_something_else_is_named_with_both_values_and_the_field(caplo
     scheduler.seek(4)
     optimizer.param_groups[1]["lr"] = 7.0
     scheduler.seek(8)
-    assert [
-        (
-            "something else writes lr of group 1: its value was 7.0 instead of the scheduled "
-            "0.5; the scheduled value was written again; let only one of the two write lr"
-        )
-    ] == messages(caplog)
+    (found,) = messages(caplog)
+    assert found.startswith(  # a framework that another test has imported gets advice
+        "something else writes lr of group 1: its value was 7.0 instead of the scheduled 0.5; the "
+        "scheduled value was written again; let only one of the two write lr"
+    )
 
 
 # Lint
