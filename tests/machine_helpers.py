@@ -275,10 +275,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         place=PLACES,
         key=st.sampled_from([key for _, key in OVERRIDES]),
         value=st.sampled_from([None, 0.25, 0.5]),
+        is_kept=st.booleans(),
     )
-    def load_optimizer_over_an_edit(self, place, key, value):
+    def load_optimizer_over_an_edit(self, place, key, value, is_kept):
         self.save()
-        self.edit_override(place, key, value)
+        self.edit_override(place, key, value, is_kept)
         self.loading_optimizer(self.saves[-1])
 
     @precondition(lambda self: self.saves)
@@ -396,8 +397,11 @@ class SchedulerMachine(RuleBasedStateMachine):
 
         self.refuse(real, ConfigError)
 
-    def edit(self, place: int, key: str, value: Any) -> None:
-        """Write an override into a group, or remove it (None); it acts at the next write."""
+    def edit(self, place: int, key: str, value: Any, *, is_kept: bool = False) -> None:
+        """Write an override into a group, or None; it acts at the next write.
+
+        None means no override, and the group keeps the key or not.
+        """
         index = place % len(self.model.groups)
         real, known = self.driven.optimizer.param_groups[index], self.model.groups[index]
         known.overrides.pop(key, None)
@@ -405,16 +409,19 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.model.is_written = False
         if value is not None:
             known.overrides[key] = real[key] = value
+        elif is_kept:
+            real[key] = None
 
     @rule(
         place=PLACES,
         key=st.sampled_from([key for _, key in OVERRIDES]),
         value=st.sampled_from([None, None, 0.0, 0.25, 0.5, 1, 2.0]),
+        is_kept=st.booleans(),
     )
-    def edit_override(self, place, key, value):
+    def edit_override(self, place, key, value, is_kept):
         index = place % len(self.model.groups)
         before = self.model.groups[index].overrides.get(key)
-        self.edit(place, key, value)
+        self.edit(place, key, value, is_kept=is_kept)
         try:
             self.model.values(self.model.position)
         except Refused:  # by a rule between two of them
@@ -611,7 +618,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                     value, found = known.holds(key), found.item()  # noqa: PLW2901
                 assert type(found) is float, (key, found)
                 assert self.is_same(known, value, found, key), (key, value, found)
-            keys = {key for key in group if key in [one for _, one in OVERRIDES]}
+            keys = {key for _, key in OVERRIDES if group.get(key) is not None}
             assert set(known.overrides) == keys
 
     def is_same(self, group: Group, value: float, found: float, key: str) -> bool:  # noqa: ARG002
