@@ -41,7 +41,11 @@ class Driven:
         """Return all that an operation which fails must leave as it was."""
         scheduler = self.scheduler
         groups = [
-            [(key, one[key]) for key in (*fields, *(key for _, key in OVERRIDES)) if key in one]
+            [
+                (key, one[key])
+                for key in (*fields, *(key for _, key in OVERRIDES))
+                if one.get(key) is not None
+            ]
             for one in contents(self.optimizer)
         ]
         return (
@@ -148,10 +152,13 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def optimizer_of(self, groups: list[Group]) -> Any:
         """Return an optimizer of the groups that the model has."""
-        made = [
-            {**one.own, **one.overrides, **({} if one.name is None else {"name": one.name})}
-            for one in groups
-        ]
+        made = []
+        for one in groups:
+            # None means no override. Some of the groups with one have all keys.
+            nones = dict.fromkeys(key for _, key in OVERRIDES) if one.own["lr"] == 0.5 else {}
+            overrides = {**nones, **one.overrides} if one.overrides else {}
+            name = {} if one.name is None else {"name": one.name}
+            made.append({**one.own, **overrides, **name})
         for one, group in zip(made, groups, strict=True):
             if group.is_tensor:
                 one["lr"] = torch.tensor(one["lr"])
