@@ -717,6 +717,23 @@ def test_a_newer_scheduler_has_the_ratio_that_a_resume_has_measured(order, is_al
     assert held(whole) == held(newer), older
 
 
+def test_a_newer_scheduler_knows_its_late_group_after_a_step_of_the_older_one_that_is_refused():
+    optimizer = adamw(lr=3e-4)
+    older = ParamScheduler(optimizer, COSINE)
+    older.seek(80)
+    optimizer.add_param_group(new_group(lr=held(optimizer)[0] / 2))
+    older.seek(81)
+    optimizer.add_param_group(new_group(lr=1e-4))
+    newer = ParamScheduler(optimizer, COSINE)
+    newer.seek(40)
+    with pytest.raises(ConfigError, match="newer scheduler"):
+        older.step()
+    newest = ParamScheduler(optimizer, COSINE)
+    newest.seek(40)
+    first, _, third = held(newest)
+    assert pytest.approx(1e-4 / 3e-4) == third / first
+
+
 def test_a_newer_scheduler_is_not_waiting_after_a_step_of_the_older_one():
     whole, resumed = killed_and_resumed(adamw, (0, 1), 0.5)
     optimizer, state = resumed.optimizer, copy.deepcopy(whole.optimizer.state_dict())

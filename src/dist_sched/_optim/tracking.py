@@ -446,6 +446,8 @@ class Tracker:
 
     def remember(self) -> None:
         """Keep the information about groups for later schedulers of these optimizers."""
+        if self.is_replaced:  # a newer scheduler knows more
+            return
         by_source: dict[int, list[TrackedGroup]] = {}
         for one in self.tracked:
             by_source.setdefault(one.source, []).append(one)
@@ -684,7 +686,7 @@ def _refresh_memories(optimizers: Iterable[Any]) -> None:
     """Let the schedulers that wrote these optimizers last remember what they have measured."""
     memories = (memory for memory in map(_memory_of, optimizers) if memory is not None)
     for latest in {memory.drivers[-1]() for memory in memories}:
-        if latest is not None and not latest.is_replaced:
+        if latest is not None:
             latest.remember()
 
 
