@@ -35,8 +35,8 @@ class Driven:
 
     optimizer: Any
     scheduler: Any
-    tensors: dict[int, torch.Tensor] = field(default_factory=dict)
-    """The script's tensors, by the identity of the group's first parameter."""
+    tensors: dict[int, tuple[Any, torch.Tensor]] = field(default_factory=dict)
+    """Each group's first parameter, which keeps its identity, and the script's tensor."""
 
     def seen(self, fields: tuple[str, ...]) -> tuple[Any, ...]:
         """Return all that an operation which fails must leave as it was."""
@@ -622,8 +622,9 @@ class SchedulerMachine(RuleBasedStateMachine):
                 found, is_tensor = group[key], known.is_tensor and key == "lr"
                 if is_tensor:
                     if not known.is_pending:
-                        identity = id(group["params"][0])
-                        assert self.driven.tensors.setdefault(identity, found) is found
+                        parameter = group["params"][0]
+                        _, first = self.driven.tensors.setdefault(id(parameter), (parameter, found))
+                        assert first is found
                     value, found = known.holds(key), found.item()  # noqa: PLW2901
                 assert type(found) is float, (key, found)
                 assert self.is_same(known, value, found, key), (key, value, found)
