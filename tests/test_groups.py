@@ -653,6 +653,16 @@ def killed_and_resumed(build, order, ratio, between=lambda resumed: None):  # no
     return whole, resumed
 
 
+def test_a_late_group_with_the_default_lr_keeps_the_weight_decay_that_it_came_with():
+    optimizer = adamw(lr=3e-4, weight_decay=0.1)
+    scheduler = ParamScheduler(optimizer, {**COSINE, "weight_decay": schedules.linear(0.1, 100)})
+    scheduler.seek(80)
+    optimizer.add_param_group(new_group(weight_decay=held(optimizer, "weight_decay")[0] / 2))
+    scheduler.seek(90)
+    first, second = held(optimizer, "weight_decay")
+    assert pytest.approx(first / 2) == second
+
+
 @FLOAT_AND_TENSOR_LR
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 @pytest.mark.parametrize("ratio", [0.1, 0.5, 1 / 3, 0.123456789])

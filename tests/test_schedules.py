@@ -955,3 +955,9 @@ def test_the_page_names_every_schedule():
 
 def test_a_cycle_that_ends_at_the_horizon_is_whole():
     assert [None, None] == [phase.until for phase in schedules.cyclic(1.0, 20, up=10).phases]
+
+
+def test_without_a_warmup_inverse_sqrt_falls_over_ten_thousand_units():
+    schedule = schedules.inverse_sqrt(1.0, 90_000)
+    values = [schedule(position) for position in (0, 30_000, 80_000)]
+    assert pytest.approx([1.0, 0.5, 1 / 3], rel=1e-12) == values

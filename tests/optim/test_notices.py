@@ -260,6 +260,13 @@ def test_lint_says_what_timms_factor_should_be_called():
     assert [("lr-scale", message, None)] == findings(sgd({"lr_scale": 0.5}))
 
 
+def test_lint_knows_a_group_that_was_added_since_the_last_step():
+    optimizer = sgd({})
+    scheduler = param_scheduler(optimizer)
+    optimizer.add_param_group(new_group(lr_scale=0.5))
+    assert "lr-scale" in [one.code for one in scheduler.lint()]
+
+
 def test_lint_finds_an_underflow_at_the_first_of_a_hundred_positions():
     small = Schedule([Phase("linear", 10_000, end=0.0, start=1e-6)])
     optimizer = sgd(lr=1e-6)
