@@ -444,9 +444,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.refuse(lambda: scheduler.seek(3), ConfigError)
         self.refuse(scheduler.get_last_lr, ConfigError)
         self.refuse(scheduler.describe_groups, ConfigError)
-        if self.saves:
+        model, save = self.model, self.saves[-1] if self.saves else None
+        # Other curves may make an override legal.
+        if save and save.config == model.config == model.declared and save.history == model.history:
             errors = ConfigError, ReconcileError, StateError
-            self.refuse(lambda: scheduler.load_state_dict(self.saves[-1].state), *errors)
+            self.refuse(lambda: scheduler.load_state_dict(save.state), *errors)
 
     @precondition(lambda self: self.is_clean)
     @rule(
