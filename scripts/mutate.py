@@ -12,7 +12,8 @@ survives shows a behaviour that no test holds; `mutate_survivors.toml` says why 
 The tests run once with a trace, so that a mutant has to pass only those which run its lines, its
 module's own first, then the quickest. Each mutant is a fork of one process that has collected all
 tests, with the changed function put in the old one's place. Outside functions, a change needs a
-fork that imports everything anew. Linux only.
+fork that imports everything anew. A program that a child process runs is changed there, too. Linux
+only.
 
 Exit status: 0, or 1 if a mutant survived without an explanation.
 """

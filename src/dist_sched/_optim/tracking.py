@@ -706,7 +706,7 @@ def _recall(optimizer: Any, source: int) -> list[TrackedGroup]:
             known = replace(one, group=group, name=group.get("name"), source=source)
         else:
             known = replace(one, group={"params": params}, source=source)
-        if not known.is_open:
+        if not known.is_open:  # else they may still determine its ratio
             known.carried = known.offered = _EMPTY
         recalled.append(known)
     return recalled
